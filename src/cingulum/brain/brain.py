@@ -1,0 +1,77 @@
+"""Brain: masses joined by a connectome and watched by a sensor. A value; change it with `put`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cingulum.brain.connectome import Connectome
+from cingulum.brain.dynamics import Dynamics, Value, param, parameters
+from cingulum.brain.haemodynamics import BalloonWindkessel
+
+
+@dataclass(frozen=True, eq=False)
+class Sensor:
+    """A scanner: the response that turns activity into signal, and the time between two samples (s)."""
+
+    response: Dynamics = BalloonWindkessel()
+    tr: float = 0.72
+    unit: str = "percent"
+
+
+@dataclass(frozen=True, eq=False)
+class Brain:
+    """Neural masses on a connectome, seen through a sensor."""
+
+    mass: Dynamics
+    connectome: Connectome
+    sensor: Sensor = Sensor()
+    strength: Value = param(0.5, "1", 0.0, 5.0, "global coupling (G)")
+    noise: Value = param(0.01, "s^-1/2", 0.0, 0.5, "amplitude of the white noise on every neural state (sigma)")
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        return self.connectome.regions
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        """Batch dimensions implied by the parameters and the weights."""
+        values = [getattr(model, name) for model in (self, self.mass) for name in parameters(model)]
+        shapes = [value.shape[:-1] for value in values if isinstance(value, Tensor) and value.ndim > 1]
+        return tuple(torch.broadcast_shapes(self.connectome.weights.shape[:-2], *shapes))
+
+    def resting_state(self, batch: tuple[int, ...] | None = None) -> Float[Tensor, "state *batch region"]:
+        """Every state at its declared resting value."""
+        shape = (*(self.batch if batch is None else batch), len(self.regions))
+        return resting(self.mass, self.connectome.weights.new_empty(shape))
+
+    def coupling(self, x: Float[Tensor, "state *batch region"]) -> Float[Tensor, "*batch region"]:
+        """What each region receives from all others: strength · Σ_j weights_ij · output_j."""
+        weights, output = self.connectome.weights, self.mass.output(x)
+        if weights.ndim == 2:
+            return self.strength * (output @ weights.mT)
+        return self.strength * (weights @ output.unsqueeze(-1)).squeeze(-1)
+
+    def drift(self, x: Float[Tensor, "state *batch region"]) -> Float[Tensor, "state *batch region"]:
+        """Time derivative of the whole network's neural states, per second."""
+        return self.mass.drift(x, self.coupling(x))
+
+
+def resting(model: Dynamics, like: Float[Tensor, "*batch region"]) -> Float[Tensor, "state *batch region"]:
+    """A model's states at rest, with the shape, dtype and device of `like`."""
+    return torch.stack([torch.full_like(like, state.rest) for state in model.states])
+
+
+def confine(model: Dynamics, x: Float[Tensor, "state *batch region"]) -> Float[Tensor, "state *batch region"]:
+    """Keep states inside the domain they declare (a gating variable cannot be negative)."""
+    if all(state.low is None and state.high is None for state in model.states):
+        return x
+    return torch.stack(
+        [
+            component if state.low is None and state.high is None else component.clamp(state.low, state.high)
+            for component, state in zip(x, model.states, strict=True)
+        ]
+    )

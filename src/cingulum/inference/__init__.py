@@ -1,0 +1,5 @@
+"""How parameters are found: objectives, the fit, and the controls it is read against."""
+
+from cingulum.inference.control import linear_network as linear_network
+from cingulum.inference.fit import Fit as Fit
+from cingulum.inference.fit import fit as fit
