@@ -1,0 +1,22 @@
+"""Head motion: a control, not a feature to be proud of."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from cingulum.features.feature import Feature, Measurement
+from cingulum.recordings.opened import Opened
+
+
+class HeadMotion(Feature):
+    """Mean framewise displacement of the BOLD run (Power et al. 2012, as fMRIPrep computes it)."""
+
+    name: ClassVar = "motion"
+    unit: ClassVar = "mm"
+    meaning: ClassVar = "mean head motion from volume to volume"
+    file: ClassVar = "func/{visit}_desc-motion_timeseries.tsv"
+
+    def measure(self, opened: Opened) -> Measurement:
+        return Measurement(np.array([np.nanmean(opened.displacement)]))

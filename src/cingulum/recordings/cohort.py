@@ -1,0 +1,68 @@
+"""Who was seen, when, and what they said: participants, their two visits in order, and the rating at each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from cingulum.errors import InputError
+from cingulum.recordings.bids import Visit, visits
+from cingulum.recordings.files import read_table
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Visits of all participants, two each: first the lower, then the higher state, as the sessions table orders them.
+
+    ratings: one row a visit: participant, session, state (0 first, 1 second), pain (0–100)
+    people: participants.tsv
+    """
+
+    visits: tuple[Visit, ...]
+    ratings: pd.DataFrame
+    people: pd.DataFrame
+
+    @property
+    def participants(self) -> list[str]:
+        return sorted({visit.participant for visit in self.visits})
+
+
+def read_cohort(root: Path, participants: Sequence[str] | None = None) -> Cohort:
+    """Read a dataset with two visits a participant.
+
+    Raises InputError for a participant with fewer or more than two visits, or without a rating.
+    """
+    found = visits(root, participants)
+    people = read_table(Path(root) / "participants.tsv", dtype={"participant_id": str})
+    tables = [_ratings(Path(root), p, found) for p in sorted({v.participant for v in found})]
+    ratings = pd.concat(tables, ignore_index=True)
+    known = {f"sub-{p}" for p in ratings["participant"]}
+    return Cohort(tuple(found), ratings, people[people["participant_id"].isin(known)].reset_index(drop=True))
+
+
+def _ratings(root: Path, participant: str, found: Sequence[Visit]) -> pd.DataFrame:
+    sessions = [v.session for v in found if v.participant == participant]
+    if len(sessions) != 2:
+        raise InputError(
+            f"sub-{participant} has {len(sessions)} visit(s) ({', '.join('ses-' + s for s in sessions)}); the paired "
+            "design needs two. Leave the participant out with --participant-label, or add the missing visit."
+        )
+    path = root / f"sub-{participant}" / f"sub-{participant}_sessions.tsv"
+    table = read_table(path, dtype={"session_id": str})
+    if not {"session_id", "pain"} <= set(table):
+        raise InputError(f"{path}: expected the columns session_id and pain; came {', '.join(table)}.")
+    table = table.assign(session=table["session_id"].str.removeprefix("ses-"))
+    table = table[table["session"].isin(sessions)]
+    if len(table) != 2 or not table["pain"].between(0, 100).all():
+        raise InputError(f"{path}: expected a pain rating from 0 to 100 for each of {', '.join(sessions)}.")
+    return pd.DataFrame(
+        {
+            "participant": participant,
+            "session": table["session"].to_numpy(),
+            "state": [0, 1],
+            "pain": table["pain"].to_numpy(float),
+        }
+    )
