@@ -41,7 +41,7 @@ class Effect:
     motion: float
 
 
-EFFECTS = {"lee2019": Effect(connection=0.6, perfusion=0.09, hf=-0.29, motion=0.008), "none": Effect(0, 0, 0, 0)}
+EFFECTS = {"lee2019": Effect(connection=0.8, perfusion=0.10, hf=-0.29, motion=0.008), "none": Effect(0, 0, 0, 0)}
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,13 @@ class _Grid:
 
 
 def _write_visit(
-    root: Path, row, signals: np.ndarray, grid: _Grid, atlas: Atlas, settings: Settings, rng: np.random.Generator  # type: ignore[no-untyped-def]
+    root: Path,
+    row,
+    signals: np.ndarray,
+    grid: _Grid,
+    atlas: Atlas,
+    settings: Settings,
+    rng: np.random.Generator,  # type: ignore[no-untyped-def]
 ) -> None:
     person, session = f"sub-{row.participant}", f"ses-{row.session}"
     name = f"{person}_{session}"
@@ -186,9 +192,7 @@ def _write_visit(
     physio = root / person / session / "func" / f"{name}_task-rest_recording-pulse_physio"
     pulse = _pulse(row.ln_hf, row.heart_rate, settings.volumes * settings.tr, rng)
     write_bytes(Path(f"{physio}.tsv.gz"), "\n".join(f"{v:.5f}" for v in pulse).encode() + b"\n")
-    write_json(
-        Path(f"{physio}.json"), {"SamplingFrequency": PULSE_RATE, "StartTime": 0.0, "Columns": ["cardiac"]}
-    )
+    write_json(Path(f"{physio}.json"), {"SamplingFrequency": PULSE_RATE, "StartTime": 0.0, "Columns": ["cardiac"]})
 
 
 def _bold_volumes(
@@ -292,7 +296,10 @@ def _write_descriptions(root: Path, settings: Settings, truth: pd.DataFrame) -> 
         write_json(root / "derivatives" / tool / "dataset_description.json", description)
     rng = np.random.default_rng((settings.seed, 3))
     people = sorted(truth["participant"].unique())
-    age, sex = rng.normal(37.4, 11.3, len(people)).clip(18, 60).round(), rng.choice(["F", "M"], len(people), p=[0.62, 0.38])
+    age, sex = (
+        rng.normal(37.4, 11.3, len(people)).clip(18, 60).round(),
+        rng.choice(["F", "M"], len(people), p=[0.62, 0.38]),
+    )
     table = pd.DataFrame({"participant_id": [f"sub-{p}" for p in people], "age": age.astype(int), "sex": sex})
     write_table(root / "participants.tsv", table)
     for person, rows in truth.groupby("participant"):
