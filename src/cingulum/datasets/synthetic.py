@@ -5,8 +5,9 @@ Design and marginals of Lee et al. 2019 (doi:10.1097/j.pain.0000000000001417), i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -167,12 +168,12 @@ class _Grid:
 
 def _write_visit(
     root: Path,
-    row,
+    row: Any,
     signals: np.ndarray,
     grid: _Grid,
     atlas: Atlas,
     settings: Settings,
-    rng: np.random.Generator,  # type: ignore[no-untyped-def]
+    rng: np.random.Generator,
 ) -> None:
     person, session = f"sub-{row.participant}", f"ses-{row.session}"
     name = f"{person}_{session}"
@@ -230,7 +231,7 @@ def _confounds(motion: float, settings: Settings, rng: np.random.Generator) -> p
     return table
 
 
-def _perfusion(row, grid: _Grid, atlas: Atlas, settings: Settings, rng: np.random.Generator) -> np.ndarray:  # type: ignore[no-untyped-def]
+def _perfusion(row: Any, grid: _Grid, atlas: Atlas, settings: Settings, rng: np.random.Generator) -> np.ndarray:
     """CBF map, ml/100 g/min: grey and white matter, a person's own pattern, a visit's noise, and the effect."""
     own = np.random.default_rng((settings.seed, 1, int(row.participant)))
     flow = 18 + 42 * grid.grey

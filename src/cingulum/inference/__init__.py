@@ -3,3 +3,4 @@
 from cingulum.inference.control import linear_network as linear_network
 from cingulum.inference.fit import Fit as Fit
 from cingulum.inference.fit import fit as fit
+from cingulum.inference.protocol import resting_fit as resting_fit
