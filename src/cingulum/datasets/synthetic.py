@@ -114,9 +114,12 @@ def _visits(noise: np.ndarray, gain: np.ndarray) -> np.ndarray:
 
 
 def _ratings(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Pain before and after, 0–100: 31.6 ± 19.0, 55.2 ± 18.9, correlation .79; pain rose in every patient."""
-    first = rng.normal(31.6, 19.0, 20 * n)
-    second = 55.2 + 0.79 * (first - 31.6) * 18.9 / 19.0 + rng.normal(0, 18.9 * np.sqrt(1 - 0.79**2), 20 * n)
+    """Pain before and after, 0–100: 31.6 ± 19.0, 55.2 ± 18.9, correlation .79; pain rose in every patient.
+
+    A bivariate normal cut to the scale and to a rise; its own moments are chosen so that the cut one has those.
+    """
+    first = rng.normal(26.6, 26.8, 20 * n)
+    second = 49.9 + 0.836 * (first - 26.6) * 24.5 / 26.8 + rng.normal(0, 24.5 * np.sqrt(1 - 0.836**2), 20 * n)
     allowed = (first >= 0) & (second <= 100) & (second > first + 1)
     return np.stack([first, second], 1)[allowed][:n]
 
@@ -309,7 +312,10 @@ def _write_descriptions(root: Path, settings: Settings, truth: pd.DataFrame) -> 
     columns = {"pain": {"Description": "Clinical pain at this visit", "Units": "0 (none) to 100 (most imaginable)"}}
     write_json(root / "sessions.json", columns)
     write_table(root / "sourcedata" / "truth.tsv", truth)
-    write_json(root / "sourcedata" / "truth.json", {**vars(settings), "means": vars(EFFECTS[settings.effect])})
+    write_json(
+        root / "sourcedata" / "truth.json",
+        {**vars(settings), "version": __version__, "means": vars(EFFECTS[settings.effect])},
+    )
     write_bytes(root / "README", README.encode())
     write_bytes(root / ".bidsignore", b"sessions.json\n")
 

@@ -35,6 +35,7 @@ class SeedConnectivity(Feature):
     name: ClassVar = "s1conn"
     unit: ClassVar = "percent BOLD per seed SD"
     meaning: ClassVar = "connectivity of the back area of S1 with every voxel"
+    needs: ClassVar = ("bold", "mask", "confounds")
     file: ClassVar = "func/{visit}_seed-S1back_stat-effect_boldmap.nii.gz"
 
     def measure(self, opened: Opened) -> Measurement:

@@ -26,6 +26,9 @@ class Feature(ABC):
     name: ClassVar[str]
     unit: ClassVar[str]
     meaning: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]]
+    """Kinds of recording it reads, as in `cingulum.recordings.bids.KINDS`."""
+
     file: ClassVar[str]
     """Where the measurement of a visit is kept, below its session folder; `{visit}` is sub-…_ses-…"""
 
@@ -33,6 +36,9 @@ class Feature(ABC):
     def measure(self, opened: Opened) -> Measurement:
         """The measurement of one visit. Raises InputError when the recording is missing or unfit."""
 
-    def finish(self, rows: np.ndarray) -> pd.DataFrame:
-        """From measurements (visit, value) to columns; a visit's row does not depend on the other rows."""
+    def finish(self, rows: np.ndarray, show_progress: bool = False) -> pd.DataFrame:
+        """From measurements (visit, value) to columns; a visit's row does not depend on the other rows.
+
+        What is worth telling beside the columns may be put into the table's `attrs`.
+        """
         return pd.DataFrame(rows)

@@ -37,6 +37,7 @@ class HighFrequencyVariability(Feature):
     name: ClassVar = "hfhrv"
     unit: ClassVar = "ln ms²"
     meaning: ClassVar = "high-frequency (0.15–0.40 Hz) variability of the beat intervals"
+    needs: ClassVar = ("cardiac",)
     file: ClassVar = "func/{visit}_recording-cardiac_desc-hfhrv_physio.tsv"
 
     def measure(self, opened: Opened) -> Measurement:

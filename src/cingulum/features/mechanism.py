@@ -43,12 +43,13 @@ class Mechanism(Feature):
     """Two-state reduced Wong-Wang network fitted to each visit's parcellated BOLD, all visits in one batch.
 
     The columns are parameters in units of their priors (unconstrained value minus prior mean, by prior SD), which
-    makes them comparable without looking at other people.
+    makes them comparable without looking at other people. The table's `attrs` carry the fits themselves.
     """
 
     name: ClassVar = "mechanism"
     unit: ClassVar = "prior SD"
     meaning: ClassVar = "fitted coupling, recurrent excitation and noise level of the whole-brain model"
+    needs: ClassVar = ("bold", "mask", "confounds")
     file: ClassVar = "func/{visit}_atlas-pain52_stat-pearsoncorrelation_relmat.tsv"
 
     def __init__(self, atlas: Atlas | None = None, connectome: Connectome | None = None, steps: int = 120) -> None:
@@ -67,18 +68,20 @@ class Mechanism(Feature):
         check_signals(series, str(opened.visit["bold"]))
         return Measurement(fc(series.data.double()).numpy())
 
-    def finish(self, rows: np.ndarray) -> pd.DataFrame:
+    def finish(self, rows: np.ndarray, show_progress: bool = False) -> pd.DataFrame:
         n = len(self.atlas.regions)
         recorded = torch.as_tensor(rows, dtype=torch.float64).reshape(-1, n, n)
         brain = Brain(ReducedWongWang(), self.connectome)
         free = mechanism_priors(n)
-        found = fit(brain, recorded, free, prepare=balanced, steps=self.steps)
+        found = fit(brain, recorded, free, prepare=balanced, steps=self.steps, show_progress=show_progress)
         columns = {}
         for path, prior in free.items():
             values = _standardise(found.estimates[path].reshape(len(rows), -1), prior)
             names = [path] if values.shape[1] == 1 else [f"{path} {region}" for region in self.atlas.regions]
             columns.update(dict(zip(names, values.T, strict=True)))
-        return pd.DataFrame(columns)
+        table = pd.DataFrame(columns)
+        table.attrs = {"fit": found, "recorded": recorded, "connectome": self.connectome}
+        return table
 
 
 def _standardise(values: torch.Tensor, prior: Distribution) -> np.ndarray:

@@ -16,6 +16,7 @@ class HeadMotion(Feature):
     name: ClassVar = "motion"
     unit: ClassVar = "mm"
     meaning: ClassVar = "mean head motion from volume to volume"
+    needs: ClassVar = ("confounds",)
     file: ClassVar = "func/{visit}_desc-motion_timeseries.tsv"
 
     def measure(self, opened: Opened) -> Measurement:

@@ -22,6 +22,7 @@ class RelativePerfusion(Feature):
     name: ClassVar = "rcbf"
     unit: ClassVar = "1 (whole-brain mean)"
     meaning: ClassVar = "cerebral blood flow at every voxel, relative to the whole brain"
+    needs: ClassVar = ("perfusion",)
     file: ClassVar = "perf/{visit}_desc-relative_cbf.nii.gz"
 
     def measure(self, opened: Opened) -> Measurement:

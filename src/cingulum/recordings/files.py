@@ -144,6 +144,20 @@ def write_bytes(path: Path, content: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
+def write_matrix(path: Path, matrix: np.ndarray) -> None:
+    """Write a matrix as .npy, .tsv or .csv without header. Raises InputError for another ending."""
+    path, separators = Path(path), {".tsv": "\t", ".csv": ","}
+    if path.suffix == ".npy":
+        buffer = io.BytesIO()
+        np.save(buffer, matrix, allow_pickle=False)
+        write_bytes(path, buffer.getvalue())
+    elif path.suffix in separators:
+        rows = (separators[path.suffix].join(f"{value:.9g}" for value in row) + "\n" for row in matrix)
+        write_bytes(path, "".join(rows).encode())
+    else:
+        raise InputError(f"{path}: expected a name ending in .npy, .tsv or .csv.")
+
+
 def write_image(path: Path, data: np.ndarray, affine: np.ndarray, tr: float | None = None) -> None:
     """Write a NIfTI image in mm (and s); 4-D data needs its `tr`."""
     image = nib.Nifti1Image(data, affine)

