@@ -1,4 +1,5 @@
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,18 @@ def lee2019_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"Lee 2019 data not found at {folder}; set CINGULUM_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_cohort(tmp_path_factory) -> Path:
+    """Ten patients on a very coarse grid; tests must not change it."""
+    from cingulum.datasets import Settings, synthesize
+
+    torch.set_default_dtype(torch.float32)
+    return synthesize(tmp_path_factory.mktemp("small") / "cohort", Settings(10, voxel=9.0, volumes=50, tr=2.0))
+
+
+@pytest.fixture
+def own_cohort(small_cohort, tmp_path) -> Path:
+    """A copy of the small cohort that a test may damage."""
+    return Path(shutil.copytree(small_cohort, tmp_path / "cohort"))

@@ -130,7 +130,7 @@ def _synthesize(commands) -> None:  # type: ignore[no-untyped-def]
     made.add_argument("--effect", default="lee2019", choices=["lee2019", "none"], help="effects of the size published "
                       "by Lee et al. 2019, or none: a null cohort (default: %(default)s)")  # fmt: skip
     made.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    made.add_argument("--voxel", type=float, default=6.0, help="voxel size, mm (default: %(default)s)")
+    made.add_argument("--voxel", type=float, default=6.0, help="voxel size, 4 to 9 mm (default: %(default)s)")
     made.add_argument("--volumes", type=int, default=120, help="BOLD volumes a visit (default: %(default)s)")
     made.add_argument("--tr", type=float, default=3.0, help="repetition time, s (default: %(default)s)")
     made.set_defaults(run=run)

@@ -21,10 +21,11 @@ from cingulum.brain.masses import ReducedWongWang
 from cingulum.datasets import Settings, hcp, synthesize
 from cingulum.errors import InputError
 from cingulum.inference import resting_fit
-from cingulum.inference.protocol import free_running_fc, time_step
+from cingulum.inference.protocol import free_running_fc
 from cingulum.recordings import Cohort
 from cingulum.recordings.files import read_json, read_table
 from cingulum.recordings.parcellation import pain_atlas
+from cingulum.simulation import time_step
 from cingulum.study import Features, evaluated, gather, measure, publish
 from cingulum.study.publish import FittedBrain
 
@@ -63,7 +64,7 @@ def demo(
     say("6/6 Report")
     summary = publish(
         out,
-        "Cingulum demo: a synthetic back-pain cohort and a brain fitted to real connectivity",
+        f"Cingulum demo: a synthetic back-pain cohort, and a brain fitted to {'synthetic' if notes else 'real'} data",
         cohort,
         features,
         evaluation,
@@ -99,8 +100,8 @@ def synthetic_brains() -> Data:
     n = len(atlas.regions)
     mass = ReducedWongWang(w_plus=1.4 * torch.exp(0.05 * torch.randn(n, generator=rng, dtype=torch.float64)))
     noise = 0.01 * torch.exp(0.3 * torch.randn(n, generator=rng, dtype=torch.float64))
-    brain = balanced(Brain(mass, connectome, Sensor(tr=TR), strength=0.3, noise=noise))
-    train, heldout = (free_running_fc(brain, time_step(TR), 64.0, seed) for seed in (101, 102))
+    brain = balanced(Brain(mass, connectome, Sensor(tr=TR), strength=0.9, noise=noise))
+    train, heldout = (free_running_fc(brain, time_step(TR), 64.0, seed, show_progress=True) for seed in (101, 102))
     source = f"A synthetic brain of {n} regions on a distance-rule connectome, observed twice for 64 minutes"
     return source, connectome, train, heldout
 

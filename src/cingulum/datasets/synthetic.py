@@ -19,9 +19,9 @@ from cingulum.brain.connectome import Connectome, distance_rule
 from cingulum.brain.masses import ReducedWongWang
 from cingulum.errors import InputError
 from cingulum.progress import track
-from cingulum.recordings.files import whole_folder, write_bytes, write_image, write_json, write_table
+from cingulum.recordings.files import check_vacant, whole_folder, write_bytes, write_image, write_json, write_table
 from cingulum.recordings.parcellation import Atlas, pain_atlas, voxel_centres
-from cingulum.simulation import simulate
+from cingulum.simulation import simulate, time_step
 
 SESSIONS = ("pre", "post")
 SPACE = "MNI152NLin2009cAsym"
@@ -59,9 +59,9 @@ class Settings:
     def __post_init__(self) -> None:
         if self.effect not in EFFECTS:
             raise InputError(f"effect must be one of {', '.join(EFFECTS)}; came {self.effect!r}.")
-        if self.patients < 2 or self.volumes < 40 or not 4 <= self.voxel <= 16:
+        if self.patients < 2 or self.volumes < 40 or not 4 <= self.voxel <= 9:
             raise InputError(
-                "A cohort needs at least 2 patients, 40 volumes and voxels of 4 to 16 mm; came "
+                "A cohort needs at least 2 patients, 40 volumes and voxels of 4 to 9 mm; came "
                 f"{self.patients}, {self.volumes}, {self.voxel:g} mm."
             )
 
@@ -73,6 +73,7 @@ def synthesize(target: Path, settings: Settings | None = None, *, show_progress:
     Raises InputError if `target` is not empty. Nothing is left behind when writing fails.
     """
     settings = settings or Settings()
+    check_vacant(Path(target))
     truth = plant(settings)
     atlas, grid = pain_atlas(), _Grid.of_brain(settings.voxel)
     signals = regional_bold(atlas, truth, settings, show_progress)
@@ -141,7 +142,9 @@ def regional_bold(atlas: Atlas, truth: pd.DataFrame, settings: Settings, show: b
     brain = Brain(ReducedWongWang(), Connectome(weights, atlas.regions), Sensor(tr=settings.tr))
     brain = balanced(put(brain, {"strength": coupling, "noise": 0.02}))
     duration = settings.volumes * settings.tr
-    run = simulate(brain, duration, dt=0.003, seed=settings.seed, discard=21.0, show_progress=show)
+    run = simulate(
+        brain, duration, dt=time_step(settings.tr, 0.003), seed=settings.seed, discard=21.0, show_progress=show
+    )
     signals = run.bold.data.numpy()
     signals = signals - signals.mean(-1, keepdims=True)
     return signals / signals.std()

@@ -13,11 +13,12 @@ from torch.distributions import Distribution, LogNormal
 
 from cingulum.brain import Brain, Connectome, Sensor, balanced, put
 from cingulum.brain.masses import ReducedWongWang
+from cingulum.errors import InputError
 from cingulum.inference.control import LinearNetwork, linear_network
 from cingulum.inference.fit import Fit, fit
 from cingulum.measures import edges, fc, similarity
 from cingulum.simulation.equilibrium import Stability, fixed_point, stability
-from cingulum.simulation.simulate import simulate
+from cingulum.simulation.simulate import simulate, time_step
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +74,8 @@ def resting_fit(
     Local inhibition follows in closed form so that every region fires at 3 Hz (feedback inhibition control). The
     search is on the analytic connectivity; `minutes` of BOLD are then simulated in runs of four minutes.
     """
+    if not minutes * 60 >= 10 * tr:
+        raise InputError(f"minutes must cover at least ten volumes; came {minutes:g} min with a TR of {tr:g} s.")
     began = time.monotonic()
     brain = Brain(ReducedWongWang(), connectome, Sensor(tr=tr))
     priors = resting_priors(len(connectome.regions))
@@ -85,20 +88,16 @@ def resting_fit(
     return Verified(found, simulated, minutes, dt, control, steady, size, time.monotonic() - began)
 
 
-def time_step(tr: float, wanted: float = 0.002) -> float:
-    """The time step nearest below `wanted` (s) of which the TR is a whole number."""
-    return tr / math.ceil(tr / wanted - 1e-9)
-
-
 def free_running_fc(brain: Brain, dt: float, minutes: float, seed: int, show_progress: bool = False) -> Tensor:
-    """Connectivity of many four-minute runs in one batch, in float32, pooled over time within runs."""
+    """Connectivity of runs of at most four minutes in one batch, in float32, pooled over time within runs."""
     single = torch.float32
     weights = brain.connectome.weights.to(single)
     values = {"connectome": Connectome(weights, brain.regions), "strength": _as(brain.strength, single)}
     values |= {"noise": _as(brain.noise, single), "mass": _mass(brain.mass, single)}
-    runs = max(1, round(minutes / 4))
+    length = min(minutes, 4.0)
+    runs = round(minutes / length)
     run = simulate(
-        put(brain, values), 240.0, dt=dt, seed=seed, batch=(runs,), discard=20.0, show_progress=show_progress
+        put(brain, values), 60 * length, dt=dt, seed=seed, batch=(runs,), discard=20.0, show_progress=show_progress
     )
     signals = run.bold.data.double()
     signals = signals - signals.mean(-1, keepdim=True)

@@ -177,6 +177,12 @@ def write_table(path: Path, table: pd.DataFrame, **options: Any) -> None:
     write_bytes(path, table.to_csv(sep="\t", na_rep="n/a", index=False, **options).encode())
 
 
+def check_vacant(target: Path) -> None:
+    """Refuse a place that already holds something."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InputError(f"{target}: already exists and is not empty. Name another place, or remove it first.")
+
+
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
     """A folder to write into that appears as `target` only when everything in it is written.
@@ -186,8 +192,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
     import shutil
 
     target = Path(target)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise InputError(f"{target}: already exists and is not empty. Name another place, or remove it first.")
+    check_vacant(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     partial.mkdir()

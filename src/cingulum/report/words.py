@@ -32,13 +32,21 @@ def warnings(s: Numbers, synthetic: bool) -> list[Numbers]:
     found = []
     if synthetic:
         found.append(_serious("The patients on this page are synthetic: no person was scanned."))
-    first, second = (", ".join(s["cohort"][key]) for key in ("first_session", "second_session"))
-    found.append(
-        _serious(
-            f"Every patient had the visits in the same order ({first}, then {second}). Whatever else changed with "
-            "time or order cannot be told apart from pain."
+    first, second = (s["cohort"][key] for key in ("first_session", "second_session"))
+    if len(first) == len(second) == 1:
+        found.append(
+            _serious(
+                f"Every patient had the visits in the same order ({first[0]}, then {second[0]}). Whatever else changed "
+                "with time or order cannot be told apart from pain."
+            )
         )
-    )
+    if s["cohort"]["pain_rose_in"] < s["cohort"]["patients"]:
+        found.append(
+            _serious(
+                f"Pain rose in only {s['cohort']['pain_rose_in']} of {s['cohort']['patients']} patients: here, "
+                "recognising the second visit is not the same as recognising the more painful one."
+            )
+        )
     motion = s["prediction"].get("motion")
     if motion:
         kind = _serious if motion["p"] < 0.05 else _note

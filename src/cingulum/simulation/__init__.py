@@ -5,3 +5,4 @@ from cingulum.simulation.equilibrium import fixed_point as fixed_point
 from cingulum.simulation.equilibrium import stability as stability
 from cingulum.simulation.simulate import Simulation as Simulation
 from cingulum.simulation.simulate import simulate as simulate
+from cingulum.simulation.simulate import time_step as time_step

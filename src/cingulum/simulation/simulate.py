@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -79,6 +80,11 @@ def simulate(
                 total = total + activity
     bold = TimeSeries(torch.stack(frames, -1), brain.sensor.tr, brain.regions, brain.sensor.unit)
     return Simulation(bold, total / volumes, now)
+
+
+def time_step(tr: float, wanted: float = 0.002) -> float:
+    """The time step nearest below `wanted` (s) of which the TR is a whole number."""
+    return tr / math.ceil(tr / wanted - 1e-9)
 
 
 def clock(dt: float, vascular_step: float, tr: float) -> tuple[int, int]:

@@ -12,12 +12,12 @@ import torch
 from cingulum.brain import Brain, Connectome, Sensor, balanced, put
 from cingulum.brain.masses import ReducedWongWang
 from cingulum.errors import InputError
-from cingulum.inference.protocol import resting_fit, time_step
+from cingulum.inference import resting_fit
 from cingulum.measures import fc
 from cingulum.recordings.files import read_json, read_matrix, whole_folder, write_bytes, write_json, write_matrix
 from cingulum.recordings.parcellation import pain_atlas
 from cingulum.report import plots, summarise
-from cingulum.simulation import simulate
+from cingulum.simulation import simulate, time_step
 from cingulum.timeseries import TimeSeries, check_signals
 
 FEWEST = 30

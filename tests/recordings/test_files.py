@@ -1,0 +1,92 @@
+import gzip
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from cingulum.errors import InputError
+from cingulum.recordings.files import (
+    read_bytes,
+    read_image,
+    read_matrix,
+    whole_folder,
+    write_bytes,
+    write_image,
+    write_matrix,
+)
+
+AFFINE = np.diag([6.0, 6.0, 6.0, 1.0])
+
+
+@pytest.fixture
+def image(tmp_path):
+    path = tmp_path / "map.nii.gz"
+    write_image(path, np.random.default_rng(0).random((20, 24, 20), dtype=np.float32), AFFINE)
+    return path
+
+
+def test_an_image_comes_back_as_written(image):
+    found = read_image(image, 3)
+    np.testing.assert_array_equal(found.dataobj, np.random.default_rng(0).random((20, 24, 20), dtype=np.float32))
+    np.testing.assert_array_equal(found.affine, AFFINE)
+
+
+def test_a_wrong_checksum_is_found_where_nibabel_sees_nothing(image):
+    content = bytearray(image.read_bytes())
+    content[-8] ^= 0xFF  # the first byte of the CRC
+    image.write_bytes(content)
+    assert nib.load(image).get_fdata().shape == (20, 24, 20)
+    with pytest.raises(InputError, match="damaged gzip file"):
+        read_image(image, 3)
+
+
+def test_more_than_the_budget_is_refused(tmp_path):
+    path = tmp_path / "bomb.tsv.gz"
+    path.write_bytes(gzip.compress(b"0" * 100_000))
+    with pytest.raises(InputError, match="unfolds to more than"):
+        read_bytes(path, budget=10_000)
+
+
+@pytest.mark.parametrize(
+    ("affine", "data", "message"),
+    [
+        (np.diag([6.0, 6.0, 0.0, 1.0]), np.ones((20, 24, 20)), "not invertible"),
+        (np.diag([6000.0, 6000.0, 6000.0, 1.0]), np.ones((20, 24, 20)), "voxel size"),
+        (AFFINE, np.ones((2, 24, 20)), "field of view"),
+        (AFFINE, np.full((20, 24, 20), np.nan), "NaN or infinite"),
+        (AFFINE, np.ones((20, 24, 20, 3)), "expected an image with 3 dimensions"),
+    ],
+)
+def test_headers_and_data_must_be_plausible(tmp_path, affine, data, message):
+    path = tmp_path / "map.nii.gz"
+    image = nib.Nifti1Image(data.astype(np.float32), None)
+    image.header.set_sform(affine, 2)
+    write_bytes(path, image.to_bytes())
+    with pytest.raises(InputError, match=message):
+        read_image(path, 3)
+
+
+def test_pickled_arrays_are_never_loaded(tmp_path):
+    np.save(tmp_path / "x.npy", np.array([[{"a": 1}]], dtype=object))
+    with pytest.raises(InputError, match="not a readable matrix"):
+        read_matrix(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.tsv", "x.csv"])
+def test_matrices_come_back_as_written(tmp_path, name):
+    matrix = np.random.default_rng(0).normal(size=(3, 5))
+    write_matrix(tmp_path / name, matrix)
+    np.testing.assert_allclose(read_matrix(tmp_path / name), matrix, rtol=1e-8)
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    with pytest.raises(RuntimeError), whole_folder(tmp_path / "out") as folder:
+        (folder / "half").write_text("x")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_compressed_files_hold_neither_name_nor_time(tmp_path):
+    write_bytes(tmp_path / "a.tsv.gz", b"1\n")
+    first = (tmp_path / "a.tsv.gz").read_bytes()
+    assert first[4:8] == b"\0\0\0\0" and b"a.tsv" not in first and gzip.decompress(first) == b"1\n"

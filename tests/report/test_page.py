@@ -1,0 +1,51 @@
+"""A page from hostile labels: shown, never obeyed."""
+
+import numpy as np
+import pandas as pd
+
+from cingulum.prediction import evaluate
+from cingulum.report import Picture, render, summarise, words
+
+HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
+
+
+def summary_of(label):
+    rng = np.random.default_rng(0)
+    people = [f"{i:02d}" for i in range(12)]
+    evaluation = evaluate({"hfhrv": rng.normal(size=(12, 2, 1))}, people, permutations=19)
+    ratings = pd.DataFrame(
+        {
+            "participant": np.repeat(people, 2),
+            "session": np.tile([label, "post"], 12),
+            "state": np.tile([0, 1], 12),
+            "pain": rng.uniform(0, 100, 24),
+        }
+    )
+    s = {
+        "title": label,
+        "cohort": summarise.cohort(pd.DataFrame({"age": [95.0] * 12, "sex": [label] * 12}), ratings),
+        "visits": {},
+        "prediction": summarise.prediction(evaluation),
+        "evaluation": summarise.setting(evaluation, {"hfhrv": 1}),
+        "fit": None,
+        "visit_fits": None,
+        "planted": None,
+        "versions": summarise.versions(),
+        "seconds": 1.0,
+    }
+    return s | {"lead": words.lead(s), "warnings": words.warnings(s, False), "methods": words.methods(s)}
+
+
+def test_labels_are_escaped():
+    page = render(summary_of(HOSTILE), [Picture("cohort", b"png", HOSTILE, HOSTILE)])
+    assert "<script" not in page and "onerror=alert(2)>" not in page and "&lt;script&gt;" in page
+
+
+def test_ages_of_ninety_and_more_are_capped():
+    assert summary_of("pre")["cohort"]["age"]["high"] == 90
+
+
+def test_pain_that_did_not_rise_is_a_warning():
+    texts = [w["text"] for w in summary_of("pre")["warnings"]]
+    assert any("not the same as recognising the more painful one" in text for text in texts)
+    assert any("same order (pre, then post)" in text for text in texts)

@@ -1,0 +1,21 @@
+"""Examples are the manual: each runs, and the README shows the same code."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
+def test_runs_and_is_short(example):
+    assert len(example.read_text().splitlines()) <= 60
+    done = subprocess.run([sys.executable, example], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout, done.stderr
+
+
+def test_the_readme_shows_the_example():
+    code = (ROOT / "examples" / "first_steps.py").read_text().split('"""\n', 1)[1].strip()
+    assert code in (ROOT / "README.md").read_text()
