@@ -92,6 +92,9 @@ def plant(settings: Settings) -> pd.DataFrame:
     pain = _ratings(rng, n)
     dose = (pain[:, 1] - pain[:, 0]) / 23.6
     hf_pre = rng.normal(6.02, 1.15, n)
+    # Hearts that vary much beat slowly; without that link, and beyond these limits, intervals would be impossible.
+    ln_hf = np.stack([hf_pre, hf_pre + rng.normal(effect.hf, 0.47, n)], 1).clip(3.5, 8.5)
+    heart_rate = 66 - 5 * (hf_pre - 6.02) / 1.15 + rng.normal(0, 6, n)
     motion = 0.036 * np.exp(rng.normal(0, 0.4, (n, 2)))
     rows = pd.DataFrame(
         {
@@ -100,8 +103,8 @@ def plant(settings: Settings) -> pd.DataFrame:
             "pain": pain.ravel(),
             "connection": _visits(rng.normal(0, 0.35, (n, 2)), effect.connection * (0.6 + 0.4 * dose)),
             "perfusion": _visits(rng.normal(0, 0.04, (n, 2)), effect.perfusion * (0.7 + 0.3 * dose)),
-            "ln_hf": np.stack([hf_pre, hf_pre + rng.normal(effect.hf, 0.47, n)], 1).ravel(),
-            "heart_rate": (np.repeat(rng.normal(66, 8, n), 2) + rng.normal(0, 2, 2 * n)).clip(48, 95),
+            "ln_hf": ln_hf.ravel(),
+            "heart_rate": (np.repeat(heart_rate, 2) + rng.normal(0, 2, 2 * n)).clip(48, 90),
             "motion": _visits(motion, np.full(n, effect.motion)),
             "coupling": np.repeat(0.4 * np.exp(rng.normal(0, 0.15, n)), 2) * np.exp(rng.normal(0, 0.08, 2 * n)),
         }

@@ -106,7 +106,7 @@ def evaluate(
     plan = _Plan(len(patients), inner_folds, C)
     differences = {name: values[:, 1] - values[:, 0] for name, values in modalities.items()}
     factors = {name: gram_factor(d) for name, d in differences.items()}
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng((seed, 0, 1))  # its own stream: zeros at the end of a key add nothing to it
     signs = np.ones((1 + permutations, len(patients)))
     signs[1:] = rng.choice([-1.0, 1.0], size=(permutations, len(patients)))
     decisions = _all_decisions(plan, factors, fused, signs, show_progress)
