@@ -132,7 +132,8 @@ def region_map(values: np.ndarray, centres: np.ndarray) -> bytes:
 def connectivity_pair(recorded: np.ndarray, modelled: np.ndarray, source: str = "recorded") -> bytes:
     """Recorded and modelled connectivity side by side, and edge against edge."""
     figure, (left, middle, right) = _axes(3, 4.0, 3.7)
-    limit = float(np.quantile(np.abs(recorded[~np.eye(len(recorded), dtype=bool)]), 0.99))
+    apart = ~np.eye(len(recorded), dtype=bool)
+    limit = max(float(np.quantile(np.abs(matrix[apart]), 0.99)) for matrix in (recorded, modelled))
     for ax, matrix, title in ((left, recorded, source), (middle, modelled, "fitted brain")):
         shown = ax.imshow(matrix, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
         ax.set(title=title, xlabel="region", ylabel="region")
