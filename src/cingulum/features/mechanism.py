@@ -15,7 +15,7 @@ from cingulum.brain.connectome import distance_rule
 from cingulum.brain.masses import ReducedWongWang
 from cingulum.errors import InputError
 from cingulum.features.feature import Feature, Measurement
-from cingulum.inference import fit
+from cingulum.inference import fc_error, fit
 from cingulum.measures import fc
 from cingulum.recordings.opened import Opened
 from cingulum.recordings.parcellation import Atlas, pain_atlas, parcellate
@@ -43,7 +43,8 @@ class Mechanism(Feature):
     """Two-state reduced Wong-Wang network fitted to each visit's parcellated BOLD, all visits in one batch.
 
     The columns are parameters in units of their priors (unconstrained value minus prior mean, by prior SD), which
-    makes them comparable without looking at other people. The table's `attrs` carry the fits themselves.
+    makes them comparable without looking at other people. The objective sees the level of connectivity, without which
+    the coupling is not determined (docs/decisions/004). The table's `attrs` carry the fits themselves.
     """
 
     name: ClassVar = "mechanism"
@@ -73,7 +74,9 @@ class Mechanism(Feature):
         recorded = torch.as_tensor(rows, dtype=torch.float64).reshape(-1, n, n)
         brain = Brain(ReducedWongWang(), self.connectome)
         free = mechanism_priors(n)
-        found = fit(brain, recorded, free, prepare=balanced, steps=self.steps, show_progress=show_progress)
+        found = fit(
+            brain, recorded, free, objective=fc_error, prepare=balanced, steps=self.steps, show_progress=show_progress
+        )
         columns = {}
         for path, prior in free.items():
             values = _standardise(found.estimates[path].reshape(len(rows), -1), prior)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cingulum.measures import similarity
+from cingulum.measures import edges, similarity
 
 
 def fc_mismatch(
@@ -17,3 +17,15 @@ def fc_mismatch(
     Zero for r = 1. Blind to the level and spread of connectivity, which are therefore reported beside a fit.
     """
     return -torch.log(0.5 + 0.5 * similarity(modelled, recorded))
+
+
+def fc_error(
+    modelled: Float[Tensor, "*batch region region"], recorded: Float[Tensor, "*batch region region"]
+) -> Float[Tensor, "*batch"]:
+    """Mean squared error over the pairs of regions, relative to the spread of the recorded connectivity.
+
+    Zero for a perfect model, 1 for a model that knows the recorded mean only. Sees the level, which tells the coupling
+    strength, where `fc_mismatch` does not; but what measurement noise takes from the recorded level, it takes for
+    weak coupling.
+    """
+    return (edges(modelled) - edges(recorded)).square().mean(-1) / edges(recorded).var(-1)

@@ -139,6 +139,7 @@ def visit_fits(fit: Fit, recorded: Tensor, connectome: Connectome) -> Numbers:
         "regions": recorded.shape[-1],
         "parameters": sum(value[0].numel() for value in fit.estimates.values()),
         "fc_r": spread(fit.fc_r.tolist()),
+        "mean_fc": {"recorded": edges(mean).mean().item(), "fitted": edges(fit.fc).mean().item()},
         "mean_fc_r": similarity(fit.fc.mean(0), mean).item(),
         "linear_control": control.fc_r,
         "baseline": spread(similarity(others, recorded).tolist()),

@@ -89,7 +89,8 @@ def _fit_warnings(s: Numbers) -> list[Numbers]:
         found.append(
             _note(
                 "Mechanism parameters are estimates given the model and a connectome from a distance rule (unless one "
-                "was supplied). The pattern of correlations says little about the overall coupling."
+                "was supplied). Measurement noise lowers recorded connectivity and so the fitted coupling: compare "
+                "visits, not absolute values."
             )
         )
     return found
@@ -126,8 +127,8 @@ _TEXTS = {
     "mechanism": (
         "Mechanism: two-state reduced Wong-Wang network (Deco et al. 2014, doi:10.1523/JNEUROSCI.5068-13.2014) on 52 "
         "regions of 8 mm radius; local inhibition balanced to 3 Hz in closed form; global coupling, and recurrent "
-        "excitation and noise of every region fitted to each visit's functional connectivity by gradient (Adam) on "
-        "the analytic connectivity, with log-normal priors; features are in units of prior SD."
+        "excitation and noise of every region fitted to each visit's functional connectivity (squared error) by "
+        "gradient (Adam) on the analytic connectivity, with log-normal priors; features are in units of prior SD."
     ),
     "motion": "Head motion: mean framewise displacement, a control kept out of the fusion.",
 }
