@@ -91,10 +91,11 @@ def plant(settings: Settings) -> pd.DataFrame:
     rng, effect, n = np.random.default_rng((settings.seed, 0)), EFFECTS[settings.effect], settings.patients
     pain = _ratings(rng, n)
     dose = (pain[:, 1] - pain[:, 0]) / 23.6
-    hf_pre = rng.normal(6.02, 1.15, n)
+    own_hf = rng.normal(6.02, 1.10, n)
+    ln_hf = own_hf[:, None] + rng.normal(0, 0.47 / np.sqrt(2), (n, 2))  # 1.15 over people, 0.47 between visits
+    ln_hf[:, 1] += effect.hf
     # Hearts that vary much beat slowly; without that link, and beyond these limits, intervals would be impossible.
-    ln_hf = np.stack([hf_pre, hf_pre + rng.normal(effect.hf, 0.47, n)], 1).clip(3.5, 8.5)
-    heart_rate = 66 - 5 * (hf_pre - 6.02) / 1.15 + rng.normal(0, 6, n)
+    ln_hf, heart_rate = ln_hf.clip(3.5, 8.5), 66 - 5 * (own_hf - 6.02) / 1.10 + rng.normal(0, 6, n)
     motion = 0.036 * np.exp(rng.normal(0, 0.4, (n, 2)))
     rows = pd.DataFrame(
         {
