@@ -21,7 +21,7 @@ def one_cohort(folder, seed):
 
 @pytest.mark.slow
 def test_null_cohorts_give_chance(tmp_path):
-    """Share of fused p < .05 over 40 cohorts: more than 6 has probability .0034 under 5 %. Mean fused accuracy must be
+    """Share of fused p < .05 over 40 cohorts: more than 7 has probability .0007 under 5 %. Mean fused accuracy must be
     0.50 ± 0.05; its own standard error is .02 (permuted accuracies of one cohort have SD .13: the decisions of a
     leave-one-out loop hang together), so other seeds would fail about once in eighty."""
     with parallel_config("loky", inner_max_num_threads=1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from cingulum.brain.connectome import Connectome
 from cingulum.brain.dynamics import Dynamics, Value, param, parameters
 from cingulum.brain.haemodynamics import BalloonWindkessel
+from cingulum.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +33,7 @@ class Brain:
     sensor: Sensor = Sensor()
     strength: Value = param(0.5, "1", 0.0, 5.0, "global coupling (G)")
     noise: Value = param(0.01, "s^-1/2", 0.0, 0.5, "amplitude of the white noise on every neural state (sigma)")
+    speed: Value = param(math.inf, "m/s", 1.0, math.inf, "conduction speed along the tracts; infinite: no delays")
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -39,7 +42,8 @@ class Brain:
     @property
     def batch(self) -> tuple[int, ...]:
         """Batch dimensions implied by the parameters and the weights."""
-        values = [getattr(model, name) for model in (self, self.mass) for name in parameters(model)]
+        parts = (self, self.mass, self.sensor.response)
+        values = [getattr(model, name) for model in parts for name in parameters(model)]
         shapes = [value.shape[:-1] for value in values if isinstance(value, Tensor) and value.ndim > 1]
         return tuple(torch.broadcast_shapes(self.connectome.weights.shape[:-2], *shapes))
 
@@ -48,8 +52,20 @@ class Brain:
         shape = (*(self.batch if batch is None else batch), len(self.regions))
         return resting(self.mass, self.connectome.weights.new_empty(shape))
 
+    def delays(self) -> Float[Tensor, "*batch region region"] | None:
+        """Conduction delays in s, lengths / speed; None at infinite speed.
+
+        Raises InputError without tract lengths.
+        """
+        if not isinstance(self.speed, Tensor) and math.isinf(self.speed):
+            return None
+        if self.connectome.lengths is None:
+            raise InputError("A finite conduction speed needs tract lengths (mm): give the connectome its lengths.")
+        speed = torch.as_tensor(self.speed)
+        return self.connectome.lengths * 1e-3 / (speed.unsqueeze(-1) if speed.ndim else speed)
+
     def coupling(self, x: Float[Tensor, "state *batch region"]) -> Float[Tensor, "*batch region"]:
-        """What each region receives from all others: strength · Σ_j weights_ij · output_j."""
+        """What each region receives from all others without delay: strength · Σ_j weights_ij · output_j."""
         weights, output = self.connectome.weights, self.mass.output(x)
         if weights.ndim == 2:
             return self.strength * (output @ weights.mT)

@@ -51,6 +51,9 @@ class Dynamics(ABC):
     """
 
     states: ClassVar[tuple[State, ...]]
+    couplings: ClassVar[int] = 1
+    """Signals that travel between regions. With more than one, `output` and the input `u` have them in front:
+    `(coupling, *batch, region)`."""
 
     @abstractmethod
     def drift(
@@ -61,6 +64,10 @@ class Dynamics(ABC):
     @abstractmethod
     def output(self, x: Float[Tensor, "state *batch region"]) -> Float[Tensor, "*batch region"]:
         """What leaves the region: to other regions, or to the scanner."""
+
+    def activity(self, x: Float[Tensor, "state *batch region"]) -> Float[Tensor, "*batch region"]:
+        """What drives the scanner: the output, unless the model says otherwise (the first of several)."""
+        return self.output(x) if self.couplings == 1 else self.output(x)[0]
 
 
 def parameters(model: Any) -> dict[str, Parameter]:

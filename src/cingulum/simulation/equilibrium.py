@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cingulum.brain.brain import Brain, confine
-from cingulum.errors import ConvergenceError
+from cingulum.errors import ConvergenceError, InputError
 from cingulum.measures import correlation
 
 
@@ -55,8 +55,25 @@ class Linearisation:
         return (blocks + joined).reshape(*batch, s * n, s * n)
 
 
+def local_rates(brain: Brain, x: Float[Tensor, "state *batch region"]) -> Tensor:
+    """Eigenvalues (1/s) of each region by itself at states x, its input held: (*batch, region, state)."""
+    with torch.enable_grad():
+        states, u = _variable(x.detach()), brain.coupling(x).detach()
+        rates = brain.mass.drift(states, u)
+        local = [torch.autograd.grad(rate.sum(), states, retain_graph=True)[0] for rate in rates]
+    return torch.linalg.eigvals(torch.stack(local).movedim((0, 1), (-2, -1)).detach())
+
+
 def linearise(brain: Brain, x: Float[Tensor, "state *batch region"]) -> Linearisation:
-    """First derivatives of the brain at states x, differentiable in its parameters."""
+    """First derivatives of the brain at states x, differentiable in its parameters. Delays do not enter.
+
+    Raises InputError for a mass with several coupling variables.
+    """
+    if brain.mass.couplings > 1:
+        raise InputError(
+            f"{type(brain.mass).__name__} has {brain.mass.couplings} coupling variables: its linearisation is not "
+            "available; simulate it."
+        )
     keep = torch.is_grad_enabled() and brain.drift(x).requires_grad
     with torch.enable_grad():
         # Copies, so that derivatives are by states and input separately although input follows from states.

@@ -1,34 +1,24 @@
-"""How a brain runs: Euler-Maruyama in time, BOLD sampled every TR. The reference engine, plain torch."""
+"""How a brain runs: stochastic integration in time, BOLD sampled every TR, by machine code or by plain torch."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cingulum.brain.brain import Brain, confine, resting
-from cingulum.errors import ConvergenceError, InputError
-from cingulum.progress import track
-from cingulum.simulation.equilibrium import linearise
+from cingulum.brain.brain import Brain, resting
+from cingulum.errors import InputError
+from cingulum.simulation.engine import CannotLower, run_compiled
+from cingulum.simulation.equilibrium import local_rates
+from cingulum.simulation.reference import run_reference
+from cingulum.simulation.run import SCHEMES, Moment, Outcome, Run, longest
 from cingulum.timeseries import TimeSeries
 
-BLOCK = 128
-"""Steps whose noise is drawn together; part of the meaning of a seed, so never changed lightly."""
-
-
-@dataclass(frozen=True, eq=False)
-class Moment:
-    """A brain caught in the middle of a run: pass it as `start` and the run goes on bit for bit."""
-
-    neural: Float[Tensor, "state *batch region"]
-    vascular: Float[Tensor, "state *batch region"]
-    step: int
+ENGINES = ("auto", "compiled", "reference")
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,40 +36,102 @@ def simulate(
     *,
     dt: float = 0.001,
     start: Moment | Float[Tensor, "state *batch region"] | None = None,
+    stimulus: TimeSeries | None = None,
     seed: int = 0,
+    noise: Float[Tensor, "step state *batch region"] | None = None,
     batch: tuple[int, ...] | None = None,
     discard: float = 0.0,
     vascular_step: float = 0.010,
+    scheme: str = "euler",
+    engine: str = "auto",
+    threads: int | None = None,
     show_progress: bool = False,
 ) -> Simulation:
     """Run a brain for `duration` seconds and watch it through its sensor.
 
     dt: neural step in s; `vascular_step` (s) is rounded to whole neural steps and to divide the TR
     start: states to begin from (default: rest), or the end of an earlier run with the same seed and steps
+    stimulus: input added to the coupling input from the first step on, held between its samples; after its end none
+    noise: standard normal numbers to use instead of drawn ones, for every step including those discarded
     batch: leading shape of the states; default is what the brain's parameters imply
     discard: seconds run before the recording begins, so that transients are gone
+    scheme: `euler` (Euler-Maruyama) or `heun` (stochastic Heun; two evaluations a step)
+    engine: `compiled` makes machine code of the equations, `reference` is plain torch on any device and gives the
+        same numbers to rounding; `auto` compiles where it can and says so where it cannot
+    threads: simulations of a batch side by side; default is torch's own number of threads
 
-    Returns a Simulation; BOLD has shape (*batch, region, time). Noise depends on (seed, step) only.
+    Returns a Simulation; BOLD has shape (*batch, region, time). Everything is differentiable: parameters, weights,
+    conduction speed, start and stimulus. Noise depends on (seed, simulation, step, state, region) only.
     Warns when dt is longer than the equations allow; raises ConvergenceError if the run diverges.
     """
-    per_vascular, per_tr = clock(dt, vascular_step, brain.sensor.tr)
     volumes, skipped = int(duration / brain.sensor.tr + 1e-9), int(discard / brain.sensor.tr + 0.999999)
     if volumes < 1:
         raise InputError(f"A run must last at least one TR ({brain.sensor.tr} s); came {duration} s.")
-    now = _begin(brain, start, batch)
+    for word, known, given in (("scheme", SCHEMES, scheme), ("engine", ENGINES, engine)):
+        if given not in known:
+            raise InputError(f"{word} must be one of {', '.join(known)}; came {given!r}.")
+    now = _begin(brain, start, stimulus, batch)
     _warn_if_coarse(brain, now.neural, dt)
-    noise = _noise(brain, now, dt, seed)
-    frames, total = [], torch.zeros_like(now.neural[0])
-    differentiable = torch.is_grad_enabled() and brain.drift(now.neural).requires_grad
-    with torch.set_grad_enabled(differentiable):
-        for volume in track(range(skipped + volumes), "simulate", show=show_progress):
-            now, activity = _one_volume(brain, now, dt, per_vascular, per_tr, noise)
-            _check_finite(brain, now, dt)
-            if volume >= skipped:
-                frames.append(brain.sensor.response.output(now.vascular))
-                total = total + activity
-    bold = TimeSeries(torch.stack(frames, -1), brain.sensor.tr, brain.regions, brain.sensor.unit)
-    return Simulation(bold, total / volumes, now)
+    run = _run(brain, now, dt, vascular_step, skipped + volumes, scheme, seed, stimulus, noise, show_progress)
+    found = _engine(run, engine, threads)
+    bold = TimeSeries(found.bold[skipped:].movedim(0, -1), brain.sensor.tr, brain.regions, brain.sensor.unit)
+    return Simulation(bold, found.activity[skipped:].mean(0), found.end)
+
+
+def _run(
+    brain: Brain,
+    now: Moment,
+    dt: float,
+    vascular_step: float,
+    volumes: int,
+    scheme: str,
+    seed: int,
+    stimulus: TimeSeries | None,
+    noise: Tensor | None,
+    show_progress: bool,
+) -> Run:
+    per_vascular, per_tr = clock(dt, vascular_step, brain.sensor.tr)
+    delays = brain.delays()
+    delays = None if delays is None else (delays / dt).to(now.neural)
+    slots = 0 if delays is None else longest(delays)
+    if now.past is not None and now.past.shape[0] != slots:
+        raise InputError(
+            f"The start remembers {now.past.shape[0]} steps of outputs; these delays need {slots}. Continue with the "
+            "same lengths, speed and dt."
+        )
+    run = Run(brain, now, dt, per_vascular, per_tr, volumes, scheme, seed, delays, slots, noise=noise,
+              show_progress=show_progress)  # fmt: skip
+    if noise is not None and noise.shape[0] < run.steps:
+        raise InputError(f"Given noise must cover all {run.steps} steps; came {noise.shape[0]}.")
+    if stimulus is None:
+        return run
+    rows, hold = _rows(brain, now, stimulus, dt, run.steps)
+    return replace(run, stimulus=rows, hold=hold)
+
+
+def _rows(brain: Brain, now: Moment, stimulus: TimeSeries, dt: float, steps: int) -> tuple[Tensor, int]:
+    """The stimulus as rows (row, *batch, region), one for every `hold` steps."""
+    hold = round(stimulus.tr / dt)
+    if hold < 1 or abs(hold * dt - stimulus.tr) > 1e-6 * stimulus.tr:
+        raise InputError(f"A stimulus sample ({stimulus.tr} s) must last a whole number of time steps ({dt} s).")
+    if stimulus.regions != brain.regions:
+        raise InputError(f"The stimulus names {len(stimulus.regions)} regions, the brain {len(brain.regions)}; they "
+                         "must be the same in the same order.")  # fmt: skip
+    rows = stimulus.data.movedim(-1, 0).to(now.neural)[: -(-steps // hold)]
+    missing = -(-steps // hold) - rows.shape[0]
+    return torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])]), hold
+
+
+def _engine(run: Run, engine: str, threads: int | None) -> Outcome:
+    if engine == "reference":
+        return run_reference(run)
+    try:
+        return run_compiled(run, threads=threads)
+    except CannotLower as trouble:
+        if engine == "compiled":
+            raise InputError(f"This brain cannot be compiled: {trouble}. Use engine='auto' or 'reference'.") from None
+        warnings.warn(f"Running in plain torch, which is slow: the compiler does not know {trouble}.", stacklevel=3)
+        return run_reference(run)
 
 
 def time_step(tr: float, wanted: float = 0.002) -> float:
@@ -103,52 +155,15 @@ def clock(dt: float, vascular_step: float, tr: float) -> tuple[int, int]:
     return inner, steps // inner
 
 
-def _begin(brain: Brain, start: Moment | Tensor | None, batch: tuple[int, ...] | None) -> Moment:
+def _begin(
+    brain: Brain, start: Moment | Tensor | None, stimulus: TimeSeries | None, batch: tuple[int, ...] | None
+) -> Moment:
     if isinstance(start, Moment):
         return start
-    neural = brain.resting_state(batch) if start is None else start
-    return Moment(neural, resting(brain.sensor.response, neural[0]), 0)
-
-
-def _one_volume(
-    brain: Brain, now: Moment, dt: float, inner: int, outer: int, noise: Iterator[Tensor]
-) -> tuple[Moment, Tensor]:
-    x, y, response = now.neural, now.vascular, brain.sensor.response
-    activity = torch.zeros_like(x[0])
-    for _ in range(outer):
-        driven = torch.zeros_like(x[0])
-        for _ in range(inner):
-            x = confine(brain.mass, x + dt * brain.drift(x) + next(noise))
-            driven = driven + brain.mass.output(x)
-        y = confine(response, y + dt * inner * response.drift(y, driven / inner))
-        activity = activity + driven
-    return Moment(x, y, now.step + inner * outer), activity / (inner * outer)
-
-
-def _noise(brain: Brain, now: Moment, dt: float, seed: int) -> Iterator[Tensor]:
-    """Noise increments from step `now.step` on: each block of steps has a generator of its own."""
-    scale = torch.as_tensor(brain.noise, dtype=now.neural.dtype, device=now.neural.device) * dt**0.5
-    block, offset = divmod(now.step, BLOCK)
-    while True:
-        # torch's CPU generator takes 32 bits of its seed, so (seed, block) is hashed into them.
-        key = int(np.random.SeedSequence((seed, block)).generate_state(1)[0])
-        generator = torch.Generator(now.neural.device).manual_seed(key)
-        normal = torch.randn(
-            BLOCK, *now.neural.shape, generator=generator, dtype=now.neural.dtype, device=now.neural.device
-        )
-        for step in range(offset, BLOCK):
-            yield scale * normal[step]
-        block, offset = block + 1, 0
-
-
-def _check_finite(brain: Brain, now: Moment, dt: float) -> None:
-    ok = torch.isfinite(now.neural).all(0) & torch.isfinite(now.vascular).all(0)
-    if not ok.all():
-        region = brain.regions[int((~ok).nonzero()[0, -1])]
-        raise ConvergenceError(
-            f"The simulation diverged before {now.step * dt:.2f} s, first seen in region {region!r}. "
-            "Take a smaller dt, or a weaker coupling."
-        )
+    if start is None:
+        implied = [brain.batch, stimulus.data.shape[:-2] if stimulus else (), brain.connectome.weights.shape[:-2]]
+        start = brain.resting_state(tuple(torch.broadcast_shapes(*implied)) if batch is None else batch)
+    return Moment(start, resting(brain.sensor.response, start[0]), 0)
 
 
 def _warn_if_coarse(brain: Brain, x: Tensor, dt: float) -> None:
@@ -162,7 +177,6 @@ def _warn_if_coarse(brain: Brain, x: Tensor, dt: float) -> None:
 
 def largest_local_step(brain: Brain, x: Tensor) -> float:
     """The longest explicit Euler step (s) under which the fastest decaying local mode at x still decays."""
-    with torch.no_grad():
-        rates = torch.linalg.eigvals(linearise(brain, x).local)
+    rates = local_rates(brain, x)
     decaying = rates[rates.real < 0]
     return (-2 * decaying.real / decaying.abs() ** 2).min().item() if decaying.numel() else float("inf")
