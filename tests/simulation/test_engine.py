@@ -1,5 +1,7 @@
 """The compiled engine gives what the reference gives: values to 1e-12, gradients to 1e-9, for every mass."""
 
+import subprocess
+import sys
 import warnings
 from dataclasses import dataclass
 from typing import ClassVar
@@ -322,3 +324,32 @@ def test_a_brain_without_tract_lengths_cannot_have_delays():
     plain = Connectome(brain.connectome.weights, brain.regions)
     with pytest.raises(InputError, match="tract lengths"):
         simulate(put(brain, {"connectome": plain, "speed": 3.0}), 0.16, **SETTINGS)
+
+
+INTERRUPTED = """
+import signal, sys, time, threading, os
+import torch
+from cingulum import Brain, Connectome, ReducedWongWang, simulate
+raw = torch.ones(60, 60)
+brain = Brain(ReducedWongWang(), Connectome(raw, tuple(map(str, range(60)))).normalised(), strength=0.1)
+simulate(brain, 0.72, batch=(16,), engine="compiled")
+sent = []
+def send():
+    time.sleep(1.0)
+    sent.append(time.monotonic())
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=send).start()
+try:
+    simulate(brain, 36000.0, batch=(16,), engine="compiled", threads=int(sys.argv[1]))
+except KeyboardInterrupt:
+    print(time.monotonic() - sent[0])
+"""
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_an_interrupt_comes_through_within_a_second(threads):
+    """Ten hours of sixteen brains, interrupted after a second; five seconds are allowed on a busy machine."""
+    told = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, threads], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert float(told.stdout) < 5.0
