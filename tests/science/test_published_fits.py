@@ -11,15 +11,15 @@ from cingulum.study import evaluated, gather, measure
 
 @pytest.mark.slow
 def test_group_fit_runs_freely_and_holds_out(hcp_folder):
-    """Measured .634 / .618 free-running (64 min); ten minutes have a standard error near .01. The linear control of
+    """Measured .637 / .620 free-running over 64 minutes (another seed: .641 / .624). The linear control of
     equal size reaches .72 / .71 (whole-brain page §8): the mechanistic fit stays below it, and far above SC–FC .26."""
     train, heldout = hcp.group_fc(hcp_folder), hcp.group_fc(hcp_folder, "group-test303")
-    found = resting_fit(hcp.connectome(hcp_folder), train, 0.72, minutes=16.0)
+    found = resting_fit(hcp.connectome(hcp_folder), train, 0.72, minutes=64.0)
     here, there = found.against(train), found.against(heldout)
     assert 0.58 < here["free_running"] < 0.70 and 0.56 < there["free_running"] < 0.70
     assert here["linear_control"] == pytest.approx(0.72, abs=0.015)
     assert there["linear_control"] == pytest.approx(0.71, abs=0.015)
-    assert similarity(found.simulated_fc, found.fit.fc).item() > 0.95, "the linearisation must hold where we fit"
+    assert similarity(found.simulated_fc, found.fit.fc).item() > 0.96, "the linearisation must hold where we fit"
     assert found.stability.stable and found.fit.loop_gain < 0.9
 
 
