@@ -15,7 +15,7 @@ from cingulum.brain.brain import Sensor
 from cingulum.brain.dynamics import Dynamics, State, Value, param, parameters
 from cingulum.errors import ConvergenceError, InputError
 from cingulum.simulation import engine, simulate
-from cingulum.simulation.engine import compiled, machine
+from cingulum.simulation.engine import kernels, machine
 from cingulum.timeseries import TimeSeries
 
 MASSES = [getattr(masses, name)() for name in masses.__all__]
@@ -257,7 +257,7 @@ def test_divergence_names_step_and_region_alike_in_both_engines():
 
 def test_a_damaged_cache_entry_is_thrown_away(tmp_path, monkeypatch):
     monkeypatch.setenv("CINGULUM_CACHE", str(tmp_path))
-    monkeypatch.setattr(compiled, "_kernels", {})
+    monkeypatch.setattr(kernels, "_kernels", {})
     brain = brain_of(MASSES[1], n=5)
     first = simulate(brain, 0.16, engine="compiled", **SETTINGS).bold.data
     (entry,) = tmp_path.glob("*.o")
@@ -265,7 +265,7 @@ def test_a_damaged_cache_entry_is_thrown_away(tmp_path, monkeypatch):
     for damage in (b"", whole[:100], whole[:-1] + bytes([whole[-1] ^ 1])):
         entry.write_bytes(damage)
         assert machine.read(entry) is None and not entry.exists()
-        monkeypatch.setattr(compiled, "_kernels", {})
+        monkeypatch.setattr(kernels, "_kernels", {})
         assert torch.equal(simulate(brain, 0.16, engine="compiled", **SETTINGS).bold.data, first)
         assert entry.read_bytes() == whole
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from cingulum.brain.brain import Brain
 from cingulum.errors import InputError
 from cingulum.simulation.engine import machine
-from cingulum.simulation.engine.compiled import kernel_for
 from cingulum.simulation.engine.compiled import run_compiled as run_compiled
+from cingulum.simulation.engine.kernels import kernel_for
 from cingulum.simulation.engine.lower import CannotLower as CannotLower
 
 VIEWS = ("steps", "llvm", "assembly")

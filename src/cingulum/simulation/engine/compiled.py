@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cingulum.brain.brain import Brain, resting
-from cingulum.brain.dynamics import Dynamics, parameters
 from cingulum.progress import track
 from cingulum.simulation.engine import machine
-from cingulum.simulation.engine.kernel import SLOTS, Shape, module
+from cingulum.simulation.engine.given import Given
+from cingulum.simulation.engine.kernels import Kernel, kernel_of
 from cingulum.simulation.engine.lower import CannotLower
-from cingulum.simulation.engine.text import Numbers
-from cingulum.simulation.engine.trace import Equations, Form, trace
+from cingulum.simulation.engine.parts import SLOTS
 from cingulum.simulation.noise import key_of
-from cingulum.simulation.run import Moment, Outcome, Run, diverged, first_past, longest, outputs
+from cingulum.simulation.run import Moment, Outcome, Run, diverged
 
 BLOCK = 8
 """Simulations that share every load of a connection weight."""
@@ -31,26 +27,6 @@ CHECKPOINTS = 64 * 2**20
 
 PATIENCE = 2e7
 """Region-steps of one call into machine code: about a tenth of a second, so that an interrupt is soon noticed."""
-
-
-@dataclass(frozen=True, eq=False)
-class Kernel:
-    """Machine code for one form and shape, and the text it was made from."""
-
-    form: Form
-    shape: Shape
-    equations: Equations
-    text: str
-    code: machine.Loaded
-
-    def call(self, name: str, table: np.ndarray, start: int, stop: int) -> int:
-        address = self.code.addresses[name]
-        function = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(address)
-        return int(function(table.ctypes.data, start, stop))
-
-
-_kernels: dict[tuple, Kernel] = {}
-_traced: dict[tuple, Equations] = {}
 
 
 def run_compiled(run: Run, *, threads: int | None = None, target: machine.Target | None = None) -> Outcome:
@@ -64,7 +40,7 @@ def run_compiled(run: Run, *, threads: int | None = None, target: machine.Target
         raise CannotLower(f"tensors on {run.start.neural.device} (machine code is made for the CPU)")
     if run.noise is not None and run.noise.requires_grad:
         raise CannotLower("a gradient of the noise itself")
-    given = _Given.of(run)
+    given = Given.of(run)
     kernel = kernel_of(given, target or machine.host())
     work = _Work(run, given, kernel, threads or torch.get_num_threads())
     bold, activity, x, y, past = _Simulate.apply(work, *given.tensors)
@@ -79,142 +55,10 @@ def run_compiled(run: Run, *, threads: int | None = None, target: machine.Target
     return Outcome(bold.reshape(-1, *batch, n), activity.reshape(-1, *batch, n), end)
 
 
-def kernel_for(brain: Brain, scheme: str = "euler") -> Kernel:
-    """The kernel that a run of this brain from rest would use."""
-    x = brain.resting_state()
-    delays = brain.delays()
-    start = Moment(x, resting(brain.sensor.response, x[0]), 0)
-    run = Run(brain, start, 0.001, 1, 1, 1, scheme, 0, delays, 0 if delays is None else longest(delays))
-    return kernel_of(_Given.of(run), machine.host())
-
-
-@dataclass(frozen=True, eq=False)
-class _Given:
-    """The tensors of a run in their canonical shapes; whatever broadcasting they had is torch's to undo."""
-
-    names: tuple[str, ...]
-    tensors: tuple[Tensor, ...]
-    simulations: int
-    mass: Dynamics
-    response: Dynamics
-    scheme: str
-    noisy: bool
-
-    @classmethod
-    def of(cls, run: Run) -> _Given:
-        brain, x = run.brain, run.start.neural
-        batch, n = x.shape[1:-1], x.shape[-1]
-        count = int(np.prod(batch, dtype=int))
-        past = run.start.past
-        if past is None:
-            past = first_past(max(run.slots, 1), outputs(brain, x))
-        found = {
-            "x": x.reshape(x.shape[0], count, n),
-            "y": run.start.vascular.reshape(-1, count, n),
-            "past": past.reshape(past.shape[0], brain.mass.couplings, count, n),
-            "weights": _joined(brain.connectome.weights, batch, n),
-        }
-        if run.delays is not None:
-            found["delays"] = _joined(run.delays, batch, n)
-        if run.stimulus is not None:
-            rows = run.stimulus.shape[0]
-            missing = len(batch) + 2 - run.stimulus.ndim
-            spread = run.stimulus.reshape(rows, *[1] * missing, *run.stimulus.shape[1:]).expand(rows, *batch, n)
-            found["stimulus"] = spread.reshape(rows, count, n)
-        for path, value in _values(brain).items():
-            found[path] = _canonical(torch.as_tensor(value, dtype=x.dtype), batch)
-        noisy = run.noise is not None or isinstance(brain.noise, Tensor) or brain.noise != 0
-        same = tuple(t.to(x.dtype) for t in found.values())
-        return cls(tuple(found), same, count, brain.mass, brain.sensor.response, run.scheme, noisy)
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self.tensors[self.names.index(name)]
-
-    @property
-    def wanted(self) -> tuple[str, ...]:
-        if not torch.is_grad_enabled():
-            return ()
-        return tuple(name for name, tensor in zip(self.names, self.tensors, strict=True) if tensor.requires_grad)
-
-
-def _values(brain: Brain) -> dict[str, Any]:
-    """Every parameter by path, as it stands in the brain."""
-    found = {"strength": brain.strength, "noise": brain.noise}
-    found |= {f"mass.{name}": getattr(brain.mass, name) for name in parameters(brain.mass)}
-    response = brain.sensor.response
-    return found | {f"sensor.response.{name}": getattr(response, name) for name in parameters(response)}
-
-
-def _canonical(value: Tensor, batch: tuple[int, ...]) -> Tensor:
-    """(1 or simulation, 1 or region)."""
-    if value.ndim <= 1:
-        return value.reshape(1, -1)
-    if value.shape[:-1].numel() == 1:
-        return value.reshape(1, -1)
-    return value.expand(*batch, value.shape[-1]).reshape(-1, value.shape[-1])
-
-
-def _joined(value: Tensor, batch: tuple[int, ...], n: int) -> Tensor:
-    """(1 or simulation, region, region)."""
-    if value.shape[:-2].numel() == 1:
-        return value.reshape(1, n, n)
-    return value.expand(*batch, n, n).reshape(-1, n, n)
-
-
-def kernel_of(given: _Given, target: machine.Target) -> Kernel:
-    """The kernel that fits, from memory, from disk, or made now."""
-    wanted = given.wanted
-    mass, response = (tuple(parameters(m)) for m in (given.mass, given.response))
-    paths = [name for name in given.names if name not in ARRAYS]
-    form = Form(
-        given.scheme,
-        "stimulus" in given.names,
-        given.noisy,
-        mass,
-        response,
-        tuple(p for p in paths if p in wanted),
-        "stimulus" in wanted,
-        bool(wanted),
-    )
-    x = given["x"]
-    bits = 32 if x.dtype == torch.float32 else 64
-    shape = Shape(
-        x.shape[-1],
-        x.shape[0],
-        given["y"].shape[0],
-        given.mass.couplings,
-        Numbers(bits, 8 * target.vector_bytes // bits),
-        tuple(p in given.names and given[p].shape[1] > 1 for p in form.parameters),
-        "delays" in given.names,
-        "weights" in wanted,
-        "delays" in wanted,
-    )
-    code = _code_of(given.mass), _code_of(given.response)
-    known = (*code, form, shape, target)
-    if known not in _kernels:
-        if (*code, form) not in _traced:
-            _traced[(*code, form)] = trace(given.mass, given.response, form)
-        equations = _traced[(*code, form)]
-        text = module(equations, form, shape, target)
-        _kernels[known] = Kernel(form, shape, equations, text, machine.load(text, target, gradient=form.gradient))
-    return _kernels[known]
-
-
-ARRAYS = ("x", "y", "past", "weights", "delays", "stimulus")
-
-
-def _code_of(model: Dynamics) -> tuple:
-    """What the equations of a model depend on, beside its parameters."""
-    declared = parameters(model)
-    fixed = tuple((f.name, repr(getattr(model, f.name))) for f in fields(model) if f.name not in declared)  # type: ignore[arg-type]
-    kind = type(model)
-    return kind, kind.drift, kind.output, kind.activity, kind.states, fixed
-
-
 class _Work:
     """One run laid out for machine code: padded arrays, a table a block, and the loop over segments."""
 
-    def __init__(self, run: Run, given: _Given, kernel: Kernel, threads: int) -> None:
+    def __init__(self, run: Run, given: Given, kernel: Kernel, threads: int) -> None:
         self.run, self.given, self.kernel, self.threads = run, given, kernel, threads
         self.shape, self.form = kernel.shape, kernel.form
         self.past = given["past"].shape[0] - 1
@@ -429,7 +273,7 @@ class _Work:
     # One block, backward.
 
     def backward(self, gradients: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Gradients of every input, from those of every result; shapes as in `_Given`, padded."""
+        """Gradients of every input, from those of every result; shapes as in `Given`, padded."""
         s, count = self.shape, self.given.simulations
         blocks = self.blocks()
         self.g = gradients
