@@ -79,7 +79,7 @@ def _demo(commands) -> None:  # type: ignore[no-untyped-def]
         "demo",
         "the whole story once: real brains, a synthetic cohort, a report",
         "Fit a brain model to Human Connectome data, make a synthetic cohort, measure, predict, and write a report.\n"
-        "Takes about four minutes on two cores; a second run uses the cohort again.",
+        "Takes about three minutes on two cores; a second run uses the cohort again.",
         "cingulum demo --offline --out demo-output",
     )
     made.add_argument("--offline", action="store_true", help="do not use the network (without cached data: a synthetic "
