@@ -53,9 +53,7 @@ def demo(
     say(f"2/6 Fit a brain model to {len(connectome.regions)} regions, then let it run freely (about ten seconds)")
     verified = resting_fit(connectome, train, TR, show_progress=True)
     fit = FittedBrain(source, verified, connectome.weights, train, heldout)
-    say(
-        f"3/6 A synthetic cohort: {settings.patients} patients, two visits each (about half a minute; kept for next time)"
-    )
+    say(f"3/6 A synthetic cohort: {settings.patients} patients, two visits each (half a minute; kept for next time)")
     bids = cohort_folder(out / "cohort", settings)
     say("4/6 Measure features of every visit, and fit a brain to each")
     measurements = out / "derivatives" / "cingulum"
