@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tracemalloc
 import warnings
 from dataclasses import dataclass
 from typing import ClassVar
@@ -140,8 +141,12 @@ def test_heun_with_a_stimulus(mass, delays):
     assert_same(brain_of(mass, batch=(3,), delays=delays), batch=(3,), scheme="heun", stimulated=True)
 
 
-def test_a_large_batch_one_connectome_each_and_a_batch_of_two_axes():
-    assert_same(brain_of(MASSES[0], n=7, batch=(64,)), batch=(64,), duration=0.16)
+@pytest.mark.parametrize("mass", ALL, ids=name)
+def test_a_large_batch(mass):
+    assert_same(brain_of(mass, n=7, batch=(64,)), batch=(64,), duration=0.16)
+
+
+def test_one_connectome_each_and_a_batch_of_two_axes():
     assert_same(brain_of(MASSES[0], n=7, batch=(3,), weights_each=True), batch=(3,))
     assert_same(brain_of(ThreePathways(), n=7, batch=(3,), weights_each=True, delays=True), batch=(3,))
     assert_same(brain_of(MASSES[1], n=7, batch=(2, 3)), batch=(2, 3))
@@ -204,6 +209,17 @@ def test_given_noise_is_used():
     noise = torch.randn(steps, 2, 5, generator=torch.Generator().manual_seed(0))
     runs = [simulate(brain, 0.32, engine=e, noise=noise, **SETTINGS).bold.data for e in ("compiled", "reference")]
     torch.testing.assert_close(*runs, rtol=1e-12, atol=1e-14)
+
+
+def test_the_gradient_of_ten_minutes_fits_in_200_mb():
+    """100 regions at 1 ms, 6e5 steps, float64: plain torch would keep about 30 GB (252 bytes a region and step)."""
+    brain = put(brain_of(MASSES[0], n=100), {"strength": torch.tensor(0.3, requires_grad=True)})
+    tracemalloc.start()
+    run = simulate(brain, 600.0, dt=0.001, vascular_step=0.01, engine="compiled")
+    run.bold.data.square().mean().backward()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert torch.isfinite(brain.strength.grad) and peak < 200e6
 
 
 @dataclass(frozen=True, eq=False)
