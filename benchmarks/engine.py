@@ -5,7 +5,7 @@
 Two-state reduced Wong-Wang with the guarded transfer function, noise drawn in the loop, haemodynamics every ten steps
 of 1 ms. Gradients are those of coupling, all weights, inhibition, recurrent excitation, NMDA decay and noise. Times are
 processor seconds of one thread (wall seconds for two threads). Peers are shown where they are installed: JAX with the
-same equations, vbjax with the neural ones alone, neurolib with its own Wong-Wang model, neither with BOLD.
+same equations; vbjax and tvboptim with the neural ones alone; neurolib with its own Wong-Wang model, without BOLD.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def jax_equations(n: int, batch: int, dtype: str) -> tuple[Callable, Callable, t
     import jax
     import jax.numpy as jnp
 
-    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_enable_x64", dtype == "float64")
     made, leaves = brain(n, batch, DTYPES[dtype], False)
     m, r = made.mass, made.sensor.response
 
@@ -159,6 +159,34 @@ def vbjax_sde(n: int, batch: int, dtype: str, gradient: bool, steps: int) -> Cal
     return lambda: jax.block_until_ready(run(p))
 
 
+def tvboptim_network(n: int, batch: int, dtype: str, gradient: bool, steps: int) -> Callable[[], Any]:
+    """The same neural equations as tvboptim ships them (Euler, its own noise, no BOLD), one simulation."""
+    import equinox
+    import jax
+    import jax.numpy as jnp
+    from tvboptim.experimental.network_dynamics import Network, prepare
+    from tvboptim.experimental.network_dynamics.coupling import LinearCoupling
+    from tvboptim.experimental.network_dynamics.dynamics.tvb import WongWangExcInh
+    from tvboptim.experimental.network_dynamics.graph import DenseGraph
+    from tvboptim.experimental.network_dynamics.noise import AdditiveNoise
+    from tvboptim.experimental.network_dynamics.solvers import Euler
+
+    _, _, (strength, noise, J_i, w_plus, tau_E, weights), _, _ = jax_equations(n, batch, dtype)
+    coupling = {"instant": LinearCoupling(incoming_states="S_e", G=0.3)}
+    network = Network(WongWangExcInh(), coupling, DenseGraph(weights), noise=AdditiveNoise(sigma=0.01))
+    simulator, fixed = prepare(network, Euler(), t0=0.0, t1=1000 * DT * steps, dt=1000 * DT)
+
+    def loss(p):
+        q = jax.tree.map(lambda leaf: leaf, fixed)
+        q.coupling.instant.G, q.dynamics.J_i, q.dynamics.w_p, q.dynamics.tau_e, q.noise.sigma = p[:5]
+        q.graph = equinox.tree_at(lambda graph: graph.weights, fixed.graph, p[5])
+        return (simulator(q).ys[:, 0] ** 2).sum()
+
+    p = (strength[0, 0], J_i.reshape(-1), w_plus, 1000 * tau_E, jnp.asarray(0.01, strength.dtype), weights)
+    run = jax.jit(jax.value_and_grad(loss) if gradient else loss)
+    return lambda: jax.block_until_ready(run(p))
+
+
 def neurolib_ww(n: int, batch: int, dtype: str, gradient: bool, steps: int) -> Callable[[], Any]:
     """neurolib's Wong-Wang model (Numba, float64, no BOLD), one simulation."""
     from neurolib.models.ww import WWModel
@@ -172,10 +200,17 @@ def able(peer: str, batch: int, dtype: str, gradient: bool) -> bool:
     """Whether a peer does this at all (and in a sensible time)."""
     if peer == "neurolib":
         return batch == 1 and dtype == "float64" and not gradient
+    if peer == "tvboptim":
+        return batch == 1
     return batch < 64
 
 
-PEERS = {"jax": ("jax", jax_scan), "vbjax": ("vbjax", vbjax_sde), "neurolib": ("neurolib", neurolib_ww)}
+PEERS: dict[str, tuple[str, Callable]] = {
+    "jax": ("jax", jax_scan),
+    "vbjax": ("vbjax", vbjax_sde),
+    "tvboptim": ("tvboptim", tvboptim_network),
+    "neurolib": ("neurolib", neurolib_ww),
+}
 
 
 def installed() -> list[str]:
