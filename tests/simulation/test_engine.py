@@ -327,6 +327,28 @@ def test_random_step_functions(seed):
     assert_same(brain_of(random_mass(seed), n=6), duration=0.16)
 
 
+@dataclass(frozen=True, eq=False)
+class Powers(Dynamics):
+    """Powers of negative numbers, with exponents that are parameters or too large to be multiplied out."""
+
+    n: Value = param(3.0, "1", 1.0, 4.0, "odd exponent")
+    m: Value = param(2.0, "1", 1.0, 4.0, "even exponent")
+    states: ClassVar = (State("a", -0.4),)
+
+    def drift(self, x: Tensor, u: Tensor) -> Tensor:
+        return -4 * (x + 0.4) + 0.5 * x**self.n - x**self.m + x**10 + 0.1 * u
+
+    def output(self, x: Tensor) -> Tensor:
+        return x[0]
+
+
+def test_powers_of_negative_numbers():
+    brain = put(brain_of(MASSES[0], n=5), {"mass": Powers()})
+    runs = [simulate(brain, 0.32, engine=how, **SETTINGS).bold.data for how in ("compiled", "reference")]
+    torch.testing.assert_close(*runs, rtol=1e-12, atol=1e-14)
+    assert torch.isfinite(runs[0]).all() and runs[0].std() > 0
+
+
 def test_the_generated_code_can_be_seen():
     brain = brain_of(MASSES[0], n=5)
     assert "mass.tau_E" in engine.show(brain) and "define" in engine.show(brain, "llvm")

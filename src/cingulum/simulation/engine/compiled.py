@@ -29,7 +29,7 @@ PATIENCE = 2e7
 """Region-steps of one call into machine code: about a tenth of a second, so that an interrupt is soon noticed."""
 
 
-def run_compiled(run: Run, *, threads: int | None = None, target: machine.Target | None = None) -> Outcome:
+def run_compiled(run: Run, *, threads: int | None = None) -> Outcome:
     """Do the run in machine code. Raises CannotLower where the reference engine must be used.
 
     Raises ConvergenceError with the first step and region that diverge.
@@ -41,7 +41,7 @@ def run_compiled(run: Run, *, threads: int | None = None, target: machine.Target
     if run.noise is not None and run.noise.requires_grad:
         raise CannotLower("a gradient of the noise itself")
     given = Given.of(run)
-    kernel = kernel_of(given, target or machine.host())
+    kernel = kernel_of(given, machine.host())
     work = _Work(run, given, kernel, threads or torch.get_num_threads())
     bold, activity, x, y, past = _Simulate.apply(work, *given.tensors)
     batch, n = run.start.neural.shape[1:-1], run.start.neural.shape[-1]

@@ -105,7 +105,7 @@ class Program:
         return self._line("div", a, b)
 
     def call(self, name: str, *operands: int) -> int:
-        """Any other operation: sqrt exp expm1 log log1p sin cos tanh abs floor rint; lt le eq; and or not; select."""
+        """Any other operation: sqrt exp expm1 log log1p sin cos abs rint; lt le eq; and or not; select."""
         if name == "select":
             condition, a, b = operands
             if a == b:
@@ -123,10 +123,17 @@ class Program:
             return self._whole_power(x, int(number))
         if number == 0.5:
             return self.call("sqrt", x)
-        grown = self.call("exp", self.mul(exponent, self.call("log", x)))
-        if number is not None:
-            return grown
-        return self.call("select", self.call("eq", exponent, self.const(0.0)), self.const(1.0), grown)
+        size = self.call("exp", self.mul(exponent, self.call("log", self.call("abs", x))))
+        if number is None:
+            size = self.call("select", self.call("eq", exponent, self.const(0.0)), self.const(1.0), size)
+        return self.call("select", self.call("lt", x, self.const(0.0)), self._below_zero(size, exponent), size)
+
+    def _below_zero(self, size: int, exponent: int) -> int:
+        """The power of a negative number: its sign for a whole exponent, not a number for any other."""
+        half = self.mul(self.const(0.5), exponent)
+        whole, even = (self.call("eq", v, self.call("rint", v)) for v in (exponent, half))
+        signed = self.call("select", even, size, self.neg(size))
+        return self.call("select", whole, signed, self.const(math.nan))
 
     def _whole_power(self, x: int, exponent: int) -> int:
         if exponent < 0:

@@ -40,6 +40,8 @@ class Numbers:
 
     def literal(self, number: float) -> str:
         """A number exactly as this type holds it."""
+        if math.isnan(number):
+            return "0x7FF8000000000000"
         if self.bits == 32:
             number = struct.unpack("f", struct.pack("f", max(min(number, 3.4028234e38), -3.4028234e38)))[0]
         return f"0x{struct.unpack('<Q', struct.pack('<d', number))[0]:016X}"
@@ -356,6 +358,7 @@ FUNCTIONS = {
     "cos": lambda c, x: _sin_cos(c, x)[1],
     "sqrt": intrinsic("sqrt"),
     "abs": intrinsic("fabs"),
+    "rint": lambda c, x: _whole_part(c, x, 1.0)[0],
 }
 
 
