@@ -121,7 +121,7 @@ def everything(brain, how, *, batch=None, scheme="euler", stimulated=False, dura
 def assert_same(brain, **options):
     (values, gradients), (expected, exact) = (everything(brain, e, **options) for e in ("compiled", "reference"))
     for value, right in zip(values, expected, strict=True):
-        torch.testing.assert_close(value, right, rtol=1e-12, atol=1e-13)
+        torch.testing.assert_close(value, right, rtol=1e-12, atol=1e-13 * max(1.0, right.abs().max().item()))
     for key, right in exact.items():
         scale = right.abs().max()
         assert scale > 0, key
@@ -147,20 +147,20 @@ def test_a_large_batch(mass):
 
 
 def test_one_connectome_each_and_a_batch_of_two_axes():
-    assert_same(brain_of(MASSES[0], n=7, batch=(3,), weights_each=True), batch=(3,))
+    assert_same(brain_of(masses.ReducedWongWang(), n=7, batch=(3,), weights_each=True), batch=(3,))
     assert_same(brain_of(ThreePathways(), n=7, batch=(3,), weights_each=True, delays=True), batch=(3,))
-    assert_same(brain_of(MASSES[1], n=7, batch=(2, 3)), batch=(2, 3))
+    assert_same(brain_of(masses.WilsonCowan(), n=7, batch=(2, 3)), batch=(2, 3))
 
 
 def test_many_segments_and_checkpoints():
     """Runs longer than a segment, with delays longer than a TR."""
-    brain = put(brain_of(MASSES[0], n=5, delays=True), {"speed": torch.tensor(0.5, dtype=torch.float64)})
+    brain = put(brain_of(masses.ReducedWongWang(), n=5, delays=True), {"speed": torch.tensor(0.5, dtype=torch.float64)})
     assert_same(brain, duration=2.4)
-    assert_same(brain_of(MASSES[0], n=5), duration=2.4)
+    assert_same(brain_of(masses.ReducedWongWang(), n=5), duration=2.4)
 
 
 def test_gradients_by_finite_differences():
-    brain = brain_of(MASSES[0], n=5, delays=True)
+    brain = brain_of(masses.ReducedWongWang(), n=5, delays=True)
 
     def signal(speed, strength, w):
         changed = put(brain, {"speed": speed, "strength": strength, "mass.tau_E": w})
@@ -176,12 +176,12 @@ def test_older_processors_give_the_same_numbers(cpu, monkeypatch):
         pytest.skip("these are x86 processors")
     monkeypatch.setattr(machine, "host", lambda: machine.older(cpu))
     assert_same(brain_of(ThreePathways(), delays=True, batch=(2,)), batch=(2,))
-    assert_same(brain_of(MASSES[0], batch=(9,)), batch=(9,))
+    assert_same(brain_of(masses.ReducedWongWang(), batch=(9,)), batch=(9,))
 
 
 def test_single_precision_follows_double():
     runs = [
-        simulate(brain_of(MASSES[0], dtype=d), 0.8, engine="compiled", start=None, **SETTINGS).bold.data
+        simulate(brain_of(masses.ReducedWongWang(), dtype=d), 0.8, engine="compiled", start=None, **SETTINGS).bold.data
         for d in (torch.float32, torch.float64)
     ]
     assert runs[0].dtype == torch.float32
@@ -189,14 +189,14 @@ def test_single_precision_follows_double():
 
 
 def test_threads_and_blocks_do_not_change_a_simulation():
-    brain = brain_of(MASSES[0], n=7, batch=(20,))
+    brain = brain_of(masses.ReducedWongWang(), n=7, batch=(20,))
     one, two = (simulate(brain, 0.32, threads=t, engine="compiled", **SETTINGS).bold.data for t in (1, 2))
     alone = simulate(put(brain, {"strength": brain.strength[:1]}), 0.32, engine="compiled", **SETTINGS).bold.data
     assert torch.equal(one, two) and torch.equal(one[:1], alone)
 
 
 def test_continuing_with_delays_equals_one_long_run_bit_for_bit():
-    brain = brain_of(MASSES[0], delays=True)
+    brain = brain_of(masses.ReducedWongWang(), delays=True)
     for how in ("compiled", "reference"):
         whole = simulate(brain, 0.64, engine=how, **SETTINGS)
         half = simulate(brain, 0.32, engine=how, **SETTINGS)
@@ -205,7 +205,7 @@ def test_continuing_with_delays_equals_one_long_run_bit_for_bit():
 
 
 def test_given_noise_is_used():
-    brain, steps = brain_of(MASSES[0], n=5), 80
+    brain, steps = brain_of(masses.ReducedWongWang(), n=5), 80
     noise = torch.randn(steps, 2, 5, generator=torch.Generator().manual_seed(0))
     runs = [simulate(brain, 0.32, engine=e, noise=noise, **SETTINGS).bold.data for e in ("compiled", "reference")]
     torch.testing.assert_close(*runs, rtol=1e-12, atol=1e-14)
@@ -213,7 +213,7 @@ def test_given_noise_is_used():
 
 def test_the_gradient_of_ten_minutes_fits_in_200_mb():
     """100 regions at 1 ms, 6e5 steps, float64: plain torch would keep about 30 GB (252 bytes a region and step)."""
-    brain = put(brain_of(MASSES[0], n=100), {"strength": torch.tensor(0.3, requires_grad=True)})
+    brain = put(brain_of(masses.ReducedWongWang(), n=100), {"strength": torch.tensor(0.3, requires_grad=True)})
     tracemalloc.start()
     run = simulate(brain, 600.0, dt=0.001, vascular_step=0.01, engine="compiled")
     run.bold.data.square().mean().backward()
@@ -237,7 +237,7 @@ class Mixing(Dynamics):
 
 
 def test_what_cannot_be_compiled_runs_in_the_reference_with_one_warning():
-    brain = put(brain_of(MASSES[0], n=5), {"mass": Mixing(rate=torch.tensor(8.0))})
+    brain = put(brain_of(masses.ReducedWongWang(), n=5), {"mass": Mixing(rate=torch.tensor(8.0))})
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         run = simulate(brain, 0.16, **SETTINGS)
@@ -261,7 +261,7 @@ class Exploding(Dynamics):
 
 def test_divergence_names_step_and_region_alike_in_both_engines():
     rate = torch.ones(5).index_fill(0, torch.tensor([3]), 3000.0)
-    brain = put(brain_of(MASSES[0], n=5), {"mass": Exploding(rate=rate), "noise": 0.0})
+    brain = put(brain_of(masses.ReducedWongWang(), n=5), {"mass": Exploding(rate=rate), "noise": 0.0})
     said = []
     for how in ("compiled", "reference"):
         with pytest.raises(ConvergenceError, match="first in region 'r3'") as caught, warnings.catch_warnings():
@@ -274,7 +274,7 @@ def test_divergence_names_step_and_region_alike_in_both_engines():
 def test_a_damaged_cache_entry_is_thrown_away(tmp_path, monkeypatch):
     monkeypatch.setenv("CINGULUM_CACHE", str(tmp_path))
     monkeypatch.setattr(kernels, "_kernels", {})
-    brain = brain_of(MASSES[1], n=5)
+    brain = brain_of(masses.WilsonCowan(), n=5)
     first = simulate(brain, 0.16, engine="compiled", **SETTINGS).bold.data
     (entry,) = tmp_path.glob("*.o")
     whole = entry.read_bytes()
@@ -343,14 +343,14 @@ class Powers(Dynamics):
 
 
 def test_powers_of_negative_numbers():
-    brain = put(brain_of(MASSES[0], n=5), {"mass": Powers()})
+    brain = put(brain_of(masses.ReducedWongWang(), n=5), {"mass": Powers()})
     runs = [simulate(brain, 0.32, engine=how, **SETTINGS).bold.data for how in ("compiled", "reference")]
     torch.testing.assert_close(*runs, rtol=1e-12, atol=1e-14)
     assert torch.isfinite(runs[0]).all() and runs[0].std() > 0
 
 
 def test_the_generated_code_can_be_seen():
-    brain = brain_of(MASSES[0], n=5)
+    brain = brain_of(masses.ReducedWongWang(), n=5)
     assert "mass.tau_E" in engine.show(brain) and "define" in engine.show(brain, "llvm")
     assert "forward" in engine.show(brain, "assembly")
     with pytest.raises(InputError, match="must be one of"):
@@ -358,7 +358,7 @@ def test_the_generated_code_can_be_seen():
 
 
 def test_a_brain_without_tract_lengths_cannot_have_delays():
-    brain = brain_of(MASSES[0], n=5)
+    brain = brain_of(masses.ReducedWongWang(), n=5)
     plain = Connectome(brain.connectome.weights, brain.regions)
     with pytest.raises(InputError, match="tract lengths"):
         simulate(put(brain, {"connectome": plain, "speed": 3.0}), 0.16, **SETTINGS)

@@ -17,11 +17,34 @@ from cingulum.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Sensor:
-    """A scanner: the response that turns activity into signal, and the time between two samples (s)."""
+    """A scanner: the response that turns activity into signal, and the time between two samples (s).
+
+    leadfield: (channel, region), for EEG and MEG: what each channel sees of each region; None: one channel a region
+    channels: their names; default c1, c2, …
+    noise: standard deviation of the measurement noise, in `unit`: one value, or one a channel
+
+    Raises InputError when leadfield and channel names do not belong together.
+    """
 
     response: Dynamics = BalloonWindkessel()
     tr: float = 0.72
     unit: str = "percent"
+    noise: Value = param(0.0, "unit of the signal", 0.0, math.inf, "standard deviation of the measurement noise")
+    leadfield: Float[Tensor, "channel region"] | None = None
+    channels: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.leadfield is None:
+            return
+        rows = self.leadfield.shape[-2]
+        if self.channels is None:
+            object.__setattr__(self, "channels", tuple(f"c{i + 1}" for i in range(rows)))
+        elif len(self.channels) != rows:
+            raise InputError(f"The leadfield has {rows} channels, but {len(self.channels)} names were given.")
+
+    def seen(self, signal: Float[Tensor, "... region"]) -> Float[Tensor, "... channel"]:
+        """Regional signals as the channels see them."""
+        return signal if self.leadfield is None else signal @ self.leadfield.mT
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +65,7 @@ class Brain:
     @property
     def batch(self) -> tuple[int, ...]:
         """Batch dimensions implied by the parameters and the weights."""
-        parts = (self, self.mass, self.sensor.response)
+        parts = (self, self.mass, self.sensor, self.sensor.response)
         values = [getattr(model, name) for model in parts for name in parameters(model)]
         shapes = [value.shape[:-1] for value in values if isinstance(value, Tensor) and value.ndim > 1]
         return tuple(torch.broadcast_shapes(self.connectome.weights.shape[:-2], *shapes))
@@ -65,7 +88,10 @@ class Brain:
         return self.connectome.lengths * 1e-3 / (speed.unsqueeze(-1) if speed.ndim else speed)
 
     def coupling(self, x: Float[Tensor, "state *batch region"]) -> Float[Tensor, "*batch region"]:
-        """What each region receives from all others without delay: strength · Σ_j weights_ij · output_j."""
+        """What each region receives from all others without delay: strength · Σ_j weights_ij · output_j.
+
+        A mass with several coupling variables has them in front.
+        """
         weights, output = self.connectome.weights, self.mass.output(x)
         if weights.ndim == 2:
             return self.strength * (output @ weights.mT)
@@ -79,6 +105,13 @@ class Brain:
 def resting(model: Dynamics, like: Float[Tensor, "*batch region"]) -> Float[Tensor, "state *batch region"]:
     """A model's states at rest, with the shape, dtype and device of `like`."""
     return torch.stack([torch.full_like(like, state.rest) for state in model.states])
+
+
+def shaken(model: Dynamics, z: Float[Tensor, "state *batch region"]) -> Float[Tensor, "state *batch region"]:
+    """Standard normal numbers times each state's share of the noise."""
+    if all(state.noise == 1.0 for state in model.states):
+        return z
+    return torch.stack([state.noise * component for component, state in zip(z, model.states, strict=True)])
 
 
 def confine(model: Dynamics, x: Float[Tensor, "state *batch region"]) -> Float[Tensor, "state *batch region"]:

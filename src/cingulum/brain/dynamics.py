@@ -30,12 +30,13 @@ class Parameter:
 
 @dataclass(frozen=True)
 class State:
-    """A state variable: where it rests, and the domain outside which it has no meaning."""
+    """A state variable: where it rests, the domain outside which it has no meaning, and its share of the noise."""
 
     name: str
     rest: float
     low: float | None = None
     high: float | None = None
+    noise: float = 1.0
 
 
 def param(default: float, unit: str, low: float, high: float, meaning: str) -> Any:

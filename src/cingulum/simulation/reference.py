@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from cingulum.brain.brain import confine
+from cingulum.brain.brain import confine, shaken
 from cingulum.progress import track
 from cingulum.simulation.noise import standard_normal
 from cingulum.simulation.run import Moment, Outcome, Run, diverged, first_past, outputs
@@ -64,7 +64,7 @@ def _step(
     run: Run, x: Tensor, past: Tensor | None, stimulus: Tensor | float, noise: Tensor
 ) -> tuple[Tensor, Tensor | None]:
     brain, dt = run.brain, run.dt
-    kick = torch.as_tensor(brain.noise, dtype=x.dtype, device=x.device) * dt**0.5 * noise
+    kick = torch.as_tensor(brain.noise, dtype=x.dtype, device=x.device) * dt**0.5 * shaken(brain.mass, noise)
     slope = _drift(run, x, past, stimulus)
     after = confine(brain.mass, x + dt * slope + kick)
     if run.scheme == "heun":

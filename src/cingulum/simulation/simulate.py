@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from dataclasses import dataclass, replace
@@ -14,20 +15,29 @@ from cingulum.brain.brain import Brain, resting
 from cingulum.errors import InputError
 from cingulum.simulation.engine import CannotLower, run_compiled
 from cingulum.simulation.equilibrium import local_rates
+from cingulum.simulation.noise import standard_normal
 from cingulum.simulation.reference import run_reference
 from cingulum.simulation.run import SCHEMES, Moment, Outcome, Run, longest
 from cingulum.timeseries import TimeSeries
+
+SENSOR_STREAM = 0x5E450000_00000000
+"""Changes the seed's upper half, so that measurement noise is independent of the neurons'."""
 
 ENGINES = ("auto", "compiled", "reference")
 
 
 @dataclass(frozen=True, eq=False)
 class Simulation:
-    """What a run gives: the signal, the mean neural output of every region, and the moment it ended in."""
+    """What a run gives: the sensor's signal, the mean activity of every region, and the moment it ended in."""
 
-    bold: TimeSeries
+    signal: TimeSeries
     activity: Float[Tensor, "*batch region"]
     end: Moment
+
+    @property
+    def bold(self) -> TimeSeries:
+        """The signal, by the name it has in fMRI."""
+        return self.signal
 
 
 def simulate(
@@ -60,7 +70,7 @@ def simulate(
         same numbers to rounding; `auto` compiles where it can and says so where it cannot
     threads: simulations of a batch side by side; default is torch's own number of threads
 
-    Returns a Simulation; BOLD has shape (*batch, region, time). Everything is differentiable: parameters, weights,
+    Returns a Simulation; its signal has shape (*batch, region or channel, time). Everything is differentiable: parameters, weights,
     conduction speed, start and stimulus. Noise depends on (seed, simulation, step, state, region) only.
     Warns when dt is longer than the equations allow; raises ConvergenceError if the run diverges.
     """
@@ -74,8 +84,21 @@ def simulate(
     _warn_if_coarse(brain, now.neural, dt)
     run = _run(brain, now, dt, vascular_step, skipped + volumes, scheme, seed, stimulus, noise, show_progress)
     found = _engine(run, engine, threads)
-    bold = TimeSeries(found.bold[skipped:].movedim(0, -1), brain.sensor.tr, brain.regions, brain.sensor.unit)
-    return Simulation(bold, found.activity[skipped:].mean(0), found.end)
+    signal = _measured(run, found.bold)[skipped:].movedim(0, -1)
+    series = TimeSeries(signal, brain.sensor.tr, brain.sensor.channels or brain.regions, brain.sensor.unit)
+    return Simulation(series, found.activity[skipped:].mean(0), found.end)
+
+
+def _measured(run: Run, signal: Float[Tensor, "volume *batch region"]) -> Float[Tensor, "volume *batch channel"]:
+    """The signal as the channels see it, with the sensor's own noise (a stream of its own, one draw a volume)."""
+    sensor = run.brain.sensor
+    signal = sensor.seen(signal)
+    if not isinstance(sensor.noise, Tensor) and sensor.noise == 0:
+        return signal
+    first = run.start.step // (run.per_tr * run.per_vascular)
+    drawn = standard_normal(run.seed ^ SENSOR_STREAM, 1, signal[0], first)
+    noise = torch.cat(list(itertools.islice(drawn, signal.shape[0])))
+    return signal + torch.as_tensor(sensor.noise, dtype=signal.dtype, device=signal.device) * noise
 
 
 def _run(
