@@ -75,7 +75,15 @@ class Mechanism(Feature):
         brain = Brain(ReducedWongWang(), self.connectome)
         free = mechanism_priors(n)
         found = fit(
-            brain, recorded, free, objective=fc_error, prepare=balanced, steps=self.steps, show_progress=show_progress
+            brain,
+            recorded,
+            free,
+            objective=fc_error,
+            prepare=balanced,
+            road="analytic",
+            steps=self.steps,
+            patience=None,
+            show_progress=show_progress,
         )
         columns = {}
         for path, prior in free.items():

@@ -9,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cingulum.brain.connectome import Connectome
-from cingulum.inference.objectives import fc_mismatch
 from cingulum.measures import correlation, similarity
 
 
@@ -45,7 +44,7 @@ def linear_network(
     search = torch.optim.Adam(free, lr=rate)
     for _ in range(steps):
         search.zero_grad()
-        loss = fc_mismatch(_linear_fc(base, coupling, noise, gain), recorded)
+        loss = -torch.log(0.5 + 0.5 * similarity(_linear_fc(base, coupling, noise, gain), recorded))
         loss.backward()  # type: ignore[no-untyped-call]
         search.step()
     with torch.no_grad():

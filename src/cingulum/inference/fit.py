@@ -1,34 +1,27 @@
-"""How parameters are found: gradient descent on the analytic connectivity, priors, best stable result kept."""
+"""How parameters are found: by formula first, then by simulation; priors, several starts, many recordings at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 
 import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import Distribution, biject_to
 
 from cingulum.brain.brain import Brain
-from cingulum.brain.dynamics import get, put
 from cingulum.errors import ConvergenceError, InputError
-from cingulum.inference.objectives import fc_mismatch
-from cingulum.measures import correlation, fc, similarity
-from cingulum.progress import track
-from cingulum.simulation.equilibrium import fixed_point, linearise, slow_covariance
-from cingulum.timeseries import TimeSeries, check_signals
-
-LOOP_GAIN = 0.9
-"""Largest gain of one passage through the network that a fit may end with; at 1 the equilibrium is lost in a fold."""
-
-LOCAL_RATE = 3.0
-"""Smallest rate (1/s) at which every region by itself must return to equilibrium.
-
-Nearer to either edge the basin of the working point is so narrow that noise leaves it: measured on the Human
-Connectome group, free-running connectivity then agrees with the analytic one at r = .66 instead of .99.
-"""
+from cingulum.inference.free import Free, kinds_of
+from cingulum.inference.objectives import Objective, fc_mismatch
+from cingulum.inference.problem import LOCAL_SHARE, Assessed, Problem, Runs, Theta, check_road, undisturbed_rate
+from cingulum.inference.search import Found, Optimiser, fingerprint_of, search
+from cingulum.inference.view import Analytic, Cleaning, Recorded
+from cingulum.measures import similarity
+from cingulum.simulation.stability import Stability, stability
+from cingulum.timeseries import TimeSeries
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +29,12 @@ class Fit:
     """A fitted brain: `put` into place and ready to run.
 
     estimates: fitted values by path; (*batch,) for a global parameter, (*batch, region) for a regional one
-    fc, fc_r: the model's analytic connectivity, and its correlation with the recorded one, one a batch member
+    fc, fc_r: the model's analytic connectivity, and its correlation with the recorded one, one a batch member; NaN
+        where the road was simulated only. In-sample: `cingulum.verify` gives free-running and held-out figures
     loop_gain: distance to instability: 0 is uncoupled, 1 is a fold
-    history: loss and fc_r at every step (mean over the batch)
+    road: which road each batch member's estimates come from
+    history: a row a step: road, loss, every objective, fc_r and loop gain (mean over starts and batch)
+    theta: unconstrained coordinates of the free parameters; problem: what they are coordinates of
     """
 
     brain: Brain
@@ -46,138 +42,248 @@ class Fit:
     fc: Float[Tensor, "*batch region region"]
     fc_r: Float[Tensor, "*batch"]
     loop_gain: Float[Tensor, "*batch"]
+    road: list[str]
     history: pd.DataFrame
+    theta: Theta
+    problem: Problem
+
+    @cached_property
+    def stability(self) -> Stability:
+        """Of a fit to one recording."""
+        if self.fc_r.ndim:
+            raise InputError("Stability is told one brain at a time: take one batch member's brain.")
+        return stability(self.brain)
+
+    def coordinates(self) -> list[str]:
+        """Names of the free coordinates: the path, and the region, map or connection."""
+        return [f"{path} {name}".strip() for path, kind in self.problem.kinds.items() for name in kind.names]
+
+    def __str__(self) -> str:
+        lines = [f"fit of {len(self.coordinates())} free numbers; analytic FC r {self.fc_r.mean().item():.3f} in sample"]
+        lines += [f"  {k} = {v.item():.4g}" for k, v in self.estimates.items() if v.numel() == 1]
+        lines += [f"  road: {', '.join(sorted(set(self.road)))}"]
+        if not self.fc_r.ndim:
+            lines += [f"  {self.stability}"]
+        return "\n".join(lines)
 
 
 def fit(
     brain: Brain,
-    recorded: TimeSeries | Float[Tensor, "*batch region region"],
-    free: dict[str, Distribution],
+    recorded: TimeSeries | Float[Tensor, "*batch region region"] | Sequence[TimeSeries],
+    free: dict[str, Free],
     *,
-    objective: Callable[[Tensor, Tensor], Tensor] = fc_mismatch,
+    objective: Objective | dict[Objective, float] = fc_mismatch,
     prepare: Callable[[Brain], Brain] = lambda brain: brain,
+    road: str = "both",
+    cleaning: Cleaning = Cleaning(),
     steps: int = 300,
     rate: float = 0.05,
-    optimiser: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
+    optimiser: Optimiser = "Adam",
+    starts: int = 1,
+    patience: int | None = 50,
+    refine: int = 15,
+    runs: Runs = Runs(),
+    near_bifurcation: float | None = None,
+    checkpoint: str | Path | None = None,
+    seed: int = 0,
     show_progress: bool = False,
 ) -> Fit:
-    """Estimate free parameters from recorded connectivity; a batch of recordings is fitted at once, independently.
+    """Estimate free parameters from recordings; a batch is fitted at once, each recording for itself.
 
-    recorded: time series, or functional connectivity directly; leading dimensions are a batch of recordings
-    free: prior by parameter path: its support gives the transform, its log density the penalty, its batch shape the
-        granularity: () is one value a recording, (region,) one a region
-    objective: (modelled FC, recorded FC) → mismatch, one a batch member; multiplied by the number of edges, the
-        scale on which it stands against the priors
-    prepare: applied to every candidate, for parameters that follow from others (`cingulum.brain.balanced`)
+    recorded: time series (leading dimensions, or a sequence of equal ones, are a batch), or functional connectivity
+    free: by parameter path: a `torch.distributions` prior (batch shape () is one value, (region,) one a region),
+        `Mapped` (a line in regional maps), or `Gains` for "connectome.weights"
+    objective: (model view, recorded view) → mismatch, or several with weights (`cingulum.inference.objectives`)
+    prepare: applied to every candidate, for parameters that follow from others (`cingulum.balanced`)
+    road: `analytic`: closed form at the equilibrium; `simulated`: free-running simulations, gradients through all of
+        them; `both`: analytic, then `refine` simulated steps, kept for a recording only where new noise confirms them
+    cleaning: band and global-signal treatment, applied to recording and model alike
+    optimiser: a name in torch.optim, or a callable; starts: how many, the first at the prior means; patience: stop
+        where the smoothed loss has not improved for so many steps; checkpoint: a file to resume from
+    near_bifurcation: wanted distance (1/s) of the leading eigenvalue from instability, as a penalty
 
-    The search starts at the prior means and keeps, for each batch member, the best point whose equilibrium is stable.
-    Raises InputError for mismatched regions, ConvergenceError if no stable point was met.
+    The best point whose equilibrium is stable is kept. A start without stable equilibrium is moved to weaker coupling
+    if the coupling is free, and refused with its eigenvalue if not.
+    Raises InputError for what cannot be used, ConvergenceError if no stable point was met.
     """
-    target = _target(brain, recorded)
-    thetas = {path: _start(path, prior, target) for path, prior in free.items()}
-    for path in free:
-        get(brain, path)
-    search = optimiser(list(thetas.values()), lr=rate)
-    best = _Best(target)
-    rows = []
-    for step in track(range(steps), "fit", show=show_progress):
-        values = {path: biject_to(free[path].support)(theta) for path, theta in thetas.items()}
-        candidate = prepare(put(brain, values))
-        modelled, gain, growth = _slow_fc(candidate)
-        loss = objective(modelled, target) * _edges(target) - _log_prior(values, free, target)
-        loss = loss + 1e4 * (gain - 0.9 * LOOP_GAIN).clamp_min(0) ** 2
-        loss = loss + 1e2 * (growth + 2 * LOCAL_RATE).clamp_min(0).square().sum(-1)
-        search.zero_grad()
-        loss.sum().backward()  # type: ignore[no-untyped-call]
-        best.update(loss.detach(), (gain < LOOP_GAIN) & (growth.amax(-1) < -LOCAL_RATE), values)
-        rows.append((step, loss.mean().item(), similarity(modelled.detach(), target).mean().item()))
-        search.step()
-    return _finish(brain, target, best.result(), prepare, rows)
+    check_road(brain, road)
+    problem = make_problem(brain, recorded, free, objective, prepare, cleaning, runs, near_bifurcation)
+    theta = _begin(problem, starts, seed)
+    file = Path(checkpoint) if checkpoint else None
+    print_of = fingerprint_of(brain, problem.recorded.fc, sorted(free), steps, rate, optimiser, starts, seed, road)
+    common = {"rate": rate, "optimiser": optimiser, "fingerprint": print_of, "show_progress": show_progress}
+    rows: list[dict] = []
+    loss = None
+    if road != "simulated":
+        theta = _moved_to_stability(problem, theta)
+        found = search(
+            lambda t, _: problem.analytic(t), theta, road="analytic", steps=steps, patience=patience,
+            checkpoint=file, **common,
+        )  # fmt: skip
+        theta, loss = _best_start(found)
+        rows += found.rows
+    roads = torch.zeros(problem.recorded.batch, dtype=torch.long)
+    if road != "analytic":
+        theta = theta if road == "both" else {path: value[0] for path, value in theta.items()}
+        beside = file.with_name(file.name + ".simulated") if file else None
+        count = refine if road == "both" else steps
+        found = search(
+            lambda t, step: problem.simulated(t, runs.seed + (1 + step if runs.fresh else 0)), theta,
+            road="simulated", steps=count, patience=None if road == "both" else patience, checkpoint=beside,
+            **{**common, "rate": rate / 4 if road == "both" else rate},
+        )  # fmt: skip
+        rows += found.rows
+        theta, roads = _confirmed(problem, theta, found) if road == "both" else (found.theta, roads + 1)
+    return _finish(problem, theta, roads, rows)
 
 
-def _target(brain: Brain, recorded: TimeSeries | Tensor) -> Tensor:
-    n = len(brain.regions)
-    if isinstance(recorded, TimeSeries):
-        if recorded.regions != brain.regions:
+def make_problem(
+    brain: Brain,
+    recorded: TimeSeries | Tensor | Sequence[TimeSeries],
+    free: dict[str, Free],
+    objective: Objective | dict[Objective, float],
+    prepare: Callable[[Brain], Brain],
+    cleaning: Cleaning,
+    runs: Runs,
+    near_bifurcation: float | None,
+) -> Problem:
+    """The fit as a function, everything given checked once."""
+    kinds = kinds_of(brain, free)
+    seen = Recorded(_stacked(recorded), brain, cleaning)
+    weights = brain.connectome.weights
+    if (weights.sum(-1) == 0).any():
+        lonely = (weights.sum(-1) == 0).reshape(-1, weights.shape[-1]).any(0).nonzero()[:, 0].tolist()
+        names = ", ".join(brain.regions[i] for i in lonely[:5])
+        raise InputError(
+            f"{len(lonely)} region(s) have no connection: {names}. Leave them out of connectome and recording: a "
+            "model cannot explain their connectivity."
+        )
+    gains = getattr(free.get("connectome.weights"), "symmetric", True)
+    same = torch.allclose(weights, weights.mT)
+    return Problem(
+        brain=brain,
+        recorded=seen,
+        kinds=kinds,
+        objective=objective if isinstance(objective, dict) else {objective: 1.0},
+        prepare=prepare,
+        cleaning=cleaning,
+        runs=runs,
+        near_bifurcation=near_bifurcation,
+        symmetric=brain.mass.couplings == 1 and same and gains,
+        local_rate=LOCAL_SHARE * undisturbed_rate(brain),
+    )
+
+
+def _stacked(recorded: TimeSeries | Tensor | Sequence[TimeSeries]) -> TimeSeries | Tensor:
+    if isinstance(recorded, TimeSeries | Tensor):
+        return recorded
+    if len({(r.tr, r.regions, r.data.shape) for r in recorded}) != 1:
+        raise InputError(
+            "A batch of recordings needs one TR, one length and the same regions; came "
+            f"{sorted({(r.tr, r.data.shape[-1]) for r in recorded})} (TR, samples). `fit_cohort` takes them as they are."
+        )
+    return replace(recorded[0], data=torch.stack([r.data for r in recorded]))
+
+
+def _begin(problem: Problem, starts: int, seed: int) -> Theta:
+    """Coordinates (start, *batch, size): the first start at the prior centre, others drawn from the prior."""
+    like, batch = problem.brain.connectome.weights, torch.broadcast_shapes(problem.recorded.batch, problem.brain.batch)
+    if starts < 1:
+        raise InputError(f"starts must be at least 1; came {starts}.")
+    generator = torch.Generator().manual_seed(seed)
+    theta = {}
+    for path, kind in problem.kinds.items():
+        centre, spread = kind.begin(like), kind.spread(like)
+        drawn = torch.randn(starts, *batch, kind.size, generator=generator, dtype=like.dtype)
+        drawn[0] = 0.0
+        theta[path] = centre + spread * drawn
+    return theta
+
+
+def _moved_to_stability(problem: Problem, theta: Theta) -> Theta:
+    """Weaken the coupling of starts that have no stable equilibrium, or refuse them."""
+    kind = problem.kinds.get("strength")
+    for _ in range(12):
+        with torch.no_grad():
+            try:
+                ok = problem.analytic(theta)
+                stable, lead = ok.stable, ok.growth
+            except ConvergenceError:
+                shape = next(iter(theta.values())).shape[:-1]
+                stable, lead = torch.zeros(shape, dtype=torch.bool), torch.full(shape, torch.nan)
+        if stable.all():
+            return theta
+        if kind is None or kind.names != ("",):
+            worst = lead[~stable].flatten()[0].item()
             raise InputError(
-                f"Recording and connectome must name the same regions in the same order; the recording has "
-                f"{len(recorded.regions)}, the connectome {n}."
+                f"The starting point has no stable equilibrium with margin (leading local eigenvalue {worst:.3g} /s, "
+                f"loop gain limit 0.9). Free 'strength', or start from a weaker coupling."
             )
-        check_signals(recorded, "recording")
-        recorded = fc(recorded.data)
-    if recorded.shape[-2:] != (n, n):
-        raise InputError(
-            f"The connectome has {n} regions; the recorded connectivity has shape {tuple(recorded.shape)}."
+        transform = kind.transform  # type: ignore[attr-defined]
+        weaker = transform.inv(0.7 * transform(theta["strength"]))
+        theta = theta | {"strength": torch.where(stable.unsqueeze(-1), theta["strength"], weaker)}
+    raise ConvergenceError(
+        "No stable equilibrium near the start, even at a hundredth of the coupling: check the priors of the local "
+        "parameters with `cingulum.stability`."
+    )
+
+
+def _best_start(found: Found) -> tuple[Theta, Tensor]:
+    """The best start of every recording."""
+    loss, which = found.loss.min(0)
+    if not torch.isfinite(loss).all():
+        raise ConvergenceError(
+            "No stable equilibrium was met during the search. Centre the prior of the coupling strength lower, "
+            "or take a smaller learning rate."
         )
-    return recorded.detach().to(brain.connectome.weights)
+    take = which[None, ..., None]
+    theta = {
+        path: value.gather(0, take.expand(1, *value.shape[1:])).squeeze(0) for path, value in found.theta.items()
+    }
+    return theta, loss
 
 
-def _start(path: str, prior: Distribution, target: Tensor) -> Tensor:
-    granularity = tuple(prior.batch_shape) or (1,)
-    if granularity not in {(1,), (target.shape[-1],)}:
-        raise InputError(
-            f"The prior of {path!r} has batch shape {granularity}: expected () for one value, or "
-            f"({target.shape[-1]},) for one a region."
-        )
-    centre = biject_to(prior.support).inv(prior.mean).to(target)
-    return centre.expand(*target.shape[:-2], *granularity).clone().requires_grad_()
-
-
-def _slow_fc(brain: Brain) -> tuple[Tensor, Tensor, Tensor]:
-    """Analytic FC, loop gain and local growth. With gains h ≥ 0 and symmetric weights the loop's spectrum is real.
-
-    Past the fold the closed form still gives numbers, of no meaning and sometimes a good fit: there the coupling is
-    scaled back to the edge of stability, so that only the penalty has a gradient along it.
-    """
-    at = linearise(brain, fixed_point(brain))
-    root = at.gain.abs().sqrt()
-    gain = torch.linalg.eigvalsh(root.unsqueeze(-1) * at.coupling * root.unsqueeze(-2))[..., -1]
-    held = (0.99 / gain.clamp_min(0.99))[..., None, None]
-    noise = torch.as_tensor(brain.noise, dtype=at.local.dtype, device=at.local.device)
-    return correlation(slow_covariance(replace(at, coupling=at.coupling * held), noise)), gain, at.local_growth
-
-
-def _edges(target: Tensor) -> float:
-    n = target.shape[-1]
-    return n * (n - 1) / 2
-
-
-def _log_prior(values: dict[str, Tensor], free: dict[str, Distribution], target: Tensor) -> Tensor:
-    total = target.new_zeros(target.shape[:-2])
-    for path, prior in free.items():
-        total = total + prior.log_prob(values[path]).sum(-1)
-    return total
-
-
-class _Best:
-    """The best stable values met so far, for each batch member separately."""
-
-    def __init__(self, target: Tensor) -> None:
-        self.loss = target.new_full(target.shape[:-2], float("inf"))
-        self.values: dict[str, Tensor] = {}
-
-    def update(self, loss: Tensor, stable: Tensor, values: dict[str, Tensor]) -> None:
-        better = (loss < self.loss) & stable
-        self.loss = torch.where(better, loss, self.loss)
-        for path, value in values.items():
-            value = value.detach()
-            self.values[path] = torch.where(better.unsqueeze(-1), value, self.values.get(path, value))
-
-    def result(self) -> dict[str, Tensor]:
-        if not torch.isfinite(self.loss).all():
-            raise ConvergenceError(
-                "No stable equilibrium was met during the search. Centre the prior of the coupling strength lower, "
-                "or take a smaller learning rate."
-            )
-        return self.values
-
-
-def _finish(
-    brain: Brain, target: Tensor, values: dict[str, Tensor], prepare: Callable[[Brain], Brain], rows: list[tuple]
-) -> Fit:
+def _confirmed(problem: Problem, before: Theta, found: Found) -> tuple[Theta, Tensor]:
+    """Refined coordinates where three runs of new noise give them a lower loss, the analytic ones elsewhere."""
+    after = found.last
     with torch.no_grad():
-        fitted = prepare(put(brain, values))
-        modelled, gain, _ = _slow_fc(fitted)
-    estimates = {path: value.squeeze(-1) if value.shape[-1] == 1 else value for path, value in values.items()}
-    history = pd.DataFrame(rows, columns=["step", "loss", "fc_r"])
-    return Fit(fitted, estimates, modelled, similarity(modelled, target), gain, history)
+        seeds = [problem.runs.seed + 100_000 + k for k in range(3)]
+        gain = torch.stack([_loss(problem, before, s) - _loss(problem, after, s) for s in seeds]).mean(0)
+    better = gain > 0
+    theta = {path: torch.where(better.unsqueeze(-1), after[path], before[path]) for path in before}
+    return theta, better.long()
+
+
+def _loss(problem: Problem, theta: Theta, seed: int) -> Tensor:
+    try:
+        found: Assessed = problem.simulated(theta, seed)
+    except ConvergenceError:
+        return torch.full(problem.recorded.batch, torch.inf)
+    return found.loss
+
+
+def _finish(problem: Problem, theta: Theta, roads: Tensor, rows: list[dict]) -> Fit:
+    with torch.no_grad():
+        fitted = problem.candidate(theta)
+        try:
+            modelled = Analytic(fitted, problem.cleaning).fc
+            gain = problem.analytic(theta).gain
+        except (ConvergenceError, InputError):
+            modelled = torch.full_like(problem.recorded.fc, torch.nan)
+            gain = torch.full_like(modelled[..., 0, 0], torch.nan)
+        values = {path: kind.value(theta[path]) for path, kind in problem.kinds.items()}
+    estimates = {
+        path: value.squeeze(-1) if problem.kinds[path].names == ("",) else value for path, value in values.items()
+    }
+    names = ["analytic", "simulated"]
+    return Fit(
+        brain=fitted,
+        estimates=estimates,
+        fc=modelled,
+        fc_r=similarity(modelled, problem.recorded.fc),
+        loop_gain=gain,
+        road=[names[i] for i in roads.flatten().tolist()],
+        history=pd.DataFrame(rows),
+        theta=theta,
+        problem=problem,
+    )

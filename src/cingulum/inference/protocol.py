@@ -17,8 +17,9 @@ from cingulum.errors import InputError
 from cingulum.inference.control import LinearNetwork, linear_network
 from cingulum.inference.fit import Fit, fit
 from cingulum.measures import edges, fc, similarity
-from cingulum.simulation.equilibrium import Stability, fixed_point, stability
+from cingulum.simulation.equilibrium import fixed_point
 from cingulum.simulation.simulate import simulate, time_step
+from cingulum.simulation.stability import Stability, stability
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +80,9 @@ def resting_fit(
     began = time.monotonic()
     brain = Brain(ReducedWongWang(), connectome, Sensor(tr=tr))
     priors = resting_priors(len(connectome.regions))
-    found = fit(brain, recorded, priors, prepare=balanced, steps=steps, show_progress=show_progress)
+    found = fit(
+        brain, recorded, priors, prepare=balanced, road="analytic", steps=steps, show_progress=show_progress
+    )
     control = linear_network(connectome, recorded, regional=2)
     steady = stability(found.brain, fixed_point(found.brain))
     dt = time_step(tr)

@@ -20,39 +20,48 @@ from cingulum.measures import correlation
 
 @dataclass(frozen=True, eq=False)
 class Linearisation:
-    """The brain near a point: how each region answers input and noise, and how regions are joined."""
+    """The brain near a point: how each region answers input and noise, and how regions are joined.
+
+    With several coupling variables the network's rows run over (region, coupling), couplings innermost.
+    """
 
     local: Float[Tensor, "*batch region state state"]
-    inward: Float[Tensor, "*batch region state"]
-    outward: Float[Tensor, "*batch region state"]
+    inward: Float[Tensor, "*batch region state coupling"]
+    outward: Float[Tensor, "*batch region coupling state"]
+    seen: Float[Tensor, "*batch region state"]
     coupling: Float[Tensor, "*batch region region"]
 
     @property
-    def gain(self) -> Float[Tensor, "*batch region"]:
-        """h: change of a region's output for a lasting change of its input."""
-        return -(self.outward * torch.linalg.solve(self.local, self.inward)).sum(-1)
+    def gain(self) -> Float[Tensor, "*batch region coupling coupling"]:
+        """h: change of a region's outputs for a lasting change of its inputs."""
+        return -self.outward @ torch.linalg.solve(self.local, self.inward)
 
     @property
-    def loop(self) -> Float[Tensor, "*batch region region"]:
+    def loop(self) -> Float[Tensor, "*batch n n"]:
         """Gain of one passage through the network, diag(h) G C: its largest eigenvalue reaches 1 at a fold."""
-        return self.gain.unsqueeze(-1) * self.coupling
+        return through(self.gain, self.coupling)
 
     @property
     def local_growth(self) -> Float[Tensor, "*batch region"]:
         """Growth rate (1/s) of the slowest mode of each region by itself; negative when the region is stable."""
         return torch.linalg.eigvals(self.local).real.amax(-1)
 
-    def slow_noise(self, noise: Tensor) -> Float[Tensor, "*batch region"]:
-        """Amplitude with which a region's own noise reaches its output at zero frequency."""
-        return noise * torch.linalg.solve(self.local.mT, self.outward).norm(dim=-1)
-
     def jacobian(self) -> Float[Tensor, "*batch n n"]:
         """Of the whole network, n = states × regions, states outermost."""
         *batch, n, s, _ = self.local.shape
         eye = torch.eye(n, dtype=self.local.dtype, device=self.local.device)
         blocks = torch.einsum("...nst,nm->...sntm", self.local, eye)
-        joined = torch.einsum("...ns,...nm,...mt->...sntm", self.inward, self.coupling, self.outward)
+        joined = torch.einsum("...nsk,...nm,...mkt->...sntm", self.inward, self.coupling, self.outward)
         return (blocks + joined).reshape(*batch, s * n, s * n)
+
+
+def through(gain: Float[Tensor, "*batch region k l"], coupling: Float[Tensor, "*batch region region"]) -> Tensor:
+    """One passage: what the regions send, joined by the coupling and answered with the gain; rows (region, k)."""
+    k = gain.shape[-1]
+    if k == 1:
+        return gain[..., 0] * coupling
+    loop = torch.einsum("...nkl,...nm->...nkml", gain, coupling)
+    return loop.reshape(*loop.shape[:-4], loop.shape[-4] * k, -1)
 
 
 def local_rates(brain: Brain, x: Float[Tensor, "state *batch region"]) -> Tensor:
@@ -65,30 +74,38 @@ def local_rates(brain: Brain, x: Float[Tensor, "state *batch region"]) -> Tensor
 
 
 def linearise(brain: Brain, x: Float[Tensor, "state *batch region"]) -> Linearisation:
-    """First derivatives of the brain at states x, differentiable in its parameters. Delays do not enter.
+    """First derivatives of the brain at states x, differentiable in its parameters.
 
-    Raises InputError for a mass with several coupling variables.
+    Delays do not enter: they change neither equilibria nor the answer to a lasting input.
     """
-    if brain.mass.couplings > 1:
-        raise InputError(
-            f"{type(brain.mass).__name__} has {brain.mass.couplings} coupling variables: its linearisation is not "
-            "available; simulate it."
-        )
     keep = torch.is_grad_enabled() and brain.drift(x).requires_grad
+    mass = brain.mass
     with torch.enable_grad():
         # Copies, so that derivatives are by states and input separately although input follows from states.
         states, u = _variable(x), _variable(brain.coupling(x))
-        rates, output = brain.mass.drift(states, u), brain.mass.output(states)
-        by = [torch.autograd.grad(rate.sum(), (states, u), create_graph=keep, retain_graph=True) for rate in rates]
-        outward = torch.autograd.grad(output.sum(), states, create_graph=keep)[0]
+        rates, output = mass.drift(states, u), mass.output(states)
+        output = output if mass.couplings > 1 else output.unsqueeze(0)
+        by = [_derivatives(rate, (states, u), keep) for rate in rates]
+        outward = [_derivatives(signal, (states,), keep)[0] for signal in output]
+        seen = _derivatives(mass.activity(states), (states,), keep)[0]
     strength = torch.as_tensor(brain.strength, dtype=x.dtype, device=x.device)
     coupling = (strength.unsqueeze(-1) if strength.ndim else strength) * brain.connectome.weights
+    inward = torch.stack([of_input for _, of_input in by])
     return Linearisation(
         local=torch.stack([of_state for of_state, _ in by]).movedim((0, 1), (-2, -1)),
-        inward=torch.stack([of_input for _, of_input in by], -1),
-        outward=outward.movedim(0, -1),
+        inward=inward.movedim((0, 1), (-2, -1)) if mass.couplings > 1 else inward.movedim(0, -1).unsqueeze(-1),
+        outward=torch.stack(outward).movedim((0, 1), (-2, -1)),
+        seen=seen.movedim(0, -1),
         coupling=coupling,
     )
+
+
+def _derivatives(value: Tensor, by: tuple[Tensor, ...], keep: bool) -> tuple[Tensor, ...]:
+    """Gradient of a sum; zero where it does not depend (a constant output, an angle that nothing pulls back)."""
+    if not value.requires_grad:
+        return tuple(torch.zeros_like(v) for v in by)
+    found = torch.autograd.grad(value.sum(), by, create_graph=keep, retain_graph=True, materialize_grads=True)
+    return tuple(found)
 
 
 def _variable(x: Tensor) -> Tensor:
@@ -140,22 +157,57 @@ def newton_step(
     at: Linearisation, residual: Float[Tensor, "state *batch region"], damping: Tensor | float = 0.0
 ) -> Float[Tensor, "state *batch region"]:
     """The step that would cancel the residual if the brain were linear (and every state decayed by `damping` more)."""
-    r = residual.movedim(0, -1)
+    r = residual.movedim(0, -1).unsqueeze(-1)
     extra = torch.as_tensor(damping, dtype=r.dtype, device=r.device)[..., None, None, None]
-    at = replace(at, local=at.local - extra * torch.eye(r.shape[-1], dtype=r.dtype, device=r.device))
+    at = replace(at, local=at.local - extra * torch.eye(r.shape[-2], dtype=r.dtype, device=r.device))
     own = -torch.linalg.solve(at.local, r)
-    output = (at.outward * own).sum(-1, keepdim=True)
-    eye = torch.eye(at.coupling.shape[-1], dtype=r.dtype, device=r.device)
-    change = torch.linalg.solve(eye - at.loop, output)
-    step = own - torch.linalg.solve(at.local, at.inward) * (at.coupling @ change)
-    return step.movedim(-1, 0)
+    sent = (at.outward @ own).squeeze(-1)  # (*batch, region, coupling)
+    loop = at.loop
+    eye = torch.eye(loop.shape[-1], dtype=r.dtype, device=r.device)
+    change = torch.linalg.solve(eye - loop, sent.flatten(-2).unsqueeze(-1)).reshape(sent.shape)
+    step = own - torch.linalg.solve(at.local, at.inward) @ (at.coupling @ change).unsqueeze(-1)
+    return step.squeeze(-1).movedim(-1, 0)
 
 
-def slow_covariance(at: Linearisation, noise: Tensor) -> Float[Tensor, "*batch region region"]:
-    """Zero-frequency cross-spectrum of the outputs: what a slow observer such as BOLD sees."""
-    eye = torch.eye(at.coupling.shape[-1], dtype=at.coupling.dtype, device=at.coupling.device)
-    mixing = torch.linalg.solve(eye - at.loop, torch.diag_embed(at.slow_noise(noise)))
-    return mixing @ mixing.mT
+def noise_amplitude(brain: Brain, like: Tensor) -> Float[Tensor, "*batch region state"]:
+    """Amplitude of the noise on every state."""
+    share = like.new_tensor([state.noise for state in brain.mass.states])
+    noise = torch.as_tensor(brain.noise, dtype=like.dtype, device=like.device)
+    return noise.unsqueeze(-1) * share
+
+
+def slow_covariance(brain: Brain, at: Linearisation) -> Float[Tensor, "*batch region region"]:
+    """Zero-frequency cross-spectrum of activity: what a slow observer such as BOLD sees, up to its own gain."""
+    shaken = torch.linalg.solve(at.local, torch.diag_embed(noise_amplitude(brain, at.local)))
+    sent, seen = at.outward @ shaken, (at.seen.unsqueeze(-2) @ shaken).squeeze(-2)
+    heard = -(at.seen.unsqueeze(-2) @ torch.linalg.solve(at.local, at.inward)).squeeze(-2)
+    return joined_covariance(at.loop, sent, seen, heard, at.coupling)
+
+
+def joined_covariance(loop: Tensor, sent: Tensor, seen: Tensor, heard: Tensor, coupling: Tensor) -> Tensor:
+    """Covariance of activity, when noise moves outputs by `sent` and activity by `seen`, and regions are joined.
+
+    loop: (…, n·k, n·k); sent: (…, n, k, noise); seen: (…, n, noise); heard: (…, n, k), activity by input. Real or
+    complex (a cross-spectrum at one frequency).
+    """
+    n, k = heard.shape[-2:]
+    eye = torch.eye(loop.shape[-1], dtype=loop.dtype, device=loop.device)
+    if k == 1 and sent.shape[-1] == seen.shape[-1] and torch.equal(sent[..., 0, :], seen):
+        # The scanner sees what is sent: one solve is enough.
+        mixing = torch.linalg.solve(eye - loop, torch.diag_embed(power(seen).sqrt().to(loop.dtype)))
+        return mixing @ mixing.mH
+    joined = heard.unsqueeze(-2) * coupling.unsqueeze(-1)  # (…, n, m, k)
+    onto = torch.linalg.solve(eye - loop, joined.reshape(*joined.shape[:-2], n * k), left=False)
+    blocks = onto.reshape(*onto.shape[:-1], n, k)
+    of_noise = torch.einsum("...nmk,...mkq->...nmq", blocks, sent)
+    own = torch.diag_embed(seen.movedim(-1, -2)).movedim(-3, -1)
+    total = (of_noise + own).flatten(-2)
+    return total @ total.mH
+
+
+def power(z: Tensor) -> Tensor:
+    """Sum of squared moduli over the last axis."""
+    return (z.real.square() + z.imag.square() if z.is_complex() else z.square()).sum(-1)
 
 
 def analytic_fc(brain: Brain, x: Tensor | None = None) -> Float[Tensor, "*batch region region"]:
@@ -164,28 +216,4 @@ def analytic_fc(brain: Brain, x: Tensor | None = None) -> Float[Tensor, "*batch 
     BOLD is slow against the neurons, so its correlations are those of the zero-frequency cross-spectrum
     A⁻¹ Q A⁻ᵀ; a haemodynamic response shared by all regions cancels. Valid for small noise and a stable equilibrium.
     """
-    at = linearise(brain, fixed_point(brain) if x is None else x)
-    return correlation(slow_covariance(at, torch.as_tensor(brain.noise, dtype=at.local.dtype)))
-
-
-@dataclass(frozen=True)
-class Stability:
-    """How the brain returns to its equilibrium, per second, and the time step that this allows."""
-
-    slowest: float
-    fastest: float
-    stable: bool
-    largest_step: float
-
-
-def stability(brain: Brain, x: Float[Tensor, "state region"]) -> Stability:
-    """Eigenvalues of the network's Jacobian at one equilibrium: slowest and fastest rates of return.
-
-    `largest_step` is the longest explicit Euler step (s) under which every mode still decays.
-    """
-    with torch.no_grad():
-        rates = torch.linalg.eigvals(linearise(brain, x).jacobian())
-        longest = (-2 * rates.real / rates.abs() ** 2).min().item()
-    return Stability(
-        -rates.real.max().item(), rates.abs().max().item(), bool((rates.real < 0).all()), max(longest, 0.0)
-    )
+    return correlation(slow_covariance(brain, linearise(brain, fixed_point(brain) if x is None else x)))

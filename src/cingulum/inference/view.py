@@ -1,0 +1,261 @@
+"""What an objective compares: the recording, and the model seen the same way, by formula or by simulation.
+
+All three views answer the same questions (`fc`, `covariance`, `spectrum`, …), after the same `Cleaning`; so an
+objective is one function of two views, and one that asks a question its road cannot answer says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cingulum.brain.brain import Brain
+from cingulum.errors import InputError
+from cingulum.measures import band_passed, correlation, covariance, fc, psd, without_global_signal
+from cingulum.simulation.equilibrium import Linearisation, fixed_point, linearise, slow_covariance
+from cingulum.simulation.spectrum import cross_spectrum
+from cingulum.timeseries import TimeSeries, check_signals
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """What is done to a signal before connectivity is computed: to model and recording alike.
+
+    band: frequencies kept, Hz (low, high); None keeps all
+    global_signal: keep the mean over regions (True), or regress it out
+    bins: frequencies at which a model's spectrum is evaluated inside the band
+    """
+
+    band: tuple[float, float] | None = None
+    global_signal: bool = True
+    bins: int = 24
+
+    def series(self, signal: TimeSeries) -> TimeSeries:
+        data = signal.data if self.band is None else band_passed(signal.data, signal.tr, self.band)
+        if not self.global_signal:
+            data = data - data.mean(-1, keepdim=True)
+            mean = data.mean(-2, keepdim=True)
+            data = data - (data @ mean.mT) / mean.square().sum(-1, keepdim=True) * mean
+        return replace(signal, data=data)
+
+    def covariance(self, total: Tensor) -> Tensor:
+        return total if self.global_signal else without_global_signal(total)
+
+    def edges_of_bins(self, tr: float) -> Float[Tensor, "edge"]:
+        """Boundaries of the frequency bins (Hz), narrower where BOLD has its power."""
+        low, high = self.band or (0.005, 0.5 / tr)
+        high = min(high, 0.5 / tr)
+        if not low < high:
+            raise InputError(f"The band {self.band} Hz is empty at a TR of {tr} s (Nyquist {0.5 / tr:.3g} Hz).")
+        share = torch.linspace(0, 1, self.bins + 1, dtype=torch.float64)
+        return low + (high - low) * share**1.5
+
+
+class View:
+    """The questions an objective may ask. `rate` is the excitatory firing rate in Hz of every region."""
+
+    road: str
+
+    @property
+    def fc(self) -> Float[Tensor, "*batch region region"]:
+        return correlation(self.covariance)
+
+    @property
+    def covariance(self) -> Float[Tensor, "*batch region region"]:
+        raise self._cannot("covariance")
+
+    @property
+    def series(self) -> TimeSeries:
+        raise self._cannot("a time course")
+
+    @property
+    def rate(self) -> Float[Tensor, "*batch region"]:
+        raise self._cannot("a firing rate")
+
+    def psd(self, frequencies: Tensor) -> Float[Tensor, "*batch region frequency"]:
+        raise self._cannot("a spectrum")
+
+    def _cannot(self, what: str) -> InputError:
+        roads = {
+            "analytic": "fit with road='simulated' or road='both'",
+            "recorded": "give the recording as a TimeSeries",
+            "simulated": "fit with road='analytic'",
+        }
+        return InputError(f"The objective needs {what}, which a {self.road} view does not have: {roads[self.road]}.")
+
+
+class Recorded(View):
+    """A recording: its signals, or only its connectivity."""
+
+    road = "recorded"
+
+    def __init__(self, given: TimeSeries | Tensor, brain: Brain, cleaning: Cleaning) -> None:
+        self.cleaning = cleaning
+        like = brain.connectome.weights
+        names = brain.sensor.channels or brain.regions
+        self._series, self._fc = None, None
+        if isinstance(given, TimeSeries):
+            check_recording(given, names, brain.sensor.tr)
+            self.raw = replace(given, data=given.data.to(like))
+            self._series = cleaning.series(self.raw)
+        else:
+            if given.shape[-2:] != (len(names), len(names)):
+                raise InputError(
+                    f"The connectome has {len(names)} regions; the recorded connectivity has shape "
+                    f"{tuple(given.shape)}."
+                )
+            if not torch.isfinite(given).all():
+                raise InputError("The recorded connectivity has NaN: leave out regions without signal.")
+            self._fc = given.detach().to(like)
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        return tuple(self.fc.shape[:-2])
+
+    @cached_property
+    def fc(self) -> Tensor:  # type: ignore[override]
+        return fc(self.series.data) if self._fc is None else self._fc
+
+    @cached_property
+    def covariance(self) -> Tensor:  # type: ignore[override]
+        return covariance(self.series.data)
+
+    @property
+    def series(self) -> TimeSeries:
+        if self._series is None:
+            raise self._cannot("the signals")
+        return self._series
+
+    def psd(self, frequencies: Tensor) -> Tensor:
+        f, power = psd(self.series.data, self.series.tr)
+        edges = torch.cat([frequencies[:1] * 0, (frequencies[1:] + frequencies[:-1]) / 2, f[-1:] + 1])
+        member = (torch.bucketize(f, edges) - 1).clamp(0, len(frequencies) - 1)
+        share = torch.nn.functional.one_hot(member, len(frequencies)).to(power)
+        if not (share.sum(0) > 0).all():
+            raise InputError("The recording is too short for these frequencies: ask for fewer.")
+        return power @ (share / share.sum(0))
+
+    @cached_property
+    def cross_periodogram(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Bin centres (Hz), Fourier frequencies in each bin, and the mean cross-periodogram of each (complex)."""
+        signal = self.raw
+        x = signal.data - signal.data.mean(-1, keepdim=True)
+        f = torch.fft.rfftfreq(x.shape[-1], signal.tr, dtype=torch.float64)[1:-1]
+        waves = torch.fft.rfft(x)[..., 1:-1] * (signal.tr / x.shape[-1]) ** 0.5
+        edges = self.cleaning.edges_of_bins(signal.tr)
+        member = torch.bucketize(f, edges) - 1
+        bins = [(member == b).nonzero()[:, 0] for b in range(len(edges) - 1)]
+        bins = [b for b in bins if len(b)]
+        power = torch.stack([waves[..., b] @ waves[..., b].mH / len(b) for b in bins], -3)
+        centres = torch.stack([f[b].mean() for b in bins])
+        return centres.to(x), x.new_tensor([len(b) for b in bins]), power
+
+
+class Analytic(View):
+    """A brain near its equilibrium, in closed form.
+
+    Without a band, measurement noise or regional haemodynamics, connectivity is that of the zero-frequency
+    cross-spectrum (what slow BOLD sees); with any of them, the cross-spectrum is integrated over the band.
+    """
+
+    road = "analytic"
+
+    def __init__(
+        self,
+        brain: Brain,
+        cleaning: Cleaning = Cleaning(),
+        x: Tensor | None = None,
+        at: Linearisation | None = None,
+    ) -> None:
+        self.brain, self.cleaning, self._x, self._at = brain, cleaning, x, at
+
+    @cached_property
+    def x(self) -> Tensor:
+        return fixed_point(self.brain) if self._x is None else self._x
+
+    @cached_property
+    def at(self) -> Linearisation:
+        return linearise(self.brain, self.x) if self._at is None else self._at
+
+    @cached_property
+    def covariance(self) -> Tensor:  # type: ignore[override]
+        if not self._needs_spectrum():
+            return self.cleaning.covariance(slow_covariance(self.brain, self.at))
+        edges = self.cleaning.edges_of_bins(self.brain.sensor.tr).to(self.x)
+        power = self.cross_spectrum((edges[1:] + edges[:-1]) / 2).real
+        width = edges[1:] - edges[:-1]
+        return self.cleaning.covariance(2 * (power * width[:, None, None]).sum(-3))
+
+    def _needs_spectrum(self) -> bool:
+        sensor, response = self.brain.sensor, self.brain.sensor.response
+        regional = any(isinstance(v, Tensor) and v.shape[-1] > 1 for v in vars(response).values())
+        noisy = isinstance(sensor.noise, Tensor) or sensor.noise != 0
+        return self.cleaning.band is not None or noisy or regional or sensor.leadfield is not None
+
+    def cross_spectrum(self, frequencies: Tensor) -> Tensor:
+        return cross_spectrum(self.brain, frequencies, self.x, self.at)
+
+    def psd(self, frequencies: Tensor) -> Tensor:
+        return self.cross_spectrum(frequencies).real.diagonal(dim1=-2, dim2=-1).mT
+
+    @property
+    def rate(self) -> Tensor:
+        return firing_rate(self.brain, self.x)
+
+
+class Simulated(View):
+    """Free-running simulations of a brain: (run, *batch, region, time), pooled over runs."""
+
+    road = "simulated"
+
+    def __init__(self, brain: Brain, signal: TimeSeries, cleaning: Cleaning = Cleaning()) -> None:
+        self.brain, self.raw, self._cleaned = brain, signal, cleaning.series(signal)
+
+    @cached_property
+    def covariance(self) -> Tensor:  # type: ignore[override]
+        return covariance(self._cleaned.data).mean(0)
+
+    @property
+    def series(self) -> TimeSeries:
+        return self._cleaned
+
+    def psd(self, frequencies: Tensor) -> Tensor:
+        f, power = psd(self._cleaned.data, self.raw.tr)
+        edges = torch.cat([frequencies[:1] * 0, (frequencies[1:] + frequencies[:-1]) / 2, f[-1:] + 1])
+        share = torch.nn.functional.one_hot((torch.bucketize(f, edges) - 1).clamp_min(0), len(frequencies)).to(power)
+        return (power @ (share / share.sum(0).clamp_min(1))).mean(0)
+
+    @property
+    def rate(self) -> Tensor:
+        return firing_rate(self.brain, fixed_point(self.brain))
+
+
+def firing_rate(brain: Brain, x: Tensor) -> Float[Tensor, "*batch region"]:
+    """Excitatory firing rate (Hz) at states x. Raises InputError for a mass without rates."""
+    if not hasattr(brain.mass, "rates"):
+        raise InputError(f"{type(brain.mass).__name__} has no firing rates: leave the rate out of the objective.")
+    return brain.mass.rates(x, brain.coupling(x))[0]
+
+
+def check_recording(series: TimeSeries, regions: tuple[str, ...], tr: float) -> None:
+    """Refuse a recording that does not belong to the brain's sensor, saying why."""
+    if series.regions != regions:
+        raise InputError(
+            f"Recording and connectome must name the same regions in the same order; the recording has "
+            f"{len(series.regions)}, the connectome {len(regions)}."
+        )
+    if abs(series.tr - tr) > 1e-6 * tr:
+        raise InputError(
+            f"The recording has a TR of {series.tr} s, the brain's sensor {tr} s. Set the sensor's: "
+            f"put(brain, {{'sensor.tr': {series.tr}}})."
+        )
+    check_signals(series, "recording")
+    if series.data.shape[-1] < max(20, len(regions) // 4):
+        raise InputError(
+            f"A recording of {series.data.shape[-1]} samples is too short for {len(regions)} regions: at least "
+            f"{max(20, len(regions) // 4)} are needed, several hundred for a stable connectivity."
+        )
