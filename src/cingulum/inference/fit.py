@@ -15,6 +15,7 @@ from torch import Tensor
 from cingulum.brain.brain import Brain
 from cingulum.errors import ConvergenceError, InputError
 from cingulum.inference.free import Free, kinds_of
+from cingulum.inference.newton import newton
 from cingulum.inference.objectives import Objective, fc_mismatch
 from cingulum.inference.problem import LOCAL_SHARE, Assessed, Problem, Runs, Theta, check_road, undisturbed_rate
 from cingulum.inference.search import Found, Optimiser, fingerprint_of, search
@@ -59,7 +60,9 @@ class Fit:
         return [f"{path} {name}".strip() for path, kind in self.problem.kinds.items() for name in kind.names]
 
     def __str__(self) -> str:
-        lines = [f"fit of {len(self.coordinates())} free numbers; analytic FC r {self.fc_r.mean().item():.3f} in sample"]
+        lines = [
+            f"fit of {len(self.coordinates())} free numbers; analytic FC r {self.fc_r.mean().item():.3f} in sample"
+        ]
         lines += [f"  {k} = {v.item():.4g}" for k, v in self.estimates.items() if v.numel() == 1]
         lines += [f"  road: {', '.join(sorted(set(self.road)))}"]
         if not self.fc_r.ndim:
@@ -98,7 +101,8 @@ def fit(
     road: `analytic`: closed form at the equilibrium; `simulated`: free-running simulations, gradients through all of
         them; `both`: analytic, then `refine` simulated steps, kept for a recording only where new noise confirms them
     cleaning: band and global-signal treatment, applied to recording and model alike
-    optimiser: a name in torch.optim, or a callable; starts: how many, the first at the prior means; patience: stop
+    optimiser: a name in torch.optim, or a callable; "Newton" goes to the exact optimum in some ten rounds where
+        parameters are few, as intervals need; starts: how many, the first at the prior means; patience: stop
         where the smoothed loss has not improved for so many steps; checkpoint: a file to resume from
     near_bifurcation: wanted distance (1/s) of the leading eigenvalue from instability, as a penalty
 
@@ -106,35 +110,68 @@ def fit(
     if the coupling is free, and refused with its eigenvalue if not.
     Raises InputError for what cannot be used, ConvergenceError if no stable point was met.
     """
-    check_road(brain, road)
     problem = make_problem(brain, recorded, free, objective, prepare, cleaning, runs, near_bifurcation)
-    theta = _begin(problem, starts, seed)
-    file = Path(checkpoint) if checkpoint else None
-    print_of = fingerprint_of(brain, problem.recorded.fc, sorted(free), steps, rate, optimiser, starts, seed, road)
-    common = {"rate": rate, "optimiser": optimiser, "fingerprint": print_of, "show_progress": show_progress}
+    return fit_problem(
+        problem, road=road, steps=steps, rate=rate, optimiser=optimiser, starts=starts, patience=patience,
+        refine=refine, checkpoint=checkpoint, seed=seed, show_progress=show_progress,
+    )  # fmt: skip
+
+
+def fit_problem(
+    problem: Problem,
+    *,
+    road: str = "both",
+    steps: int = 300,
+    rate: float = 0.05,
+    optimiser: Optimiser = "Adam",
+    starts: int = 1,
+    patience: int | None = 50,
+    refine: int = 15,
+    checkpoint: str | Path | None = None,
+    seed: int = 0,
+    show_progress: bool = False,
+) -> Fit:
+    """Search a problem made by `make_problem`; what `fit` does with its problem."""
+    check_road(road)
+    theta, file = _begin(problem, starts, seed), Path(checkpoint) if checkpoint else None
+    name = optimiser if isinstance(optimiser, str) else getattr(optimiser, "__name__", type(optimiser).__name__)
+    settings = (steps, rate, name, starts, patience, refine, seed, road, problem.cleaning, problem.near_bifurcation)
+    common = {
+        "optimiser": optimiser,
+        "fingerprint": fingerprint_of(problem.brain, problem.recorded.fc, theta, settings),
+        "show_progress": show_progress,
+    }
     rows: list[dict] = []
-    loss = None
+    roads = torch.zeros(problem.recorded.batch, dtype=torch.long)
     if road != "simulated":
         theta = _moved_to_stability(problem, theta)
-        found = search(
-            lambda t, _: problem.analytic(t), theta, road="analytic", steps=steps, patience=patience,
-            checkpoint=file, **common,
-        )  # fmt: skip
-        theta, loss = _best_start(found)
-        rows += found.rows
-    roads = torch.zeros(problem.recorded.batch, dtype=torch.long)
-    if road != "analytic":
-        theta = theta if road == "both" else {path: value[0] for path, value in theta.items()}
-        beside = file.with_name(file.name + ".simulated") if file else None
-        count = refine if road == "both" else steps
-        found = search(
-            lambda t, step: problem.simulated(t, runs.seed + (1 + step if runs.fresh else 0)), theta,
-            road="simulated", steps=count, patience=None if road == "both" else patience, checkpoint=beside,
-            **{**common, "rate": rate / 4 if road == "both" else rate},
-        )  # fmt: skip
-        rows += found.rows
-        theta, roads = _confirmed(problem, theta, found) if road == "both" else (found.theta, roads + 1)
-    return _finish(problem, theta, roads, rows)
+        if optimiser == "Newton":
+            found = newton(problem, theta, steps, show_progress=show_progress)
+            common["optimiser"] = "Adam"  # for what is simulated, where curvature drowns in noise
+        else:
+            found = search(
+                lambda t, _: problem.analytic(t), theta,
+                road="analytic", steps=steps, rate=rate, patience=patience, checkpoint=file, **common,
+            )  # fmt: skip
+        theta, rows = _best_start(found), found.rows
+    if road == "analytic":
+        return _finish(problem, theta, roads, rows)
+    beside = file.with_name(file.name + ".simulated") if file else None
+    if road == "simulated":
+        found = search(_simulator(problem), theta, road=road, steps=steps, rate=rate, patience=patience,
+                       checkpoint=beside, **common)  # fmt: skip
+        return _finish(problem, _best_start(found), roads + 1, found.rows)
+    found = search(
+        _simulator(problem), theta, road="simulated", steps=refine, rate=rate / 4, checkpoint=beside, **common
+    )
+    theta, roads = _confirmed(problem, theta, found)
+    return _finish(problem, theta, roads, rows + found.rows)
+
+
+def _simulator(problem: Problem) -> Callable[[Theta, int], Assessed]:
+    """The simulated loss, with new noise at every step of the search if the runs are to be fresh."""
+    runs = problem.runs
+    return lambda theta, step: problem.simulated(theta, runs.seed + (1 + step if runs.fresh else 0))
 
 
 def make_problem(
@@ -228,7 +265,7 @@ def _moved_to_stability(problem: Problem, theta: Theta) -> Theta:
     )
 
 
-def _best_start(found: Found) -> tuple[Theta, Tensor]:
+def _best_start(found: Found) -> Theta:
     """The best start of every recording."""
     loss, which = found.loss.min(0)
     if not torch.isfinite(loss).all():
@@ -237,10 +274,8 @@ def _best_start(found: Found) -> tuple[Theta, Tensor]:
             "or take a smaller learning rate."
         )
     take = which[None, ..., None]
-    theta = {
-        path: value.gather(0, take.expand(1, *value.shape[1:])).squeeze(0) for path, value in found.theta.items()
-    }
-    return theta, loss
+    theta = {path: value.gather(0, take.expand(1, *value.shape[1:])).squeeze(0) for path, value in found.theta.items()}
+    return theta
 
 
 def _confirmed(problem: Problem, before: Theta, found: Found) -> tuple[Theta, Tensor]:

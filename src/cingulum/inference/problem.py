@@ -42,7 +42,9 @@ Connectome group, free-running connectivity then agrees with the analytic one at
 class Runs:
     """How the simulated road simulates: `runs` of `minutes` side by side, pooled.
 
+    minutes: a fraction for an evoked response: 0.4 / 60 is an epoch of 400 ms
     dt: s; None takes the longest step up to 4 ms that divides the TR
+    scheme: `euler`, or `heun`, which weakly damped oscillations need (Euler's method feeds them energy)
     discard: s left out at the start; the run begins at the equilibrium
     stimulus: an input added to every run (an evoked response); fresh: new noise at every step of the search
     """
@@ -55,6 +57,7 @@ class Runs:
     vascular_step: float = 0.010
     seed: int = 0
     fresh: bool = True
+    scheme: str = "euler"
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +169,7 @@ class Problem:
             batch=batch,
             discard=how.discard,
             vascular_step=how.vascular_step,
+            scheme=how.scheme,
             seed=seed,
         )
         return Simulated(brain, replace(run.signal, data=run.signal.data.to(brain.connectome.weights)), self.cleaning)
@@ -175,7 +179,12 @@ def at_rest(brain: Brain, batch: tuple[int, ...]) -> Moment:
     """The brain's equilibrium and the sensor's answer to it: where a run has no transient but the noise's own."""
     x = fixed_point(brain)
     y = rest_under(brain.sensor.response, brain.mass.activity(x))
-    return Moment(*(s.expand(len(s), *batch, s.shape[-1]).contiguous() for s in (x, y)), step=0)
+
+    def spread(s: Tensor) -> Tensor:
+        missing = len(batch) + 2 - s.ndim
+        return s.reshape(len(s), *[1] * missing, *s.shape[1:]).expand(len(s), *batch, s.shape[-1]).contiguous()
+
+    return Moment(spread(x), spread(y), step=0)
 
 
 def cast(value: Any, dtype: torch.dtype) -> Any:
@@ -200,9 +209,21 @@ def undisturbed_rate(brain: Brain) -> float:
     return max(0.0, -at.local_growth.max().item())
 
 
-def check_road(brain: Brain, road: str) -> None:
+def check_road(road: str) -> None:
+    """Refuse an unknown road."""
     if road not in ROADS:
         raise InputError(f"road must be one of {', '.join(ROADS)}; came {road!r}.")
 
 
 ROADS = ("both", "analytic", "simulated")
+
+
+def joined(theta: Theta) -> Float[Tensor, "*batch coordinate"]:
+    """All coordinates in one row."""
+    return torch.cat(list(theta.values()), -1)
+
+
+def split(problem: Problem, row: Float[Tensor, "*batch coordinate"]) -> Theta:
+    """Coordinates by path again."""
+    parts = row.split([kind.size for kind in problem.kinds.values()], -1)
+    return dict(zip(problem.kinds, parts, strict=True))

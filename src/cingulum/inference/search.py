@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,7 +70,9 @@ def make_optimiser(name: Optimiser, rate: float) -> Callable[[list[Tensor]], tor
         return lambda tensors: name(tensors, lr=rate)
     known = [k for k, v in vars(torch.optim).items() if isinstance(v, type) and issubclass(v, torch.optim.Optimizer)]
     if name not in known or name == "Optimizer":
-        raise InputError(f"Unknown optimiser {name!r}; torch.optim has {', '.join(sorted(set(known) - {'Optimizer'}))}.")
+        raise InputError(
+            f"Unknown optimiser {name!r}; torch.optim has {', '.join(sorted(set(known) - {'Optimizer'}))}."
+        )
     return lambda tensors: getattr(torch.optim, name)(tensors, lr=rate)
 
 
@@ -174,5 +177,24 @@ def fingerprint_of(*parts: object) -> str:
     """A digest of settings and data, so that a checkpoint is not continued with others."""
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(part.detach().cpu().numpy().tobytes() if isinstance(part, Tensor) else repr(part).encode())
+        for piece in _pieces(part):
+            digest.update(piece)
     return digest.hexdigest()
+
+
+def _pieces(part: object) -> Iterator[bytes]:
+    if isinstance(part, Tensor):
+        yield part.detach().cpu().contiguous().numpy().tobytes()
+    elif dataclasses.is_dataclass(part) and not isinstance(part, type):
+        yield type(part).__name__.encode()
+        for f in dataclasses.fields(part):
+            yield from _pieces(getattr(part, f.name))
+    elif isinstance(part, dict):
+        for key, value in part.items():
+            yield from _pieces(key)
+            yield from _pieces(value)
+    elif isinstance(part, tuple | list):
+        for value in part:
+            yield from _pieces(value)
+    else:
+        yield repr(part).encode()

@@ -131,13 +131,7 @@ class Recorded(View):
         return self._series
 
     def psd(self, frequencies: Tensor) -> Tensor:
-        f, power = psd(self.series.data, self.series.tr)
-        edges = torch.cat([frequencies[:1] * 0, (frequencies[1:] + frequencies[:-1]) / 2, f[-1:] + 1])
-        member = (torch.bucketize(f, edges) - 1).clamp(0, len(frequencies) - 1)
-        share = torch.nn.functional.one_hot(member, len(frequencies)).to(power)
-        if not (share.sum(0) > 0).all():
-            raise InputError("The recording is too short for these frequencies: ask for fewer.")
-        return power @ (share / share.sum(0))
+        return binned(*psd(self.series.data, self.series.tr), frequencies)
 
     @cached_property
     def cross_periodogram(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -224,14 +218,27 @@ class Simulated(View):
         return self._cleaned
 
     def psd(self, frequencies: Tensor) -> Tensor:
-        f, power = psd(self._cleaned.data, self.raw.tr)
-        edges = torch.cat([frequencies[:1] * 0, (frequencies[1:] + frequencies[:-1]) / 2, f[-1:] + 1])
-        share = torch.nn.functional.one_hot((torch.bucketize(f, edges) - 1).clamp_min(0), len(frequencies)).to(power)
-        return (power @ (share / share.sum(0).clamp_min(1))).mean(0)
+        return binned(*psd(self._cleaned.data, self.raw.tr), frequencies).mean(0)
 
     @property
     def rate(self) -> Tensor:
         return firing_rate(self.brain, fixed_point(self.brain))
+
+
+def binned(f: Tensor, power: Tensor, centres: Float[Tensor, "bin"]) -> Float[Tensor, "*batch channel bin"]:
+    """Mean power around every centre (Hz, ascending), half-way to its neighbours; what lies outside does not count.
+
+    Raises InputError where a bin has no frequency.
+    """
+    between = (centres[1:] + centres[:-1]) / 2
+    edges = torch.cat([2 * centres[:1] - between[:1], between, 2 * centres[-1:] - between[-1:]]).to(f)
+    share = ((f.unsqueeze(-1) >= edges[:-1]) & (f.unsqueeze(-1) < edges[1:])).to(power)
+    if not (share.sum(0) > 0).all():
+        raise InputError(
+            f"A signal of {1 / f[0].item():.3g} s cannot fill {len(centres)} frequency bins from "
+            f"{centres[0].item():.3g} to {centres[-1].item():.3g} Hz: ask for fewer bins, or a narrower band."
+        )
+    return power @ (share / share.sum(0))
 
 
 def firing_rate(brain: Brain, x: Tensor) -> Float[Tensor, "*batch region"]:

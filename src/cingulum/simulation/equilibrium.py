@@ -170,10 +170,10 @@ def newton_step(
 
 
 def noise_amplitude(brain: Brain, like: Tensor) -> Float[Tensor, "*batch region state"]:
-    """Amplitude of the noise on every state."""
+    """Amplitude of the noise on every state; one region stands for all where the noise is not regional."""
     share = like.new_tensor([state.noise for state in brain.mass.states])
     noise = torch.as_tensor(brain.noise, dtype=like.dtype, device=like.device)
-    return noise.unsqueeze(-1) * share
+    return (noise.reshape(1) if noise.ndim == 0 else noise).unsqueeze(-1) * share
 
 
 def slow_covariance(brain: Brain, at: Linearisation) -> Float[Tensor, "*batch region region"]:

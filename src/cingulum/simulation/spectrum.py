@@ -20,9 +20,6 @@ from cingulum.simulation.equilibrium import (
     through,
 )
 
-FOLDS = 1
-"""Frequencies beyond the sampling rate that are folded back, on either side."""
-
 
 def cross_spectrum(
     brain: Brain, frequencies: Float[Tensor, "frequency"], x: Tensor | None = None, at: Linearisation | None = None
@@ -34,17 +31,26 @@ def cross_spectrum(
 
     Differentiable in every parameter, conduction speed and regional haemodynamics included. Exact for a linear brain;
     valid for small noise around a stable equilibrium. Sampling folds frequencies above half the sampling rate back
-    (`FOLDS` sidebands are kept), and measurement noise adds its white spectrum.
+    (one sideband on either side is kept, where the sensor lets it through), and measurement noise adds its white spectrum.
     """
     x = fixed_point(brain) if x is None else x
     at = linearise(brain, x) if at is None else at
-    rate, total = 1 / brain.sensor.tr, 0
-    for k in range(-FOLDS, FOLDS + 1):
-        total = total + _of_regions(brain, at, x, frequencies + k * rate)
+    rate = 1 / brain.sensor.tr
+    total = _of_regions(brain, at, x, frequencies)
+    for k in (-1, 1):
+        if _reaches(brain, x, frequencies, frequencies + k * rate):
+            total = total + _of_regions(brain, at, x, frequencies + k * rate)
     if brain.sensor.leadfield is not None:
         leadfield = brain.sensor.leadfield.to(total.dtype)
         total = leadfield @ total @ leadfield.mT
     return total + _measurement(brain, total)
+
+
+def _reaches(brain: Brain, x: Tensor, kept: Tensor, folded: Tensor) -> bool:
+    """Whether the sensor lets enough of the folded frequencies through to matter (a ten-thousandth of the power)."""
+    with torch.no_grad():
+        passed = [transfer_function(brain.sensor.response, brain.mass.activity(x), f).abs() for f in (kept, folded)]
+    return bool((passed[1].max() / passed[0].max()) ** 2 > 1e-4)
 
 
 def _of_regions(brain: Brain, at: Linearisation, x: Tensor, f: Float[Tensor, "frequency"]) -> Tensor:
@@ -109,10 +115,10 @@ def _both(rate: Tensor, states: Tensor, u: Tensor, keep: bool) -> tuple[Tensor, 
 
 def rest_under(response: Dynamics, drive: Float[Tensor, "*batch region"]) -> Float[Tensor, "state *batch region"]:
     """States of a response under lasting activity: Newton's method, region by region; carries exact gradients."""
-    y = resting(response, drive)
+    y, tolerance = resting(response, drive), max(1e-10, 500 * torch.finfo(drive.dtype).eps)
     for step in range(50):
         change = _newton(response, y.detach(), drive)
-        if step and change.abs().max() < 1e-10 * (1 + y.abs().max()):
+        if step and change.abs().max() < tolerance * (1 + y.abs().max()):
             return y.detach() + change
         y = y + change.detach()
     raise ConvergenceError(

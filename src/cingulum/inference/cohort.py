@@ -1,0 +1,234 @@
+"""Many people at once: own connectome, TR and length each; parameters that lean on the group; a tidy table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Normal
+
+from cingulum.brain.brain import Brain
+from cingulum.brain.connectome import Connectome
+from cingulum.brain.dynamics import put
+from cingulum.errors import InputError
+from cingulum.inference.fit import Fit, fit_problem, make_problem
+from cingulum.inference.free import Free, Kind
+from cingulum.inference.objectives import Likelihood, Objective
+from cingulum.inference.posterior import Posterior, laplace
+from cingulum.inference.problem import Runs, Theta, split
+from cingulum.inference.view import Cleaning
+from cingulum.measures import icc
+from cingulum.timeseries import TimeSeries
+
+RELIABLE = 0.4
+"""ICC below which a parameter is flagged: differences between people then say less than differences between runs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """One run of one person: the signals, and the person's own connectome where there is one."""
+
+    person: str
+    signal: TimeSeries
+    run: str = "1"
+    connectome: Connectome | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """Fitted parameters of many recordings.
+
+    table: tidy, a row a recording and coordinate: person, run, parameter, region, estimate, low, high, shrinkage
+    coordinates: (recording, coordinate), in the unconstrained coordinates where group effects are linear
+    group: a row a coordinate: mean and spread between people (coordinates), and the effect of every covariate
+    """
+
+    table: pd.DataFrame
+    coordinates: Float[Tensor, "recording coordinate"]
+    sd: Float[Tensor, "recording coordinate"]
+    group: pd.DataFrame
+    recordings: Sequence[Recording]
+
+    def wide(self) -> pd.DataFrame:
+        """A row a recording, a column a parameter: features like any other."""
+        table = self.table.assign(name=(self.table["parameter"] + " " + self.table["region"]).str.strip())
+        return table.pivot(index=["person", "run"], columns="name", values="estimate")
+
+    def reliability(self) -> pd.DataFrame:
+        """Test-retest ICC(2,1) of every coordinate over the people with two runs, flagged where below .4.
+
+        Raises InputError when fewer than five people have two runs.
+        """
+        people = pd.Series([r.person for r in self.recordings])
+        twice = [list(index[:2]) for index in people.groupby(people).groups.values() if len(index) >= 2]
+        if len(twice) < 5:
+            raise InputError(f"Reliability needs at least five people with two runs; came {len(twice)}.")
+        pairs = self.coordinates[torch.tensor(twice)].permute(2, 0, 1)  # (coordinate, person, run)
+        values = icc(pairs)
+        return pd.DataFrame({"coordinate": self.group["coordinate"], "icc": values, "reliable": values >= RELIABLE})
+
+
+class _Shrunk(Kind):
+    """A free parameter whose prior is the group: normal around each person's own expectation."""
+
+    def __init__(self, kind: Kind, mean: Tensor, sd: Tensor) -> None:
+        self.kind, self.mean, self.sd = kind, mean, sd
+        self.size, self.names = kind.size, kind.names
+        if hasattr(kind, "transform"):
+            self.transform = kind.transform
+
+    def begin(self, like: Tensor) -> Tensor:
+        return self.mean.mean(0).to(like)
+
+    def spread(self, like: Tensor) -> Tensor:
+        return self.sd.to(like)
+
+    def value(self, theta: Tensor) -> Any:
+        return self.kind.value(theta)
+
+    def log_prior(self, theta: Tensor) -> Tensor:
+        return Normal(self.mean, self.sd).log_prob(theta).sum(-1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Round:
+    coordinates: Tensor
+    sd: Tensor
+    tables: list[tuple[list[int], Posterior]]
+
+
+def fit_cohort(
+    brain: Brain,
+    recordings: Sequence[Recording],
+    free: dict[str, Free],
+    *,
+    shrink: bool = False,
+    covariates: pd.DataFrame | None = None,
+    rounds: int = 3,
+    objective: Objective | dict[Objective, float] | None = None,
+    cleaning: Cleaning = Cleaning(band=(0.008, 0.25), bins=16),
+    show_progress: bool = False,
+    **options: Any,
+) -> Cohort:
+    """Fit every recording, those of equal TR and length in one batch, and tell how sure each estimate is.
+
+    brain: what all share; a recording's own connectome replaces the brain's, its TR the sensor's
+    shrink: lean on the group: coordinates are normal around a group mean (plus covariates' effects), with mean, spread
+        and effects estimated from all (empirical Bayes, `rounds` of EM). Uses other people's data: inside a
+        cross-validation it belongs into the folds
+    covariates: a row a recording (age, site, medication); z-score them
+    objective: default `Likelihood()`; options: further ones of `fit`
+
+    Raises InputError for an empty cohort or covariates that do not match.
+    """
+    if not recordings:
+        raise InputError("The cohort is empty: give at least one Recording.")
+    design = _design(covariates, len(recordings))
+    groups = _alike(recordings)
+    options = {"objective": objective or Likelihood(), "cleaning": cleaning, "show_progress": show_progress} | options
+    found = _round(brain, recordings, groups, free, None, options)
+    names = _names(found)
+    mean, sd, effects = _group(found, design)
+    for _ in range(rounds if shrink else 0):
+        found = _round(brain, recordings, groups, free, (design @ effects, sd), options)
+        mean, sd, effects = _group(found, design)
+    group = pd.DataFrame({"coordinate": names, "mean": mean, "spread": sd})
+    for k, name in enumerate([] if covariates is None else covariates.columns):
+        group[str(name)] = effects[k + 1].numpy()
+    return Cohort(_tidy(found, recordings), found.coordinates, found.sd, group, recordings)
+
+
+def _design(covariates: pd.DataFrame | None, count: int) -> Tensor:
+    if covariates is None:
+        return torch.ones(count, 1, dtype=torch.float64)
+    values = torch.as_tensor(covariates.to_numpy(dtype=float))
+    if len(values) != count or not torch.isfinite(values).all():
+        raise InputError(f"Covariates need a finite row for each of the {count} recordings; came {len(values)} rows.")
+    return torch.cat([torch.ones(count, 1, dtype=torch.float64), values], 1)
+
+
+def _alike(recordings: Sequence[Recording]) -> list[list[int]]:
+    """Recordings that one batch can hold: the same TR and length."""
+    groups: dict[tuple[float, int], list[int]] = {}
+    for i, r in enumerate(recordings):
+        groups.setdefault((r.signal.tr, r.signal.data.shape[-1]), []).append(i)
+    return list(groups.values())
+
+
+def _round(
+    brain: Brain,
+    recordings: Sequence[Recording],
+    groups: list[list[int]],
+    free: dict[str, Free],
+    prior: tuple[Tensor, Tensor] | None,
+    options: dict[str, Any],
+) -> _Round:
+    rows: list[Tensor] = [torch.empty(0)] * len(recordings)
+    sds: list[Tensor] = list(rows)
+    tables = []
+    for index in groups:
+        found = _fit_group(brain, [recordings[i] for i in index], free, prior and (prior[0][index], prior[1]), options)
+        posterior = laplace(found)
+        tables.append((index, posterior))
+        for i, row, sd in zip(index, posterior.mean, posterior.sd, strict=True):
+            rows[i], sds[i] = row, sd
+    return _Round(torch.stack(rows), torch.stack(sds), tables)
+
+
+def _fit_group(
+    brain: Brain,
+    members: list[Recording],
+    free: dict[str, Free],
+    prior: tuple[Tensor, Tensor] | None,
+    options: dict[str, Any],
+) -> Fit:
+    brain = put(brain, {"sensor.tr": members[0].signal.tr})
+    if any(r.connectome is not None for r in members):
+        weights = torch.stack([(r.connectome or brain.connectome).weights for r in members])
+        brain = put(brain, {"connectome": Connectome(weights, brain.regions, brain.connectome.lengths)})
+    signal = replace(members[0].signal, data=torch.stack([r.signal.data for r in members]))
+    choices = {"prepare": lambda b: b, "runs": Runs(), "near_bifurcation": None} | options
+    keys = ("objective", "prepare", "cleaning", "runs", "near_bifurcation")
+    problem = make_problem(brain, signal, free, **{k: choices[k] for k in keys})
+    if prior is not None:
+        problem = replace(problem, kinds=_leaning(problem, *prior))
+    settings = {k: v for k, v in options.items() if k not in keys}
+    return fit_problem(problem, **{"road": "analytic", "optimiser": "Newton", "steps": 20} | settings)
+
+
+def _leaning(problem: Any, mean: Tensor, sd: Tensor) -> dict[str, Kind]:
+    means: Theta = split(problem, mean)
+    sds: Theta = split(problem, sd)
+    return {path: _Shrunk(kind, means[path], sds[path]) for path, kind in problem.kinds.items()}
+
+
+def _group(found: _Round, design: Tensor) -> tuple[np.ndarray, Tensor, Tensor]:
+    """Group mean, spread between people and covariate effects: one EM step of the normal hierarchical model."""
+    theta, within = found.coordinates, found.sd**2
+    effects = torch.linalg.lstsq(design, theta).solution
+    left = theta - design @ effects
+    freedom = max(1, len(theta) - design.shape[1])
+    between = (left**2 + within).sum(0) / freedom if len(theta) > design.shape[1] else within.mean(0)
+    return (design @ effects).mean(0).numpy(), between.sqrt(), effects
+
+
+def _names(found: _Round) -> list[str]:
+    return list(found.tables[0][1].names)
+
+
+def _tidy(found: _Round, recordings: Sequence[Recording]) -> pd.DataFrame:
+    tables = []
+    for index, posterior in found.tables:
+        table = posterior.table()
+        table["recording"] = [index[i] for i in table["recording"]]
+        tables.append(table)
+    table = pd.concat(tables).sort_values("recording", kind="stable").reset_index(drop=True)
+    table.insert(0, "person", [recordings[i].person for i in table["recording"]])
+    table.insert(1, "run", [recordings[i].run for i in table["recording"]])
+    return table.drop(columns="recording")

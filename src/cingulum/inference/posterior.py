@@ -1,0 +1,167 @@
+"""How sure a fit is: the curvature at its best point, what it cannot tell apart, and profiles of single parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from scipy.linalg import eigh
+from scipy.stats import norm
+from torch import Tensor
+
+from cingulum.errors import InputError
+from cingulum.inference.fit import Fit
+from cingulum.inference.newton import derivatives, prior_sd
+from cingulum.inference.problem import Problem, Theta, joined, split
+from cingulum.inference.search import search
+
+WEAK = 2.0
+"""Precision, relative to the prior's, below which a direction is called not identifiable: the data add less than the
+prior knew."""
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """A normal distribution around the best point, in the fit's unconstrained coordinates, one a recording.
+
+    It is calibrated where the objective is a likelihood (`Likelihood`); under a connectivity objective it says what
+    the objective tells apart, on a scale that is a convention.
+
+    mean: (*batch, coordinate); precision: (*batch, coordinate, coordinate), the Hessian of minus the log posterior
+    prior: standard deviation of each coordinate beforehand
+    """
+
+    problem: Problem
+    names: tuple[str, ...]
+    mean: Float[Tensor, "*batch coordinate"]
+    precision: Float[Tensor, "*batch coordinate coordinate"]
+    prior: Float[Tensor, "coordinate"]
+
+    @property
+    def covariance(self) -> Float[Tensor, "*batch coordinate coordinate"]:
+        """Inverse of the precision, flat directions held by the prior."""
+        values, vectors = torch.linalg.eigh(self.prior.unsqueeze(-1) * self.precision * self.prior)
+        kept = vectors @ torch.diag_embed(1 / values.clamp_min(1.0)) @ vectors.mT
+        return self.prior.unsqueeze(-1) * kept * self.prior
+
+    @property
+    def sd(self) -> Float[Tensor, "*batch coordinate"]:
+        return self.covariance.diagonal(dim1=-2, dim2=-1).sqrt()
+
+    def table(self, level: float = 0.9) -> pd.DataFrame:
+        """Tidy: a row a recording and coordinate: parameter, region, estimate, low, high (in the parameter's unit for
+        plain parameters), and `shrinkage`, 1 − (posterior sd / prior sd)²: 0 says that the data said nothing."""
+        z = norm.ppf(0.5 + level / 2)
+        sides = {"estimate": self.mean, "low": self.mean - z * self.sd, "high": self.mean + z * self.sd}
+        values = {side: self._values(theta) for side, theta in sides.items()}
+        shrinkage = 1 - (self.sd / self.prior) ** 2
+        rows = []
+        for index in np.ndindex(*self.mean.shape[:-1]):
+            for k, name in enumerate(self.names):
+                path, _, where = name.partition(" ")
+                row = {"recording": index[0] if index else 0, "parameter": path, "region": where}
+                row |= {side: values[side][index][k].item() for side in sides}
+                rows.append(row | {"shrinkage": shrinkage[index][k].item()})
+        return pd.DataFrame(rows)
+
+    def _values(self, theta: Tensor) -> Tensor:
+        """Coordinates in the parameters' units; slopes of maps and gains of connections stay coordinates."""
+        parts = []
+        for path, part in split(self.problem, theta).items():
+            kind = self.problem.kinds[path]
+            plain = hasattr(kind, "transform")
+            parts.append(kind.value(part) if plain else part)
+        return torch.cat(parts, -1)
+
+    def sample(self, count: int, seed: int = 0) -> Theta:
+        """Draws (count, *batch, size) of the coordinates, by path."""
+        generator = torch.Generator().manual_seed(seed)
+        root = torch.linalg.cholesky(self.covariance)
+        z = torch.randn(count, *self.mean.shape, generator=generator, dtype=self.mean.dtype)
+        return split(self.problem, self.mean + (root @ z.unsqueeze(-1)).squeeze(-1))
+
+    def directions(self, recording: int | None = None) -> pd.DataFrame:
+        """Combinations of parameters, the worst known first: how much the data add, and what each is made of.
+
+        `precision` is relative to the prior's (1: the data say nothing); `identifiable` is precision ≥ 2. Directions
+        are eigenvectors of the Hessian in units of the prior: a row such as "+0.72 strength −0.69 mass.w_plus" with
+        low precision is a ridge: only the other combination of the two can be told.
+        """
+        if self.mean.ndim > 1 and recording is None:
+            raise InputError(f"Name one of the {self.mean.shape[0]} recordings: directions(recording=0).")
+        precision = self.precision if recording is None else self.precision[recording]
+        scaled = (self.prior.unsqueeze(-1) * precision * self.prior).numpy()
+        values, vectors = eigh(scaled)
+        rows = [(max(v, 0.0), _spelled(self.names, w), v >= WEAK) for v, w in zip(values, vectors.T, strict=True)]
+        return pd.DataFrame(rows, columns=["precision", "direction", "identifiable"])
+
+
+def _spelled(names: tuple[str, ...], weights: np.ndarray, most: int = 4) -> str:
+    order = np.argsort(-np.abs(weights))[:most]
+    weights = weights * np.sign(weights[order[0]])
+    shown = [f"{weights[i]:+.2f} {names[i]}" for i in order if abs(weights[i]) > 0.1]
+    return " ".join(shown).replace("-", "−")
+
+
+def laplace(fit: Fit, step: float = 1e-3) -> Posterior:
+    """Laplace's approximation: the Hessian of minus the log posterior at the best point, by differences of gradients.
+
+    step: of the differences, in prior standard deviations. Every coordinate costs two gradients of the objective, so
+    regional parameters take a while and free connection weights are refused.
+    Raises InputError for fits whose road was simulated only, or with more than 1000 coordinates.
+    """
+    problem, names = fit.problem, tuple(fit.coordinates())
+    if len(names) > 1000:
+        raise InputError(f"{len(names)} coordinates are too many for a Hessian; use `profile` for those of interest.")
+    prior, mean = prior_sd(problem), joined(fit.theta)
+    _, curvature = derivatives(problem, mean, step)
+    return Posterior(problem, names, mean, curvature / prior.unsqueeze(-1) / prior, prior)
+
+
+def profile(
+    fit: Fit,
+    coordinate: str,
+    *,
+    spread: float = 3.0,
+    points: int = 15,
+    steps: int = 60,
+    rate: float = 0.05,
+    posterior: Posterior | None = None,
+    show_progress: bool = False,
+) -> pd.DataFrame:
+    """Profile likelihood of one coordinate: the best that all others can do while it is held at each of `points`.
+
+    coordinate: a name of `fit.coordinates()`; spread: how far to go, in posterior standard deviations
+    Returns a row a point: value, `rise` of minus the log posterior above its lowest, and `inside`, whether the point
+    belongs to the 90 % interval (rise < 1.35). A flat profile is a parameter that the data do not determine, however
+    narrow its Laplace interval may look.
+    """
+    names = fit.coordinates()
+    if coordinate not in names:
+        raise InputError(f"No coordinate {coordinate!r}; there are: {', '.join(names[:12])} …")
+    if fit.fc_r.ndim:
+        raise InputError("A profile is of a fit to one recording.")
+    posterior = posterior or laplace(fit)
+    k, centre = names.index(coordinate), joined(fit.theta)
+    offsets = torch.linspace(-spread, spread, points, dtype=centre.dtype) * posterior.sd[k]
+    # The others begin where the normal approximation expects them, given the one that is held.
+    along = posterior.covariance[:, k] / posterior.covariance[k, k]
+    held = centre[k] + offsets
+    begin = centre + offsets.unsqueeze(-1) * along
+    free = torch.ones_like(centre)
+    free[k] = 0.0
+
+    def assess(theta: Theta, _: int):  # type: ignore[no-untyped-def]
+        row = joined(theta) * free + held.unsqueeze(-1) * (1 - free)
+        return fit.problem.analytic(split(fit.problem, row))
+
+    found = search(
+        assess, split(fit.problem, begin), road="profile", steps=steps, rate=rate * float(posterior.sd.mean()),
+        show_progress=show_progress,
+    )  # fmt: skip
+    rise = found.loss - found.loss.min()
+    values = posterior._values(begin)[:, k]
+    return pd.DataFrame({"value": values, "rise": rise, "inside": rise < 1.353})
