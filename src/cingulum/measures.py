@@ -79,8 +79,22 @@ def fcd(
     window, step: samples. The distribution depends on both as much as on the brain (whole-brain page §4.2), so they
     are part of any result.
     """
-    pieces = x.unfold(-1, window, step).movedim(-2, -3)  # (*batch, window, region, time)
-    patterns = edges(fc(pieces))
+    return _alike(windowed_edges(x, window, step))
+
+
+def fcd_of_edges(
+    x: Float[Tensor, "*batch region time"], window: int, step: int, kept: Float[Tensor, "edge"]
+) -> Float[Tensor, "*batch pair"]:
+    """Values below the diagonal of `fcd`, with only the edges that `kept` marks (within hemispheres, say)."""
+    return edges(_alike(windowed_edges(x, window, step)[..., kept]))
+
+
+def windowed_edges(x: Float[Tensor, "*batch region time"], window: int, step: int) -> Tensor:
+    """Connectivity of every window, (*batch, window, edge)."""
+    return edges(fc(x.unfold(-1, window, step).movedim(-2, -3)))
+
+
+def _alike(patterns: Tensor) -> Tensor:
     patterns = patterns - patterns.mean(-1, keepdim=True)
     unit = patterns / patterns.norm(dim=-1, keepdim=True)
     return unit @ unit.mT

@@ -86,11 +86,7 @@ def put(model: Model, values: dict[str, Any]) -> Model:
     """
     for path, value in values.items():
         head, _, rest = path.partition(".")
-        names = [f.name for f in dataclasses.fields(model)]  # type: ignore[arg-type]
-        if head not in names:
-            close = difflib.get_close_matches(head, names, 1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise InputError(f"{type(model).__name__} has no parameter {head!r}. It has: {', '.join(names)}.{hint}")
+        _check_name(model, head)
         inner = put(getattr(model, head), {rest: value}) if rest else value
         model = dataclasses.replace(model, **{head: inner})  # type: ignore[type-var]
     return model
@@ -99,6 +95,14 @@ def put(model: Model, values: dict[str, Any]) -> Model:
 def get(model: Any, path: str) -> Any:
     """The value at a dotted path: `get(brain, "mass.J_i")`."""
     for name in path.split("."):
-        put(model, {name: None})  # gives the clear error for an unknown name
+        _check_name(model, name)
         model = getattr(model, name)
     return model
+
+
+def _check_name(model: Any, name: str) -> None:
+    names = [f.name for f in dataclasses.fields(model)]
+    if name not in names:
+        close = difflib.get_close_matches(name, names, 1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise InputError(f"{type(model).__name__} has no parameter {name!r}. It has: {', '.join(names)}.{hint}")

@@ -94,9 +94,14 @@ class CanonicalResponse(Dynamics):
 
 @dataclass(frozen=True, eq=False)
 class Amplifier(Dynamics):
-    """What EEG and MEG see: activity itself, behind an anti-aliasing filter of first order."""
+    """What EEG and MEG see: activity itself, behind an anti-aliasing filter of first order.
+
+    With a leadfield in µV per nA m and activity in mV, as in Jansen-Rit, `gain` is the dipole moment of a region
+    whose pyramidal cells depolarise by 1 mV; one a region where regions differ in size.
+    """
 
     tau: Value = param(0.001, "s", 0.0001, 0.1, "time constant of the filter")
+    gain: Value = param(1.0, "signal per activity", 0.0, 10000.0, "what the leadfield is given for one unit of activity")
 
     states: ClassVar = (State("y", 0.0),)
 
@@ -104,7 +109,7 @@ class Amplifier(Dynamics):
         return torch.stack([(u - x[0]) / self.tau])
 
     def output(self, x: Tensor) -> Tensor:
-        return x[0]
+        return self.gain * x[0]
 
 
 def time_constants() -> BalloonWindkessel:
@@ -120,7 +125,7 @@ CONVENTIONS: dict[str, BalloonWindkessel] = {
     "rates-cbig-v0.30": BalloonWindkessel(alpha=0.33, **_BOLD_3T),
     "time-constants-cubnm-0.1.0": time_constants(),
     "time-constants-griffiths2022": BalloonWindkessel(kappa=1 / 0.65, gamma=1 / 0.41, V_0=0.02 / 0.34),
-    "tvb-2.10-balloon": BalloonWindkessel(kappa=1 / 1.54, gamma=1 / 1.44, rho=0.4, V_0=0.02, **_TVB),
+    "tvb-2.10-balloon": BalloonWindkessel(kappa=1 / 1.54, gamma=1 / 1.44, rho=0.4, V_0=0.04, **_TVB),
 }
 """Published conventions by name and version: CBIG's (k of Heinzle et al. 2016 at 3 T), cuBNM's and Deco's, the one in
 Griffiths' code (output scaled by V_0/E_0), and that of TVB's balloon analyser (τ_s 1.54 s, τ_f 1.44 s)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import subprocess
 import sys
@@ -11,11 +12,12 @@ import zipfile
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from cingulum.brain.connectome import Connectome
 from cingulum.errors import InputError
-from cingulum.recordings.files import read_matrix, whole_folder, write_bytes
+from cingulum.recordings.files import read_bytes, read_matrix, whole_folder, write_bytes
 from cingulum.timeseries import TimeSeries
 
 FOLDER = "hcp_schaefer100"
@@ -115,3 +117,21 @@ def bold(folder: Path, who: str, run: str) -> TimeSeries:
     """Resting BOLD of one subject and run (`REST1_LR`, `REST2_LR`), 1200 volumes, TR 0.72 s."""
     data = read_matrix(folder / f"bold/{who}/{run}/ctx_parc-schaefer-100_desc-bold.npz")
     return TimeSeries(torch.as_tensor(data), 0.72, REGIONS, "a.u.")
+
+
+MAPS = ("fcgradient01", "gabaa", "genepc1", "myelinmap", "nmda", "thickness")
+"""Regional maps that come with the data, each z-scored over the 100 parcels."""
+
+
+def maps(folder: Path, names: tuple[str, ...] = MAPS) -> torch.Tensor:
+    """Regional maps, (map, 100): functional gradient, GABA-A and NMDA receptors, genes, myelin, thickness."""
+    files = [folder / f"maps/ctx_parc-schaefer-100_desc-{name}_zscore.txt" for name in names]
+    return torch.stack([torch.as_tensor(read_matrix(path)).flatten() for path in files])
+
+
+def fcd(folder: Path, who: str = "group-train706", within_hemisphere: bool = True) -> torch.Tensor:
+    """Pooled values of a group's connectivity dynamics: windows of 30 s (43 volumes), step 5 s (7 volumes)."""
+    edges = "_exc-inter" if within_hemisphere else ""
+    path = folder / f"fcd/{who}/REST/ctx_parc-schaefer-100{edges}_window-30_step-5_desc-fcdtril.npz"
+    with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as archive:
+        return torch.as_tensor(archive["arr_0"]).flatten().double()

@@ -1,5 +1,9 @@
 """How parameters are found: objectives, the fit, and the controls it is read against."""
 
+from cingulum.inference.cohort import Cohort as Cohort
+from cingulum.inference.cohort import Recording as Recording
+from cingulum.inference.cohort import fit_cohort as fit_cohort
+from cingulum.inference.control import equal_control as equal_control
 from cingulum.inference.control import linear_network as linear_network
 from cingulum.inference.fit import Fit as Fit
 from cingulum.inference.fit import fit as fit
@@ -16,6 +20,11 @@ from cingulum.inference.objectives import fc_level as fc_level
 from cingulum.inference.objectives import fc_mismatch as fc_mismatch
 from cingulum.inference.objectives import lag_mismatch as lag_mismatch
 from cingulum.inference.objectives import time_course as time_course
+from cingulum.inference.posterior import Posterior as Posterior
+from cingulum.inference.posterior import laplace as laplace
+from cingulum.inference.posterior import profile as profile
 from cingulum.inference.problem import Runs as Runs
 from cingulum.inference.protocol import resting_fit as resting_fit
+from cingulum.inference.verify import fit_and_verify as fit_and_verify
+from cingulum.inference.verify import verify as verify
 from cingulum.inference.view import Cleaning as Cleaning

@@ -157,6 +157,10 @@ def fit_problem(
     if road == "analytic":
         return _finish(problem, theta, roads, rows)
     beside = file.with_name(file.name + ".simulated") if file else None
+    if road == "simulated" and optimiser == "Newton":
+        found = newton(problem, theta, steps, show_progress=show_progress, road=road,
+                       assess=lambda t: problem.simulated(t, problem.runs.seed))  # fmt: skip
+        return _finish(problem, _best_start(found), roads + 1, found.rows)
     if road == "simulated":
         found = search(_simulator(problem), theta, road=road, steps=steps, rate=rate, patience=patience,
                        checkpoint=beside, **common)  # fmt: skip

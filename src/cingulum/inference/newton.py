@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -13,32 +15,44 @@ from cingulum.progress import track
 CHUNK = 8
 """Points that are evaluated together: enough to share work, few enough for memory."""
 
+Assess = Callable[[Theta], Assessed]
+
 REACH = 2.0
 """Longest step, in prior standard deviations."""
 
 
 def newton(
-    problem: Problem, theta: Theta, rounds: int = 20, tolerance: float = 1e-3, show_progress: bool = False
+    problem: Problem,
+    theta: Theta,
+    rounds: int = 20,
+    tolerance: float = 1e-3,
+    show_progress: bool = False,
+    assess: Assess | None = None,
+    road: str = "analytic",
 ) -> Found:
     """Damped Newton steps, every batch member for itself, until the predicted gain is below `tolerance`.
 
     The Hessian is made of differences of gradients: 2 P of them a round, for P coordinates. Where it is not positive
     the step follows |eigenvalue| (saddle-free Newton, Dauphin et al. 2014, arXiv:1406.2572); a step that does not help
     is shortened, and damped more in the next round.
+
+    assess: what the loss is; default: the problem's closed form. Simulations will do where their noise is always the
+        same, or none (evoked responses)
     """
+    assess = assess or problem.analytic
     row, unit = joined(theta), prior_sd(problem)
-    here = _assess(problem, row)
+    here = _assess(problem, row, assess)
     loss = torch.where(here.stable, here.loss, torch.inf)
     damping, done = torch.ones_like(loss), torch.zeros_like(loss, dtype=torch.bool)
     rows: list[dict[str, float | str]] = []
     for number in track(range(rounds), "fit (Newton)", show=show_progress, note=lambda: _note(rows)):
-        slope, curvature = derivatives(problem, row)
+        slope, curvature = derivatives(problem, row, assess=assess)
         step, gain = _step(slope, curvature, damping)
         done = done | (gain < tolerance)
         better = torch.zeros_like(done)
         for share in (1.0, 0.3, 0.08):
             ahead = row + share * step * unit
-            found = _assess(problem, ahead)
+            found = _assess(problem, ahead, assess)
             take = (found.loss < loss) & found.stable & ~done & ~better
             row, loss = torch.where(take.unsqueeze(-1), ahead, row), torch.where(take, found.loss, loss)
             better = better | take
@@ -46,7 +60,7 @@ def newton(
                 break
         damping = torch.where(better, damping / 10, damping * 10).clamp(1e-4, 1e6)
         done = done | (damping >= 1e6)
-        rows.append({"road": "analytic", "step": number, "loss": loss.mean().item(), "fc_r": found.fc_r.mean().item()})
+        rows.append({"road": road, "step": number, "loss": loss.mean().item(), "fc_r": found.fc_r.mean().item()})
         if done.all():
             break
     return Found(split(problem, row), loss, rows, split(problem, row))
@@ -58,7 +72,9 @@ def prior_sd(problem: Problem) -> Tensor:
     return torch.cat([kind.spread(like) for kind in problem.kinds.values()], -1)
 
 
-def derivatives(problem: Problem, row: Tensor, step: float = 1e-3, chunk: int = CHUNK) -> tuple[Tensor, Tensor]:
+def derivatives(
+    problem: Problem, row: Tensor, step: float = 1e-3, chunk: int = CHUNK, assess: Assess | None = None
+) -> tuple[Tensor, Tensor]:
     """Gradient (*batch, coordinate) and Hessian of the loss, both per prior standard deviation.
 
     step: of the differences, in prior standard deviations.
@@ -68,23 +84,23 @@ def derivatives(problem: Problem, row: Tensor, step: float = 1e-3, chunk: int = 
     moves = step * torch.cat([torch.eye(count, dtype=row.dtype), -torch.eye(count, dtype=row.dtype)])
     points = row + unit * moves.reshape(2 * count, *[1] * (row.ndim - 1), count)
     size = max(1, chunk * 8 // max(1, row[..., 0].numel() * 8))
-    slopes = torch.cat([_slope(problem, part) for part in points.split(size)]) * unit
+    slopes = torch.cat([_slope(problem, part, assess or problem.analytic) for part in points.split(size)]) * unit
     up, down = slopes.split(count)
     hessian = ((up - down) / (2 * step)).movedim(0, -2)
     return slopes.mean(0), (hessian + hessian.mT) / 2
 
 
-def _slope(problem: Problem, points: Tensor) -> Tensor:
+def _slope(problem: Problem, points: Tensor, assess: Assess) -> Tensor:
     points = points.detach().requires_grad_()
-    loss = problem.analytic(split(problem, points)).loss
+    loss = assess(split(problem, points)).loss
     if not torch.isfinite(loss).all():
         raise ConvergenceError("The objective is not finite beside the point reached: the fit lies at an edge.")
     return torch.autograd.grad(loss.sum(), points)[0]
 
 
-def _assess(problem: Problem, row: Tensor) -> Assessed:
+def _assess(problem: Problem, row: Tensor, assess: Assess) -> Assessed:
     with torch.no_grad():
-        return problem.analytic(split(problem, row))
+        return assess(split(problem, row))
 
 
 def _step(slope: Tensor, curvature: Tensor, damping: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cingulum.brain.brain import Brain
 from cingulum.brain.dynamics import put
-from cingulum.errors import InputError
+from cingulum.errors import ConvergenceError, InputError
 from cingulum.inference.free import Kind, placed
 from cingulum.inference.objectives import Objective, name_of
 from cingulum.inference.view import Analytic, Cleaning, Recorded, Simulated
@@ -98,7 +98,8 @@ class Problem:
     def analytic(self, theta: Theta) -> Assessed:
         """Loss by formula, with penalties that keep the search among stable brains."""
         brain = self.candidate(theta)
-        x = fixed_point(brain)
+        x = fixed_point(brain, strict=False)
+        settled = brain.drift(x).detach().abs().amax((0, -1)) < 1e-4
         at = linearise(brain, x)
         gain = self._loop_gain(at)
         # Past the fold the closed form still gives numbers, of no meaning and sometimes a good fit: there the
@@ -113,7 +114,8 @@ class Problem:
         lead = local.amax(-1)
         if self.local_rate:
             loss = loss + 1e3 * (local / self.local_rate + 2).clamp_min(0).square().sum(-1)
-        if self.near_bifurcation is not None or not self.symmetric:
+        # Regions that oscillate can lose stability together although each is stable and no fold is near.
+        if self.near_bifurcation is not None or not self.symmetric or not self.local_rate:
             lead = growth(at)
             stable = stable & (lead < 0)
             loss = loss + 1e4 * lead.clamp_min(0) ** 2
@@ -121,7 +123,8 @@ class Problem:
             distance = (-lead).clamp_min(1e-6) / self.near_bifurcation
             terms["near_bifurcation"] = distance.log().square()
             loss = loss + 100 * terms["near_bifurcation"]
-        r = similarity(view.fc.detach(), self.recorded.fc)
+        with torch.no_grad():
+            r = similarity(view.fc, self.recorded.fc)
         return Assessed(loss, terms, r, gain.detach(), lead.detach(), stable.detach())
 
     def _loop_gain(self, at: Linearisation) -> Tensor:
@@ -176,8 +179,14 @@ class Problem:
 
 
 def at_rest(brain: Brain, batch: tuple[int, ...]) -> Moment:
-    """The brain's equilibrium and the sensor's answer to it: where a run has no transient but the noise's own."""
-    x = fixed_point(brain)
+    """The brain's equilibrium and the sensor's answer to it: where a run has no transient but the noise's own.
+
+    A mass without an equilibrium (phases that turn for ever) begins at its declared resting values.
+    """
+    try:
+        x = fixed_point(brain)
+    except ConvergenceError:
+        x = brain.resting_state()
     y = rest_under(brain.sensor.response, brain.mass.activity(x))
 
     def spread(s: Tensor) -> Tensor:

@@ -111,10 +111,18 @@ class _Walk:
 
         self.optimiser.step(closure)
         found = first[0]
+        self._turn_back(~torch.isfinite(found.loss.detach()))
         row: dict[str, float | str] = {"road": road, "step": step, "loss": found.loss.detach().mean().item()}
         row |= {name: value.detach().mean().item() for name, value in found.terms.items()}
         row |= {"fc_r": found.fc_r.mean().item(), "loop_gain": found.gain.mean().item()}
         self.rows.append(row)
+
+    def _turn_back(self, lost: Tensor) -> None:
+        """Members that ran out of the domain go half the way back to their best point."""
+        if lost.any():
+            for path, value in self.theta.items():
+                half = (value.detach() + self.kept[path]) / 2
+                value.data.copy_(torch.where(lost.unsqueeze(-1), half, value.detach()))
 
     def _keep(self, found: Assessed) -> None:
         """Take over members that improved, unless they had settled before."""

@@ -17,7 +17,7 @@ from cingulum.brain.brain import Brain
 from cingulum.errors import InputError
 from cingulum.measures import band_passed, correlation, covariance, fc, psd, without_global_signal
 from cingulum.simulation.equilibrium import Linearisation, fixed_point, linearise, slow_covariance
-from cingulum.simulation.spectrum import cross_spectrum
+from cingulum.simulation.spectrum import cross_spectrum, transfer_function
 from cingulum.timeseries import TimeSeries, check_signals
 
 
@@ -53,6 +53,19 @@ class Cleaning:
             raise InputError(f"The band {self.band} Hz is empty at a TR of {tr} s (Nyquist {0.5 / tr:.3g} Hz).")
         share = torch.linspace(0, 1, self.bins + 1, dtype=torch.float64)
         return low + (high - low) * share**1.5
+
+
+TAPER = 0.2
+"""Share of a recording, half at either end, over which the likelihood's window rises and falls as a cosine does."""
+
+
+def taper(count: int) -> Float[Tensor, "time"]:
+    """Tukey's window of mean square one. Neighbouring frequencies then depend on each other a little: a mean over many
+    of them is as good as one over 1 / mean(window⁴) of their number (0.90; Percival and Walden 1993, on tapers)."""
+    place = (torch.arange(count, dtype=torch.float64) + 0.5) / count
+    edge = (torch.minimum(place, 1 - place) / (TAPER / 2)).clamp_max(1.0)
+    window = (1 - torch.cos(torch.pi * edge)) / 2
+    return window / window.square().mean().sqrt()
 
 
 class View:
@@ -135,9 +148,15 @@ class Recorded(View):
 
     @cached_property
     def cross_periodogram(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Bin centres (Hz), Fourier frequencies in each bin, and the mean cross-periodogram of each (complex)."""
+        """Bin centres (Hz), independent frequencies in each bin, and the mean cross-periodogram of each (complex).
+
+        Tapered, because without a taper the jump between a recording's end and its beginning leaks slow power into
+        fast frequencies, where measurement noise is then estimated too high.
+        """
         signal = self.raw
         x = signal.data - signal.data.mean(-1, keepdim=True)
+        window = taper(x.shape[-1]).to(x)
+        x = x * window
         f = torch.fft.rfftfreq(x.shape[-1], signal.tr, dtype=torch.float64)[1:-1]
         waves = torch.fft.rfft(x)[..., 1:-1] * (signal.tr / x.shape[-1]) ** 0.5
         edges = self.cleaning.edges_of_bins(signal.tr)
@@ -146,14 +165,15 @@ class Recorded(View):
         bins = [b for b in bins if len(b)]
         power = torch.stack([waves[..., b] @ waves[..., b].mH / len(b) for b in bins], -3)
         centres = torch.stack([f[b].mean() for b in bins])
-        return centres.to(x), x.new_tensor([len(b) for b in bins]), power
+        return centres.to(x), x.new_tensor([len(b) for b in bins]) / window.pow(4).mean(), power
 
 
 class Analytic(View):
     """A brain near its equilibrium, in closed form.
 
-    Without a band, measurement noise or regional haemodynamics, connectivity is that of the zero-frequency
-    cross-spectrum (what slow BOLD sees); with any of them, the cross-spectrum is integrated over the band.
+    Without a band, delays, leadfield or regional haemodynamics, connectivity is that of the zero-frequency
+    cross-spectrum (what slow BOLD sees), with measurement noise added to the variances; with any of them, the
+    cross-spectrum is integrated over the band.
     """
 
     road = "analytic"
@@ -178,17 +198,29 @@ class Analytic(View):
     @cached_property
     def covariance(self) -> Tensor:  # type: ignore[override]
         if not self._needs_spectrum():
-            return self.cleaning.covariance(slow_covariance(self.brain, self.at))
+            return self.cleaning.covariance(self._slow())
         edges = self.cleaning.edges_of_bins(self.brain.sensor.tr).to(self.x)
         power = self.cross_spectrum((edges[1:] + edges[:-1]) / 2).real
         width = edges[1:] - edges[:-1]
         return self.cleaning.covariance(2 * (power * width[:, None, None]).sum(-3))
 
+    def _slow(self) -> Tensor:
+        """Neurons are fast against BOLD: its covariance is their slow one times the power that BOLD lets through."""
+        slow, noise = slow_covariance(self.brain, self.at), self.brain.sensor.noise
+        if not isinstance(noise, Tensor) and noise == 0:
+            return slow
+        f = torch.linspace(0.0, 1.0, 201, dtype=slow.dtype, device=slow.device)[1:]
+        passed = transfer_function(self.brain.sensor.response, self.brain.mass.activity(self.x), f)
+        amplitude = (2 * passed.abs().square().mean(-2)).sqrt()  # over 1 Hz, both sides
+        noise = torch.as_tensor(noise, dtype=slow.dtype, device=slow.device)
+        level = noise.square() + torch.zeros_like(amplitude)
+        return amplitude.unsqueeze(-1) * slow * amplitude.unsqueeze(-2) + torch.diag_embed(level)
+
     def _needs_spectrum(self) -> bool:
         sensor, response = self.brain.sensor, self.brain.sensor.response
         regional = any(isinstance(v, Tensor) and v.shape[-1] > 1 for v in vars(response).values())
-        noisy = isinstance(sensor.noise, Tensor) or sensor.noise != 0
-        return self.cleaning.band is not None or noisy or regional or sensor.leadfield is not None
+        delayed = self.brain.delays() is not None
+        return self.cleaning.band is not None or regional or delayed or sensor.leadfield is not None
 
     def cross_spectrum(self, frequencies: Tensor) -> Tensor:
         return cross_spectrum(self.brain, frequencies, self.x, self.at)

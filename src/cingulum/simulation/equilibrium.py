@@ -119,6 +119,7 @@ def fixed_point(
     tolerance: float | None = None,
     damping: float = 50.0,
     steps: int = 200,
+    strict: bool = True,
 ) -> Float[Tensor, "state *batch region"]:
     """States at which the drift vanishes, reached from `start` (default: the resting states).
 
@@ -127,30 +128,40 @@ def fixed_point(
     The result carries exact gradients with respect to the brain's parameters (implicit differentiation).
 
     tolerance: largest drift left, per second; default 1e-8, or what float32 can resolve
-    damping: 1/s; the first steps are implicit time steps of 1/damping. 0 is plain Newton, which also finds saddles
-    Raises ConvergenceError when no equilibrium is found.
+    damping: 1/s; the first steps are implicit time steps of 1/damping, and shorter ones are tried where they lead
+        nowhere (around a limit cycle). 0 is plain Newton, which also finds saddles
+    strict: raise ConvergenceError when a batch member finds no equilibrium; if false, it stays where it got
     """
     x = brain.resting_state() if start is None else start
     tolerance = max(1e-8, 500 * torch.finfo(x.dtype).eps) if tolerance is None else tolerance
     with torch.no_grad():
-        held: Tensor | float = damping
-        previous = None
-        for _ in range(steps):
-            residual = brain.drift(x)
-            size = residual.abs().amax((0, -1))
-            if size.max() < tolerance:
+        for held in (damping, 4 * damping, 20 * damping) if damping else (damping,):
+            found, left = _descend(brain, x, tolerance, held, steps)
+            if left < tolerance:
                 break
-            if previous is not None:
-                held = (held * (size / previous).clamp(0.01, 10.0)).clamp_max(1e4)
-            previous = size
-            x = confine(brain.mass, x + newton_step(linearise(brain, x), residual, held))
-        else:
+        if strict and not left < tolerance:
             raise ConvergenceError(
-                f"No equilibrium found in {steps} steps (largest drift {residual.abs().max().item():.2g} /s); the "
+                f"No equilibrium found in {steps} steps (largest drift {left:.2g} /s); the "
                 "brain may oscillate. Lower the coupling strength, or start nearer to the state you expect."
             )
-        here = linearise(brain, x)
-    return x + newton_step(here, brain.drift(x))
+        here = linearise(brain, found)
+    return found + newton_step(here, brain.drift(found))
+
+
+def _descend(brain: Brain, x: Tensor, tolerance: float, damping: float, steps: int) -> tuple[Tensor, float]:
+    """Pseudo-transient continuation from x: where it ends, and the largest drift left there."""
+    held: Tensor | float = damping
+    previous = None
+    for _ in range(steps):
+        residual = brain.drift(x)
+        size = residual.abs().amax((0, -1))
+        if size.max() < tolerance:
+            break
+        if previous is not None:
+            held = (held * (size / previous).clamp(0.01, 10.0)).clamp_max(1e4)
+        previous = size
+        x = confine(brain.mass, x + newton_step(linearise(brain, x), residual, held))
+    return x, size.max().item()
 
 
 def newton_step(
