@@ -11,15 +11,16 @@ same freedom, fitted the same way: where that does as well, the row proves speed
 import math
 import sys
 import time
-from dataclasses import replace
 
 import pandas as pd
 import torch
 from torch.distributions import LogNormal
 
 from cingulum.brain import Brain, Connectome, Sensor, balanced, put
+from cingulum.brain.haemodynamics import time_constants
 from cingulum.brain.masses import ReducedWongWang
 from cingulum.datasets import hcp
+from cingulum.errors import ConvergenceError
 from cingulum.inference import Gains, Mapped, Runs, equal_control, fc_level, fit, verify
 from cingulum.inference.problem import at_rest, cast
 from cingulum.measures import edges, fc, fcd_of_edges, ks_distance, lag_one, pearson, similarity
@@ -117,7 +118,7 @@ def scored(brain: Brain, who: str, seed: int, seeds: int = 5) -> dict[str, float
     """Mean over single runs of 15 minutes: FC correlation within hemispheres, FCD distance, and how smooth it is."""
     recorded, dynamics = hcp.group_fc(FOLDER, who), hcp.fcd(FOLDER, who)
     fast = cast(brain, torch.float32)
-    run = simulate(fast, 900, dt=0.004, start=at_rest(fast, (seeds,)), batch=(seeds,), discard=30, seed=seed)
+    run = simulate(fast, 900, dt=0.004, batch=(seeds,), discard=30, seed=seed)
     x = run.signal.data.double()
     own = fcd_of_edges(x, 43, 7, WITHIN)
     r = pearson(edges(fc(x))[:, WITHIN], edges(recorded)[WITHIN].expand(seeds, -1))
@@ -135,30 +136,74 @@ def smoothed_to_the_data(brain: Brain) -> Brain:
 
 
 def cubnm() -> None:
-    maps = hcp.maps(FOLDER)
+    """Three parameters at cuBNM's noise, found by simulations side by side; fifteen by gradient."""
+    began = time.perf_counter()
+    three = searched()
+    rows = [scoreboard("3 parameters (G, w_plus, J_N)", 3, three, began, ".299 / .142 (training)")]
+    maps, began = hcp.maps(FOLDER), time.perf_counter()
     coupling, w_plus = LogNormal(-1.0, 0.7), LogNormal(math.log(1.4), 0.1)
     level = LogNormal(math.log(0.01), 0.01)  # FC does not see the level of noise: its line has slopes only
-    models = {
-        "3 parameters": ({"strength": coupling, "mass.w_plus": w_plus}, 3, "cuBNM .299 / .142 (training group)"),
-        "15 parameters": (
-            {"strength": coupling, "noise": Mapped(level, maps, 1.0), "mass.w_plus": Mapped(w_plus, maps, 0.3)},
-            15,
-            "cuBNM .507 / .171",
-        ),
-    }
+    free = {"strength": coupling, "noise": Mapped(level, maps, 1.0), "mass.w_plus": Mapped(w_plus, maps, 0.3)}
+    brain = Brain(ReducedWongWang(), compressed(hcp.connectome(FOLDER)), Sensor(tr=0.72))
+    # A correlation does not see the level of connectivity, which decides the dynamics: fc_level does.
+    found = fit(brain, hcp.group_fc(FOLDER), free, objective={within: 1.0, fc_level: 0.1}, prepare=balanced,
+                road="analytic", patience=None)  # fmt: skip
+    fifteen = smoothed_to_the_data(found.brain)
+    rows.append(scoreboard("15 parameters (six maps)", 15, fifteen, began, ".507 / .171"))
+    show("cuBNM's scorer: FC within hemispheres and FCD, single runs of 15 minutes", pd.concat(rows).set_index("model"))
+
+
+def scoreboard(name: str, size: int, brain: Brain, began: float, peer: str) -> pd.DataFrame:
+    seconds = time.perf_counter() - began
     rows = []
-    for name, (free, size, peer) in models.items():
-        began = time.perf_counter()
-        brain = Brain(ReducedWongWang(), compressed(hcp.connectome(FOLDER)), Sensor(tr=0.72))
-        # A correlation does not see the level of connectivity, which decides the dynamics: fc_level does.
-        found = fit(brain, hcp.group_fc(FOLDER), free, objective={within: 1.0, fc_level: 0.3}, prepare=balanced,
-                    road="analytic", patience=None)  # fmt: skip
-        best = smoothed_to_the_data(found.brain)
-        seconds = time.perf_counter() - began
-        for who in ("group-train706", "group-test303"):
-            row = {"model": name, "free": size, "scored on": who, "s": seconds} | scored(best, who, seed=100)
-            rows.append(row | {"peer (80 min A100)": peer})
-    show("cuBNM's scorer: FC within hemispheres and FCD, single runs of 15 minutes", pd.DataFrame(rows).set_index("model"))
+    for who in ("group-train706", "group-test303"):
+        row = {"model": name, "free": size, "scored on": who, "fit s": seconds} | scored(brain, who, seed=100)
+        rows.append(row | {"cuBNM FC r / KS (an A100, up to 80 min)": peer})
+    return pd.DataFrame(rows)
+
+
+def searched(rounds: int = 4, together: int = 40) -> Brain:
+    """Random search that narrows: the working regime is strongly noisy and not linear, so it is simulated."""
+    rng = torch.Generator().manual_seed(0)
+    low, high = torch.tensor([0.3, 0.3, 0.08]), torch.tensor([2.5, 1.4, 0.3])
+    brain = Brain(
+        ReducedWongWang(), hcp.connectome(FOLDER), Sensor(tr=0.72, response=time_constants()), noise=0.01 * 1000**0.5
+    )
+    points, scores = torch.empty(0, 3), torch.empty(0)
+    for number in range(rounds):
+        drawn = low + (high - low) * torch.rand(together, 3, generator=rng)
+        if number:
+            best = points[scores.argsort(descending=True)[:5]]
+            centre = best[torch.randint(5, (together,), generator=rng)]
+            spread = 0.15 * (high - low) * 0.5**number * torch.randn(together, 3, generator=rng)
+            drawn = (centre + spread).clamp(low, high)
+        points, scores = torch.cat([points, drawn]), torch.cat([scores, gains(brain, drawn)])
+    # The highest of many noisy scores is too high: the best ten run again with other seeds.
+    top = points[scores.argsort(descending=True)[:10]]
+    again = torch.stack([gains(brain, top, seed) for seed in (21, 22, 23)]).mean(0)
+    return candidate(brain, top[again.argmax()])
+
+
+def candidate(brain: Brain, point: torch.Tensor) -> Brain:
+    names = ("strength", "mass.w_plus", "mass.J_N")
+    return balanced(put(brain, dict(zip(names, point.unsqueeze(-1).unbind(-2), strict=True))))
+
+
+def gains(brain: Brain, points: torch.Tensor, seed: int = 5) -> torch.Tensor:
+    """FC r − FCD KS of each point on the training group; −1 where there is no working point or the run diverges."""
+    recorded, dynamics = edges(hcp.group_fc(FOLDER))[WITHIN], hcp.fcd(FOLDER)
+    found = []
+    for part in points.split(8):
+        fast = cast(candidate(brain, part), torch.float32)
+        try:
+            run = simulate(fast, 900, dt=0.004, batch=(len(part),), discard=30, seed=seed).signal.data.double()
+        except ConvergenceError:
+            found.append(torch.full((len(part),), -1.0))
+            continue
+        r = pearson(edges(fc(run))[:, WITHIN], recorded.expand(len(part), -1))
+        ks = torch.tensor([ks_distance(v, dynamics) for v in fcd_of_edges(run, 43, 7, WITHIN)])
+        found.append(torch.nan_to_num(r - ks, -1.0))
+    return torch.cat(found)
 
 
 def beyond() -> None:

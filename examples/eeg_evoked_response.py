@@ -38,10 +38,13 @@ recorded = simulate(
     put(person, {"sensor.noise": 0.3}), 0.4, dt=0.0005, scheme="heun", start=at_rest(person, ()), stimulus=stimulus
 ).signal
 
-# Fit. Gradients run through the simulated epoch; means are taken out, as high-pass filters do.
+# Fit. Gradients run through the simulated epoch; means are taken out, as high-pass filters do. The weight makes the
+# relative squared error a log-likelihood: samples/2 × signal/noise power, an objective being multiplied by 62·61/2.
+power = (recorded.data - recorded.data.mean(-1, keepdim=True)).square().mean().item()
+weight = recorded.data.numel() / 2 * power / 0.3**2 / (62 * 61 / 2)
 free = {"mass.a": LogNormal(4.605, 0.08), "mass.b": LogNormal(4.007, 0.08), "mass.C": LogNormal(4.771, 0.06)}
 found = fit(
-    brain, recorded, free | {"strength": LogNormal(0.405, 0.4)}, objective={time_course: 30.0}, road="simulated",
+    brain, recorded, free | {"strength": LogNormal(0.405, 0.4)}, objective={time_course: weight}, road="simulated",
     runs=Runs(minutes=0.4 / 60, runs=1, dt=0.0005, discard=0.0, stimulus=stimulus, fresh=False, scheme="heun"),
     cleaning=Cleaning(band=(1.0, 100.0)), optimiser="Newton", steps=15,
 )  # fmt: skip

@@ -84,7 +84,9 @@ def test_alpha_peaks_near_ten_hertz():
         assert 10.0 <= centres[power.argmax()].item() <= 11.0
 
 
-@pytest.mark.parametrize(("mass", "strength", "noise"), [({}, 1.5, 1.0), ({"C": 135.0, "b": 50.0, "p": 60.0}, 0.05, 0.1)])
+@pytest.mark.parametrize(
+    ("mass", "strength", "noise"), [({}, 1.5, 1.0), ({"C": 135.0, "b": 50.0, "p": 60.0}, 0.05, 0.1)]
+)
 def test_the_closed_form_is_the_spectrum_of_a_long_simulation(mass, strength, noise):
     """120 s, 62 channels, half-hertz bins: each is uncertain by 1/√60 = 13 %, their mean by less than 3 %.
 

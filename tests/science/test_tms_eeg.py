@@ -70,6 +70,19 @@ def weight(recorded):
     return channels * samples / 2 * power / NOISE**2 / (channels * (channels - 1) / 2)
 
 
+MARGINS = {  # least correlation and slope, largest error in prior standard deviations
+    "mass.a": (0.995, 0.95, 0.06),
+    "mass.b": (0.93, 0.75, 0.3),
+    "mass.C": (0.97, 0.8, 0.25),
+    "sensor.response.gain": (0.995, 0.95, 0.03),
+    "strength": (0.95, 0.85, 0.3),
+    "speed": (0.7, 0.5, 0.8),
+}
+"""Measured (seeds 5 and 6): r 1.000, .957/.997, .992/.997, 1.000, .982/.994 and .77/.93; slopes 1.00, .82/.99, .85/.99,
+1.00, 1.07/1.02 and .64/.70. Losses lie 0.5 to 8 below those at the truth and three starts end in the same places: what
+is left is the data's noise and the prior's pull, not the search. Inhibition (b) and contacts (C) share a ridge."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [5, 6])
 def test_six_parameters_are_recovered_from_evoked_responses(seed):
@@ -77,4 +90,6 @@ def test_six_parameters_are_recovered_from_evoked_responses(seed):
         r = pearson(planted, found).item()
         slope = ((planted - planted.mean()) * found).sum() / (planted - planted.mean()).square().sum()
         error = (found - planted).square().mean().sqrt().item()
+        least_r, least_slope, most = MARGINS[name]
+        assert r > least_r and least_slope < slope < 2 - least_slope and error < most, name
         print(f"{name}: r {r:.4f}, slope {slope:.3f}, error {error:.3f} prior sd = {error * PRIORS[name][1]:.4f} (log)")

@@ -93,7 +93,9 @@ def _directions(source: Tensor, orientations: Tensor | None) -> Tensor:
     """Unit vectors along the dipoles."""
     moment = source if orientations is None else orientations.to(source)
     if moment.shape != source.shape:
-        raise InputError(f"orientations must have the positions' shape {tuple(source.shape)}; came {tuple(moment.shape)}.")
+        raise InputError(
+            f"orientations must have the positions' shape {tuple(source.shape)}; came {tuple(moment.shape)}."
+        )
     length = moment.norm(dim=-1, keepdim=True)
     if not (length > 0).all():
         raise InputError(
