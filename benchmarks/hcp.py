@@ -89,7 +89,9 @@ def show(title: str, table: pd.DataFrame) -> None:
 def group() -> None:
     train, test = hcp.group_fc(FOLDER), hcp.group_fc(FOLDER, "group-test303")
     connectome = hcp.connectome(FOLDER)
-    print(f"\nSC–FC {similarity(connectome.weights, test).item():.3f}; reliability {similarity(train, test).item():.3f}")
+    print(
+        f"\nSC–FC {similarity(connectome.weights, test).item():.3f}; reliability {similarity(train, test).item():.3f}"
+    )
     show("Group: trained on 706, held out 303", sized(connectome, train, test))
 
 
@@ -123,7 +125,12 @@ def scored(brain: Brain, who: str, seed: int, seeds: int = 5) -> dict[str, float
     own = fcd_of_edges(x, 43, 7, WITHIN)
     r = pearson(edges(fc(x))[:, WITHIN], edges(recorded)[WITHIN].expand(seeds, -1))
     ks = sum(ks_distance(values, dynamics) for values in own) / seeds
-    return {"FC r": r.mean().item(), "FCD KS": ks, "lag-1": lag_one(x).mean().item(), "mean FC": edges(fc(x)).mean().item()}
+    return {
+        "FC r": r.mean().item(),
+        "FCD KS": ks,
+        "lag-1": lag_one(x).mean().item(),
+        "mean FC": edges(fc(x)).mean().item(),
+    }
 
 
 def smoothed_to_the_data(brain: Brain) -> Brain:
@@ -220,9 +227,13 @@ def beyond() -> None:
         rows.append({"who": who, "model": "recorded, run 1 against run 2"} | figures(one.data, two.data))
         for name, model in {"two-state Wong-Wang, regional": found.brain, "linear, regional": linear}.items():
             fast = cast(model, torch.float32)
-            run = simulate(fast, 1200 * 0.72, dt=0.004, start=at_rest(fast, ()), discard=30, seed=1).signal.data.double()
+            run = simulate(
+                fast, 1200 * 0.72, dt=0.004, start=at_rest(fast, ()), discard=30, seed=1
+            ).signal.data.double()
             row = {"who": who, "model": name} | figures(run, two.data)
-            rate = model.mass.rates(*working_point(model))[0].mean().item() if hasattr(model.mass, "rates") else math.nan
+            rate = (
+                model.mass.rates(*working_point(model))[0].mean().item() if hasattr(model.mass, "rates") else math.nan
+            )
             rows.append(row | {"rate Hz": rate})
     show("Beyond FC, held-out run 2", pd.DataFrame(rows).set_index(["who", "model"]))
 

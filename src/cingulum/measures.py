@@ -71,9 +71,7 @@ def band_passed(
     return torch.fft.irfft(spectrum, n=x.shape[-1])
 
 
-def fcd(
-    x: Float[Tensor, "*batch region time"], window: int, step: int
-) -> Float[Tensor, "*batch window window"]:
+def fcd(x: Float[Tensor, "*batch region time"], window: int, step: int) -> Float[Tensor, "*batch window window"]:
     """Functional connectivity dynamics: how alike connectivity is between every two windows.
 
     window, step: samples. The distribution depends on both as much as on the brain (whole-brain page §4.2), so they

@@ -108,5 +108,5 @@ def test_statistics_are_finite_and_batched_alike():
     _, signal = recorded(3)
     together = statistics(signal, brain_of().connectome)
     alone = statistics(TimeSeries(signal.data[1], signal.tr, signal.regions), brain_of().connectome)
-    assert together.shape == (3, 31) and torch.isfinite(together).all()
+    assert together.shape == (3, 27) and torch.isfinite(together).all()
     torch.testing.assert_close(together[1], alone)

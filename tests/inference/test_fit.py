@@ -36,7 +36,14 @@ def test_recovers_regional_excitation():
     brain = brain_of()
     truth = 1.4 + 0.15 * torch.randn(10, generator=torch.Generator().manual_seed(1))
     target = analytic_fc(balanced(put(brain, {"mass.w_plus": truth})))
-    found = fit(brain, target, {"mass.w_plus": LogNormal(np.log(1.4), 0.2).expand([10])}, prepare=balanced, road="analytic", steps=300)
+    found = fit(
+        brain,
+        target,
+        {"mass.w_plus": LogNormal(np.log(1.4), 0.2).expand([10])},
+        prepare=balanced,
+        road="analytic",
+        steps=300,
+    )
     assert np.corrcoef(found.estimates["mass.w_plus"], truth)[0, 1] > 0.9
 
 
@@ -44,7 +51,9 @@ def test_a_batch_member_does_not_depend_on_the_others():
     brain, prior = brain_of(), {"strength": LogNormal(np.log(0.3), 0.7)}
     targets = torch.stack([analytic_fc(balanced(put(brain, {"strength": s}))) for s in (0.2, 0.6)])
     together = fit(brain, targets, prior, prepare=balanced, road="analytic", steps=60)
-    alone = [fit(brain, t, prior, prepare=balanced, road="analytic", steps=60).estimates["strength"].item() for t in targets]
+    alone = [
+        fit(brain, t, prior, prepare=balanced, road="analytic", steps=60).estimates["strength"].item() for t in targets
+    ]
     np.testing.assert_allclose(together.estimates["strength"], alone, rtol=1e-6)
 
 

@@ -157,7 +157,7 @@ def test_jansen_and_rit_give_alpha():
 
 @pytest.mark.parametrize("scheme", ["heun", "euler"])
 def test_hopf_cycle_has_its_amplitude_and_frequency(scheme):
-    """√(a / growth) at `frequency`. An Euler step of a rotation stretches by ω² dt/2, and so the cycle: no small thing."""
+    """√(a / growth) at `frequency`. An Euler step of a rotation stretches it by ω² dt/2: no small thing."""
     a, growth, frequency, dt = 4.0, 2.0, 10.0, 5e-4
     extra = (2 * math.pi * frequency) ** 2 * dt / 2 if scheme == "euler" else 0.0
     brain = apart(Hopf(a=a, growth=growth, frequency=frequency), 2, dt)
@@ -365,7 +365,7 @@ def test_logarithms_change_nothing():
 
 
 def test_canonical_response_is_the_two_gamma_convolution():
-    """A pulse of 1 s: differences of gamma distribution functions. Sixteen Euler stages are late by half a step each."""
+    """A pulse of 1 s: differences of gamma distribution functions. Sixteen Euler stages come half a step late each."""
     time, gap = 0.01 * np.arange(1, 4001), []
     exact = sum(w * (gamma.cdf(time, k) - gamma.cdf(time - 1, k)) for k, w in ((6, 1.0), (16, -1 / 6)))
     for finer in (1, 4):
@@ -409,18 +409,26 @@ def integrated(brain, points=600):
 
 @pytest.mark.parametrize("speed", [math.inf, 2.0], ids=["at once", "delayed"])
 def test_spectrum_adds_up_to_the_covariance_of_a_linear_brain(speed):
-    """8000 s at 5/s: standard error .7 %; Euler adds .5 %, a second sideband left out .2 %. Delays of up to 100 ms."""
+    """8000 s at 5/s: standard error .7 % of an entry; Euler adds .5 %, a second sideband left out .2 %.
+
+    Delays of up to 100 ms. Measured over eight seeds, the farthest of 36 entries: .012–.028, mean .018, deviation .005.
+    """
     brain = Brain(Linear(), ring(), Sensor(Amplifier(tau=0.1), 0.1), strength=0.5, noise=0.3, speed=speed)
     found = covariance(simulate(brain, 8000.0, vascular_step=1e-3, discard=2.0).signal.data)
-    assert farthest(found, integrated(brain)) < 0.035
+    assert farthest(found, integrated(brain)) < 0.04
     if speed < math.inf:
-        assert farthest(integrated(put(brain, {"speed": math.inf})), integrated(brain)) > 0.035, "delays matter"
+        assert farthest(integrated(put(brain, {"speed": math.inf})), integrated(brain)) > 0.07, "delays matter"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("speed", [math.inf, 1.0], ids=["at once", "delayed"])
+@pytest.mark.parametrize("speed", [math.inf, 0.1], ids=["at once", "delayed"])
 def test_spectrum_adds_up_to_the_covariance_of_bold(speed):
-    """Balanced regions under little noise, BOLD over 20 000 s: its correlation time is near 3 s, so √(2·3/20 000) = 2 %."""
+    """Balanced regions under little noise, 20 000 s of BOLD: its correlation time is near 3 s, so √(2·3/20 000) = 2 %.
+
+    BOLD is too slow for the delays of a brain: these are of up to 2 s. Measured over three seeds .026–.042.
+    """
     brain = balanced(Brain(ReducedWongWang(), ring(), strength=0.5, noise=0.001, speed=speed))
     found = covariance(simulate(brain, 20_000.0, discard=60.0, dt=0.001).signal.data)
     assert farthest(found, integrated(brain)) < 0.08
+    if speed < math.inf:
+        assert farthest(integrated(put(brain, {"speed": math.inf})), integrated(brain)) > 0.16, "delays matter"

@@ -101,7 +101,9 @@ class Amplifier(Dynamics):
     """
 
     tau: Value = param(0.001, "s", 0.0001, 0.1, "time constant of the filter")
-    gain: Value = param(1.0, "signal per activity", 0.0, 10000.0, "what the leadfield is given for one unit of activity")
+    gain: Value = param(
+        1.0, "signal per activity", 0.0, 10000.0, "what the leadfield is given for one unit of activity"
+    )
 
     states: ClassVar = (State("y", 0.0),)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -44,9 +44,9 @@ OWN_SEEDS = 2**40
 
 
 def statistics(recorded: TimeSeries, connectome: Connectome) -> Float[Tensor, "*batch statistic"]:
-    """31 numbers of a recording: level, spectrum, connectivity and its likeness to the structure, roughness.
+    """27 numbers of a recording: level, spectrum, connectivity and its likeness to the structure, roughness.
 
-    12 logarithms of power (unit² per Hz) in bins from 0.008 to 0.25 Hz, mean over regions; 12 of the power of the mean
+    10 logarithms of power (unit² per Hz) in bins from 0.008 to 0.25 Hz, mean over regions; 10 of the power of the mean
     signal in the same bins, relative to them (how much the regions share at each frequency); mean, standard deviation
     and the largest eigenvalue's share of functional connectivity; its correlation and slope on the logarithm of the
     structural weights; mean and standard deviation over regions of the lag-one autocorrelation.
@@ -62,7 +62,7 @@ def statistics(recorded: TimeSeries, connectome: Connectome) -> Float[Tensor, "*
     return torch.cat([own.log(), (shared / own).log(), torch.stack(single, -1)], -1)
 
 
-def _binned(x: Tensor, tr: float, bins: int = 12) -> Float[Tensor, "*batch bin"]:
+def _binned(x: Tensor, tr: float, bins: int = 10) -> Float[Tensor, "*batch bin"]:
     """Mean power over channels and the frequencies of each bin, bins as in `Cleaning`."""
     f, power = psd(x, tr)
     limits = Cleaning((0.008, 0.25), bins=bins).edges_of_bins(tr).to(f)
@@ -177,7 +177,7 @@ class Amortised:
 
 def amortise(
     brain: Brain,
-    free: dict[str, Free],
+    free: Mapping[str, Free],
     *,
     simulations: int = 5000,
     duration: float = 864.0,
@@ -216,7 +216,7 @@ def amortise(
 def load_amortised(
     path: str | Path,
     brain: Brain,
-    free: dict[str, Free],
+    free: Mapping[str, Free],
     *,
     prepare: Callable[[Brain], Brain] = lambda brain: brain,
     summary: Summary = statistics,

@@ -7,7 +7,7 @@ from the truth, then the truth is one more draw of the posterior, and its rank a
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,7 +133,7 @@ def _optimum(problem: Problem) -> Fit:
 
 def calibrate(
     brain: Brain,
-    free: dict[str, Free],
+    free: Mapping[str, Free],
     *,
     fits: int = 300,
     duration: float = 864.0,
@@ -184,7 +184,7 @@ class _Lab:
     """Where recordings are made and problems stated."""
 
     brain: Brain
-    free: dict[str, Free]
+    free: Mapping[str, Free]
     duration: float
     objective: dict[Objective, float]
     prepare: Callable[[Brain], Brain]
@@ -243,7 +243,7 @@ def recordings_of(
 
 
 def stable_truths(
-    brain: Brain, free: dict[str, Free], count: int, prepare: Callable[[Brain], Brain], seed: int
+    brain: Brain, free: Mapping[str, Free], count: int, prepare: Callable[[Brain], Brain], seed: int
 ) -> tuple[Float[Tensor, "count coordinate"], float]:
     """Draws from the prior whose equilibrium the search would keep, and the share that was refused.
 
@@ -265,7 +265,7 @@ def stable_truths(
     return torch.cat(kept)[:count], 1 - sum(map(len, kept)) / asked
 
 
-def bare_problem(brain: Brain, free: dict[str, Free], prepare: Callable[[Brain], Brain]) -> Problem:
+def bare_problem(brain: Brain, free: Mapping[str, Free], prepare: Callable[[Brain], Brain]) -> Problem:
     """The problem without a recording: what is needed to tell coordinates, and whether they are stable."""
     n = len(brain.sensor.channels or brain.regions)
     nothing = torch.eye(n, dtype=brain.connectome.weights.dtype)
@@ -276,7 +276,7 @@ def _indifferent(model: object, recorded: object) -> Tensor:
     return torch.zeros(())
 
 
-def _drawn(problem: Problem, free: dict[str, Free], count: int, seed: int) -> Theta:
+def _drawn(problem: Problem, free: Mapping[str, Free], count: int, seed: int) -> Theta:
     like = problem.brain.connectome.weights
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

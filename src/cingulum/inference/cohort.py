@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -106,7 +106,7 @@ class _Round:
 def fit_cohort(
     brain: Brain,
     recordings: Sequence[Recording],
-    free: dict[str, Free],
+    free: Mapping[str, Free],
     *,
     shrink: bool = False,
     covariates: pd.DataFrame | None = None,
@@ -165,7 +165,7 @@ def _round(
     brain: Brain,
     recordings: Sequence[Recording],
     groups: list[list[int]],
-    free: dict[str, Free],
+    free: Mapping[str, Free],
     prior: tuple[Tensor, Tensor] | None,
     options: dict[str, Any],
 ) -> _Round:
@@ -184,7 +184,7 @@ def _round(
 def _fit_group(
     brain: Brain,
     members: list[Recording],
-    free: dict[str, Free],
+    free: Mapping[str, Free],
     prior: tuple[Tensor, Tensor] | None,
     options: dict[str, Any],
 ) -> Fit:
@@ -193,13 +193,14 @@ def _fit_group(
         weights = torch.stack([(r.connectome or brain.connectome).weights for r in members])
         brain = put(brain, {"connectome": Connectome(weights, brain.regions, brain.connectome.lengths)})
     signal = replace(members[0].signal, data=torch.stack([r.signal.data for r in members]))
-    choices = {"prepare": lambda b: b, "runs": Runs(), "near_bifurcation": None} | options
+    choices: dict[str, Any] = {"prepare": lambda b: b, "runs": Runs(), "near_bifurcation": None} | options
     keys = ("objective", "prepare", "cleaning", "runs", "near_bifurcation")
     problem = make_problem(brain, signal, free, **{k: choices[k] for k in keys})
     if prior is not None:
         problem = replace(problem, kinds=_leaning(problem, *prior))
-    settings = {k: v for k, v in options.items() if k not in keys}
-    return fit_problem(problem, **{"road": "analytic", "optimiser": "Newton", "steps": 20} | settings)
+    defaults: dict[str, Any] = {"road": "analytic", "optimiser": "Newton", "steps": 20}
+    settings: dict[str, Any] = {k: v for k, v in options.items() if k not in keys}
+    return fit_problem(problem, **defaults | settings)
 
 
 def _leaning(problem: Any, mean: Tensor, sd: Tensor) -> dict[str, Kind]:

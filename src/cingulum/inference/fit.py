@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -73,7 +74,7 @@ class Fit:
 def fit(
     brain: Brain,
     recorded: TimeSeries | Float[Tensor, "*batch region region"] | Sequence[TimeSeries],
-    free: dict[str, Free],
+    free: Mapping[str, Free],
     *,
     objective: Objective | dict[Objective, float] = fc_mismatch,
     prepare: Callable[[Brain], Brain] = lambda brain: brain,
@@ -136,7 +137,7 @@ def fit_problem(
     theta, file = _begin(problem, starts, seed), Path(checkpoint) if checkpoint else None
     name = optimiser if isinstance(optimiser, str) else getattr(optimiser, "__name__", type(optimiser).__name__)
     settings = (steps, rate, name, starts, patience, refine, seed, road, problem.cleaning, problem.near_bifurcation)
-    common = {
+    common: dict[str, Any] = {
         "optimiser": optimiser,
         "fingerprint": fingerprint_of(problem.brain, problem.recorded.fc, theta, settings),
         "show_progress": show_progress,
@@ -181,7 +182,7 @@ def _simulator(problem: Problem) -> Callable[[Theta, int], Assessed]:
 def make_problem(
     brain: Brain,
     recorded: TimeSeries | Tensor | Sequence[TimeSeries],
-    free: dict[str, Free],
+    free: Mapping[str, Free],
     objective: Objective | dict[Objective, float],
     prepare: Callable[[Brain], Brain],
     cleaning: Cleaning,
@@ -221,7 +222,7 @@ def _stacked(recorded: TimeSeries | Tensor | Sequence[TimeSeries]) -> TimeSeries
     if len({(r.tr, r.regions, r.data.shape) for r in recorded}) != 1:
         raise InputError(
             "A batch of recordings needs one TR, one length and the same regions; came "
-            f"{sorted({(r.tr, r.data.shape[-1]) for r in recorded})} (TR, samples). `fit_cohort` takes them as they are."
+            f"{sorted({(r.tr, r.data.shape[-1]) for r in recorded})} (TR, samples). `fit_cohort` takes such."
         )
     return replace(recorded[0], data=torch.stack([r.data for r in recorded]))
 

@@ -7,6 +7,7 @@ that a mode and its curvature mean the same whatever the unit.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -159,7 +160,7 @@ class _Connections(Kind):
         return Normal(0.0, self.gains.spread).log_prob(theta).sum(-1)
 
 
-def kinds_of(brain: Brain, free: dict[str, Free]) -> dict[str, Kind]:
+def kinds_of(brain: Brain, free: Mapping[str, Free]) -> dict[str, Kind]:
     """Every free parameter, checked against the brain."""
     if not free:
         raise InputError("Nothing is free: give free={'strength': LogNormal(-1.0, 0.5)} or the like.")

@@ -30,6 +30,9 @@ Theta = dict[str, Float[Tensor, "*batch size"]]
 LOOP_GAIN = 0.9
 """Largest gain of one passage through the network that a fit may end with; at 1 the equilibrium is lost in a fold."""
 
+SETTLED = 1e-3
+"""Largest drift (per second) at a point that is taken for an equilibrium; the solver itself goes far below."""
+
 LOCAL_SHARE = 0.25
 """A region by itself must return at least at this share of the rate at which an undisturbed one does.
 
@@ -99,7 +102,7 @@ class Problem:
         """Loss by formula, with penalties that keep the search among stable brains."""
         brain = self.candidate(theta)
         x = fixed_point(brain, strict=False)
-        settled = brain.drift(x).detach().abs().amax((0, -1)) < 1e-4
+        settled = brain.drift(x).detach().abs().amax((0, -1)) < SETTLED
         at = linearise(brain, x)
         gain = self._loop_gain(at)
         # Past the fold the closed form still gives numbers, of no meaning and sometimes a good fit: there the
@@ -110,7 +113,7 @@ class Problem:
         local = at.local_growth
         limit = -self.local_rate
         loss = loss - self.log_prior(theta) + 1e4 * (gain - 0.9 * LOOP_GAIN).clamp_min(0) ** 2
-        stable = (gain < LOOP_GAIN) & (local.amax(-1) < limit)
+        stable = settled & (gain < LOOP_GAIN) & (local.amax(-1) < limit)
         lead = local.amax(-1)
         if self.local_rate:
             loss = loss + 1e3 * (local / self.local_rate + 2).clamp_min(0).square().sum(-1)

@@ -80,9 +80,7 @@ def resting_fit(
     began = time.monotonic()
     brain = Brain(ReducedWongWang(), connectome, Sensor(tr=tr))
     priors = resting_priors(len(connectome.regions))
-    found = fit(
-        brain, recorded, priors, prepare=balanced, road="analytic", steps=steps, show_progress=show_progress
-    )
+    found = fit(brain, recorded, priors, prepare=balanced, road="analytic", steps=steps, show_progress=show_progress)
     control = linear_network(connectome, recorded, regional=2)
     steady = stability(found.brain, fixed_point(found.brain))
     dt = time_step(tr)

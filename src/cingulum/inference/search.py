@@ -109,7 +109,7 @@ class _Walk:
                 self._keep(found)
             return total
 
-        self.optimiser.step(closure)
+        self.optimiser.step(closure)  # type: ignore[arg-type]
         found = first[0]
         self._turn_back(~torch.isfinite(found.loss.detach()))
         row: dict[str, float | str] = {"road": road, "step": step, "loss": found.loss.detach().mean().item()}
@@ -143,7 +143,7 @@ class _Walk:
         return self.patience is not None and bool((self.since >= self.patience).all())
 
     def note(self) -> str:
-        return "loss {loss:.4g}, fc r {fc_r:.3f}".format(**self.rows[-1]) if self.rows else ""
+        return f"loss {self.rows[-1]['loss']:.4g}, fc r {self.rows[-1]['fc_r']:.3f}" if self.rows else ""
 
     def result(self) -> Found:
         return Found(self.kept, self.best, self.rows, {k: v.detach().clone() for k, v in self.theta.items()})

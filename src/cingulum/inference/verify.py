@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -81,7 +82,8 @@ def verify(
         models["group connectivity"] = (0, group.to(train.fc))
     if test is not None:
         models["the recording itself (reliability)"] = (0, train.fc)
-    rows = {name: _row(size, model, train.fc, test and test.fc, group) for name, (size, model) in models.items()}
+    unseen = None if test is None else test.fc
+    rows = {name: _row(size, model, train.fc, unseen, group) for name, (size, model) in models.items()}
     table = pd.DataFrame(rows).T
     against = train.fc if test is None else test.fc
     table.loc["free-running model", "spread"] = similarity(runs, against).std().item()
@@ -124,7 +126,7 @@ def _notes(found: Fit, views: list[Simulated], recorded: Recorded, pooled: Tenso
 def fit_and_verify(
     brain: Brain,
     recorded: TimeSeries,
-    free: dict[str, Free],
+    free: Mapping[str, Free],
     held_out: TimeSeries | None = None,
     *,
     group: Tensor | None = None,

@@ -21,8 +21,8 @@ from cingulum.errors import ConvergenceError, InputError
 class Curve:
     """Equilibria along one parameter.
 
-    table: a row a point, in the order of each curve: `branch`, the parameter, every state, `growth` (1/s, leading eigenvalue),
-        `frequency` (Hz, 0 for a real one) and `stable`
+    table: a row a point, in the order of each curve: `branch`, the parameter, every state, `growth` (1/s, leading
+        eigenvalue), `frequency` (Hz, 0 for a real one) and `stable`
     folds, hopfs: the bifurcations met, refined to rounding: the parameter, every state, and for a Hopf its frequency
     """
 

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cingulum.brain.brain import Brain, confine
-from cingulum.errors import ConvergenceError, InputError
+from cingulum.errors import ConvergenceError
 from cingulum.measures import correlation
 
 

@@ -71,8 +71,8 @@ def simulate(
         same numbers to rounding; `auto` compiles where it can and says so where it cannot
     threads: simulations of a batch side by side; default is torch's own number of threads
 
-    Returns a Simulation; its signal has shape (*batch, region or channel, time). Everything is differentiable: parameters, weights,
-    conduction speed, start and stimulus. Noise depends on (seed, simulation, step, state, region) only.
+    Returns a Simulation; its signal has shape (*batch, region or channel, time). Everything is differentiable:
+    parameters, weights, conduction speed, start and stimulus. Noise depends on seed, simulation, step, state, region.
     Warns when dt is longer than the equations allow; raises ConvergenceError if the run diverges.
     """
     volumes, skipped = int(duration / brain.sensor.tr + 1e-9), int(discard / brain.sensor.tr + 0.999999)

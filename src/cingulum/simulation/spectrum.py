@@ -31,7 +31,7 @@ def cross_spectrum(
 
     Differentiable in every parameter, conduction speed and regional haemodynamics included. Exact for a linear brain;
     valid for small noise around a stable equilibrium. Sampling folds frequencies above half the sampling rate back
-    (one sideband on either side is kept, where the sensor lets it through), and measurement noise adds its white spectrum.
+    (one sideband on either side is kept, where the sensor lets it through), and measurement noise is white.
     """
     x = fixed_point(brain) if x is None else x
     at = linearise(brain, x) if at is None else at
@@ -108,9 +108,7 @@ def transfer_function(
 
 
 def _both(rate: Tensor, states: Tensor, u: Tensor, keep: bool) -> tuple[Tensor, Tensor]:
-    return torch.autograd.grad(
-        rate.sum(), (states, u), create_graph=keep, retain_graph=True, materialize_grads=True
-    )  # type: ignore[return-value]
+    return torch.autograd.grad(rate.sum(), (states, u), create_graph=keep, retain_graph=True, materialize_grads=True)  # type: ignore[return-value]
 
 
 def rest_under(response: Dynamics, drive: Float[Tensor, "*batch region"]) -> Float[Tensor, "state *batch region"]:
