@@ -153,7 +153,7 @@ def cubnm() -> None:
     free = {"strength": coupling, "noise": Mapped(level, maps, 1.0), "mass.w_plus": Mapped(w_plus, maps, 0.3)}
     brain = Brain(ReducedWongWang(), compressed(hcp.connectome(FOLDER)), Sensor(tr=0.72))
     # A correlation does not see the level of connectivity, which decides the dynamics: fc_level does.
-    found = fit(brain, hcp.group_fc(FOLDER), free, objective={within: 1.0, fc_level: 0.1}, prepare=balanced,
+    found = fit(brain, hcp.group_fc(FOLDER), free, objective={within: 1.0, fc_level: 0.3}, prepare=balanced,
                 road="analytic", patience=None)  # fmt: skip
     fifteen = smoothed_to_the_data(found.brain)
     rows.append(scoreboard("15 parameters (six maps)", 15, fifteen, began, ".507 / .171"))

@@ -193,6 +193,7 @@ def _fit(commands) -> None:  # type: ignore[no-untyped-def]
         from cingulum.study.recording import fit_recording
 
         options = {"tr": given.tr, "holdout": given.holdout, "seed": given.seed, "minutes": given.minutes}
+        options["scheme"] = given.scheme
         content = fit_recording(given.weights, given.bold, given.out, show_progress=True, **options)
         for name, r in content["fc_r"].items():
             print(f"{name:24} {'–' if r is None else f'{r:.3f}'}")
@@ -213,6 +214,9 @@ def _fit(commands) -> None:  # type: ignore[no-untyped-def]
     made.add_argument("--tr", type=float, required=True, help="repetition time, s")
     made.add_argument("--holdout", type=float, default=0.5, help="share of the recording, at its end, that the fit "
                       "never sees (default: %(default)s)")  # fmt: skip
+    made.add_argument("--scheme", choices=["cingulum", "griffiths2022"], default="cingulum", help="griffiths2022: also "
+                      "re-run the published training scheme (variant A) on the same part, labelled as a comparison; "
+                      "takes minutes (default: %(default)s)")  # fmt: skip
     made.add_argument("--minutes", type=float, default=64.0, help="free-running simulation (default: %(default)s)")
     made.add_argument("--seed", type=int, default=0, help="of the simulation (default: %(default)s)")
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder for fit.json, fc_model.tsv, "

@@ -1,5 +1,8 @@
 """How parameters are found: objectives, the fit, and the controls it is read against."""
 
+from cingulum.inference.amortised import amortise as amortise
+from cingulum.inference.amortised import load_amortised as load_amortised
+from cingulum.inference.calibration import calibrate as calibrate
 from cingulum.inference.cohort import Cohort as Cohort
 from cingulum.inference.cohort import Recording as Recording
 from cingulum.inference.cohort import fit_cohort as fit_cohort
@@ -9,6 +12,8 @@ from cingulum.inference.fit import Fit as Fit
 from cingulum.inference.fit import fit as fit
 from cingulum.inference.free import Gains as Gains
 from cingulum.inference.free import Mapped as Mapped
+from cingulum.inference.griffiths2022 import published_fit as published_fit
+from cingulum.inference.griffiths2022 import published_model as published_model
 from cingulum.inference.objectives import ConnectivityDynamics as ConnectivityDynamics
 from cingulum.inference.objectives import Likelihood as Likelihood
 from cingulum.inference.objectives import Metastability as Metastability

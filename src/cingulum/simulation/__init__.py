@@ -12,3 +12,4 @@ from cingulum.simulation.simulate import time_step as time_step
 from cingulum.simulation.spectrum import cross_spectrum as cross_spectrum
 from cingulum.simulation.stability import Stability as Stability
 from cingulum.simulation.stability import stability as stability
+from cingulum.simulation.working_point import held_rate as held_rate

@@ -202,7 +202,7 @@ def stability_map(
     """How many equilibria one region has over a plane of two parameters, all, and stable ones (figure 2B).
 
     first, second: (parameter, values). Returns a table with a row for every pair: both parameters, `equilibria` and
-    `stable`; two or more stable ones mean bistability. `report.plots.stability_plane` draws it.
+    `stable`; two or more stable ones mean bistability. `cingulum.report.bifurcations.stability_plane` draws it.
     """
     (one, a), (two, b) = first, second
     grid_a, grid_b = (torch.as_tensor(g, dtype=torch.float64).reshape(-1, 1) for g in np.meshgrid(a, b, indexing="ij"))

@@ -12,8 +12,8 @@ import torch
 from cingulum.brain import Brain, Connectome, Sensor, balanced, put
 from cingulum.brain.masses import ReducedWongWang
 from cingulum.errors import InputError
-from cingulum.inference import resting_fit
-from cingulum.measures import fc
+from cingulum.inference import published_fit, resting_fit
+from cingulum.measures import fc, similarity
 from cingulum.recordings.files import read_json, read_matrix, whole_folder, write_bytes, write_json, write_matrix
 from cingulum.recordings.parcellation import pain_atlas
 from cingulum.report import plots, summarise
@@ -73,11 +73,14 @@ def fit_recording(
     holdout: float = 0.5,
     seed: int = 0,
     minutes: float = 64.0,
+    scheme: str = "cingulum",
     show_progress: bool = False,
 ) -> dict[str, Any]:
     """Fit one recording and write fit.json, fc_model.tsv and fit.png to a new folder `out`; returns fit.json's content.
 
     holdout: share of the recording, at its end, that the fit never sees; 0 leaves none
+    scheme: "griffiths2022" also re-runs the published training on the same part, under "comparison": its gains are the
+        same whatever the data (docs/decisions/009-published-scheme.md), so it is no estimate
     """
     if not 0 <= holdout < 1:
         raise InputError(f"--holdout is a share of the recording, 0 to below 1; came {holdout}.")
@@ -95,6 +98,10 @@ def fit_recording(
             "settings": {"tr": tr, "holdout": holdout, "seed": seed, "volumes": series.data.shape[-1]},
             "versions": summarise.versions(),
         }
+        if scheme == "griffiths2022":
+            content["comparison"] = _published(
+                weights, series.between(0, kept_volumes(series, holdout)), heldout, show_progress
+            )
         write_json(folder / "fit.json", content)
         write_matrix(folder / "fc_model.tsv", verified.simulated_fc.numpy())
         pair = plots.connectivity_pair(train.numpy(), verified.simulated_fc.numpy(), "recorded (fitted part)")
@@ -102,9 +109,29 @@ def fit_recording(
     return content
 
 
+def kept_volumes(series: TimeSeries, holdout: float) -> int:
+    return series.data.shape[-1] - round(holdout * series.data.shape[-1])
+
+
+def _published(weights: Path, train: TimeSeries, heldout: torch.Tensor | None, show_progress: bool) -> dict[str, Any]:
+    """What the scheme of Griffiths et al. 2022 (variant A) reports of the same recording, in float32 as it was."""
+    counts = torch.as_tensor(read_matrix(weights), dtype=torch.float32)
+    found = published_fit(counts, train.data.float(), show_progress=show_progress)
+    free = found.free_running_fc.double()
+    return {
+        "scheme": "griffiths2022, variant A: a comparison, not an estimate; see docs/decisions/009-published-scheme.md",
+        "estimates": {name: value.item() for name, value in found.estimates.items()},
+        "fc_r": {
+            "in_training": found.training_fc_r[-1].item(),
+            "train_free_running": found.free_running_fc_r.item(),
+            "heldout_free_running": None if heldout is None else similarity(free, heldout).item(),
+        },
+    }
+
+
 def _parts(path: Path, series: TimeSeries, holdout: float) -> tuple[torch.Tensor, torch.Tensor | None]:
     volumes = series.data.shape[-1]
-    kept = volumes - round(holdout * volumes)
+    kept = kept_volumes(series, holdout)
     if kept < FEWEST or (holdout and volumes - kept < FEWEST):
         raise InputError(
             f"{path}: {volumes} volumes leave {kept} to fit and {volumes - kept} held out; each needs {FEWEST}. "
