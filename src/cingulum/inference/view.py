@@ -153,7 +153,7 @@ class Recorded(View):
         Tapered, because without a taper the jump between a recording's end and its beginning leaks slow power into
         fast frequencies, where measurement noise is then estimated too high.
         """
-        signal = self.raw
+        signal = replace(self.series, data=self.raw.data)  # before any cleaning
         x = signal.data - signal.data.mean(-1, keepdim=True)
         window = taper(x.shape[-1]).to(x)
         x = x * window

@@ -1,0 +1,76 @@
+"""Many people: own connectome, TR and length; leaning on the group; reliability."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.distributions import LogNormal
+
+from cingulum.brain import Connectome, balanced, put
+from cingulum.errors import InputError
+from cingulum.inference import Recording, fit_cohort
+from cingulum.measures import icc
+from cingulum.simulation import simulate
+
+FREE = {"strength": LogNormal(np.log(0.3), 0.7), "noise": LogNormal(np.log(0.01), 0.5)}
+PEOPLE = 6
+
+
+@pytest.fixture
+def recordings(brain):
+    """Six people, two runs each, of two lengths and TRs; every other one has a connectome of their own."""
+    found = []
+    draw = torch.Generator().manual_seed(3)
+    coupling = torch.linspace(0.25, 0.7, PEOPLE)
+    for k in range(PEOPLE):
+        own = None
+        if k % 2:
+            change = torch.exp(0.3 * torch.randn(8, 8, generator=draw))
+            own = Connectome(brain.connectome.weights * (change + change.T) / 2, brain.regions)
+        person = put(brain, {"strength": coupling[k], "sensor.tr": 0.72 if k < 4 else 1.0})
+        person = balanced(put(person, {"connectome": own} if own else {}))
+        for run in (1, 2):
+            length = (400 if k != 1 else 500) * person.sensor.tr
+            signal = simulate(person, length, dt=0.004, discard=30.0, vascular_step=0.004, seed=10 * k + run).signal
+            found.append(Recording(f"p{k}", signal, str(run), own))
+    return found
+
+
+def test_everybody_is_fitted_with_what_is_theirs(brain, recordings):
+    cohort = fit_cohort(brain, recordings, FREE, prepare=balanced)
+    wide = cohort.wide()
+    assert wide.shape == (12, 2) and list(wide.columns) == ["noise", "strength"]
+    truth = np.repeat(np.linspace(0.25, 0.7, PEOPLE), 2)
+    assert np.corrcoef(wide["strength"], truth)[0, 1] > 0.8
+    assert (cohort.table["low"] < cohort.table["estimate"]).all() and set(cohort.table["person"]) == {"p0", "p1", "p2",
+                                                                                                     "p3", "p4", "p5"}  # fmt: skip
+    reliability = cohort.reliability().set_index("coordinate")
+    assert reliability.loc["strength", "icc"] > 0.6 and reliability.loc["strength", "reliable"]
+    assert reliability.loc["noise", "icc"] < reliability.loc["strength", "icc"], "all have the same noise"
+
+
+def test_leaning_on_the_group_shrinks_and_finds_a_covariate(brain, recordings):
+    alone = fit_cohort(brain, recordings, FREE, prepare=balanced)
+    age = pd.DataFrame({"age": np.repeat(np.linspace(-1.5, 1.5, PEOPLE), 2)})
+    group = fit_cohort(brain, recordings, FREE, prepare=balanced, shrink=True, covariates=age)
+    k = list(group.group["coordinate"]).index("strength")
+    # log .7 − log .25 over three standard units of age.
+    assert group.group["age"][k] == pytest.approx(np.log(0.7 / 0.25) / 3, abs=0.12)
+    assert (group.sd <= alone.sd + 1e-9).all()
+    assert group.coordinates[:, 1 - k].std() < alone.coordinates[:, 1 - k].std()
+
+
+def test_reliability_is_that_of_shrout_and_fleiss():
+    """Their table 2 and 4: four judges of six targets, ICC(2,1) = .29."""
+    ratings = torch.tensor([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]])
+    assert icc(ratings.double()).item() == pytest.approx(0.29, abs=0.005)
+
+
+def test_cohorts_that_cannot_be_used(brain, recordings):
+    with pytest.raises(InputError, match="empty"):
+        fit_cohort(brain, [], FREE)
+    with pytest.raises(InputError, match="finite row for each of the 12"):
+        fit_cohort(brain, recordings, FREE, covariates=pd.DataFrame({"age": [1.0, np.nan]}))
+    few = fit_cohort(brain, recordings[:4], FREE, prepare=balanced)
+    with pytest.raises(InputError, match="at least five people"):
+        few.reliability()

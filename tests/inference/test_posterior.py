@@ -1,0 +1,89 @@
+"""Intervals, ridges and profiles."""
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import LogNormal
+
+from cingulum.brain import balanced
+from cingulum.errors import InputError
+from cingulum.inference import Cleaning, Gains, Likelihood, fit, laplace, profile
+from cingulum.inference.posterior import reweighed
+
+LIKELY = {"objective": Likelihood(), "cleaning": Cleaning(band=(0.008, 0.25), bins=12), "prepare": balanced,
+          "road": "analytic", "optimiser": "Newton", "steps": 20}  # fmt: skip
+COUPLED = {"strength": LogNormal(np.log(0.3), 0.7), "noise": LogNormal(np.log(0.01), 0.5)}
+SENSED = COUPLED | {"sensor.noise": LogNormal(np.log(0.004), 0.5)}
+
+
+@pytest.fixture
+def found(brain, scan):
+    return fit(brain, scan(0.5), SENSED, **LIKELY)
+
+
+def test_newton_ends_where_the_gradient_vanishes(found):
+    theta = {path: value.clone().requires_grad_() for path, value in found.theta.items()}
+    found.problem.analytic(theta).loss.backward()
+    steep = torch.cat([value.grad for value in theta.values()]).abs()
+    assert (steep * laplace(found).sd < 0.02).all(), "less than a fiftieth of a standard deviation from the optimum"
+
+
+def test_intervals_hold_the_truth_and_shrink_with_the_recording(brain, scan, found):
+    table = laplace(found).table(0.99).set_index("parameter")
+    for name, truth in {"strength": 0.5, "noise": 0.015, "sensor.noise": 0.005}.items():
+        assert table.loc[name, "low"] < truth < table.loc[name, "high"]
+    assert (table["shrinkage"] > 0.5).all() and (table["shrinkage"] < 1).all()
+    longer = laplace(fit(brain, scan(0.5, 2400 * 0.72), SENSED, **LIKELY))
+    ratio = laplace(found).sd / longer.sd
+    assert (ratio[1:] > 1.5).all() and (ratio[1:] < 2.7).all(), "four times the data: half the deviation"
+
+
+def test_what_the_data_cannot_tell_apart_is_named(brain, scan):
+    """Recurrent excitation and neural noise both raise the level of BOLD: only their combination is known."""
+    ridge = COUPLED | {"mass.w_plus": LogNormal(np.log(1.4), 0.2)}
+    posterior = laplace(fit(brain, scan(0.5), ridge, **LIKELY))
+    worst = posterior.directions().iloc[0]
+    assert "mass.w_plus" in worst["direction"] and worst["precision"] < 50
+    assert posterior.directions()["precision"].iloc[-1] > 100 * worst["precision"]
+
+
+def test_a_parameter_that_does_nothing_keeps_its_prior(brain, scan):
+    idle = SENSED | {"sensor.response.V_0": LogNormal(np.log(0.02), 0.3)}
+    matrix = {**LIKELY, "objective": {"fc": 1.0}}
+    del matrix["objective"]
+    posterior = laplace(fit(brain, scan(0.5), {"sensor.response.V_0": idle["sensor.response.V_0"]}, **matrix))
+    assert posterior.sd.item() == pytest.approx(0.3, rel=0.2), "connectivity does not see the scale of BOLD"
+    assert not posterior.directions()["identifiable"].any() or posterior.directions()["precision"].iloc[0] < 2
+
+
+def test_draws_have_the_posteriors_mean_and_spread(found):
+    posterior = laplace(found)
+    for draws in (posterior.sample(4000, seed=1), reweighed(posterior, 2000, seed=1)[0]):
+        both = torch.cat([draws[path] for path in found.theta], -1)
+        assert ((both.mean(0) - posterior.mean).abs() < 0.35 * posterior.sd).all()
+        assert (both.std(0) / posterior.sd).log().abs().max() < 0.35
+    assert reweighed(posterior, 10, seed=1)[1] > 0.3
+
+
+def test_a_profile_agrees_with_the_curvature_where_it_is_quadratic(found):
+    posterior = laplace(found)
+    table = profile(found, "sensor.noise", points=7, spread=2.0, steps=40, posterior=posterior)
+    assert table["rise"].min() == 0 and table["rise"].idxmin() == 3
+    ends = table["rise"].iloc[[0, -1]]
+    assert ends.between(1.2, 3.2).all(), "two standard deviations are a rise of two"
+    assert table["inside"].tolist() == [False, True, True, True, True, True, False]
+
+
+def test_what_cannot_be_asked(brain, scan, found):
+    with pytest.raises(InputError, match="No coordinate 'w'"):
+        profile(found, "w")
+    pair = fit(brain, [scan(0.4), scan(0.6, seed=2)], COUPLED, **LIKELY)
+    posterior = laplace(pair)
+    assert posterior.mean.shape == (2, 2) and len(posterior.table()) == 4
+    assert posterior.mean[0, 0] < posterior.mean[1, 0]
+    with pytest.raises(InputError, match="one of the 2 recordings"):
+        posterior.directions()
+    with pytest.raises(InputError, match="one recording"):
+        profile(pair, "strength")
+    wires = fit(brain, scan(), {"connectome.weights": Gains()}, prepare=balanced, road="analytic", steps=2)
+    assert laplace(wires).mean.shape == (28,)
