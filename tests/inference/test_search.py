@@ -171,14 +171,14 @@ def holed(signal):
 BAD = {
     "a region without connection": (without_connection, lambda s: s, PRIOR, {}, "no connection: r3"),
     "too short": (lambda b: b, lambda s: s.between(0, 15), PRIOR, {}, "15 samples is too short"),
-    "another TR": (lambda b: put(b, {"sensor.tr": 2.0}), lambda s: s, PRIOR, {}, "TR of 0.72 s, the brain's sensor 2.0"),
+    "another TR": (lambda b: put(b, {"sensor.tr": 2.0}), lambda s: s, PRIOR, {}, "the brain's sensor 2.0"),
     "NaN": (lambda b: b, holed, PRIOR, {}, "r2|NaN|finite|missing"),
     "NaN in connectivity": (lambda b: b, lambda s: torch.full((8, 8), float("nan")), PRIOR, {}, "has NaN"),
     "a prior over values that cannot be": (lambda b: b, lambda s: s, {"noise": Normal(0.0, 1.0)}, {}, "noise"),
     "a prior above the domain": (lambda b: b, lambda s: s, {"sensor.response.kappa": Uniform(-5.0, -1.0)}, {}, "kappa"),
     "nothing free": (lambda b: b, lambda s: s, {}, {}, "free"),
     "a band beyond Nyquist": (lambda b: b, lambda s: s, PRIOR, {"cleaning": Cleaning(band=(0.8, 2.0))}, "Nyquist"),
-    "the likelihood of a matrix": (lambda b: b, lambda s: torch.eye(8), PRIOR, {"objective": Likelihood()}, "TimeSeries"),
+    "the likelihood of a matrix": (lambda b: b, lambda s: torch.eye(8), PRIOR, {"objective": Likelihood()}, "Series"),
     "recordings of two lengths": (lambda b: b, lambda s: [s, s.between(0, 300)], PRIOR, {}, "one length"),
 }  # fmt: skip
 

@@ -24,9 +24,7 @@ def test_equals_the_closed_form_with_its_gradient():
     closed = balanced(brain)
     solved = held_rate(brain, rates(closed).detach())
     torch.testing.assert_close(solved.mass.J_i, closed.mass.J_i, rtol=0, atol=1e-9)
-    ours, theirs = (
-        torch.autograd.grad((b.mass.J_i * torch.arange(8.0)).sum(), strength)[0] for b in (solved, closed)
-    )
+    ours, theirs = (torch.autograd.grad((b.mass.J_i * torch.arange(8.0)).sum(), strength)[0] for b in (solved, closed))
     torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0)
 
 

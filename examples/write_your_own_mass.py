@@ -1,0 +1,64 @@
+"""A neural mass of your own: equations in plain torch; speed, stability, bifurcations and fitting come with it."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch.distributions import LogNormal
+
+from cingulum import (
+    Brain,
+    Dynamics,
+    Likelihood,
+    Sensor,
+    State,
+    continuation,
+    fit,
+    laplace,
+    param,
+    put,
+    simulate,
+    stability,
+)
+from cingulum.brain.connectome import distance_rule
+from cingulum.inference import Cleaning
+from cingulum.recordings.parcellation import pain_atlas
+
+torch.set_default_dtype(torch.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptingRate(Dynamics):
+    """A firing rate r with a saturating answer, tired by an adaptation a of its own."""
+
+    tau: float = param(0.02, "s", 0.001, 1.0, "time constant of the rate")
+    tau_a: float = param(0.5, "s", 0.05, 10.0, "time constant of adaptation")
+    w: float = param(1.5, "1", 0.0, 20.0, "self-excitation")
+    b: float = param(1.0, "1", 0.0, 20.0, "strength of adaptation")
+    I: float = param(0.3, "1", -5.0, 5.0, "external input")
+
+    states: ClassVar = (State("r", 0.2, noise=1.0), State("a", 0.2, noise=0.0))
+
+    def drift(self, x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+        r, a = x
+        drive = self.w * r - self.b * a + self.I + u
+        return torch.stack([(torch.tanh(drive) - r) / self.tau, (r - a) / self.tau_a])
+
+    def output(self, x: torch.Tensor) -> torch.Tensor:
+        return x[0]
+
+
+curve = continuation(AdaptingRate(I=0.0, b=0.5), "I", -1.0, 1.0)
+print("folds:", [f"{v:.4f}" for v in curve.folds["I"]], "Hopf points:", [f"{v:.4f}" for v in curve.hopfs["I"]])
+
+atlas = pain_atlas()
+connectome = distance_rule(torch.tensor(atlas.centres)[:12], atlas.regions[:12])
+brain = Brain(AdaptingRate(w=0.6), connectome, Sensor(tr=1.0, noise=0.01), strength=0.3, noise=0.05)
+print(stability(brain))
+scan = simulate(put(brain, {"strength": 0.45}), 1800.0, dt=0.002, discard=60.0, vascular_step=0.002).signal
+free = {"strength": LogNormal(math.log(0.3), 0.5), "noise": LogNormal(math.log(0.05), 0.5)}
+band = Cleaning(band=(0.008, 0.25), bins=12)
+found = fit(brain, scan, free, objective=Likelihood(), cleaning=band, road="analytic", optimiser="Newton", steps=15)
+print("planted: strength 0.45, noise 0.05")
+print(laplace(found).table().drop(columns=["recording", "region"]).round(3).to_string(index=False))
