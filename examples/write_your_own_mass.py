@@ -1,6 +1,5 @@
 """A neural mass of your own: equations in plain torch; speed, stability, bifurcations and fitting come with it."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -50,15 +49,13 @@ class AdaptingRate(Dynamics):
 
 
 curve = continuation(AdaptingRate(I=0.0, b=0.5), "I", -1.0, 1.0)
-print("folds:", [f"{v:.4f}" for v in curve.folds["I"]], "Hopf points:", [f"{v:.4f}" for v in curve.hopfs["I"]])
+print("folds:", curve.folds["I"].tolist(), "Hopf points:", curve.hopfs["I"].tolist())
 
 atlas = pain_atlas()
 connectome = distance_rule(torch.tensor(atlas.centres)[:12], atlas.regions[:12])
 brain = Brain(AdaptingRate(w=0.6), connectome, Sensor(tr=1.0, noise=0.01), strength=0.3, noise=0.05)
 print(stability(brain))
 scan = simulate(put(brain, {"strength": 0.45}), 1800.0, dt=0.002, discard=60.0, vascular_step=0.002).signal
-free = {"strength": LogNormal(math.log(0.3), 0.5), "noise": LogNormal(math.log(0.05), 0.5)}
-band = Cleaning(band=(0.008, 0.25), bins=12)
-found = fit(brain, scan, free, objective=Likelihood(), cleaning=band, road="analytic", optimiser="Newton", steps=15)
-print("planted: strength 0.45, noise 0.05")
-print(laplace(found).table().drop(columns=["recording", "region"]).round(3).to_string(index=False))
+options = {"objective": Likelihood(), "cleaning": Cleaning((0.008, 0.25), bins=12), "optimiser": "Newton", "steps": 15}
+found = fit(brain, scan, {"strength": LogNormal(-1.2, 0.5), "noise": LogNormal(-3.0, 0.5)}, road="analytic", **options)
+print("planted: strength 0.45, noise 0.05\n", laplace(found).table().round(3))

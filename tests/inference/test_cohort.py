@@ -49,6 +49,7 @@ def test_everybody_is_fitted_with_what_is_theirs(brain, recordings):
     assert reliability.loc["noise", "icc"] < reliability.loc["strength", "icc"], "all have the same noise"
 
 
+@pytest.mark.slow
 def test_leaning_on_the_group_shrinks_and_finds_a_covariate(brain, recordings):
     alone = fit_cohort(brain, recordings, FREE, prepare=balanced)
     age = pd.DataFrame({"age": np.repeat(np.linspace(-1.5, 1.5, PEOPLE), 2)})

@@ -86,7 +86,7 @@ def verify(
     rows = {name: _row(size, model, train.fc, unseen, group) for name, (size, model) in models.items()}
     table = pd.DataFrame(rows).T
     against = train.fc if test is None else test.fc
-    table.loc["free-running model", "spread"] = similarity(runs, against).std().item()
+    table.loc["free-running model", "spread"] = similarity(runs, against).std().item() if seeds > 1 else float("nan")
     return Verification(found, table, _notes(found, views, test or train, pooled), pooled, control, found.stability)
 
 
