@@ -1,6 +1,7 @@
 """One recording as plain arrays: `cingulum simulate` makes it, `cingulum fit` fits it."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from cingulum.brain.connectome import distance_rule
 from cingulum.cli import main
+from cingulum.study import recording
 from cingulum.study.recording import read_series
 
 N = 8
@@ -59,6 +61,16 @@ def test_without_holdout_nothing_is_called_held_out(files, tmp_path):
     assert fit(files, tmp_path / "fitted", "bold.npy", "sc.tsv", "--holdout", "0") == 0
     fc_r = json.loads((tmp_path / "fitted" / "fit.json").read_text())["fc_r"]
     assert fc_r["heldout_free_running"] is None and fc_r["reliability"] is None
+
+
+def test_the_published_scheme_is_a_comparison_and_labelled_so(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(recording, "published_fit", partial(recording.published_fit, epochs=1, test_windows=3))
+    assert fit(files, tmp_path / "fitted", "bold.npy", "sc.tsv", "--scheme", "griffiths2022") == 0
+    content = json.loads((tmp_path / "fitted" / "fit.json").read_text())
+    assert "a comparison, not an estimate" in content["comparison"]["scheme"]
+    assert set(content["comparison"]["estimates"]) == {"g", "g_EE", "g_IE", "g_EI"}
+    assert -1 <= content["comparison"]["fc_r"]["heldout_free_running"] <= 1
+    assert content["estimates"]["strength"] > 0, "the fit itself stays what it is"
 
 
 def test_a_fitted_brain_can_be_simulated(files, fitted, tmp_path):

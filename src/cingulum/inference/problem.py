@@ -216,7 +216,7 @@ def undisturbed_rate(brain: Brain) -> float:
     plain = put(brain, {"mass": type(brain.mass)(), "strength": 0.0})
     try:
         at = linearise(plain, fixed_point(plain))
-    except Exception:  # noqa: BLE001  no equilibrium: nothing to be near to
+    except (ConvergenceError, TypeError):  # no equilibrium, or no default mass: nothing to be near to
         return 0.0
     return max(0.0, -at.local_growth.max().item())
 

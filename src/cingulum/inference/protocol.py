@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, LogNormal
 
-from cingulum.brain import Brain, Connectome, Sensor, balanced, put
+from cingulum.brain import Brain, Connectome, Sensor, balanced
 from cingulum.brain.masses import ReducedWongWang
 from cingulum.errors import InputError
 from cingulum.inference.control import LinearNetwork, linear_network
 from cingulum.inference.fit import Fit, fit
+from cingulum.inference.problem import cast
 from cingulum.measures import edges, fc, similarity
-from cingulum.simulation.equilibrium import fixed_point
 from cingulum.simulation.simulate import simulate, time_step
-from cingulum.simulation.stability import Stability, stability
+from cingulum.simulation.stability import Stability
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,32 +82,25 @@ def resting_fit(
     priors = resting_priors(len(connectome.regions))
     found = fit(brain, recorded, priors, prepare=balanced, road="analytic", steps=steps, show_progress=show_progress)
     control = linear_network(connectome, recorded, regional=2)
-    steady = stability(found.brain, fixed_point(found.brain))
     dt = time_step(tr)
     simulated = free_running_fc(found.brain, dt, minutes, seed, show_progress)
     size = sum(value.numel() for value in found.estimates.values())
-    return Verified(found, simulated, minutes, dt, control, steady, size, time.monotonic() - began)
+    return Verified(found, simulated, minutes, dt, control, found.stability, size, time.monotonic() - began)
 
 
 def free_running_fc(brain: Brain, dt: float, minutes: float, seed: int, show_progress: bool = False) -> Tensor:
     """Connectivity of runs of at most four minutes in one batch, in float32, pooled over time within runs."""
-    single = torch.float32
-    weights = brain.connectome.weights.to(single)
-    values = {"connectome": Connectome(weights, brain.regions), "strength": _as(brain.strength, single)}
-    values |= {"noise": _as(brain.noise, single), "mass": _mass(brain.mass, single)}
     length = min(minutes, 4.0)
     runs = round(minutes / length)
     run = simulate(
-        put(brain, values), 60 * length, dt=dt, seed=seed, batch=(runs,), discard=20.0, show_progress=show_progress
+        cast(brain, torch.float32),
+        60 * length,
+        dt=dt,
+        seed=seed,
+        batch=(runs,),
+        discard=20.0,
+        show_progress=show_progress,
     )
     signals = run.bold.data.double()
     signals = signals - signals.mean(-1, keepdim=True)
     return fc(signals.movedim(0, 1).flatten(1))
-
-
-def _as(value: object, dtype: torch.dtype) -> object:
-    return value.detach().to(dtype) if isinstance(value, Tensor) else value
-
-
-def _mass(mass, dtype: torch.dtype):  # type: ignore[no-untyped-def]
-    return replace(mass, **{name: _as(value, dtype) for name, value in vars(mass).items()})
