@@ -48,7 +48,7 @@ def sizes() -> dict[str, tuple[dict, dict]]:
     """Free parameters and settings of the four models."""
     coupling, maps = LogNormal(-1.0, 0.7), hcp.maps(FOLDER)
     line = {"noise": Mapped(LogNormal(math.log(0.003), 0.5), maps[[0, 3]], 1.0, ("gradient", "myelin")),
-            "mass.w_plus": Mapped(LogNormal(math.log(1.4), 0.1), maps[[0, 3]], 0.3, ("gradient", "myelin")),
+            "mass.J_N": Mapped(LogNormal(math.log(0.1), 0.5), maps[[0, 3]], 1.0, ("gradient", "myelin")),
             "sensor.noise": LogNormal(math.log(0.001), 1.0)}  # fmt: skip
     each = {"mass.J_N": LogNormal(math.log(0.08), 1.2).expand([N]), "noise": regional(0.002, 2.0),
             "sensor.noise": regional(0.001, 2.0)}  # fmt: skip

@@ -50,7 +50,6 @@ class AdaptingRate(Dynamics):
 
 curve = continuation(AdaptingRate(I=0.0, b=0.5), "I", -1.0, 1.0)
 print("folds:", curve.folds["I"].tolist(), "Hopf points:", curve.hopfs["I"].tolist())
-
 atlas = pain_atlas()
 connectome = distance_rule(torch.tensor(atlas.centres)[:12], atlas.regions[:12])
 brain = Brain(AdaptingRate(w=0.6), connectome, Sensor(tr=1.0, noise=0.01), strength=0.3, noise=0.05)

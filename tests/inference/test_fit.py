@@ -27,7 +27,7 @@ def test_recovers_planted_coupling_that_its_prior_is_not_centred_on():
     brain, prior = brain_of(), {"strength": LogNormal(np.log(0.3), 0.7)}
     for truth in (0.2, 0.5, 0.9):
         target = analytic_fc(balanced(put(brain, {"strength": truth})))
-        found = fit(brain, target, prior, objective=exact, prepare=balanced, road="analytic", steps=300)
+        found = fit(brain, target, prior, objective=exact, prepare=balanced, road="analytic", steps=150)
         assert found.estimates["strength"].item() == pytest.approx(truth, rel=0.05)
         assert found.fc_r.item() > 0.99
 

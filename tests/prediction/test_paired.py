@@ -84,6 +84,7 @@ def test_exact_interval_of_the_published_headline():
     assert (interval.low, interval.high) == pytest.approx((0.818, 0.979), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_null_p_values_are_uniform_and_accuracy_is_chance():
     """60 null cohorts, 8 features, 39 permutations: P(p ≤ .1) is at most .1 for an exact test; 14 or more of 60 has
     probability .002 under .1. Mean accuracy of independent cohorts has SE about .013; 4 SE are allowed."""

@@ -17,8 +17,8 @@ from cingulum.inference.calibration import by_importance, calibrate, default_pri
 def test_default_parameters_are_calibrated(tmp_path):
     """1000 fits of 8 regions, 1200 volumes of 0.72 s, with the default set of four parameters.
 
-    Laplace's own draws, without the weighing: intervals of 90 % hold 88.4 to 89.5 %, but the posterior of the coupling is
-    skewed, which its ranks show (Kolmogorov-Smirnov p = 4e-5).
+    Of Laplace's own draws, without the weighing, intervals of 90 % hold 88.4 to 89.5 %; but the posterior of the
+    coupling is skewed, which its ranks show (Kolmogorov-Smirnov p = 4e-5).
 
     Uniformity: eight tests, which a calibrated posterior fails once in a hundred seeds at most (alarm=0.01). Coverage:
     of 1000 fits a calibrated 90 % interval holds 850 to 950 but for once in ten million.
