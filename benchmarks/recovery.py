@@ -4,8 +4,9 @@
 
 100 Schaefer regions on the tractography of the Human Connectome Project (`cingulum fetch hcp`), 1200 volumes of 0.72 s,
 balanced two-state Wong-Wang regions with measurement noise. Truths are uniform over a range; priors are wide and
-centred elsewhere. The same fits are then given data without the thing sought: white noise of the same amplitude, and
-every region's own signal with its phases shuffled, which keeps all spectra and takes connectivity away.
+centred elsewhere. The same fits are then given data without the thing sought: white noise, and every region's own
+signal with its phases shuffled. Shuffling takes connectivity away, so the coupling must not be found; it keeps all
+spectra, and with them rightly what spectra tell (amplitudes, haemodynamic rate, their slope along the map).
 """
 
 import argparse
@@ -87,8 +88,9 @@ def scores(names, truths, mean, sd) -> pd.DataFrame:  # type: ignore[no-untyped-
 
 
 def white(x: torch.Tensor) -> torch.Tensor:
+    """Of one amplitude for all regions and people: of each region's own, it would still tell the map of amplitudes."""
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
-    return x.mean(-1, keepdim=True) + x.std(-1, keepdim=True) * noise
+    return x.mean(-1, keepdim=True) + x.std(-1).mean() * noise
 
 
 def shuffled_phases(x: torch.Tensor) -> torch.Tensor:
