@@ -1,5 +1,7 @@
 """Many people: own connectome, TR and length; leaning on the group; reliability."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from torch.distributions import LogNormal
 from cingulum.brain import Connectome, balanced, put
 from cingulum.errors import InputError
 from cingulum.inference import Recording, fit_cohort
+from cingulum.inference.cohort import _group, _Round
 from cingulum.measures import icc
 from cingulum.simulation import simulate
 
@@ -67,7 +70,39 @@ def test_reliability_is_that_of_shrout_and_fleiss():
     assert icc(ratings.double()).item() == pytest.approx(0.29, abs=0.005)
 
 
+def test_the_group_is_what_the_likelihood_of_the_hierarchy_says():
+    """Known answers: the same estimate four times has no spread; 400 people of spread .1 ± .1 have .1, slope .3."""
+    draw = torch.Generator().manual_seed(0)
+
+    def group(theta, sd, design):
+        count = len(theta)
+        found = _Round(theta, sd.expand(count, 1), torch.full((count, 1), 100.0), [])
+        return _group(found, design)
+
+    same = group(torch.full((4, 1), 0.3), torch.tensor([[0.09]]), torch.ones(4, 1))
+    assert same[1].item() < 1e-3 and same[0][0] == pytest.approx(0.3)
+    age = torch.randn(400, 1, generator=draw)
+    theta = 0.3 * age + 0.1 * torch.randn(400, 1, generator=draw) + 0.1 * torch.randn(400, 1, generator=draw)
+    _, spread, effects = group(theta, torch.tensor([[0.1]]), torch.cat([torch.ones(400, 1), age], 1))
+    # Standard errors: .0075 of the spread, .007 of the slope.
+    assert spread.item() == pytest.approx(0.1, abs=0.03) and effects[1].item() == pytest.approx(0.3, abs=0.03)
+
+
+def test_own_tract_lengths_count(brain, recordings):
+    brain, people = put(brain, {"speed": 5.0}), []
+    for far in (1.0, 10.0):
+        own = Connectome(brain.connectome.weights, brain.regions, far * brain.connectome.lengths)
+        people.append(Recording(f"far {far}", recordings[0].signal, "1", own))
+    wide = fit_cohort(brain, people, FREE, prepare=balanced).wide()
+    assert wide["strength"].iloc[0] != wide["strength"].iloc[1]
+
+
 def test_cohorts_that_cannot_be_used(brain, recordings):
+    turned = replace(recordings[1], signal=replace(recordings[1].signal, regions=brain.regions[::-1]))
+    with pytest.raises(InputError, match="p0 run 2: signal and connectome"):
+        fit_cohort(brain, [recordings[0], turned], FREE)
+    with pytest.raises(InputError, match="more than one is called p0 run 1"):
+        fit_cohort(brain, [recordings[0], recordings[0]], FREE)
     with pytest.raises(InputError, match="empty"):
         fit_cohort(brain, [], FREE)
     with pytest.raises(InputError, match="finite row for each of the 12"):

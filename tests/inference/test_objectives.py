@@ -107,3 +107,20 @@ def test_recording_and_model_are_cleaned_alike(brain, cleaning):
     seen, known = Recorded(run, model, cleaning), Analytic(model, cleaning)
     pair = torch.stack([m[torch.tril(torch.ones(8, 8), -1) > 0] for m in (seen.fc, known.fc)])
     assert torch.corrcoef(pair)[0, 1] > 0.9 and (pair[0] - pair[1]).abs().mean() < 0.06
+
+
+def test_spectra_are_compared_as_recorded_whatever_the_band(brain):
+    """A band would cut the recording's spectrum and not the model's."""
+    model = balanced(put(brain, {"strength": 0.4}))
+    run = simulate(model, 1500.0, dt=0.004, discard=30.0, vascular_step=0.004, seed=3).signal
+    gaps = []
+    for cleaning in (Cleaning(), Cleaning(band=(0.01, 0.1))):
+        pair = Analytic(model, cleaning), Recorded(run, model, cleaning)
+        gaps.append((Spectrum(bins=10)(*pair), lag_mismatch(*pair)))
+    assert gaps[0] == gaps[1] and gaps[0][0] < 0.1 and gaps[0][1] < 0.002
+
+
+def test_two_of_one_kind_are_both_reported(brain, scan):
+    aims = {Spectrum(bins=4): 1.0, Spectrum(bins=8): 1.0}
+    found = fit(brain, scan(), {"strength": LogNormal(-1.0, 0.5)}, objective=aims, road="analytic", steps=2)
+    assert {"Spectrum", "Spectrum 2"} <= set(found.history)

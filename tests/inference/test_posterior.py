@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from torch.distributions import LogNormal
+from torch.distributions import Gamma, HalfNormal, LogNormal, Uniform
 
 from cingulum.brain import balanced
 from cingulum.errors import InputError
-from cingulum.inference import Cleaning, Gains, Likelihood, fit, laplace, profile
+from cingulum.inference import Cleaning, Gains, Likelihood, Runs, fit, laplace, profile
 from cingulum.inference.posterior import reweighed
 
 LIKELY = {"objective": Likelihood(), "cleaning": Cleaning(band=(0.008, 0.25), bins=12), "prepare": balanced,
@@ -47,15 +47,6 @@ def test_what_the_data_cannot_tell_apart_is_named(brain, scan):
     assert posterior.directions()["precision"].iloc[-1] > 100 * worst["precision"]
 
 
-def test_a_parameter_that_does_nothing_keeps_its_prior(brain, scan):
-    idle = SENSED | {"sensor.response.V_0": LogNormal(np.log(0.02), 0.3)}
-    matrix = {**LIKELY, "objective": {"fc": 1.0}}
-    del matrix["objective"]
-    posterior = laplace(fit(brain, scan(0.5), {"sensor.response.V_0": idle["sensor.response.V_0"]}, **matrix))
-    assert posterior.sd.item() == pytest.approx(0.3, rel=0.2), "connectivity does not see the scale of BOLD"
-    assert not posterior.directions()["identifiable"].any() or posterior.directions()["precision"].iloc[0] < 2
-
-
 def test_draws_have_the_posteriors_mean_and_spread(found):
     posterior = laplace(found)
     for draws in (posterior.sample(4000, seed=1), reweighed(posterior, 2000, seed=1)[0]):
@@ -74,6 +65,23 @@ def test_a_profile_agrees_with_the_curvature_where_it_is_quadratic(found):
     assert table["inside"].tolist() == [False, True, True, True, True, True, False]
 
 
+def test_a_fit_that_did_not_arrive_or_meets_the_limit_is_said_so(brain, scan):
+    lost = {**LIKELY, "optimiser": "Adam", "steps": 5}
+    with pytest.warns(UserWarning, match="had not arrived"):
+        laplace(fit(brain, scan(0.5), SENSED, **lost))
+    with pytest.raises(InputError, match="road='analytic'"):
+        laplace(fit(brain, scan(0.5), COUPLED, prepare=balanced, road="simulated", steps=1,
+                    runs=Runs(minutes=1.0, runs=1)))  # fmt: skip
+
+
+@pytest.mark.parametrize("prior", [LogNormal(-4.0, 0.5), Gamma(2.0, 100.0), Uniform(0.001, 0.05), HalfNormal(0.02)])
+def test_data_that_say_nothing_leave_any_prior_as_it_was(brain, scan, prior):
+    nothing = {**LIKELY, "objective": lambda model, recorded: 0 * model.fc.sum((-2, -1))}
+    posterior = laplace(fit(brain, scan(0.5), {"noise": prior}, **nothing))
+    assert posterior.table()["shrinkage"].item() == pytest.approx(0.0, abs=0.02)
+    assert not posterior.directions()["identifiable"].any()
+
+
 def test_what_cannot_be_asked(brain, scan, found):
     with pytest.raises(InputError, match="No coordinate 'w'"):
         profile(found, "w")
@@ -85,5 +93,5 @@ def test_what_cannot_be_asked(brain, scan, found):
         posterior.directions()
     with pytest.raises(InputError, match="one recording"):
         profile(pair, "strength")
-    wires = fit(brain, scan(), {"connectome.weights": Gains()}, prepare=balanced, road="analytic", steps=2)
+    wires = fit(brain, scan(), {"connectome.weights": Gains()}, prepare=balanced, road="analytic", steps=80)
     assert laplace(wires).mean.shape == (28,)

@@ -59,8 +59,15 @@ def test_an_interrupted_fit_goes_on_to_the_same_numbers(brain, target, tmp_path,
     for path, value in whole.estimates.items():
         torch.testing.assert_close(resumed.estimates[path], value, rtol=0, atol=0)
     assert resumed.history.equals(whole.history)
+    other = free | {"strength": LogNormal(np.log(0.3), 0.1)}
+    changes = [{"starts": 3}, {"starts": 2, "objective": fc_error}, {"starts": 2, "prepare": lambda b: b}]
+    for changed in changes:
+        with pytest.raises(InputError, match="other settings or data"):
+            fit(brain, target, free, checkpoint=file, **{**QUICK, **changed})
     with pytest.raises(InputError, match="other settings or data"):
-        fit(brain, target, free, starts=3, checkpoint=file, **QUICK)
+        fit(brain, target, other, starts=2, checkpoint=file, **QUICK)
+    with pytest.raises(InputError, match="keeps no checkpoint"):
+        fit(brain, target, free, checkpoint=file, **{**QUICK, "optimiser": "Newton"})
     file.write_bytes(b"no checkpoint")
     with pytest.raises(InputError, match="is not a checkpoint"):
         fit(brain, target, free, starts=2, checkpoint=file, **QUICK)
@@ -176,6 +183,7 @@ BAD = {
     "NaN in connectivity": (lambda b: b, lambda s: torch.full((8, 8), float("nan")), PRIOR, {}, "has NaN"),
     "a prior over values that cannot be": (lambda b: b, lambda s: s, {"noise": Normal(0.0, 1.0)}, {}, "noise"),
     "a prior above the domain": (lambda b: b, lambda s: s, {"sensor.response.kappa": Uniform(-5.0, -1.0)}, {}, "kappa"),
+    "a prior bounded below zero": (lambda b: b, lambda s: s, {"strength": Uniform(-0.5, 1.0)}, {}, "below zero"),
     "nothing free": (lambda b: b, lambda s: s, {}, {}, "free"),
     "a band beyond Nyquist": (lambda b: b, lambda s: s, PRIOR, {"cleaning": Cleaning(band=(0.8, 2.0))}, "Nyquist"),
     "the likelihood of a matrix": (lambda b: b, lambda s: torch.eye(8), PRIOR, {"objective": Likelihood()}, "Series"),

@@ -5,12 +5,16 @@ import pytest
 import torch
 from torch.distributions import LogNormal
 
-from cingulum.brain import balanced, put
+from cingulum.brain import Brain, Sensor, balanced, put
+from cingulum.brain.connectome import distance_rule
+from cingulum.brain.haemodynamics import Amplifier
+from cingulum.brain.leadfield import electrode_cap, sphere_leadfield
+from cingulum.brain.masses import JansenRit
 from cingulum.errors import InputError
-from cingulum.inference import Gains, Mapped, Runs, fit, fit_and_verify, verify
+from cingulum.inference import Cleaning, Gains, Mapped, Runs, Spectrum, fit, fit_and_verify, verify
 from cingulum.inference.control import equal_control, individual_part, linear_network
 from cingulum.inference.free import kinds_of
-from cingulum.simulation import analytic_fc
+from cingulum.simulation import analytic_fc, simulate
 
 FREE = {"strength": LogNormal(np.log(0.3), 0.5), "noise": LogNormal(np.log(0.01), 0.5).expand([8])}
 RUNS = Runs(minutes=4.0, runs=1, discard=20.0)
@@ -67,3 +71,20 @@ def test_the_individual_part_is_what_goes_beyond_the_group():
     group, own, noise = ((m + m.T) / 2 for m in (group, own, noise))
     assert individual_part(group + own, group + 2 * own, group) == pytest.approx(1.0)
     assert abs(individual_part(group + noise, group + own, group)) < 0.2
+
+
+def test_channels_are_verified_without_controls_that_are_regions():
+    positions = 60 * torch.nn.functional.normalize(torch.randn(8, 3, generator=torch.Generator().manual_seed(0)))
+    electrodes, names = electrode_cap(10)
+    sensor = Sensor(Amplifier(), 0.004, "uV", leadfield=sphere_leadfield(positions, electrodes), channels=names)
+    mass, regions = JansenRit(C=118.0, b=55.0, p=200.0), tuple(f"r{i}" for i in range(8))
+    brain = Brain(mass, distance_rule(positions, regions), sensor, strength=1.5)
+    brain = put(brain, {"noise": 1.0, "sensor.noise": 0.02})
+    signal = simulate(brain, 20.0, dt=0.001, scheme="heun", discard=2.0, seed=1).signal
+    found = fit(
+        brain, signal, {"mass.a": LogNormal(np.log(100.0), 0.05)}, objective=Spectrum((3.0, 40.0), 20), road="analytic",
+        cleaning=Cleaning(band=(2.0, 45.0)), optimiser="Newton", steps=3,
+        runs=Runs(minutes=0.2, runs=1, dt=0.001, discard=1.0, scheme="heun"),
+    )  # fmt: skip
+    board = verify(found, seeds=2)
+    assert board.control is None and "linear control" not in board.table.index

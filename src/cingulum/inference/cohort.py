@@ -46,11 +46,13 @@ class Cohort:
 
     table: tidy, a row a recording and coordinate: person, run, parameter, region, estimate, low, high, shrinkage
     coordinates: (recording, coordinate), in the unconstrained coordinates where group effects are linear
+    alone: the same before any leaning on the group: what reliability is told from
     group: a row a coordinate: mean and spread between people (coordinates), and the effect of every covariate
     """
 
     table: pd.DataFrame
     coordinates: Float[Tensor, "recording coordinate"]
+    alone: Float[Tensor, "recording coordinate"]
     sd: Float[Tensor, "recording coordinate"]
     group: pd.DataFrame
     recordings: Sequence[Recording]
@@ -69,7 +71,7 @@ class Cohort:
         twice = [list(index[:2]) for index in people.groupby(people).groups.values() if len(index) >= 2]
         if len(twice) < 5:
             raise InputError(f"Reliability needs at least five people with two runs; came {len(twice)}.")
-        pairs = self.coordinates[torch.tensor(twice)].permute(2, 0, 1)  # (coordinate, person, run)
+        pairs = self.alone[torch.tensor(twice)].permute(2, 0, 1)  # (coordinate, person, run)
         values = icc(pairs)
         return pd.DataFrame({"coordinate": self.group["coordinate"], "icc": values, "reliable": values >= RELIABLE})
 
@@ -92,6 +94,9 @@ class _Shrunk(Kind):
     def value(self, theta: Tensor) -> Any:
         return self.kind.value(theta)
 
+    def told(self) -> tuple:
+        return self.mean, self.sd, self.names
+
     def log_prior(self, theta: Tensor) -> Tensor:
         return Normal(self.mean, self.sd).log_prob(theta).sum(-1)
 
@@ -100,6 +105,7 @@ class _Shrunk(Kind):
 class _Round:
     coordinates: Tensor
     sd: Tensor
+    prior: Tensor
     tables: list[tuple[list[int], Posterior]]
 
 
@@ -110,7 +116,6 @@ def fit_cohort(
     *,
     shrink: bool = False,
     covariates: pd.DataFrame | None = None,
-    rounds: int = 3,
     objective: Objective | dict[Objective, float] | None = None,
     cleaning: Cleaning = Cleaning(band=(0.008, 0.25), bins=16),
     show_progress: bool = False,
@@ -119,29 +124,45 @@ def fit_cohort(
     """Fit every recording, those of equal TR and length in one batch, and tell how sure each estimate is.
 
     brain: what all share; a recording's own connectome replaces the brain's, its TR the sensor's
-    shrink: lean on the group: coordinates are normal around a group mean (plus covariates' effects), with mean, spread
-        and effects estimated from all (empirical Bayes, `rounds` of EM). Uses other people's data: inside a
+    shrink: lean on the group: fitted again with a prior normal around a group mean (plus covariates' effects), whose
+        mean, spread and effects are estimated from all (empirical Bayes). Uses other people's data: inside a
         cross-validation it belongs into the folds
     covariates: a row a recording (age, site, medication); z-score them
     objective: default `Likelihood()`; options: further ones of `fit`
 
-    Raises InputError for an empty cohort or covariates that do not match.
+    Raises InputError for an empty cohort, recordings or connectomes of other regions, two recordings of one name, or
+    covariates that do not match.
     """
-    if not recordings:
-        raise InputError("The cohort is empty: give at least one Recording.")
+    _check(brain, recordings)
     design = _design(covariates, len(recordings))
     groups = _alike(recordings)
     options = {"objective": objective or Likelihood(), "cleaning": cleaning, "show_progress": show_progress} | options
     found = _round(brain, recordings, groups, free, None, options)
     names = _names(found)
     mean, sd, effects = _group(found, design)
-    for _ in range(rounds if shrink else 0):
+    alone = found.coordinates
+    if shrink:
         found = _round(brain, recordings, groups, free, (design @ effects, sd), options)
-        mean, sd, effects = _group(found, design)
     group = pd.DataFrame({"coordinate": names, "mean": mean, "spread": sd})
     for k, name in enumerate([] if covariates is None else covariates.columns):
         group[str(name)] = effects[k + 1].numpy()
-    return Cohort(_tidy(found, recordings), found.coordinates, found.sd, group, recordings)
+    return Cohort(_tidy(found, recordings), found.coordinates, alone, found.sd, group, recordings)
+
+
+def _check(brain: Brain, recordings: Sequence[Recording]) -> None:
+    """Refuse recordings that cannot be told apart, or whose regions are not the brain's."""
+    if not recordings:
+        raise InputError("The cohort is empty: give at least one Recording.")
+    names = [(r.person, r.run) for r in recordings]
+    twice = {f"{person} run {run}" for person, run in names if names.count((person, run)) > 1}
+    if twice:
+        raise InputError(f"Recordings need different names; more than one is called {', '.join(sorted(twice)[:3])}.")
+    channels = brain.sensor.channels or brain.regions
+    for r in recordings:
+        if r.signal.regions != channels or (r.connectome is not None and r.connectome.regions != brain.regions):
+            raise InputError(
+                f"{r.person} run {r.run}: signal and connectome must name the brain's regions in the brain's order."
+            )
 
 
 def _design(covariates: pd.DataFrame | None, count: int) -> Tensor:
@@ -171,14 +192,15 @@ def _round(
 ) -> _Round:
     rows: list[Tensor] = [torch.empty(0)] * len(recordings)
     sds: list[Tensor] = list(rows)
+    priors: list[Tensor] = list(rows)
     tables = []
     for index in groups:
         found = _fit_group(brain, [recordings[i] for i in index], free, prior and (prior[0][index], prior[1]), options)
         posterior = laplace(found)
         tables.append((index, posterior))
-        for i, row, sd in zip(index, posterior.mean, posterior.sd, strict=True):
-            rows[i], sds[i] = row, sd
-    return _Round(torch.stack(rows), torch.stack(sds), tables)
+        for i, row, sd, before in zip(index, posterior.mean, posterior.sd, posterior.prior, strict=True):
+            rows[i], sds[i], priors[i] = row, sd, before
+    return _Round(torch.stack(rows), torch.stack(sds), torch.stack(priors), tables)
 
 
 def _fit_group(
@@ -190,8 +212,13 @@ def _fit_group(
 ) -> Fit:
     brain = put(brain, {"sensor.tr": members[0].signal.tr})
     if any(r.connectome is not None for r in members):
-        weights = torch.stack([(r.connectome or brain.connectome).weights for r in members])
-        brain = put(brain, {"connectome": Connectome(weights, brain.regions, brain.connectome.lengths)})
+        own = [r.connectome or brain.connectome for r in members]
+        lengths = [brain.connectome.lengths if c.lengths is None else c.lengths for c in own]
+        if any(one is None for one in lengths) and any(one is not None for one in lengths):
+            raise InputError("Some connectomes have tract lengths and others, like the brain's own, have none.")
+        joined = None if lengths[0] is None else torch.stack([one for one in lengths if one is not None])
+        together = (torch.stack([c.weights for c in own]), brain.regions, joined)
+        brain = put(brain, {"connectome": Connectome(*together)})
     signal = replace(members[0].signal, data=torch.stack([r.signal.data for r in members]))
     choices: dict[str, Any] = {"prepare": lambda b: b, "runs": Runs(), "near_bifurcation": None} | options
     keys = ("objective", "prepare", "cleaning", "runs", "near_bifurcation")
@@ -209,14 +236,26 @@ def _leaning(problem: Any, mean: Tensor, sd: Tensor) -> dict[str, Kind]:
     return {path: _Shrunk(kind, means[path], sds[path]) for path, kind in problem.kinds.items()}
 
 
-def _group(found: _Round, design: Tensor) -> tuple[np.ndarray, Tensor, Tensor]:
-    """Group mean, spread between people and covariate effects: one EM step of the normal hierarchical model."""
-    theta, within = found.coordinates, found.sd**2
-    effects = torch.linalg.lstsq(design, theta).solution
-    left = theta - design @ effects
-    freedom = max(1, len(theta) - design.shape[1])
-    between = (left**2 + within).sum(0) / freedom if len(theta) > design.shape[1] else within.mean(0)
-    return (design @ effects).mean(0).numpy(), between.sqrt(), effects
+def _group(found: _Round, design: Tensor, rounds: int = 1000) -> tuple[np.ndarray, Tensor, Tensor]:
+    """Group mean, spread between people, and covariate effects: maximum likelihood of the normal hierarchical model.
+
+    By EM on what the data say without the individual prior: each estimate with that prior's share taken out.
+    """
+    design = design.to(found.coordinates)
+    within = 1 / (1 / found.sd**2 - 1 / found.prior**2).clamp_min(1e-3 / found.prior**2)
+    theta, variance = found.coordinates, found.coordinates.var(0, correction=0) + 1e-12
+    for _ in range(rounds):
+        weights = 1 / (variance + within)
+        effects = torch.stack([
+            torch.linalg.lstsq(design * w.sqrt().unsqueeze(-1), (t * w.sqrt()).unsqueeze(-1)).solution[:, 0]
+            for t, w in zip(theta.T, weights.T, strict=True)
+        ], -1)  # fmt: skip
+        share = variance / (variance + within)
+        left = theta - design @ effects
+        before, variance = variance, ((share * left) ** 2 + share * within).mean(0) + 1e-12
+        if ((variance / before).log().abs() < 1e-6).all():
+            break
+    return (design @ effects).mean(0).numpy(), variance.sqrt(), effects
 
 
 def _names(found: _Round) -> list[str]:

@@ -32,7 +32,7 @@ class Fit:
 
     estimates: fitted values by path; (*batch,) for a global parameter, (*batch, region) for a regional one
     fc, fc_r: the model's analytic connectivity, and its correlation with the recorded one, one a batch member; NaN
-        where the road was simulated only. In-sample: `cingulum.verify` gives free-running and held-out figures
+        where the brain has no equilibrium. In-sample: `cingulum.verify` gives free-running and held-out figures
     loop_gain: distance to instability: 0 is uncoupled, 1 is a fold
     road: which road each batch member's estimates come from
     history: a row a step: road, loss, every objective, fc_r and loop gain (mean over starts and batch)
@@ -107,8 +107,9 @@ def fit(
         where the smoothed loss has not improved for so many steps; checkpoint: a file to resume from
     near_bifurcation: wanted distance (1/s) of the leading eigenvalue from instability, as a penalty
 
-    The best point whose equilibrium is stable is kept. A start without stable equilibrium is moved to weaker coupling
-    if the coupling is free, and refused with its eigenvalue if not.
+    The best point whose equilibrium is stable is kept; with road="simulated", the best whose runs stayed finite.
+    A start without stable equilibrium is moved to weaker coupling if the coupling is free, and refused with its
+    eigenvalue if not.
     Raises InputError for what cannot be used, ConvergenceError if no stable point was met.
     """
     problem = make_problem(brain, recorded, free, objective, prepare, cleaning, runs, near_bifurcation)
@@ -134,16 +135,18 @@ def fit_problem(
 ) -> Fit:
     """Search a problem made by `make_problem`; what `fit` does with its problem."""
     check_road(road)
+    if optimiser == "Newton" and checkpoint:
+        raise InputError("Newton's method takes some ten rounds and keeps no checkpoint: leave it out, or take Adam.")
     theta, file = _begin(problem, starts, seed), Path(checkpoint) if checkpoint else None
     name = optimiser if isinstance(optimiser, str) else getattr(optimiser, "__name__", type(optimiser).__name__)
     settings = (steps, rate, name, starts, patience, refine, seed, road, problem.cleaning, problem.near_bifurcation)
     common: dict[str, Any] = {
         "optimiser": optimiser,
-        "fingerprint": fingerprint_of(problem.brain, problem.recorded.fc, theta, settings),
+        "fingerprint": fingerprint_of(problem.told(), theta, settings),
         "show_progress": show_progress,
     }
     rows: list[dict] = []
-    roads = torch.zeros(problem.recorded.batch, dtype=torch.long)
+    roads = torch.zeros(next(iter(theta.values())).shape[1:-1], dtype=torch.long)
     if road != "simulated":
         theta = _moved_to_stability(problem, theta)
         if optimiser == "Newton":
@@ -284,12 +287,16 @@ def _best_start(found: Found) -> Theta:
 
 
 def _confirmed(problem: Problem, before: Theta, found: Found) -> tuple[Theta, Tensor]:
-    """Refined coordinates where three runs of new noise give them a lower loss, the analytic ones elsewhere."""
+    """Refined coordinates where they are stable and three runs of new noise give them a lower loss."""
     after = found.last
     with torch.no_grad():
         seeds = [problem.runs.seed + 100_000 + k for k in range(3)]
         gain = torch.stack([_loss(problem, before, s) - _loss(problem, after, s) for s in seeds]).mean(0)
-    better = gain > 0
+        try:
+            stable = problem.analytic(after).stable
+        except ConvergenceError:
+            stable = torch.zeros_like(gain, dtype=torch.bool)
+    better = (gain > 0) & stable
     theta = {path: torch.where(better.unsqueeze(-1), after[path], before[path]) for path in before}
     return theta, better.long()
 

@@ -79,6 +79,10 @@ class Kind:
     def log_prior(self, theta: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch"]:
         raise NotImplementedError
 
+    def told(self) -> tuple:
+        """What distinguishes this prior from others, for the fingerprint of a checkpoint."""
+        raise NotImplementedError
+
 
 class _Plain(Kind):
     """One value, or one a region."""
@@ -86,6 +90,9 @@ class _Plain(Kind):
     def __init__(self, prior: Distribution, names: tuple[str, ...]) -> None:
         self.prior, self.names, self.size = prior, names, len(names)
         self.transform = biject_to(prior.support)
+
+    def told(self) -> tuple:
+        return type(self.prior).__name__, self.prior.mean, self.prior.stddev, self.names
 
     def begin(self, like: Tensor) -> Tensor:
         return self.transform.inv(self.prior.mean).to(like).expand(self.size).clone()
@@ -114,6 +121,9 @@ class _Line(Kind):
         self.average, self.mapped = _Plain(mapped.prior, ("mean",)), mapped
         self.size, self.names = 1 + len(mapped.maps), ("mean", *mapped.names)
 
+    def told(self) -> tuple:
+        return *self.average.told(), self.mapped.maps, self.mapped.spread
+
     def begin(self, like: Tensor) -> Tensor:
         return torch.cat([self.average.begin(like), like.new_zeros(self.size - 1)])
 
@@ -140,6 +150,9 @@ class _Connections(Kind):
         self.rows, self.columns = where.nonzero(as_tuple=True)
         self.size = len(self.rows)
         self.names = tuple(f"{i}-{j}" for i, j in zip(self.rows.tolist(), self.columns.tolist(), strict=True))
+
+    def told(self) -> tuple:
+        return self.gains.spread, self.names
 
     def begin(self, like: Tensor) -> Tensor:
         return like.new_zeros(self.size)
@@ -208,11 +221,12 @@ def _check_domain(path: str, declared: Parameter, prior: Distribution) -> None:
             f"The prior of {path!r} has mean {mean.flatten()[0].item():.4g} {declared.unit}, outside the parameter's "
             f"domain {declared.low:g} to {declared.high:g} ({declared.meaning}). Centre it inside."
         )
-    if declared.low >= 0 and getattr(prior.support, "lower_bound", None) is None:
+    bound = getattr(prior.support, "lower_bound", None)
+    if declared.low >= 0 and (bound is None or (torch.as_tensor(bound) < 0).any()):
         low = (mean - 3 * torch.as_tensor(prior.stddev)).min().item()
         if low < 0:
             raise InputError(
-                f"The prior of {path!r} reaches below zero ({low:.3g} at three standard deviations), where the "
+                f"The prior of {path!r} reaches below zero ({low:.3g} three standard deviations down), where the "
                 "parameter has no meaning. Take a LogNormal, or a narrower prior."
             )
 

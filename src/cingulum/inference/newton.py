@@ -45,6 +45,7 @@ def newton(
     loss = torch.where(here.stable, here.loss, torch.inf)
     damping, done = torch.ones_like(loss), torch.zeros_like(loss, dtype=torch.bool)
     rows: list[dict[str, float | str]] = []
+    r = here.fc_r
     for number in track(range(rounds), "fit (Newton)", show=show_progress, note=lambda: _note(rows)):
         slope, curvature = derivatives(problem, row, assess=assess)
         step, gain = _step(slope, curvature, damping)
@@ -60,7 +61,8 @@ def newton(
                 break
         damping = torch.where(better, damping / 10, damping * 10).clamp(1e-4, 1e6)
         done = done | (damping >= 1e6)
-        rows.append({"road": road, "step": number, "loss": loss.mean().item(), "fc_r": found.fc_r.mean().item()})
+        r = torch.where(better, found.fc_r, r)
+        rows.append({"road": road, "step": number, "loss": loss.mean().item(), "fc_r": r.mean().item()})
         if done.all():
             break
     return Found(split(problem, row), loss, rows, split(problem, row))

@@ -59,7 +59,8 @@ def fc_geodesic(model: View, recorded: View) -> Loss:
 
 
 def lag_mismatch(model: View, recorded: View) -> Loss:
-    """Squared difference of the regions' lag-one autocorrelation: whether the model is as rough as the data."""
+    """Squared difference of the regions' lag-one autocorrelation: whether the model is as rough as the data (as
+    recorded: neither is cleaned)."""
     lags = [_lag(view) for view in (model, recorded)]
     return (lags[0] - lags[1]).square().mean(-1)
 
@@ -70,7 +71,7 @@ def _lag(view: View) -> Tensor:
         power = view.psd(f)
         wave = torch.cos(2 * torch.pi * f * view.brain.sensor.tr)
         return (power * wave).sum(-1) / power.sum(-1)
-    lag = lag_one(view.series.data)
+    lag = lag_one(view.uncleaned.data)
     return lag if isinstance(view, Recorded) else lag.mean(0)
 
 
@@ -78,7 +79,8 @@ def _lag(view: View) -> Tensor:
 class Spectrum:
     """Mean squared difference of the log power of every region at `bins` frequencies of a band (Hz).
 
-    The level is taken out (a sensor's scale is arbitrary) unless `level` is true.
+    Signals are taken as recorded, without the fit's `Cleaning`. The level is taken out (a sensor's scale is
+    arbitrary) unless `level` is true.
     """
 
     band: tuple[float, float] = (0.01, 0.25)
@@ -100,7 +102,7 @@ class Likelihood:
     Asymptotically the exact likelihood of a stationary Gaussian process (Whittle 1953; multivariate: Dunsmuir 1979,
     doi:10.1214/aos/1176344671), so estimates are efficient and the curvature at the optimum gives honest intervals.
     It sees all that is linear: level, connectivity, spectrum, measurement noise. Frequencies are averaged in the bins
-    of the fit's `Cleaning`.
+    of the fit's `Cleaning`, whose band limits them; its treatment of the global signal does not enter.
     """
 
     per_edge: ClassVar[bool] = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 from cingulum.errors import InputError
 from cingulum.inference.fit import Fit
 from cingulum.inference.newton import CHUNK, derivatives, prior_sd
-from cingulum.inference.problem import Problem, Theta, joined, split
+from cingulum.inference.problem import LOOP_GAIN, WALL, Problem, Theta, joined, split
 from cingulum.inference.search import search
 
 WEAK = 2.0
@@ -31,21 +32,22 @@ class Posterior:
     the objective tells apart, on a scale that is a convention.
 
     mean: (*batch, coordinate); precision: (*batch, coordinate, coordinate), the Hessian of minus the log posterior
-    prior: standard deviation of each coordinate beforehand
+    prior: standard deviation of each coordinate beforehand: 1 / √curvature of the prior's own density there
     """
 
     problem: Problem
     names: tuple[str, ...]
     mean: Float[Tensor, "*batch coordinate"]
     precision: Float[Tensor, "*batch coordinate coordinate"]
-    prior: Float[Tensor, "coordinate"]
+    prior: Float[Tensor, "*batch coordinate"]
 
     @property
     def covariance(self) -> Float[Tensor, "*batch coordinate coordinate"]:
         """Inverse of the precision, flat directions held by the prior."""
-        values, vectors = torch.linalg.eigh(self.prior.unsqueeze(-1) * self.precision * self.prior)
+        prior, across = self.prior.unsqueeze(-1), self.prior.unsqueeze(-2)
+        values, vectors = torch.linalg.eigh(prior * self.precision * across)
         kept = vectors @ torch.diag_embed(1 / values.clamp_min(1.0)) @ vectors.mT
-        return self.prior.unsqueeze(-1) * kept * self.prior
+        return prior * kept * across
 
     @property
     def sd(self) -> Float[Tensor, "*batch coordinate"]:
@@ -92,8 +94,9 @@ class Posterior:
         """
         if self.mean.ndim > 1 and recording is None:
             raise InputError(f"Name one of the {self.mean.shape[0]} recordings: directions(recording=0).")
-        precision = self.precision if recording is None else self.precision[recording]
-        scaled = (self.prior.unsqueeze(-1) * precision * self.prior).numpy()
+        at = ... if recording is None else recording
+        prior = self.prior[at]
+        scaled = (prior.unsqueeze(-1) * self.precision[at] * prior).numpy()
         values, vectors = eigh(scaled)
         rows = [(max(v, 0.0), _spelled(self.names, w), v >= WEAK) for v, w in zip(values, vectors.T, strict=True)]
         return pd.DataFrame(rows, columns=["precision", "direction", "identifiable"])
@@ -111,14 +114,40 @@ def laplace(fit: Fit, step: float = 1e-3) -> Posterior:
 
     step: of the differences, in prior standard deviations. Every coordinate costs two gradients of the objective, so
     regional parameters take a while and free connection weights are refused.
-    Raises InputError for fits whose road was simulated only, or with more than 1000 coordinates.
+    Warns where the search had not arrived, and where the limit of stability, not the data, bounds a coordinate.
+    Raises InputError for estimates that come from the simulated road, or more than 1000 coordinates.
     """
+    if "simulated" in fit.road:
+        raise InputError("Curvature is that of the analytic road: fit with road='analytic'.")
     problem, names = fit.problem, tuple(fit.coordinates())
     if len(names) > 1000:
         raise InputError(f"{len(names)} coordinates are too many for a Hessian; use `profile` for those of interest.")
-    prior, mean = prior_sd(problem), joined(fit.theta)
-    _, curvature = derivatives(problem, mean, step)
-    return Posterior(problem, names, mean, curvature / prior.unsqueeze(-1) / prior, prior)
+    unit, mean = prior_sd(problem), joined(fit.theta)
+    slope, curvature = derivatives(problem, mean, step)
+    found = Posterior(problem, names, mean, curvature / unit.unsqueeze(-1) / unit, _prior_sd_at(problem, mean))
+    short = ((slope / unit).unsqueeze(-2) @ found.covariance @ (slope / unit).unsqueeze(-1)).squeeze((-2, -1)) / 2
+    if (short > 0.1).any():
+        warnings.warn(
+            f"The fit had not arrived: minus the log posterior would still fall by {short.max().item():.2g}. Take more "
+            "steps or optimiser='Newton'; intervals around this point mean little.",
+            stacklevel=2,
+        )
+    if (fit.loop_gain > WALL * LOOP_GAIN).any():
+        warnings.warn(
+            f"A fit ended at loop gain {fit.loop_gain.max().item():.3f}, where the search stops ({LOOP_GAIN:g}): the "
+            "limit of stability bounds its estimates as much as the data do.",
+            stacklevel=2,
+        )
+    return found
+
+
+def _prior_sd_at(problem: Problem, mean: Tensor) -> Tensor:
+    """1 / √curvature of minus the log prior; the prior's standard deviation where it does not curve upwards."""
+    row = mean.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        (slope,) = torch.autograd.grad(-problem.log_prior(split(problem, row)).sum(), row, create_graph=True)
+        (curved,) = torch.autograd.grad(slope.sum(), row)  # priors are independent: the Hessian is diagonal
+    return torch.where(curved > 0, curved.clamp_min(1e-12).rsqrt(), prior_sd(problem).to(row))
 
 
 TAILS = 6

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -29,6 +29,9 @@ Theta = dict[str, Float[Tensor, "*batch size"]]
 
 LOOP_GAIN = 0.9
 """Largest gain of one passage through the network that a fit may end with; at 1 the equilibrium is lost in a fold."""
+
+WALL = 0.97
+"""Share of the largest loop gain at which the penalty begins: what lies below is left to the data and the prior."""
 
 SETTLED = 1e-3
 """Largest drift (per second) at a point that is taken for an equilibrium; the solver itself goes far below."""
@@ -91,6 +94,14 @@ class Problem:
     local_rate: float
     """Slowest local return (1/s) that is allowed; 0 where an undisturbed region does not return."""
 
+    def told(self) -> tuple:
+        """All that decides where a search goes, for the fingerprint of a checkpoint; functions count by their names."""
+        aims = [(repr(o) if is_dataclass(o) else name_of(o), weight) for o, weight in self.objective.items()]
+        seen = self.recorded.raw.data if self.recorded.has_series else self.recorded.fc
+        prior = [(path, kind.told()) for path, kind in self.kinds.items()]
+        name = getattr(self.prepare, "__qualname__", repr(self.prepare))
+        return self.brain, seen, aims, prior, name, self.runs
+
     def candidate(self, theta: Theta) -> Brain:
         values = {path: kind.value(theta[path]) for path, kind in self.kinds.items()}
         return self.prepare(placed(self.brain, values))
@@ -112,7 +123,7 @@ class Problem:
         loss, terms = self._mismatch(view)
         local = at.local_growth
         limit = -self.local_rate
-        loss = loss - self.log_prior(theta) + 1e4 * (gain - 0.9 * LOOP_GAIN).clamp_min(0) ** 2
+        loss = loss - self.log_prior(theta) + 1e5 * (gain - WALL * LOOP_GAIN).clamp_min(0) ** 2
         stable = settled & (gain < LOOP_GAIN) & (local.amax(-1) < limit)
         lead = local.amax(-1)
         if self.local_rate:
@@ -139,10 +150,12 @@ class Problem:
 
     def _mismatch(self, view: Any) -> tuple[Tensor, dict[str, Tensor]]:
         total: Tensor | float = 0.0
-        terms, edges = {}, self.edges
+        terms: dict[str, Tensor] = {}
+        edges = self.edges
         for objective, weight in self.objective.items():
             value = objective(view, self.recorded)
-            terms[name_of(objective)] = value
+            name = name_of(objective)
+            terms[name if name not in terms else f"{name} {len(terms) + 1}"] = value
             total = total + weight * value * (edges if getattr(objective, "per_edge", True) else 1.0)
         return torch.as_tensor(total), terms
 
@@ -156,9 +169,9 @@ class Problem:
         view = self.simulate(self.candidate(theta), seed)
         loss, terms = self._mismatch(view)
         loss = loss - self.log_prior(theta)
-        nothing = torch.zeros_like(loss.detach())
         r = similarity(view.fc.detach(), self.recorded.fc)
-        return Assessed(loss, terms, r, nothing, nothing, torch.isfinite(loss.detach()))
+        unknown = torch.full_like(loss.detach(), torch.nan)
+        return Assessed(loss, terms, r, unknown, unknown, torch.isfinite(loss.detach()))
 
     def simulate(self, brain: Brain, seed: int) -> Simulated:
         """Free-running simulations of one brain or batch, from its equilibrium, in float32 where data are long."""

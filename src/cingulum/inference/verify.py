@@ -37,7 +37,7 @@ class Verification:
     table: pd.DataFrame
     notes: dict[str, float]
     fc: Float[Tensor, "region region"]
-    control: LinearNetwork
+    control: LinearNetwork | None
     stability: Stability
 
     def __str__(self) -> str:
@@ -70,14 +70,16 @@ def verify(
     with torch.no_grad():
         views = [problem.simulate(brain, seed + k) for k in range(seeds)]
         runs = torch.stack([view.fc for view in views])
-    control = equal_control(brain.connectome, train.fc, problem.kinds)
+    seen_alike = brain.sensor.leadfield is None  # channels are not regions: connectome and control have no counterpart
+    control = equal_control(brain.connectome, train.fc, problem.kinds) if seen_alike else None
     pooled = runs.mean(0)
     models: dict[str, tuple[int, Tensor]] = {
         "free-running model": (len(found.coordinates()), pooled),
         "analytic model": (len(found.coordinates()), found.fc),
-        "linear control": (control.parameters, control.fc),
-        "connectome (SC–FC)": (0, problem.brain.connectome.weights),
     }
+    if control is not None:
+        models["linear control"] = (control.parameters, control.fc)
+        models["connectome (SC–FC)"] = (0, problem.brain.connectome.weights)
     if group is not None:
         models["group connectivity"] = (0, group.to(train.fc))
     if test is not None:

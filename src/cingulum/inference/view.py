@@ -86,6 +86,10 @@ class View:
         raise self._cannot("a time course")
 
     @property
+    def uncleaned(self) -> TimeSeries:
+        raise self._cannot("a time course")
+
+    @property
     def rate(self) -> Float[Tensor, "*batch region"]:
         raise self._cannot("a firing rate")
 
@@ -126,6 +130,10 @@ class Recorded(View):
             self._fc = given.detach().to(like)
 
     @property
+    def has_series(self) -> bool:
+        return self._series is not None
+
+    @property
     def batch(self) -> tuple[int, ...]:
         return tuple(self.fc.shape[:-2])
 
@@ -143,8 +151,13 @@ class Recorded(View):
             raise self._cannot("the signals")
         return self._series
 
+    @property
+    def uncleaned(self) -> TimeSeries:
+        """As recorded: for spectra, lags and the likelihood, which look at frequencies by themselves."""
+        return replace(self.series, data=self.raw.data)
+
     def psd(self, frequencies: Tensor) -> Tensor:
-        return binned(*psd(self.series.data, self.series.tr), frequencies)
+        return binned(*psd(self.uncleaned.data, self.raw.tr), frequencies)
 
     @cached_property
     def cross_periodogram(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -153,7 +166,7 @@ class Recorded(View):
         Tapered, because without a taper the jump between a recording's end and its beginning leaks slow power into
         fast frequencies, where measurement noise is then estimated too high.
         """
-        signal = replace(self.series, data=self.raw.data)  # before any cleaning
+        signal = self.uncleaned
         x = signal.data - signal.data.mean(-1, keepdim=True)
         window = taper(x.shape[-1]).to(x)
         x = x * window
@@ -218,7 +231,7 @@ class Analytic(View):
 
     def _needs_spectrum(self) -> bool:
         sensor, response = self.brain.sensor, self.brain.sensor.response
-        regional = any(isinstance(v, Tensor) and v.shape[-1] > 1 for v in vars(response).values())
+        regional = any(isinstance(v, Tensor) and v.ndim and v.shape[-1] > 1 for v in vars(response).values())
         delayed = self.brain.delays() is not None
         return self.cleaning.band is not None or regional or delayed or sensor.leadfield is not None
 
@@ -249,8 +262,12 @@ class Simulated(View):
     def series(self) -> TimeSeries:
         return self._cleaned
 
+    @property
+    def uncleaned(self) -> TimeSeries:
+        return self.raw
+
     def psd(self, frequencies: Tensor) -> Tensor:
-        return binned(*psd(self._cleaned.data, self.raw.tr), frequencies).mean(0)
+        return binned(*psd(self.raw.data, self.raw.tr), frequencies).mean(0)
 
     @property
     def rate(self) -> Tensor:
