@@ -35,10 +35,14 @@ WITHIN = edges((torch.arange(N)[:, None] < 50) == (torch.arange(N)[None] < 50)).
 RUNS = Runs(minutes=14.4, runs=16)
 
 
-def compressed(connectome: Connectome) -> Connectome:
-    """Tract counts span four orders of magnitude: their logarithm, which the linear control takes too."""
+def compressed(connectome: Connectome, how: str = "root") -> Connectome:
+    """Tract counts span four orders of magnitude: their root or logarithm lets weak ones count.
+
+    Which of the two a model takes was chosen by its correlation with the group it was trained on.
+    """
     least = connectome.weights[connectome.weights > 0].min()
-    return Connectome(torch.log1p(connectome.weights / least), connectome.regions, connectome.lengths).normalised()
+    weights = connectome.weights**0.5 if how == "root" else torch.log1p(connectome.weights / least)
+    return Connectome(weights, connectome.regions, connectome.lengths).normalised()
 
 
 def regional(centre: float, spread: float) -> LogNormal:
@@ -56,9 +60,9 @@ def sizes() -> dict[str, tuple[dict, dict]]:
     wires = {"connectome.weights": Gains(spread=6.0), "noise": regional(0.003, 1.0)}
     return {
         "global": ({"strength": coupling, "mass.w_plus": LogNormal(math.log(1.4), 0.1)}, {}),
-        "linear in maps": ({"strength": coupling} | line, {}),
+        "linear in maps": ({"strength": coupling} | line, {"how": "log"}),
         "regional": ({"strength": coupling} | each, {"steps": 600, "rate": 0.1}),
-        "connection weights": ({"strength": coupling} | wires, {"steps": 100, "rate": 0.2}),
+        "connection weights": ({"strength": coupling} | wires, {"steps": 100, "rate": 0.2, "how": "log"}),
     }
 
 
@@ -67,7 +71,7 @@ def sized(connectome: Connectome, train, test, group=None) -> pd.DataFrame:  # t
     rows = []
     for name, (free, settings) in sizes().items():
         settings = {"steps": 300} | settings
-        brain = Brain(ReducedWongWang(), compressed(connectome), Sensor(tr=0.72))
+        brain = Brain(ReducedWongWang(), compressed(connectome, settings.pop("how", "root")), Sensor(tr=0.72))
         began = time.perf_counter()
         found = fit(brain, train, free, prepare=balanced, road="analytic", patience=None, runs=RUNS, **settings)
         seconds = time.perf_counter() - began
@@ -153,9 +157,7 @@ def cubnm() -> None:
     coupling, w_plus = LogNormal(-1.0, 0.7), LogNormal(math.log(1.4), 0.1)
     level = LogNormal(math.log(0.01), 0.01)  # FC does not see the level of noise: its line has slopes only
     free = {"strength": coupling, "noise": Mapped(level, maps, 1.0), "mass.w_plus": Mapped(w_plus, maps, 0.3)}
-    tracts = hcp.connectome(FOLDER)
-    root = Connectome(tracts.weights**0.5, tracts.regions).normalised()
-    brain = Brain(ReducedWongWang(), root, Sensor(tr=0.72))
+    brain = Brain(ReducedWongWang(), compressed(hcp.connectome(FOLDER)), Sensor(tr=0.72))
     # A correlation does not see the level of connectivity, which decides the dynamics: fc_level does.
     found = fit(brain, hcp.group_fc(FOLDER), free, objective={within: 1.0, fc_level: 0.3}, prepare=balanced,
                 road="analytic", patience=None)  # fmt: skip
