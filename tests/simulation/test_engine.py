@@ -371,6 +371,7 @@ from cingulum import Brain, Connectome, ReducedWongWang, simulate
 raw = torch.ones(60, 60)
 brain = Brain(ReducedWongWang(), Connectome(raw, tuple(map(str, range(60)))).normalised(), strength=0.1)
 simulate(brain, 0.72, batch=(16,), engine="compiled")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell starts in its background
 sent = []
 def send():
     time.sleep(1.0)
