@@ -138,7 +138,7 @@ def fit_cohort(
     groups = _alike(recordings)
     options = {"objective": objective or Likelihood(), "cleaning": cleaning, "show_progress": show_progress} | options
     found = _round(brain, recordings, groups, free, None, options)
-    names = _names(found)
+    design, names = design.to(found.coordinates), _names(found)
     mean, sd, effects = _group(found, design)
     alone = found.coordinates
     if shrink:
@@ -239,9 +239,9 @@ def _leaning(problem: Any, mean: Tensor, sd: Tensor) -> dict[str, Kind]:
 def _group(found: _Round, design: Tensor, rounds: int = 1000) -> tuple[np.ndarray, Tensor, Tensor]:
     """Group mean, spread between people, and covariate effects: maximum likelihood of the normal hierarchical model.
 
-    By EM on what the data say without the individual prior: each estimate with that prior's share taken out.
+    By EM; `within` is the variance that the data alone would leave. The estimates themselves still lean on their
+    individual prior, which matters only where the data say little.
     """
-    design = design.to(found.coordinates)
     within = 1 / (1 / found.sd**2 - 1 / found.prior**2).clamp_min(1e-3 / found.prior**2)
     theta, variance = found.coordinates, found.coordinates.var(0, correction=0) + 1e-12
     for _ in range(rounds):

@@ -101,7 +101,8 @@ def fit(
     prepare: applied to every candidate, for parameters that follow from others (`cingulum.balanced`)
     road: `analytic`: closed form at the equilibrium; `simulated`: free-running simulations, gradients through all of
         them; `both`: analytic, then `refine` simulated steps, kept for a recording only where new noise confirms them
-    cleaning: band and global-signal treatment, applied to recording and model alike
+    cleaning: band and global-signal treatment of connectivity and time courses, of recording and model alike; spectra,
+        lags and the likelihood take signals as recorded
     optimiser: a name in torch.optim, or a callable; "Newton" goes to the exact optimum in some ten rounds where
         parameters are few, as intervals need; starts: how many, the first at the prior means; patience: stop
         where the smoothed loss has not improved for so many steps; checkpoint: a file to resume from
