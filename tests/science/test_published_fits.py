@@ -5,7 +5,9 @@ import torch
 
 from cingulum.datasets import Settings, hcp, synthesize
 from cingulum.inference import resting_fit
+from cingulum.inference.protocol import free_running_fc
 from cingulum.measures import similarity
+from cingulum.simulation import time_step
 from cingulum.study import evaluated, gather, measure
 
 
@@ -19,7 +21,11 @@ def test_group_fit_runs_freely_and_holds_out(hcp_folder):
     assert 0.58 < here["free_running"] < 0.70 and 0.56 < there["free_running"] < 0.70
     assert here["linear_control"] == pytest.approx(0.72, abs=0.015)
     assert there["linear_control"] == pytest.approx(0.71, abs=0.015)
-    assert similarity(found.simulated_fc, found.fit.fc).item() > 0.96, "the linearisation must hold where we fit"
+    # One run agrees only .94–.97 with the analytic answer, because it agrees only .96 with the next run; six runs
+    # averaged leave .969 (measured), so what is left is the linearisation's own error.
+    again = [free_running_fc(found.fit.brain, time_step(0.72), 64.0, seed) for seed in range(100, 105)]
+    mean = torch.stack([found.simulated_fc, *again]).mean(0)
+    assert similarity(mean, found.fit.fc).item() > 0.96, "the linearisation must hold where we fit"
     assert found.stability.stable and found.fit.loop_gain < 0.9
 
 
