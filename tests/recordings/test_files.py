@@ -5,15 +5,8 @@ import numpy as np
 import pytest
 
 from cingulum.errors import InputError
-from cingulum.recordings.files import (
-    read_bytes,
-    read_image,
-    read_matrix,
-    whole_folder,
-    write_bytes,
-    write_image,
-    write_matrix,
-)
+from cingulum.recordings.files import read_bytes, read_matrix, whole_folder, write_bytes, write_matrix
+from cingulum.recordings.images import read_image, write_image
 
 AFFINE = np.diag([6.0, 6.0, 6.0, 1.0])
 
@@ -61,6 +54,7 @@ def test_headers_and_data_must_be_plausible(tmp_path, affine, data, message):
     path = tmp_path / "map.nii.gz"
     image = nib.Nifti1Image(data.astype(np.float32), None)
     image.header.set_sform(affine, 2)
+    image.header["pixdim"][1:4] = np.linalg.norm(affine[:3, :3], axis=0)
     write_bytes(path, image.to_bytes())
     with pytest.raises(InputError, match=message):
         read_image(path, 3)

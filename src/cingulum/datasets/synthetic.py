@@ -19,7 +19,8 @@ from cingulum.brain.connectome import Connectome, distance_rule
 from cingulum.brain.masses import ReducedWongWang
 from cingulum.errors import InputError
 from cingulum.progress import track
-from cingulum.recordings.files import check_vacant, whole_folder, write_bytes, write_image, write_json, write_table
+from cingulum.recordings.files import check_vacant, whole_folder, write_bytes, write_json, write_table
+from cingulum.recordings.images import write_image
 from cingulum.recordings.parcellation import Atlas, pain_atlas, voxel_centres
 from cingulum.simulation import simulate, time_step
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from cingulum.errors import InputError
 from cingulum.recordings.bids import Visit
-from cingulum.recordings.files import read_image, read_json, read_table
+from cingulum.recordings.files import read_json, read_table
+from cingulum.recordings.images import read_image
 
 CONFOUNDS = ("motion", "high_pass", "wm_csf")
 """nilearn's strategy: six motion parameters, slow cosines, mean white-matter and fluid signals."""

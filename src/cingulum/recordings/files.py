@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import json
@@ -13,89 +14,82 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 
 from cingulum.errors import InputError
 
 BUDGET = 2 * 1024**3
-"""Bytes that one file may unfold to; a larger claim is refused before memory is taken."""
+"""Bytes that one image may unfold to; a larger claim is refused before memory is taken."""
+
+TABLE_BUDGET = 256 * 1024**2
+"""Bytes that one table or sidecar may unfold to: an hour of four channels at 1000 Hz stays below it."""
 
 
-def read_bytes(path: Path, budget: int = BUDGET) -> bytes:
+def read_bytes(path: Path, budget: int = TABLE_BUDGET) -> bytes:
     """The content of a file, unpacked if its name ends in .gz, with the checksum verified to the end.
 
-    nibabel stops when it has what it wants and so misses damage; reading to the end does not.
-    Raises InputError for a missing, unreadable, damaged or oversized file.
+    nibabel stops when it has what it wants and so misses damage; reading to the end does not. Unpacking stops at the
+    budget, so a small file that claims to be a large one costs neither time nor memory.
+    Raises InputError for a missing, unreadable, damaged or oversized file, or one that is no regular file.
     """
+    path = Path(path)
+    with _reading(path):
+        if path.stat().st_size > budget:
+            raise InputError(f"{path}: {_mib(path.stat().st_size)} are more than the {_mib(budget)} expected; refused.")
+        return _unpack(path, budget) if path.suffix == ".gz" else path.read_bytes()
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Whatever goes wrong while a file is read becomes one kind of error."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: cannot be read: expected a file, not a folder or device.")
     try:
-        raw = Path(path).read_bytes()
-        if not str(path).endswith(".gz"):
-            return raw
-        with gzip.GzipFile(fileobj=io.BytesIO(raw)) as stream:
-            content = stream.read(budget + 1)
+        yield
     except (EOFError, zlib.error, gzip.BadGzipFile) as trouble:
         raise InputError(f"{path}: damaged gzip file ({trouble}). Copy it again from its source.") from None
     except OSError as trouble:
         raise InputError(f"{path}: cannot be read ({trouble.strerror or trouble}).") from None
-    if len(content) > budget:
-        raise InputError(f"{path}: unfolds to more than {budget / 1024**3:.0f} GiB; refused.")
-    return content
 
 
-def read_image(path: Path, dimensions: int) -> nib.Nifti1Image:
-    """A NIfTI image with `dimensions` axes, checked: gzip checksum, size, affine, voxel size, finite data.
-
-    Raises InputError naming the file, the finding and the remedy.
-    """
-    content = read_bytes(path)
-    kind = nib.Nifti2Image if content[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c") else nib.Nifti1Image
-    try:
-        image = kind.from_bytes(content)
-        shape = image.shape
-        if int(np.prod(shape, dtype=np.int64)) * 4 > BUDGET:
-            raise InputError(f"{path}: header claims {shape}, more than {BUDGET / 1024**3:.0f} GiB; refused.")
-        data = image.get_fdata(dtype=np.float32)
-    except InputError:
-        raise
-    except (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, OSError, ValueError) as trouble:
-        raise InputError(f"{path}: not a readable NIfTI image ({trouble}). Expected .nii or .nii.gz.") from None
-    except OverflowError as trouble:
-        raise InputError(f"{path}: damaged NIfTI header ({trouble}).") from None
-    _check_plausible(path, image, data, dimensions)
-    return nib.Nifti1Image(data, image.affine, image.header)
+def _unpack(path: Path, budget: int) -> bytes:
+    content = bytearray()
+    with gzip.open(path, "rb") as stream:
+        while chunk := stream.read(1 << 20):
+            content += chunk
+            if len(content) > budget:
+                raise InputError(f"{path}: unfolds to more than the {_mib(budget)} expected; refused.")
+    return bytes(content)
 
 
-def _check_plausible(path: Path, image: Any, data: np.ndarray, dimensions: int) -> None:
-    if data.ndim != dimensions:
-        raise InputError(f"{path}: expected an image with {dimensions} dimensions; came shape {data.shape}.")
-    zooms = np.linalg.norm(image.affine[:3, :3], axis=0)
-    if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine[:3, :3])) < 1e-6:
-        raise InputError(f"{path}: its affine is not invertible; the header is damaged.")
-    if not ((zooms >= 0.2) & (zooms <= 20)).all():
-        raise InputError(f"{path}: voxel size {np.round(zooms, 3)} mm is implausible (expected 0.2 to 20 mm).")
-    extent = zooms * data.shape[:3]
-    if not ((extent >= 20) & (extent <= 1000)).all():
-        raise InputError(f"{path}: field of view {np.round(extent)} mm is implausible for a head.")
-    if not np.isfinite(data).all():
-        raise InputError(f"{path}: {np.mean(~np.isfinite(data)):.1%} of its values are NaN or infinite.")
+def read_start(path: Path, length: int) -> bytes:
+    """The first bytes of a file, unpacked if its name ends in .gz; nothing is verified."""
+    path = Path(path)
+    with _reading(path), gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
+        return stream.read(length)
+
+
+def _mib(size: int) -> str:
+    return f"{size / 1024**2:.0f} MiB"
 
 
 def read_table(path: Path, **options: Any) -> pd.DataFrame:
     """A tab-separated table (.tsv or .tsv.gz); `n/a` is missing."""
+    content = read_bytes(path)
     try:
-        return pd.read_csv(io.BytesIO(read_bytes(path)), sep="\t", na_values=["n/a"], **options)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as trouble:
+        return pd.read_csv(io.BytesIO(content), sep="\t", na_values=["n/a"], **options)
+    except (ValueError, OverflowError, csv.Error) as trouble:  # pandas' parser errors are ValueErrors
         raise InputError(f"{path}: not a readable tab-separated table ({trouble}).") from None
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object."""
+    raw = read_bytes(path)
     try:
-        content = json.loads(read_bytes(path))
-    except ValueError as trouble:
-        raise InputError(f"{path}: not valid JSON ({trouble}).") from None
+        content = json.loads(raw)
+    except (ValueError, RecursionError) as trouble:
+        raise InputError(f"{path}: not valid JSON ({trouble}). Repair it with any JSON editor.") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a JSON object; came {type(content).__name__}.")
     return content
@@ -127,6 +121,9 @@ def read_matrix(path: Path) -> np.ndarray:
 def _only_array(path: Path, archive: Any) -> np.ndarray:
     if len(archive.files) != 1:
         raise InputError(f"{path}: expected one array in the .npz; came {len(archive.files)} ({archive.files}).")
+    claimed = sum(member.file_size for member in archive.zip.infolist())
+    if claimed > TABLE_BUDGET:
+        raise InputError(f"{path}: unfolds to {_mib(claimed)}, more than the {_mib(TABLE_BUDGET)} expected; refused.")
     return archive[archive.files[0]]
 
 
@@ -156,15 +153,6 @@ def write_matrix(path: Path, matrix: np.ndarray) -> None:
         write_bytes(path, "".join(rows).encode())
     else:
         raise InputError(f"{path}: expected a name ending in .npy, .tsv or .csv.")
-
-
-def write_image(path: Path, data: np.ndarray, affine: np.ndarray, tr: float | None = None) -> None:
-    """Write a NIfTI image in mm (and s); 4-D data needs its `tr`."""
-    image = nib.Nifti1Image(data, affine)
-    image.header.set_xyzt_units("mm", "sec")
-    if tr is not None:
-        image.header.set_zooms((*image.header.get_zooms()[:3], tr))
-    write_bytes(path, image.to_bytes())
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

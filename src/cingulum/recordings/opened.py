@@ -9,8 +9,8 @@ import numpy as np
 from cingulum.errors import InputError
 from cingulum.recordings.bids import Visit
 from cingulum.recordings.bold import Bold, framewise_displacement, read_bold
-from cingulum.recordings.files import read_image
 from cingulum.recordings.heartbeat import Heartbeat, read_heartbeat
+from cingulum.recordings.images import read_image
 
 
 class Opened:

@@ -14,7 +14,8 @@ from cingulum.brain.connectome import Connectome
 from cingulum.errors import InputError
 from cingulum.features import Feature
 from cingulum.recordings import Cohort, Visit
-from cingulum.recordings.files import read_image, read_matrix
+from cingulum.recordings.files import read_matrix
+from cingulum.recordings.images import read_image
 from cingulum.study.measure import MODALITIES, features, measured
 
 

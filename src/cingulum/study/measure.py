@@ -24,7 +24,8 @@ from cingulum.features import (
 )
 from cingulum.progress import track
 from cingulum.recordings import Cohort, Visit, read_cohort
-from cingulum.recordings.files import read_json, write_bytes, write_image, write_json, write_matrix
+from cingulum.recordings.files import read_json, write_bytes, write_json, write_matrix
+from cingulum.recordings.images import write_image
 from cingulum.recordings.opened import Opened
 
 MODALITIES = ("s1conn", "rcbf", "hfhrv", "mechanism")
