@@ -10,7 +10,7 @@ from cingulum.brain.leadfield import electrode_cap, sphere_leadfield
 from cingulum.brain.masses import JansenRit
 from cingulum.inference import Cleaning, Runs, time_course
 from cingulum.inference.problem import at_rest
-from cingulum.recordings.parcellation import pain_atlas
+from cingulum.recordings.atlas import pain_atlas
 
 torch.set_default_dtype(torch.float64)
 

@@ -5,7 +5,7 @@ from torch.distributions import LogNormal
 
 from cingulum import Brain, ReducedWongWang, Sensor, balanced, fc, fit, put, similarity, simulate
 from cingulum.brain.connectome import distance_rule
-from cingulum.recordings.parcellation import pain_atlas
+from cingulum.recordings.atlas import pain_atlas
 
 torch.set_default_dtype(torch.float64)
 atlas = pain_atlas()  # 52 regions with MNI coordinates

@@ -8,7 +8,7 @@ from torch.distributions import LogNormal
 from cingulum import Brain, Likelihood, ReducedWongWang, Sensor, balanced, fit, laplace, profile, put, simulate
 from cingulum.brain.connectome import distance_rule
 from cingulum.inference import Cleaning
-from cingulum.recordings.parcellation import pain_atlas
+from cingulum.recordings.atlas import pain_atlas
 
 torch.set_default_dtype(torch.float64)
 atlas = pain_atlas()

@@ -9,7 +9,7 @@ from cingulum import Brain, Likelihood, ReducedWongWang, Sensor, balanced, fit, 
 from cingulum.brain.connectome import distance_rule
 from cingulum.inference import Cleaning
 from cingulum.inference.problem import at_rest
-from cingulum.recordings.parcellation import pain_atlas
+from cingulum.recordings.atlas import pain_atlas
 
 torch.set_default_dtype(torch.float64)
 atlas = pain_atlas()

@@ -5,7 +5,7 @@ import torch
 from cingulum import Brain, ReducedWongWang, Sensor, balanced, fc, fixed_point, put, similarity, simulate, stability
 from cingulum.brain.connectome import distance_rule
 from cingulum.measures import edges, fcd, lag_one
-from cingulum.recordings.parcellation import pain_atlas
+from cingulum.recordings.atlas import pain_atlas
 from cingulum.simulation import analytic_fc
 
 torch.set_default_dtype(torch.float64)

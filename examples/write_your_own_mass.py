@@ -22,7 +22,7 @@ from cingulum import (
 )
 from cingulum.brain.connectome import distance_rule
 from cingulum.inference import Cleaning
-from cingulum.recordings.parcellation import pain_atlas
+from cingulum.recordings.atlas import pain_atlas
 
 torch.set_default_dtype(torch.float64)
 

@@ -12,8 +12,9 @@ from cingulum import __version__
 from cingulum.errors import ConvergenceError, InputError
 
 CODES = """\
-exit codes: 0 done; 1 unexpected failure (please report it); 2 wrong usage; 3 a computation did not converge;
-4 the input cannot be used (the message says what was expected, what came, what to do); 130 interrupted"""
+exit codes: 0 done; 1 unexpected failure (please report it); 2 wrong usage; 3 incomplete: some visits failed, or a
+computation did not converge; 4 the input cannot be used (the message says what was expected, what came, what to do);
+130 interrupted"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # more threads cost time at these sizes, and processes share cores
     given = parser().parse_args(arguments)
     try:
-        given.run(given)
+        return given.run(given) or 0
     except InputError as trouble:
         return _tell(trouble, 4)
     except ConvergenceError as trouble:
@@ -47,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"cingulum {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_demo, _fetch, _synthesize, _run, _fit, _simulate):
+    for add in (_demo, _fetch, _synthesize, _features, _run, _fit, _simulate):
         add(commands)
     return top
 
@@ -136,6 +137,105 @@ def _synthesize(commands) -> None:  # type: ignore[no-untyped-def]
     made.set_defaults(run=run)
 
 
+def _features(commands) -> None:  # type: ignore[no-untyped-def]
+    made = _command(
+        commands,
+        "features",
+        "measure every visit of a BIDS dataset: one table of features",
+        "Read fMRIPrep and ASLPrep derivatives, raw ASL and physiology, check them, and write features.tsv (a row a\n"
+        "visit), features.json (every column described), failures.tsv (what could not be measured, and why) and\n"
+        "voxelwise maps. A failed visit does not stop the others; the same command goes on after an interruption.\n\n"
+        "features:\n"
+        "  s1conn      map: connectivity of the back area of S1 with every voxel\n"
+        "  rcbf        map: blood flow relative to the whole brain\n"
+        "  cbf         blood flow: whole brain, grey matter, regions (ml/100 g/min)\n"
+        "  hfhrv, hrv  log HF power; rate, SDNN, RMSSD, HF, LF (ms²), share of corrected beats, breathing\n"
+        "  fc, fcd     connectivity between regions, and how it changes within the run\n"
+        "  mechanism   fitted brain model: coupling, excitation and noise by region\n"
+        "  physiology  fitted brain model: global coupling and noise, with standard deviations\n"
+        "  motion, quality   head motion; volumes kept, signal to noise, coverage",
+        "cingulum features dataset results --features s1conn hrv cbf --strategy compcor --scrub 0.5",
+    )
+    made.add_argument("bids_dir", type=Path, metavar="BIDS_DIR", help="dataset, raw or derivative")
+    made.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="where results go")
+    made.add_argument(
+        "--features", nargs="+", metavar="NAME", help="default: every one that some visit has recordings for"
+    )
+    made.add_argument("--session-label", nargs="+", metavar="LABEL", help="only these, with or without ses-")
+    made.add_argument("--atlas", default="pain52", help="pain52, power264, dosenbach160, seitzman300, or a NIfTI image "
+                      "with its .tsv beside it (default: %(default)s)")  # fmt: skip
+    made.add_argument("--strategy", default="basic", help="regressed out of BOLD: basic, friston24, compcor, gsr, "
+                      "scrubbing, aroma, none (default: %(default)s)")  # fmt: skip
+    made.add_argument("--scrub", type=float, metavar="MM", help="leave out volumes above this displacement")
+    made.add_argument("--low-pass", type=float, metavar="HZ", help="Butterworth low-pass of BOLD")
+    made.add_argument("--high-pass", type=float, metavar="HZ", help="Butterworth high-pass, instead of slow cosines")
+    made.add_argument("--fc-kind", default="correlation", choices=["correlation", "partial", "covariance"],
+                      help="kind of connectivity between regions (default: %(default)s)")  # fmt: skip
+    made.add_argument("--spectrum", default="welch", choices=["welch", "lomb", "ar"],
+                      help="spectrum of the beat intervals (default: %(default)s)")  # fmt: skip
+    made.add_argument("--t1-blood", type=float, metavar="S", help="for raw ASL (default: by field strength)")
+    made.add_argument(
+        "--labeling-efficiency", type=float, metavar="A", help="for raw ASL (default: sidecar, or by type)"
+    )
+    made.add_argument("--connectome", type=Path, metavar="FILE", help="group connection weights in the order of the "
+                      "atlas, for visits without their own (default: a distance rule)")  # fmt: skip
+    made.add_argument("--n-jobs", type=int, metavar="N", help="processes (default: one a core)")
+    _dataset_options(made)
+    made.set_defaults(run=_tabulate)
+
+
+def _dataset_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--participant-label", nargs="+", metavar="LABEL", help="only these, with or without sub-")
+    made.add_argument("--bids-filter-file", type=Path, metavar="FILE", help='which of several files: JSON '
+                      'such as {"bold": {"task": "rest", "run": 1}}')  # fmt: skip
+    made.add_argument("-d", "--derivatives", type=Path, nargs="+", default=[], metavar="DIR", help="further derivative "
+                      "datasets, beside those below derivatives/")  # fmt: skip
+
+
+def _tabulate(given: argparse.Namespace) -> int:
+    from cingulum.features import FEATURES, Choices
+    from cingulum.recordings.atlas import named_atlas
+    from cingulum.recordings.bids import read_filters
+    from cingulum.recordings.bold import Denoising
+    from cingulum.recordings.perfusion import Constants
+    from cingulum.study import Plan, features, write_features
+    from cingulum.study.recording import read_atlas_connectome
+
+    if given.n_jobs is not None and given.n_jobs < 1:
+        raise InputError(f"--n-jobs must be at least 1; came {given.n_jobs}.")
+    atlas = named_atlas(given.atlas)
+    connectome = read_atlas_connectome(given.connectome, atlas.regions) if given.connectome else None
+    choices = Choices(atlas, connectome, given.spectrum, given.fc_kind)
+    plan = Plan(
+        features(given.features or list(FEATURES), choices),
+        Denoising(given.strategy, given.scrub, given.low_pass, given.high_pass),
+        Constants(t1b=given.t1_blood, alpha=given.labeling_efficiency),
+    )
+    made = write_features(
+        given.bids_dir,
+        given.out_dir,
+        plan,
+        participants=given.participant_label,
+        sessions=given.session_label,
+        filters=read_filters(given.bids_filter_file) if given.bids_filter_file else None,
+        derivatives=given.derivatives,
+        skip_absent=given.features is None,
+        jobs=given.n_jobs,
+        show_progress=True,
+    )
+    out = given.out_dir.resolve()
+    print(f"{len(made.table)} visits, {made.table.shape[1] - 4} columns: {out / 'features.tsv'}")
+    if made.skipped:
+        print(f"Skipped, since no visit has the recordings: {', '.join(made.skipped)}")
+    if made.failures:
+        first = made.failures[0]
+        print(
+            f"{len(made.failures)} measurement(s) failed: {out / 'failures.tsv'}\nThe first: {first.reason}",
+            file=sys.stderr,
+        )
+    return 3 if made.failures else 0
+
+
 def _run(commands) -> None:  # type: ignore[no-untyped-def]
     made = _command(
         commands,
@@ -149,7 +249,7 @@ def _run(commands) -> None:  # type: ignore[no-untyped-def]
     made.add_argument("bids_dir", type=Path, metavar="BIDS_DIR", help="dataset, with derivatives/ in it")
     made.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="where results go")
     made.add_argument("level", choices=["participant", "group"], help="which part to run")
-    made.add_argument("--participant-label", nargs="+", metavar="LABEL", help="only these, with or without sub-")
+    _dataset_options(made)
     made.add_argument("--modalities", nargs="+", metavar="NAME", default=["s1conn", "rcbf", "hfhrv", "mechanism"],
                       help="any of s1conn rcbf hfhrv mechanism (default: all)")  # fmt: skip
     made.add_argument("--connectome", type=Path, metavar="FILE", help="52 × 52 connection weights in the order of the "
@@ -162,19 +262,23 @@ def _run(commands) -> None:  # type: ignore[no-untyped-def]
 def _analyse(given: argparse.Namespace) -> None:
     import time
 
+    from cingulum.recordings.atlas import pain_atlas
+    from cingulum.recordings.bids import read_filters
     from cingulum.study import evaluated, gather, measure, publish
-    from cingulum.study.recording import read_pain_connectome
+    from cingulum.study.recording import read_atlas_connectome
 
     began = time.monotonic()
     if given.permutations < 19:
         raise InputError(f"--permutations must be at least 19 (p of .05 needs that many); came {given.permutations}.")
-    connectome = read_pain_connectome(given.connectome) if given.connectome else None
+    connectome = read_atlas_connectome(given.connectome, pain_atlas().regions) if given.connectome else None
     cohort = measure(
         given.bids_dir,
         given.out_dir,
         labels=given.participant_label,
-        modalities=given.modalities,
+        names=given.modalities,
         connectome=connectome,
+        filters=read_filters(given.bids_filter_file) if given.bids_filter_file else None,
+        derivatives=given.derivatives,
         show_progress=True,
     )
     if given.level == "participant":

@@ -23,8 +23,8 @@ from cingulum.errors import InputError
 from cingulum.inference import resting_fit
 from cingulum.inference.protocol import free_running_fc
 from cingulum.recordings import Cohort
+from cingulum.recordings.atlas import pain_atlas
 from cingulum.recordings.files import read_json, read_table
-from cingulum.recordings.parcellation import pain_atlas
 from cingulum.simulation import time_step
 from cingulum.study import Features, evaluated, gather, measure, publish
 from cingulum.study.publish import FittedBrain

@@ -49,6 +49,13 @@ def covariance(x: Float[Tensor, "*batch region time"]) -> Float[Tensor, "*batch 
     return centred @ centred.mT / (x.shape[-1] - 1)
 
 
+def partial(covariance: Float[Tensor, "*batch region region"]) -> Float[Tensor, "*batch region region"]:
+    """Correlation of every pair of regions given all others, from an invertible covariance: −P_ij / √(P_ii P_jj)."""
+    precision = torch.linalg.inv(covariance)
+    found = -correlation(precision)
+    return found + 2 * torch.eye(found.shape[-1], dtype=found.dtype, device=found.device)
+
+
 def lag_one(x: Float[Tensor, "*batch region time"]) -> Float[Tensor, "*batch region"]:
     """Autocorrelation of every region between a sample and the next: how smooth a signal is."""
     centred = x - x.mean(-1, keepdim=True)

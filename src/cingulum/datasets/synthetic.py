@@ -19,9 +19,10 @@ from cingulum.brain.connectome import Connectome, distance_rule
 from cingulum.brain.masses import ReducedWongWang
 from cingulum.errors import InputError
 from cingulum.progress import track
+from cingulum.recordings.atlas import Spheres, pain_atlas
 from cingulum.recordings.files import check_vacant, whole_folder, write_bytes, write_json, write_table
 from cingulum.recordings.images import write_image
-from cingulum.recordings.parcellation import Atlas, pain_atlas, voxel_centres
+from cingulum.recordings.parcellation import voxel_centres
 from cingulum.simulation import simulate, time_step
 
 SESSIONS = ("pre", "post")
@@ -130,7 +131,7 @@ def _ratings(rng: np.random.Generator, n: int) -> np.ndarray:
     return np.stack([first, second], 1)[allowed][:n]
 
 
-def regional_bold(atlas: Atlas, truth: pd.DataFrame, settings: Settings, show: bool = False) -> np.ndarray:
+def regional_bold(atlas: Spheres, truth: pd.DataFrame, settings: Settings, show: bool = False) -> np.ndarray:
     """Simulated BOLD (visit, region, volume) in percent: one batch, one brain a visit.
 
     The planted connection adds to the weights between S1-back and the frontoinsular and midcingulate regions.
@@ -182,7 +183,7 @@ def _write_visit(
     row: Any,
     signals: np.ndarray,
     grid: _Grid,
-    atlas: Atlas,
+    atlas: Spheres,
     settings: Settings,
     rng: np.random.Generator,
 ) -> None:
@@ -208,7 +209,7 @@ def _write_visit(
 
 
 def _bold_volumes(
-    signals: np.ndarray, confounds: pd.DataFrame, grid: _Grid, atlas: Atlas, rng: np.random.Generator
+    signals: np.ndarray, confounds: pd.DataFrame, grid: _Grid, atlas: Spheres, rng: np.random.Generator
 ) -> np.ndarray:
     """(x, y, z, time): each voxel follows its nearest region, with drift, motion and smooth noise, near 1000."""
     centres = voxel_centres(grid.mask.shape, grid.affine)[grid.mask.ravel()]
@@ -242,7 +243,7 @@ def _confounds(motion: float, settings: Settings, rng: np.random.Generator) -> p
     return table
 
 
-def _perfusion(row: Any, grid: _Grid, atlas: Atlas, settings: Settings, rng: np.random.Generator) -> np.ndarray:
+def _perfusion(row: Any, grid: _Grid, atlas: Spheres, settings: Settings, rng: np.random.Generator) -> np.ndarray:
     """CBF map, ml/100 g/min: grey and white matter, a person's own pattern, a visit's noise, and the effect."""
     own = np.random.default_rng((settings.seed, 1, int(row.participant)))
     flow = 18 + 42 * grid.grey
@@ -257,7 +258,7 @@ def _smooth_field(grid: _Grid, rng: np.random.Generator, fwhm: float = 20.0) -> 
     return field / field[grid.mask].std()
 
 
-def _effect_map(grid: _Grid, atlas: Atlas) -> np.ndarray:
+def _effect_map(grid: _Grid, atlas: Spheres) -> np.ndarray:
     """+1 at regions where flow rises with pain, −1 where it falls, in blobs of 10 mm."""
     centres, total = voxel_centres(grid.mask.shape, grid.affine), np.zeros(grid.mask.size)
     index = {name: i for i, name in enumerate(atlas.regions)}

@@ -2,42 +2,91 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 
 from cingulum.errors import InputError
 from cingulum.features.feature import Feature, Measurement
 from cingulum.recordings.bold import Bold
+from cingulum.recordings.images import read_image
 from cingulum.recordings.opened import Opened
 from cingulum.recordings.parcellation import sphere
 
-S1_BACK = [(-18.0, -38.0, 72.0), (18.0, -38.0, 72.0)]
+S1_BACK = ((-18.0, -38.0, 72.0), (18.0, -38.0, 72.0))
 """Bilateral representation of the back in S1, MNI mm (Lee et al. 2019, supplement)."""
 
+KINDS = {
+    "effect": ("percent BOLD per seed SD", "regression estimate on the standardised mean seed signal"),
+    "correlation": ("1", "Pearson correlation with the mean seed signal"),
+    "fisherz": ("1", "Fisher z (inverse hyperbolic tangent) of the correlation with the mean seed signal"),
+}
 
-def seed_map(bold: Bold, centres: list[tuple[float, float, float]], radius: float) -> np.ndarray:
-    """Regression estimate (x, y, z) of the standardised mean seed signal at every voxel, percent BOLD a seed SD.
+
+def seed_map(bold: Bold, seed: np.ndarray, kind: str = "effect") -> np.ndarray:
+    """Connectivity (x, y, z) of every voxel with the mean signal of the voxels in `seed` (x, y, z), by KINDS.
 
     Zero outside the brain mask. Raises InputError when the seed has no varying signal.
     """
-    seed = sphere(centres, radius, bold.mask.shape, bold.affine) & bold.mask
-    signal = bold.data[seed].mean(0) if seed.any() else np.zeros(bold.data.shape[-1])
+    signals, inside = bold.signals, seed[bold.mask]
+    signal = signals[inside].mean(0, dtype=float) if inside.any() else np.zeros(signals.shape[1])
     if signal.std() < 1e-9:
-        raise InputError(f"The seed at {centres} lies outside the brain mask or has a constant signal.")
+        raise InputError("The seed lies outside the brain mask or has a constant signal.")
     signal = (signal - signal.mean()) / signal.std()
-    return bold.data @ signal / len(signal)
+    estimate = (signals @ signal) / len(signal)
+    if kind != "effect":
+        spread = signals.std(1, dtype=float)
+        estimate = np.where(spread > 0, estimate / np.where(spread > 0, spread, 1), 0.0)
+    if kind == "fisherz":
+        estimate = np.arctanh(np.clip(estimate, -1 + 1e-12, 1 - 1e-12))
+    found = np.zeros(bold.mask.shape)
+    found[bold.mask] = estimate
+    return found
 
 
 class SeedConnectivity(Feature):
-    """S1CONN of Lee et al. 2019, doi:10.1097/j.pain.0000000000001417: S1-back seed, two 4 mm spheres as one."""
+    """S1CONN of Lee et al. 2019, doi:10.1097/j.pain.0000000000001417: S1-back seed, two 4 mm spheres as one.
+
+    centres, radius: spheres, MNI mm; mask: a NIfTI image instead (non-zero voxels, on the grid of the BOLD runs)
+    kind: effect (as published), correlation or fisherz; label: for file names
+    """
 
     name: ClassVar = "s1conn"
     unit: ClassVar = "percent BOLD per seed SD"
     meaning: ClassVar = "connectivity of the back area of S1 with every voxel"
     needs: ClassVar = ("bold", "mask", "confounds")
-    file: ClassVar = "func/{visit}_seed-S1back_stat-effect_boldmap.nii.gz"
+    is_map: ClassVar = True
+
+    def __init__(
+        self,
+        centres: Sequence[Sequence[float]] = S1_BACK,
+        radius: float = 4.0,
+        mask: Path | None = None,
+        kind: str = "effect",
+        label: str = "S1back",
+    ) -> None:
+        if kind not in KINDS:
+            raise InputError(f"Unknown kind of seed connectivity {kind!r}. Known are {', '.join(KINDS)}.")
+        self.centres, self.radius, self.mask, self.kind = centres, radius, mask, kind
+        self.file = f"func/{{visit}}_seed-{label}_stat-{kind}_boldmap.nii.gz"  # type: ignore[misc]
+        self.unit = KINDS[kind][0]  # type: ignore[misc]
+
+    def settings(self) -> Mapping[str, Any]:
+        centres = [list(centre) for centre in self.centres]
+        mask = str(self.mask) if self.mask else None
+        return {"SeedCentres": centres, "SeedRadius": self.radius, "SeedMask": mask, "Kind": self.kind}
 
     def measure(self, opened: Opened) -> Measurement:
         bold = opened.bold
-        return Measurement(seed_map(bold, S1_BACK, 4.0).astype(np.float32), bold.affine)
+        values = seed_map(bold, self._seed(bold), self.kind).astype(np.float32)
+        return Measurement(values, bold.affine, {**bold.settings, "Statistic": KINDS[self.kind][1]})
+
+    def _seed(self, bold: Bold) -> np.ndarray:
+        if self.mask is None:
+            return sphere(self.centres, self.radius, bold.mask.shape, bold.affine)
+        image = read_image(self.mask, 3)
+        if image.shape != bold.mask.shape or not np.allclose(image.affine, bold.affine, atol=1e-3):
+            raise InputError(f"{self.mask}: its grid {image.shape} is not that of the BOLD run {bold.mask.shape}.")
+        return np.asarray(image.dataobj) != 0

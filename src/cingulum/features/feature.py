@@ -3,21 +3,48 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from cingulum.brain.connectome import Connectome
+from cingulum.recordings.atlas import Atlas, pain_atlas
+from cingulum.recordings.bids import Visit
 from cingulum.recordings.opened import Opened
 
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """values: a number, a vector or a map (x, y, z); affine: where the map lies, None for numbers and vectors."""
+    """values: a number, a vector, a matrix or a map (x, y, z); affine: where the map lies, None for all else.
+
+    details: for the sidecar: what was done, with its numbers; flags: what a reader should know, by name
+    """
 
     values: np.ndarray
     affine: np.ndarray | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+    flags: Sequence[str] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Choices:
+    """What the features of a study share: atlas, group connectome, spectrum of the beats, kind of connectivity."""
+
+    atlas: Atlas = field(default_factory=pain_atlas)
+    connectome: Connectome | None = None
+    spectrum: str = "welch"
+    fc: str = "correlation"
+
+
+class Column(NamedTuple):
+    """A column of the feature table."""
+
+    name: str
+    unit: str
+    meaning: str
 
 
 class Feature(ABC):
@@ -32,13 +59,32 @@ class Feature(ABC):
     file: ClassVar[str]
     """Where the measurement of a visit is kept, below its session folder; `{visit}` is sub-…_ses-…"""
 
+    is_map: ClassVar[bool] = False
+    """Whether it is a picture of the brain, kept as NIfTI and not in the feature table."""
+
+    def kinds(self, visit: Visit) -> tuple[str, ...]:
+        """The recordings that it reads of this visit, where there is a choice. Raises InputError for a missing one."""
+        for kind in self.needs:
+            visit[kind]
+        return self.needs
+
+    def settings(self) -> Mapping[str, Any]:
+        """What else the measurement depends on, in JSON's types; a kept measurement with other settings is redone."""
+        return {}
+
     @abstractmethod
     def measure(self, opened: Opened) -> Measurement:
         """The measurement of one visit. Raises InputError when the recording is missing or unfit."""
 
-    def finish(self, rows: np.ndarray, show_progress: bool = False) -> pd.DataFrame:
-        """From measurements (visit, value) to columns; a visit's row does not depend on the other rows.
+    def columns(self) -> list[Column]:
+        """Names (below the feature's own), units and meanings of the columns; one without a name for a single value."""
+        return [Column("", self.unit, self.meaning)]
+
+    def finish(self, measured: Sequence[Measurement], show_progress: bool = False) -> pd.DataFrame:
+        """From measurements of visits to rows; a visit's row does not depend on the other visits.
 
         What is worth telling beside the columns may be put into the table's `attrs`.
         """
-        return pd.DataFrame(rows)
+        rows = np.stack([np.asarray(one.values, dtype=float).ravel() for one in measured])
+        names = [column.name for column in self.columns()]
+        return pd.DataFrame(rows, columns=names if len(names) == rows.shape[1] and not self.is_map else None)

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
 from torch.distributions import Distribution, LogNormal, biject_to
 
-from cingulum.brain import Brain, Connectome, balanced
+from cingulum.brain import Brain, Connectome, balanced, put
 from cingulum.brain.connectome import distance_rule
 from cingulum.brain.masses import ReducedWongWang
 from cingulum.errors import InputError
-from cingulum.features.feature import Feature, Measurement
-from cingulum.inference import fc_error, fit
+from cingulum.features.feature import Column, Feature, Measurement
+from cingulum.inference import Likelihood, fc_error, fit, fit_cohort
+from cingulum.inference import Recording as CohortRecording
 from cingulum.measures import fc
+from cingulum.recordings.atlas import Atlas, pain_atlas
+from cingulum.recordings.bids import Visit
 from cingulum.recordings.opened import Opened
-from cingulum.recordings.parcellation import Atlas, pain_atlas, parcellate
-from cingulum.timeseries import check_signals
+from cingulum.recordings.parcellation import regional_series
+from cingulum.timeseries import TimeSeries, check_signals
 
 
 def atlas_connectome(atlas: Atlas) -> Connectome:
@@ -39,46 +43,106 @@ def mechanism_priors(n: int) -> dict[str, Distribution]:
     }
 
 
-class Mechanism(Feature):
-    """Two-state reduced Wong-Wang network fitted to each visit's parcellated BOLD, all visits in one batch.
+def physiology_priors() -> dict[str, Distribution]:
+    """What six minutes can tell with an interval: one value a brain of coupling and of neural and measurement noise."""
+    return {
+        "strength": LogNormal(math.log(0.4), 0.5),
+        "noise": LogNormal(math.log(0.01), 0.7),
+        "sensor.noise": LogNormal(math.log(0.3), 1.0),
+    }
 
-    The columns are parameters in units of their priors (unconstrained value minus prior mean, by prior SD), which
-    makes them comparable without looking at other people. The objective sees the level of connectivity, without which
-    the coupling is not determined (docs/decisions/004). The table's `attrs` carry the fits themselves.
+
+class Mechanism(Feature):
+    """A whole-brain model fitted to each visit's parcellated BOLD, all visits in one batch, each for itself.
+
+    brain: the model; a visit's own connectome, where its derivatives hold one for the atlas, replaces the brain's
+    free: by parameter path, priors as for `fit`; default: coupling, and recurrent excitation and noise by region
+    objective: a connectivity objective as for `fit` (default `fc_error`, which sees the level of connectivity: without
+        it the coupling is not determined, docs/decisions/004), or `Likelihood()`. Only the likelihood gives honest
+        intervals, and only then is every column followed by its standard deviation (`sd …`).
+    Columns are parameters in units of their priors (unconstrained value minus prior mean, by prior SD), which makes
+    them comparable without looking at other people. The table's `attrs` carry the fits themselves.
     """
 
     name: ClassVar = "mechanism"
     unit: ClassVar = "prior SD"
     meaning: ClassVar = "fitted coupling, recurrent excitation and noise level of the whole-brain model"
     needs: ClassVar = ("bold", "mask", "confounds")
-    file: ClassVar = "func/{visit}_atlas-pain52_stat-pearsoncorrelation_relmat.tsv"
 
-    def __init__(self, atlas: Atlas | None = None, connectome: Connectome | None = None, steps: int = 120) -> None:
+    def __init__(
+        self,
+        brain: Brain | None = None,
+        free: Mapping[str, Distribution] | None = None,
+        *,
+        atlas: Atlas | None = None,
+        connectome: Connectome | None = None,
+        objective: Any = fc_error,
+        steps: int = 120,
+        name: str = "mechanism",
+        meaning: str | None = None,
+    ) -> None:
         self.atlas = atlas or pain_atlas()
-        self.connectome = connectome or atlas_connectome(self.atlas)
-        self.steps = steps
-        if self.connectome.regions != self.atlas.regions:
+        self.brain = brain or Brain(ReducedWongWang(), connectome or atlas_connectome(self.atlas))
+        self.free = free or mechanism_priors(len(self.atlas.regions))
+        self.objective, self.steps = objective, steps
+        self.likely = isinstance(objective, Likelihood)
+        self.name = name  # type: ignore[misc]
+        self.meaning = meaning or type(self).meaning  # type: ignore[misc]
+        stat = "mean_timeseries" if self.likely else "pearsoncorrelation_relmat"
+        self.file = f"func/{{visit}}_atlas-{self.atlas.name}_desc-{name}_stat-{stat}.tsv"  # type: ignore[misc]
+        if self.brain.regions != self.atlas.regions:
             raise InputError(
                 f"The connectome must have the {len(self.atlas.regions)} regions of the atlas; it has "
-                f"{len(self.connectome.regions)}."
+                f"{len(self.brain.regions)}."
             )
 
-    def measure(self, opened: Opened) -> Measurement:
-        bold = opened.bold
-        series, _ = parcellate(bold.data, bold.affine, bold.mask, bold.tr, self.atlas)
-        check_signals(series, str(opened.visit["bold"]))
-        return Measurement(fc(series.data.double()).numpy())
+    def kinds(self, visit: Visit) -> tuple[str, ...]:
+        return (*super().kinds(visit), *(["connectome"] if visit.has("connectome") else []))
 
-    def finish(self, rows: np.ndarray, show_progress: bool = False) -> pd.DataFrame:
-        n = len(self.atlas.regions)
-        recorded = torch.as_tensor(rows, dtype=torch.float64).reshape(-1, n, n)
-        brain = Brain(ReducedWongWang(), self.connectome)
-        free = mechanism_priors(n)
+    def settings(self) -> Mapping[str, Any]:
+        return {"Atlas": self.atlas.name, "Regions": list(self.atlas.regions), "Mass": type(self.brain.mass).__name__}
+
+    def measure(self, opened: Opened) -> Measurement:
+        """Connectivity (region, region), or signals (region, time) for the likelihood, and the visit's own connectome
+        behind it, where there is one."""
+        series, _ = regional_series(opened.bold, self.atlas)
+        check_signals(series, str(opened.visit["bold"]))
+        signals = series.data.double()
+        values = signals.numpy() if self.likely else fc(signals).numpy()
+        own, n = opened.connectome, len(self.atlas.regions)
+        if own is not None and own.shape != (n, n):
+            raise InputError(
+                f"{opened.visit['connectome']}: expected {n} × {n} weights, in the order of {self.atlas.name}; came "
+                f"{own.shape}."
+            )
+        details = {**opened.bold.settings, "Connectome": "group" if own is None else "own"}
+        return Measurement(values if own is None else np.hstack([values, own]), details=details)
+
+    def columns(self) -> list[Column]:
+        names = [name for path, prior in self.free.items() for name in self._names(path, prior)]
+        sds = [f"sd {name}" for name in names] if self.likely else []
+        return [
+            *[Column(name, self.unit, f"fitted {name}") for name in names],
+            *[Column(name, self.unit, "standard deviation of the estimate (Laplace)") for name in sds],
+        ]
+
+    def finish(self, measured: Sequence[Measurement], show_progress: bool = False) -> pd.DataFrame:
+        n, own = len(self.atlas.regions), [one.details.get("Connectome") == "own" for one in measured]
+        values = [torch.as_tensor(one.values, dtype=torch.float64) for one in measured]
+        weights = [v[:, -n:] if mine else None for v, mine in zip(values, own, strict=True)]
+        values = [v[:, :-n] if mine else v for v, mine in zip(values, own, strict=True)]
+        connectomes = [None if w is None else Connectome(w, self.atlas.regions).normalised() for w in weights]
+        if self.likely:
+            return self._by_likelihood(measured, values, connectomes, show_progress)
+        recorded, brain = torch.stack(values), self.brain
+        if any(own):
+            every = [(c or brain.connectome).weights.double() for c in connectomes]
+            brain = put(brain, {"connectome": Connectome(torch.stack(every), brain.regions)})
         found = fit(
             brain,
             recorded,
-            free,
-            objective=fc_error,
+            self.free,
+            objective=self.objective,
             prepare=balanced,
             road="analytic",
             steps=self.steps,
@@ -86,19 +150,60 @@ class Mechanism(Feature):
             show_progress=show_progress,
         )
         columns = {}
-        for path, prior in free.items():
-            values = _standardise(found.estimates[path].reshape(len(rows), -1), prior)
-            names = [path] if values.shape[1] == 1 else [f"{path} {region}" for region in self.atlas.regions]
-            columns.update(dict(zip(names, values.T, strict=True)))
+        for path, prior in self.free.items():
+            standard = _standardise(found.estimates[path].reshape(len(measured), -1), prior)
+            columns.update(dict(zip(self._names(path, prior), standard.T, strict=True)))
         table = pd.DataFrame(columns)
-        table.attrs = {"fit": found, "recorded": recorded, "connectome": self.connectome}
+        table.attrs = {"fit": found, "recorded": recorded, "connectome": self.brain.connectome}
         return table
+
+    def _by_likelihood(
+        self,
+        measured: Sequence[Measurement],
+        values: list[torch.Tensor],
+        connectomes: list[Connectome | None],
+        show_progress: bool,
+    ) -> pd.DataFrame:
+        trs = [float(one.details["RepetitionTime"]) for one in measured]
+        rows = [
+            CohortRecording(f"{i:06d}", TimeSeries(v, tr, self.atlas.regions, "percent"), connectome=c)
+            for i, (v, tr, c) in enumerate(zip(values, trs, connectomes, strict=True))
+        ]
+        found = fit_cohort(
+            self.brain, rows, self.free, objective=self.objective, prepare=balanced, show_progress=show_progress
+        )
+        priors = [prior for path, prior in self.free.items() for _ in self._names(path, prior)]
+        centre, spread = np.array([_unconstrained(prior) for prior in priors]).T
+        mean, sd = (found.coordinates.numpy() - centre) / spread, found.sd.numpy() / spread
+        table = pd.DataFrame(np.hstack([mean, sd]), columns=[column.name for column in self.columns()])
+        table.attrs = {"cohort": found}
+        return table
+
+    def _names(self, path: str, prior: Distribution) -> list[str]:
+        return [f"{path} {region}" for region in self.atlas.regions] if len(prior.batch_shape) else [path]
+
+
+def physiology(atlas: Atlas | None = None, connectome: Connectome | None = None) -> Mechanism:
+    """Global coupling and noise of each visit's brain, with their standard deviations: fitted by likelihood."""
+    return Mechanism(
+        free=physiology_priors(),
+        atlas=atlas,
+        connectome=connectome,
+        objective=Likelihood(),
+        name="physiology",
+        meaning="global coupling, neural noise and measurement noise of the whole-brain model, with uncertainty",
+    )
 
 
 def _standardise(values: torch.Tensor, prior: Distribution) -> np.ndarray:
-    """Unconstrained values against the prior's own unconstrained spread (estimated once, with a fixed seed)."""
-    inverse = biject_to(prior.support).inv
+    """Unconstrained values against the prior's own unconstrained spread."""
+    centre, spread = _unconstrained(prior)
+    return ((biject_to(prior.support).inv(values) - centre) / spread).numpy()
+
+
+def _unconstrained(prior: Distribution) -> tuple[float, float]:
+    """Mean and SD of a prior in unconstrained coordinates, estimated once with a fixed seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        drawn = inverse(prior.sample((4000,)).double())
-    return ((inverse(values) - drawn.mean()) / drawn.std()).numpy()
+        drawn = biject_to(prior.support).inv(prior.sample((4000,)).double())
+    return drawn.mean().item(), drawn.std().item()

@@ -1,19 +1,33 @@
-"""Cerebral blood flow, relative to the whole brain."""
+"""Cerebral blood flow: relative to the whole brain at every voxel, and in regions."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
-from cingulum.features.feature import Feature, Measurement
+from cingulum.features.feature import Column, Feature, Measurement
+from cingulum.recordings.atlas import Atlas, pain_atlas
+from cingulum.recordings.bids import Visit
+from cingulum.recordings.images import read_image
 from cingulum.recordings.opened import Opened
+from cingulum.recordings.parcellation import parcellate
+from cingulum.recordings.perfusion import Perfusion
 
 
-def relative(cbf: np.ndarray) -> np.ndarray:
-    """CBF divided by its mean over the brain (non-zero voxels): mean 1, free of every global calibration constant."""
-    brain = cbf != 0
-    return np.where(brain, cbf / cbf[brain].mean(), 0.0)
+def relative(cbf: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """CBF divided by its mean over the brain mask: mean 1, free of every global calibration constant."""
+    return np.where(mask, cbf / cbf[mask].mean(), 0.0)
+
+
+def sources(visit: Visit) -> tuple[str, ...]:
+    """What blood flow is read from: a CBF map where there is one, else raw ASL."""
+    if visit.has("perfusion") or not visit.has("asl"):
+        visit["perfusion"]
+        return ("perfusion",)
+    visit["asl"], visit["aslcontext"]
+    return ("asl", "aslcontext", "m0scan") if visit.has("m0scan") else ("asl", "aslcontext")
 
 
 class RelativePerfusion(Feature):
@@ -24,7 +38,76 @@ class RelativePerfusion(Feature):
     meaning: ClassVar = "cerebral blood flow at every voxel, relative to the whole brain"
     needs: ClassVar = ("perfusion",)
     file: ClassVar = "perf/{visit}_desc-relative_cbf.nii.gz"
+    is_map: ClassVar = True
+
+    def kinds(self, visit: Visit) -> tuple[str, ...]:
+        return sources(visit)
 
     def measure(self, opened: Opened) -> Measurement:
-        cbf, affine = opened.perfusion
-        return Measurement(relative(cbf).astype(np.float32), affine)
+        found = opened.perfusion
+        values = relative(found.cbf, found.mask).astype(np.float32)
+        details = {**found.settings, "WholeBrainMean": float(found.cbf[found.mask].mean())}
+        return Measurement(values, found.affine, details, found.flags)
+
+
+class RegionalPerfusion(Feature):
+    """Absolute CBF: mean of the whole brain, of grey matter, and of every region of an atlas (maps in MNI space)."""
+
+    name: ClassVar = "cbf"
+    unit: ClassVar = "ml/100 g/min"
+    meaning: ClassVar = "cerebral blood flow"
+    needs: ClassVar = ("perfusion",)
+
+    def __init__(self, atlas: Atlas | None = None) -> None:
+        self.atlas = atlas or pain_atlas()
+        self.file = f"perf/{{visit}}_atlas-{self.atlas.name}_cbf.tsv"  # type: ignore[misc]
+
+    def kinds(self, visit: Visit) -> tuple[str, ...]:
+        return (*sources(visit), *(["grey"] if visit.has("grey") else []))
+
+    def settings(self) -> Mapping[str, Any]:
+        return {"Atlas": self.atlas.name, "Regions": list(self.atlas.regions)}
+
+    def columns(self) -> list[Column]:
+        regions = [Column(region, self.unit, "mean CBF of the region") for region in self.atlas.regions]
+        return [
+            Column("whole brain", self.unit, "mean CBF over the brain mask"),
+            Column("grey matter", self.unit, "mean CBF where grey matter has probability above ½"),
+            *regions,
+        ]
+
+    def measure(self, opened: Opened) -> Measurement:
+        found, flags = opened.perfusion, list(opened.perfusion.flags)
+        grey, where = _grey(opened.visit, found)
+        inside = found.mask & grey if grey is not None else found.mask
+        values = [
+            found.cbf[found.mask].mean(),
+            found.cbf[inside].mean() if grey is not None and inside.any() else np.nan,
+        ]
+        regions = np.full(len(self.atlas.regions), np.nan)
+        details = {**found.settings, "GreyMatter": where}
+        if found.space.startswith("MNI"):
+            regions, coverage = parcellate(found.cbf[found.mask], found.mask, found.affine, self.atlas)
+            details["Coverage"] = coverage.round(4).to_dict()
+        else:
+            flags.append("regions need CBF in MNI space: n/a")
+        return Measurement(np.concatenate([values, regions]), details=details, flags=flags)
+
+
+def _grey(visit: Visit, found: Perfusion) -> tuple[np.ndarray | None, str]:
+    """Where grey matter is likelier than not, and how that is known."""
+    if visit.has("grey"):
+        image = read_image(visit["grey"], 3)
+        if image.shape == found.cbf.shape and np.allclose(image.affine, found.affine, atol=1e-3):
+            return np.asarray(image.dataobj) > 0.5, "the participant's own probability map, above 0.5"
+    if not found.space.startswith("MNI"):
+        return None, "not known in native space"
+    import nibabel as nib
+    from nilearn.datasets import load_mni152_gm_template
+    from nilearn.image import resample_to_img
+
+    target = nib.Nifti1Image(np.zeros(found.cbf.shape, np.float32), found.affine)
+    template = load_mni152_gm_template(resolution=2)
+    grey = resample_to_img(template, target, interpolation="continuous", force_resample=True, copy_header=True)
+    data = np.asarray(grey.dataobj)
+    return data > 0.5 * data.max(), "nilearn's MNI152 template, above half of its maximum"

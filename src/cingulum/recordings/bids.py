@@ -1,116 +1,258 @@
-"""A BIDS dataset and its derivatives, as visits: one participant, one session, and the files recorded then."""
+"""A dataset as visits: one participant, one session, and the recordings of that time, each with its sidecars."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cingulum.errors import InputError
 from cingulum.recordings.files import read_json
+from cingulum.recordings.index import BidsFile, Index, entity_query, index, inside, merged
 
-KINDS: dict[str, dict[str, str]] = {
-    "bold": {"suffix": "bold", "desc": "preproc", "extension": ".nii.gz"},
-    "mask": {"suffix": "mask", "desc": "brain", "extension": ".nii.gz", "datatype": "func"},
-    "confounds": {"suffix": "timeseries", "desc": "confounds", "extension": ".tsv"},
-    "perfusion": {"suffix": "cbf", "extension": ".nii.gz"},
-    "cardiac": {"suffix": "physio", "extension": ".tsv.gz"},
-}
-"""What we look for, in the names that fMRIPrep, ASLPrep and BIDS give."""
+IMAGE = [".nii.gz", ".nii"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a kind of recording is recognised.
+
+    query: entities as for `Index.find`
+    of: the kind that it accompanies: its entities must not contradict that file's
+    standard: an image in MNI space is preferred to one in another space
+    shared: may also belong to all visits of a participant (anatomy, tractography)
+    """
+
+    query: Mapping[str, Any]
+    of: str | None = None
+    standard: bool = False
+    shared: bool = False
+
+
+KINDS: dict[str, Kind] = {
+    "bold": Kind({"suffix": "bold", "desc": "preproc", "extension": IMAGE}, standard=True),
+    "mask": Kind({"suffix": "mask", "desc": "brain", "extension": IMAGE, "datatype": "func"}, of="bold", standard=True),
+    "confounds": Kind({"suffix": ["timeseries", "regressors"], "desc": "confounds", "extension": ".tsv"}, of="bold"),
+    # An undescribed CBF map is ASLPrep's standard one; basil or score variants are chosen with a filter file.
+    "perfusion": Kind({"suffix": "cbf", "extension": IMAGE, "desc": None}, standard=True),
+    "asl": Kind({"suffix": "asl", "extension": IMAGE, "desc": None, "space": None}),
+    "aslcontext": Kind({"suffix": "aslcontext", "extension": ".tsv"}, of="asl", shared=True),
+    "m0scan": Kind({"suffix": "m0scan", "extension": IMAGE, "desc": None, "space": None}),
+    "cardiac": Kind(
+        {"suffix": "physio", "extension": ".tsv.gz",
+         "recording": [None, "cardiac", "pulse", "ppg", "ecg", "ECG", "PPG", "physio"]}
+    ),
+    "respiratory": Kind(
+        {"suffix": "physio", "extension": ".tsv.gz", "recording": ["respiratory", "resp", "respiration", "breathing"]}
+    ),
+    "grey": Kind({"suffix": "probseg", "label": "GM", "extension": IMAGE}, standard=True, shared=True),
+    "connectome": Kind(
+        {"suffix": ["relmat", "connectivity"], "datatype": "dwi", "extension": [".tsv", ".csv"]}, shared=True
+    ),
+}  # fmt: skip
+"""What we look for, in the names that BIDS, fMRIPrep and ASLPrep give."""
 
 
 @dataclass(frozen=True)
 class Visit:
-    """One participant at one session; `visit["bold"]` is the path of that recording."""
+    """One participant at one session; `visit["bold"]` is the path of that recording.
+
+    session: empty where the dataset has no sessions
+    files, sidecars: by kind; sidecars from the most general to the most specific
+    crowded: kinds with several files, none of them chosen
+    """
 
     participant: str
     session: str
-    files: dict[str, Path] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
+    sidecars: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    crowded: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    root: Path = Path(".")
 
     @property
     def name(self) -> str:
-        return f"sub-{self.participant}_ses-{self.session}"
+        return f"sub-{self.participant}" + (f"_ses-{self.session}" if self.session else "")
+
+    @property
+    def folder(self) -> Path:
+        """Where a dataset keeps the visit: sub-…/ses-…"""
+        return Path(*self.name.split("_"))
+
+    def has(self, kind: str) -> bool:
+        """Whether the visit has that recording (or several of it)."""
+        return kind in self.files or kind in self.crowded
 
     def __getitem__(self, kind: str) -> Path:
-        """Path of a recording. Raises InputError, saying what was looked for, when the visit lacks it."""
-        if kind not in self.files:
-            wanted = KINDS[kind]
-            desc = f"*_desc-{wanted['desc']}" if "desc" in wanted else "*"
+        """Path of a recording. Raises InputError, saying what was looked for, when the visit has none or several."""
+        if kind in self.crowded:
+            some = self.crowded[kind]
             raise InputError(
-                f"{self.name} has no {kind} recording: expected a file {self.name}{desc}_{wanted['suffix']}"
-                f"{wanted['extension']} in the dataset or below its derivatives/. Add it, leave the participant out "
-                "with --participant-label, or leave the modality out with --modalities."
+                f"{self.name} has {len(some)} files for {kind}: {some[0]} and {some[1]}. Choose one with "
+                f'--bids-filter-file, a JSON file such as {{"{kind}": {{"task": "rest", "run": 1}}}}.'
+            )
+        if kind not in self.files:
+            query = KINDS[kind].query
+            ending, suffix = _first(query["extension"]), _first(query["suffix"])
+            desc = f"*_desc-{query['desc']}" if query.get("desc") else "*"
+            raise InputError(
+                f"{self.name} has no {kind} recording: expected a file {self.name}{desc}_{suffix}{ending} in the "
+                "dataset or below its derivatives/. Add it, leave the participant out with --participant-label, or "
+                "leave the feature out with --features (of `cingulum run`: --modalities)."
             )
         return self.files[kind]
 
+    def metadata(self, kind: str) -> dict[str, Any]:
+        """The sidecar fields of a recording, inherited ones included."""
+        return merged(self.sidecars.get(kind, ()))
 
-def visits(root: Path, participants: Sequence[str] | None = None) -> list[Visit]:
-    """Every visit of a dataset (raw files and everything below derivatives/), in order of name.
 
-    participants: labels with or without `sub-`; default all
-    Raises InputError for a folder that is no dataset, an unknown participant, or two files for one recording.
+def visits(
+    root: Path,
+    participants: Sequence[str] | None = None,
+    *,
+    sessions: Sequence[str] | None = None,
+    filters: Mapping[str, Mapping[str, Any]] | None = None,
+    derivatives: Sequence[Path] = (),
+) -> list[Visit]:
+    """Every visit of a dataset (raw files, everything below derivatives/, other `derivatives`), in order of name.
+
+    participants, sessions: labels with or without `sub-`, `ses-`; default all
+    filters: by kind, further entities, as `read_filters` gives them
+    Raises InputError for a folder that is no dataset or an unknown participant. A missing or ambiguous recording is an
+    error only when it is asked for, so that one crowded visit does not stop the others.
     """
-    root = Path(root)
-    if not (root / "dataset_description.json").is_file():
-        raise InputError(f"{root}: expected a BIDS dataset with a dataset_description.json in it; found none.")
-    read_json(root / "dataset_description.json")
-    found: dict[tuple[str, str], dict[str, list[Path]]] = {}
-    for path, entities in _files(root):
-        kind = _kind(entities)
-        if "sub" in entities and "ses" in entities and kind:
-            found.setdefault((entities["sub"], entities["ses"]), {}).setdefault(kind, []).append(path)
-    wanted = _wanted(root, sorted({participant for participant, _ in found}), participants)
-    return [Visit(p, s, _single(p, s, kinds)) for (p, s), kinds in sorted(found.items()) if p in wanted]
+    found, filters = index(root, derivatives), filters or {}
+    candidates = {name: found.find(**{**kind.query, **filters.get(name, {})}) for name, kind in KINDS.items()}
+    keys = sorted(
+        {
+            (file.entities["sub"], file.entities.get("ses", ""))
+            for name, files in candidates.items()
+            for file in files
+            if not KINDS[name].shared and "sub" in file.entities
+        }
+    )
+    wanted = _wanted(found, sorted({participant for participant, _ in keys}), participants)
+    asked = None if sessions is None else {label.removeprefix("ses-") for label in sessions}
+    unknown = sorted((asked or set()) - {session for _, session in keys})
+    if unknown:
+        raise InputError(f"No such session: {', '.join(unknown)}. The dataset has {_list({s for _, s in keys})}.")
+    mine = _by_participant(candidates)
+    return [
+        _visit(found, p, s, mine.get(p, {}), filters) for p, s in keys if p in wanted and (asked is None or s in asked)
+    ]
 
 
-def entities_of(name: str) -> dict[str, str]:
-    """The entities, suffix and extension in a BIDS file name: sub-01_ses-pre_desc-x_bold.nii.gz."""
-    stem, dot, extension = name.partition(".")
-    *pairs, suffix = stem.split("_")
-    entities = dict(pair.split("-", 1) for pair in pairs if "-" in pair)
-    return {**entities, "suffix": suffix, "extension": dot + extension}
+def read_filters(path: Path) -> dict[str, dict[str, Any]]:
+    """A filter file as fMRIPrep reads it: {"bold": {"task": "rest", "space": "MNI152NLin6Asym"}, …}.
+
+    Raises InputError for an unknown kind or entity, with the nearest known one.
+    """
+    content = read_json(path)
+    for kind, query in content.items():
+        if kind not in KINDS:
+            near = difflib.get_close_matches(kind, KINDS, 1)
+            hint = f" Did you mean {near[0]}?" if near else f" Known are {', '.join(KINDS)}."
+            raise InputError(f"{path}: no kind of recording is called {kind!r}.{hint}")
+        if not isinstance(query, dict):
+            raise InputError(f"{path}: {kind} needs an object of entities; came {query!r}.")
+    return {kind: entity_query(query, f"{path}: {kind}") for kind, query in content.items()}
 
 
-def _files(root: Path) -> list[tuple[Path, dict[str, str]]]:
-    rows = []
-    for folder, below, names in os.walk(root):
-        below[:] = sorted(d for d in below if not d.startswith(".") and d != "sourcedata")
-        for name in sorted(names):
-            if name.startswith("sub-"):
-                rows.append((Path(folder, name), {**entities_of(name), "datatype": Path(folder).name}))
-    return rows
+def _first(value: Any) -> str:
+    return str(value[0] if isinstance(value, list) else value)
 
 
-def _kind(entities: dict[str, str]) -> str | None:
-    standard = entities.get("space", "MNI").startswith("MNI")
-    for kind, wanted in KINDS.items():
-        if standard and all(entities.get(key) == value for key, value in wanted.items()):
-            # An undescribed CBF map is ASLPrep's standard one; basil or score variants are chosen by the user.
-            if kind != "perfusion" or "desc" not in entities:
-                return kind
-    return None
+def _list(labels: set[str]) -> str:
+    shown = sorted(labels)
+    return f"{len(shown)}: {', '.join(shown[:8])}{' …' if len(shown) > 8 else ''}"
 
 
-def _wanted(root: Path, known: list[str], asked: Sequence[str] | None) -> set[str]:
+def _by_participant(candidates: Mapping[str, list[BidsFile]]) -> dict[str, dict[str, list[BidsFile]]]:
+    table: dict[str, dict[str, list[BidsFile]]] = {}
+    everyone = {name: [f for f in files if "sub" not in f.entities] for name, files in candidates.items()}
+    for name, files in candidates.items():
+        for file in files:
+            if "sub" in file.entities:
+                mine = table.setdefault(file.entities["sub"], {})
+                mine.setdefault(name, list(everyone[name])).append(file)
+    for mine in table.values():
+        for name, files in everyone.items():
+            if files:
+                mine.setdefault(name, files)
+    return table
+
+
+def _visit(
+    found: Index, participant: str, session: str, mine: Mapping[str, list[BidsFile]], filters: Mapping[str, Any]
+) -> Visit:
+    chosen: dict[str, BidsFile] = {}
+    crowded: dict[str, tuple[str, ...]] = {}
+    for name, kind in KINDS.items():
+        files = [
+            file
+            for file in mine.get(name, [])
+            if file.entities.get("ses", "") == session or (kind.shared and "ses" not in file.entities)
+        ]
+        if kind.of in chosen:
+            files = [file for file in files if _accompanies(file, chosen[kind.of])]
+        if kind.standard and "space" not in filters.get(name, {}):
+            files = [f for f in files if f.entities.get("space", "").startswith("MNI")] or files
+        if kind.shared and len(files) > 1:
+            files = [f for f in files if len(f.entities) == max(len(f.entities) for f in files)]
+        if name == "m0scan" and "asl" in chosen:
+            files = _intended(found, files, chosen["asl"])
+        if len(files) == 1:
+            chosen[name] = files[0]
+        elif files:
+            crowded[name] = tuple(file.path.name for file in files)
+    return Visit(
+        participant,
+        session,
+        {name: file.path for name, file in chosen.items()},
+        {name: tuple(side.path for side in found.sidecars(file)) for name, file in chosen.items()},
+        crowded,
+        found.roots[0],
+    )
+
+
+def _accompanies(file: BidsFile, main: BidsFile) -> bool:
+    own = {k: v for k, v in file.entities.items() if k not in ("desc", "suffix", "extension", "datatype", "label")}
+    return all(main.entities.get(key) == value for key, value in own.items())
+
+
+def _intended(found: Index, files: list[BidsFile], asl: BidsFile) -> list[BidsFile]:
+    """M0 scans that say they are for this run; those that say nothing, if none does."""
+    named, silent = [], []
+    for file in files:
+        targets = found.metadata(file).get("IntendedFor")
+        if targets is None:
+            silent.append(file)
+            continue
+        for target in targets if isinstance(targets, list) else [targets]:
+            if not isinstance(target, str):
+                raise InputError(f"{file.path}: IntendedFor must name files; came {target!r}.")
+            below = "" if target.startswith("bids:") or target.startswith("sub-") else f"sub-{file.entities['sub']}/"
+            if inside(file.dataset, below + target).name == asl.path.name:
+                named.append(file)
+    return named or silent
+
+
+def _wanted(found: Index, known: list[str], asked: Sequence[str] | None) -> set[str]:
     if not known:
+        links = found.left_out
+        outside = (
+            f" {len(links)} link(s) that lead out of the dataset were left out, such as {links[0]}: name such a folder "
+            "with --derivatives." if links else ""
+        )  # fmt: skip
         raise InputError(
-            f"{root}: no visits found. Expected files named sub-<label>_ses-<label>_… such as those of fMRIPrep "
-            "(desc-preproc_bold), ASLPrep (cbf) and BIDS physio, in the dataset or below its derivatives/."
+            f"{found.roots[0]}: no visits found. Expected files named sub-<label>[_ses-<label>]_… such as those of "
+            "fMRIPrep (desc-preproc_bold), ASLPrep (cbf), raw ASL (asl) and BIDS physio, in the dataset or below its "
+            f"derivatives/.{outside}"
         )
     labels = known if asked is None else [label.removeprefix("sub-") for label in asked]
     unknown = [label for label in labels if label not in known]
     if unknown:
-        some = ", ".join(known[:8]) + (" …" if len(known) > 8 else "")
-        raise InputError(f"No such participant: {', '.join(unknown)}. The dataset has {len(known)}: {some}.")
+        raise InputError(f"No such participant: {', '.join(unknown)}. The dataset has {_list(set(known))}.")
     return set(labels)
-
-
-def _single(participant: str, session: str, kinds: dict[str, list[Path]]) -> dict[str, Path]:
-    for kind, paths in kinds.items():
-        if len(paths) > 1:
-            raise InputError(
-                f"sub-{participant}_ses-{session} has {len(paths)} files for {kind}: {paths[0].name} and "
-                f"{paths[1].name}. Keep one run and one MNI space a visit."
-            )
-    return {kind: paths[0] for kind, paths in kinds.items()}

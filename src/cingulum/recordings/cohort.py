@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -30,12 +31,18 @@ class Cohort:
         return sorted({visit.participant for visit in self.visits})
 
 
-def read_cohort(root: Path, participants: Sequence[str] | None = None) -> Cohort:
-    """Read a dataset with two visits a participant.
+def read_cohort(
+    root: Path,
+    participants: Sequence[str] | None = None,
+    *,
+    filters: Mapping[str, Mapping[str, Any]] | None = None,
+    derivatives: Sequence[Path] = (),
+) -> Cohort:
+    """Read a dataset with two visits a participant; filters and derivatives as for `visits`.
 
     Raises InputError for a participant with fewer or more than two visits, or without a rating.
     """
-    found = visits(root, participants)
+    found = visits(root, participants, filters=filters, derivatives=derivatives)
     people = read_table(Path(root) / "participants.tsv", dtype={"participant_id": str})
     tables = [_ratings(Path(root), p, found) for p in sorted({v.participant for v in found})]
     ratings = pd.concat(tables, ignore_index=True)

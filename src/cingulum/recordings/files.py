@@ -142,14 +142,17 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_matrix(path: Path, matrix: np.ndarray) -> None:
-    """Write a matrix as .npy, .tsv or .csv without header. Raises InputError for another ending."""
+    """Write a matrix as .npy, .tsv or .csv without header (missing: n/a). Raises InputError for another ending."""
     path, separators = Path(path), {".tsv": "\t", ".csv": ","}
     if path.suffix == ".npy":
         buffer = io.BytesIO()
         np.save(buffer, matrix, allow_pickle=False)
         write_bytes(path, buffer.getvalue())
     elif path.suffix in separators:
-        rows = (separators[path.suffix].join(f"{value:.9g}" for value in row) + "\n" for row in matrix)
+        rows = (
+            separators[path.suffix].join("n/a" if value != value else f"{value:.9g}" for value in row) + "\n"
+            for row in matrix
+        )
         write_bytes(path, "".join(rows).encode())
     else:
         raise InputError(f"{path}: expected a name ending in .npy, .tsv or .csv.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import re
 import zlib
 from collections.abc import Sequence
@@ -77,21 +78,30 @@ def _kind(content: bytes) -> Any:
     return nib.Nifti2Image if content[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c") else nib.Nifti1Image
 
 
-def _claim(path: Path) -> int:
-    """Bytes that the header says the unpacked file has. Raises InputError where that is more than is sensible."""
+def read_header(path: Path) -> Any:
+    """The NIfTI header of an image, nothing else. Raises InputError where it cannot be one."""
+    path = Path(path)
     start = read_start(path, 540)
     kind = _kind(start).header_class
     try:
         header = kind(start[: kind.sizeof_hdr])
-        shape = [int(n) for n in header.get_data_shape()]
-        voxels = int(np.prod(shape, dtype=object)) if shape else 0
-        size = int(header["vox_offset"]) + voxels * header.get_data_dtype().itemsize
+        header.get_data_shape(), header.get_data_dtype().itemsize
+        return header
     except Exception as trouble:  # nibabel raises whatever a damaged header makes it stumble over
         raise InputError(f"{path}: not a readable NIfTI image ({trouble}). Expected .nii or .nii.gz.") from None
-    if size <= 0 or max(size, 4 * voxels) > BUDGET:
+
+
+def _claim(path: Path) -> int:
+    """Bytes that the header says the unpacked file has. Raises InputError where that is more than is sensible."""
+    header = read_header(path)
+    shape = [int(n) for n in header.get_data_shape()]
+    voxels = math.prod(shape)
+    offset = float(header["vox_offset"])
+    size = (int(offset) if math.isfinite(offset) else -1) + voxels * header.get_data_dtype().itemsize
+    if size <= 0 or voxels <= 0 or max(size, 4 * voxels) > BUDGET:
         raise InputError(
-            f"{path}: header claims {tuple(shape)}, more than {BUDGET / 1024**3:.0f} GiB; refused. Cut or downsample "
-            "the run if it really is that large."
+            f"{path}: header claims {tuple(shape)}, not between 1 voxel and {BUDGET / 1024**3:.0f} GiB; refused. Cut "
+            "or downsample the run if it really is that large."
         )
     packed = path.stat().st_size
     if path.suffix == ".gz" and size > 100 * 1024**2 and size > MOST_FOLDED * packed:

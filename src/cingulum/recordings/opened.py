@@ -6,41 +6,40 @@ from functools import cached_property
 
 import numpy as np
 
-from cingulum.errors import InputError
 from cingulum.recordings.bids import Visit
-from cingulum.recordings.bold import Bold, framewise_displacement, read_bold
+from cingulum.recordings.bold import Bold, Denoising, framewise_displacement, read_bold
+from cingulum.recordings.files import read_matrix
 from cingulum.recordings.heartbeat import Heartbeat, read_heartbeat
-from cingulum.recordings.images import read_image
+from cingulum.recordings.perfusion import Constants, Perfusion, read_perfusion
 
 
 class Opened:
-    """Recordings of one visit: `opened.bold`, `opened.perfusion`, `opened.heartbeat`, `opened.displacement`."""
+    """Recordings of one visit: `bold`, `displacement`, `perfusion`, `heartbeat`, `connectome`.
 
-    def __init__(self, visit: Visit) -> None:
-        self.visit = visit
+    denoising, constants: how BOLD is cleaned and raw ASL quantified
+    """
+
+    def __init__(self, visit: Visit, denoising: Denoising = Denoising(), constants: Constants = Constants()) -> None:
+        self.visit, self.denoising, self.constants = visit, denoising, constants
 
     @cached_property
     def bold(self) -> Bold:
-        return read_bold(self.visit)
-
-    @cached_property
-    def perfusion(self) -> tuple[np.ndarray, np.ndarray]:
-        """CBF (x, y, z) in ml/100 g/min, and its affine. Raises InputError where the map cannot be CBF."""
-        image = read_image(self.visit["perfusion"], 3)
-        data = np.asarray(image.dataobj)
-        brain = data[data != 0]
-        if brain.size == 0:
-            raise InputError(f"{self.visit['perfusion']}: the CBF map is zero everywhere; quantification failed.")
-        if not 5 <= brain.mean() <= 200:
-            raise InputError(
-                f"{self.visit['perfusion']}: mean CBF {brain.mean():.3g} is implausible (5 to 200 ml/100 g/min)."
-            )
-        return data, image.affine
-
-    @cached_property
-    def heartbeat(self) -> Heartbeat:
-        return read_heartbeat(self.visit["cardiac"])
+        return read_bold(self.visit, self.denoising)
 
     @cached_property
     def displacement(self) -> np.ndarray:
+        """Framewise displacement, mm, (volume − 1,)."""
         return framewise_displacement(self.visit)
+
+    @cached_property
+    def perfusion(self) -> Perfusion:
+        return read_perfusion(self.visit, self.constants)
+
+    @cached_property
+    def heartbeat(self) -> Heartbeat:
+        return read_heartbeat(self.visit)
+
+    @cached_property
+    def connectome(self) -> np.ndarray | None:
+        """The visit's own connection weights (region, region), where its derivatives hold them."""
+        return read_matrix(self.visit["connectome"]) if self.visit.has("connectome") else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cingulum.features.heart_rate import HF_BAND
-from cingulum.recordings.bold import CONFOUNDS
+from cingulum.recordings.bold import Denoising
 from cingulum.report.summarise import LABELS
 
 Numbers = dict[str, Any]
@@ -115,7 +115,7 @@ def methods(s: Numbers) -> list[str]:
 _TEXTS = {
     "s1conn": (
         "S1-back connectivity: preprocessed BOLD in percent of the voxel mean; nuisance regression with nilearn's "
-        f"strategy {', '.join(CONFOUNDS)}; regression estimate of the standardised mean signal of two 4 mm spheres at "
+        f"{Denoising().words()}; regression estimate of the standardised mean signal of two 4 mm spheres at "
         "MNI ±18, −38, 72 (Lee et al. 2019, doi:10.1097/j.pain.0000000000001417) at every voxel."
     ),
     "rcbf": "Relative blood flow: CBF map divided by its mean over the brain, at every voxel.",

@@ -3,6 +3,9 @@
 from cingulum.study.gather import Features as Features
 from cingulum.study.gather import gather as gather
 from cingulum.study.measure import MODALITIES as MODALITIES
+from cingulum.study.measure import Plan as Plan
+from cingulum.study.measure import features as features
 from cingulum.study.measure import measure as measure
 from cingulum.study.publish import evaluated as evaluated
 from cingulum.study.publish import publish as publish
+from cingulum.study.table import write_features as write_features

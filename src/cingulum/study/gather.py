@@ -12,11 +12,9 @@ import pandas as pd
 
 from cingulum.brain.connectome import Connectome
 from cingulum.errors import InputError
-from cingulum.features import Feature
+from cingulum.features import Feature, Measurement
 from cingulum.recordings import Cohort, Visit
-from cingulum.recordings.files import read_matrix
-from cingulum.recordings.images import read_image
-from cingulum.study.measure import MODALITIES, features, measured
+from cingulum.study.measure import MODALITIES, load, measured, modalities
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +48,7 @@ class Features:
 def gather(
     cohort: Cohort,
     out: Path,
-    modalities: Sequence[str] = MODALITIES,
+    names: Sequence[str] = MODALITIES,
     connectome: Connectome | None = None,
     *,
     show_progress: bool = False,
@@ -62,12 +60,14 @@ def gather(
     order = cohort.ratings.sort_values(["participant", "state"])
     found = {(v.participant, v.session): v for v in cohort.visits}
     ordered = [found[key] for key in zip(order["participant"], order["session"], strict=True)]
-    wanted = features(modalities, connectome)
+    wanted = modalities(names, connectome)
     gathered = Features({}, {}, {n: f.unit for n, f in wanted.items()}, {}, cohort.participants)
     for name, feature in wanted.items():
-        rows, grid = _rows(feature, ordered, out)
-        if grid is not None:
-            gathered.grids[name] = grid
+        rows = [load(visit, feature, out) for visit in ordered]
+        if feature.is_map:
+            gathered.grids[name] = _one_grid(feature, rows, ordered, out)
+        elif len({row.values.shape for row in rows}) > 1:
+            raise InputError(f"{name}: visits have measurements of different length; measure them again.")
         table = feature.finish(rows, show_progress)
         gathered.values[name] = table.to_numpy(float).reshape(len(ordered) // 2, 2, -1)
         gathered.columns[name] = [str(column) for column in table.columns]
@@ -75,24 +75,17 @@ def gather(
     return gathered
 
 
-def _rows(feature: Feature, visits: list[Visit], out: Path) -> tuple[np.ndarray, tuple | None]:
-    rows: list[np.ndarray] = []
-    grid: tuple | None = None
-    for visit in visits:
-        path = measured(visit, feature, out)
-        if not path.is_file():
-            raise InputError(f"{path}: not measured yet. Run `cingulum run BIDS_DIR {out} participant` first.")
-        if not path.name.endswith(".nii.gz"):
-            rows.append(read_matrix(path).ravel())
-            continue
-        image = read_image(path, 3)
-        if grid is not None and (image.shape != grid[0] or not np.allclose(image.affine, grid[1])):
+def _one_grid(
+    feature: Feature, rows: list[Measurement], visits: list[Visit], out: Path
+) -> tuple[tuple[int, ...], np.ndarray]:
+    first = rows[0]
+    assert first.affine is not None
+    for visit, row in zip(visits, rows, strict=True):
+        assert row.affine is not None
+        if row.values.shape != first.values.shape or not np.allclose(row.affine, first.affine):
             raise InputError(
-                f"{path}: its grid {image.shape} differs from {grid[0]}, that of {visits[0].name}. All visits must be "
-                "resampled to one grid (one --output-spaces resolution of fMRIPrep and ASLPrep)."
+                f"{measured(visit, feature, out)}: its grid {row.values.shape} differs from {first.values.shape}, that "
+                f"of {visits[0].name}. All visits must be resampled to one grid (one --output-spaces resolution of "
+                "fMRIPrep and ASLPrep)."
             )
-        grid = (image.shape, image.affine)
-        rows.append(np.asarray(image.dataobj).ravel())
-    if len({row.size for row in rows}) > 1:
-        raise InputError(f"{feature.name}: visits have measurements of different length; measure them again.")
-    return np.stack(rows), grid
+    return first.values.shape, first.affine

@@ -12,9 +12,9 @@ import torch
 from cingulum.inference.protocol import Verified
 from cingulum.prediction import Evaluation, evaluate
 from cingulum.recordings import Cohort
+from cingulum.recordings.atlas import pain_atlas
 from cingulum.recordings.files import write_bytes, write_json, write_table
 from cingulum.recordings.images import write_image
-from cingulum.recordings.parcellation import pain_atlas
 from cingulum.report import Picture, plots, render, summarise, words
 from cingulum.study.gather import Features
 from cingulum.study.measure import CONTROLS

@@ -15,7 +15,6 @@ from cingulum.errors import InputError
 from cingulum.inference import published_fit, resting_fit
 from cingulum.measures import fc, similarity
 from cingulum.recordings.files import read_json, read_matrix, whole_folder, write_bytes, write_json, write_matrix
-from cingulum.recordings.parcellation import pain_atlas
 from cingulum.report import plots, summarise
 from cingulum.simulation import simulate, time_step
 from cingulum.timeseries import TimeSeries, check_signals
@@ -36,12 +35,12 @@ def read_connectome(path: Path) -> Connectome:
         raise InputError(f"{path}: {trouble}") from None
 
 
-def read_pain_connectome(path: Path) -> Connectome:
-    """A connectome for the regions of the pain atlas, in its order."""
-    connectome, regions = read_connectome(path), pain_atlas().regions
+def read_atlas_connectome(path: Path, regions: tuple[str, ...]) -> Connectome:
+    """A connectome for the regions of an atlas, in its order."""
+    connectome = read_connectome(path)
     if len(connectome.regions) != len(regions):
         raise InputError(
-            f"{path}: expected {len(regions)} × {len(regions)} weights, in the order of the pain atlas; came "
+            f"{path}: expected {len(regions)} × {len(regions)} weights, in the order of the atlas; came "
             f"{len(connectome.regions)} regions."
         )
     return replace(connectome, regions=regions)

@@ -1,0 +1,157 @@
+"""Atlases: named regions as spheres, as a label image or as probability maps, in millimetres of a standard space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cingulum.errors import InputError
+from cingulum.recordings.files import read_table
+from cingulum.recordings.images import read_header, read_image
+
+
+@dataclass(frozen=True, eq=False)
+class Spheres:
+    """Regions as spheres around MNI coordinates: names, centres (region, 3) in mm, radius in mm (one, or one each)."""
+
+    regions: tuple[str, ...]
+    centres: np.ndarray
+    radius: float | np.ndarray = 8.0
+    name: str = "spheres"
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """Regions as the values of an image: names, the value of each, image (x, y, z) of integers, affine.
+
+    A region whose value is nowhere in the image stays in the list; it has coverage 0 everywhere.
+    """
+
+    regions: tuple[str, ...]
+    values: np.ndarray
+    image: np.ndarray
+    affine: np.ndarray
+    name: str = "labels"
+
+    @cached_property
+    def centres(self) -> np.ndarray:
+        """Centre of gravity (region, 3) of each region, mm; NaN for one without a voxel."""
+        return np.stack([_centre((self.image == value).astype(float), self.affine) for value in self.values])
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """Regions as probability maps (region, x, y, z), with their affine."""
+
+    regions: tuple[str, ...]
+    image: np.ndarray
+    affine: np.ndarray
+    name: str = "maps"
+
+    @cached_property
+    def centres(self) -> np.ndarray:
+        """Centre of gravity (region, 3) of each map, mm."""
+        return np.stack([_centre(image, self.affine) for image in self.image])
+
+
+Atlas = Spheres | Labels | Maps
+
+
+def pain_atlas() -> Spheres:
+    """52 regions of the pain literature with MNI coordinates, the S1-back seeds of Lee et al. 2019 among them."""
+    with (files("cingulum") / "data" / "pain52.tsv").open() as source:
+        table = pd.read_csv(source, sep="\t")
+    return Spheres(tuple(table["name"]), table[["x", "y", "z"]].to_numpy(float), name="pain52")
+
+
+def named_atlas(name: str) -> Atlas:
+    """An atlas by name, all of them offline (`pain52`, `power264`, `dosenbach160`, `seitzman300`), or from a file.
+
+    A file is a NIfTI image of labels (3-D) or probabilities (4-D) with its table beside it: `<stem>.tsv` with the
+    columns index and name (BIDS `_dseg.tsv`). Coordinates come from nilearn, which names their papers.
+    """
+    if name in _COORDINATES:
+        return _COORDINATES[name]()
+    path = Path(name)
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise InputError(
+            f"No atlas is called {name!r}. Known are {', '.join(_COORDINATES)}, or the path of a NIfTI image "
+            "(.nii, .nii.gz) with its label table (.tsv) beside it."
+        )
+    return read_atlas(path)
+
+
+def read_atlas(path: Path, table: Path | None = None) -> Labels | Maps:
+    """An atlas from a NIfTI image and its table (columns index and name; for maps, one row a map in order).
+
+    Raises InputError for labels that are no whole numbers, image labels that the table does not name, or names given
+    twice.
+    """
+    path = Path(path)
+    stem = path.name.partition(".")[0]
+    table = Path(table) if table else path.with_name(stem + ".tsv")
+    rows = read_table(table)
+    if "name" not in rows or rows["name"].duplicated().any() or rows["name"].isna().any():
+        raise InputError(f"{table}: expected a column `name` with a different name in every row (and `index`).")
+    names = tuple(rows["name"].astype(str))
+    atlas = stem.partition("atlas-")[2].partition("_")[0] or stem
+    if len(read_header(path).get_data_shape()) == 4:
+        image = read_image(path, 4)
+        maps = np.moveaxis(np.asarray(image.dataobj), -1, 0)
+        if len(maps) != len(names):
+            raise InputError(f"{path}: {len(maps)} maps, but {table.name} names {len(names)}.")
+        if maps.min() < 0:
+            raise InputError(f"{path}: probability maps may not be negative; the smallest value is {maps.min():.3g}.")
+        return Maps(names, maps, image.affine, atlas)
+    image = read_image(path, 3)
+    data = np.asarray(image.dataobj)
+    if (data != np.round(data)).any() or "index" not in rows:
+        raise InputError(f"{path}: expected whole-number labels, and their `index` in {table.name}.")
+    labels = rows["index"].to_numpy()
+    if not np.issubdtype(labels.dtype, np.integer) or len(set(labels)) != len(labels):
+        raise InputError(f"{table}: `index` must be a different whole number in every row.")
+    kept = labels != 0
+    unnamed = sorted(set(np.unique(data).astype(int)) - set(labels.tolist()) - {0})
+    if unnamed:
+        raise InputError(f"{table}: does not name the label(s) {', '.join(map(str, unnamed[:8]))} of {path.name}.")
+    chosen = tuple(name for name, keep in zip(names, kept, strict=True) if keep)
+    return Labels(chosen, labels[kept], data.astype(np.int32), image.affine, atlas)
+
+
+def _centre(weight: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    if weight.sum() == 0:
+        return np.full(3, np.nan)
+    where = np.array([(weight * axis).sum() / weight.sum() for axis in np.indices(weight.shape)])
+    return affine[:3, :3] @ where + affine[:3, 3]
+
+
+def _power() -> Spheres:
+    from nilearn.datasets import fetch_coords_power_2011
+
+    rois = fetch_coords_power_2011().rois
+    names = tuple(f"power {number}" for number in rois["roi"])
+    return Spheres(names, rois[["x", "y", "z"]].to_numpy(float), 5.0, "power264")
+
+
+def _dosenbach() -> Spheres:
+    from nilearn.datasets import fetch_coords_dosenbach_2010
+
+    found = fetch_coords_dosenbach_2010()
+    return Spheres(tuple(map(str, found.labels)), found.rois[["x", "y", "z"]].to_numpy(float), 5.0, "dosenbach160")
+
+
+def _seitzman() -> Spheres:
+    from nilearn.datasets import fetch_coords_seitzman_2018
+
+    found = fetch_coords_seitzman_2018(ordered_regions=True)
+    names = tuple(f"{net} {i + 1}" for i, net in enumerate(found.networks))
+    radius = np.asarray(found.radius, dtype=float)
+    return Spheres(names, found.rois[["x", "y", "z"]].to_numpy(float), radius, "seitzman300")
+
+
+_COORDINATES = {"pain52": pain_atlas, "power264": _power, "dosenbach160": _dosenbach, "seitzman300": _seitzman}
