@@ -21,12 +21,14 @@ class Measurement:
     """values: a number, a vector, a matrix or a map (x, y, z); affine: where the map lies, None for all else.
 
     details: for the sidecar: what was done, with its numbers; flags: what a reader should know, by name
+    source: SHA-256 of what it was made from, where it was read back from disk
     """
 
     values: np.ndarray
     affine: np.ndarray | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
     flags: Sequence[str] = ()
+    source: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +63,9 @@ class Feature(ABC):
 
     is_map: ClassVar[bool] = False
     """Whether it is a picture of the brain, kept as NIfTI and not in the feature table."""
+
+    fitted: ClassVar[bool] = False
+    """Whether `finish` is long work (a model is fitted), whose rows are worth keeping."""
 
     def kinds(self, visit: Visit) -> tuple[str, ...]:
         """The recordings that it reads of this visit, where there is a choice. Raises InputError for a missing one."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -43,12 +45,17 @@ def mechanism_priors(n: int) -> dict[str, Distribution]:
     }
 
 
+AMPLITUDE = 0.012
+"""Percent: overall SD of the BOLD that the default brain makes with coupling .4 and noise .02. Recorded amplitude
+depends on field strength, echo time and voxel size, so the likelihood sees signals scaled to this one."""
+
+
 def physiology_priors() -> dict[str, Distribution]:
     """What six minutes can tell with an interval: one value a brain of coupling and of neural and measurement noise."""
     return {
         "strength": LogNormal(math.log(0.4), 0.5),
-        "noise": LogNormal(math.log(0.01), 0.7),
-        "sensor.noise": LogNormal(math.log(0.3), 1.0),
+        "noise": LogNormal(math.log(0.015), 0.7),
+        "sensor.noise": LogNormal(math.log(0.7 * AMPLITUDE), 0.7),
     }
 
 
@@ -60,6 +67,7 @@ class Mechanism(Feature):
     objective: a connectivity objective as for `fit` (default `fc_error`, which sees the level of connectivity: without
         it the coupling is not determined, docs/decisions/004), or `Likelihood()`. Only the likelihood gives honest
         intervals, and only then is every column followed by its standard deviation (`sd …`).
+        The likelihood sees each visit's signals scaled to one overall amplitude (AMPLITUDE).
     Columns are parameters in units of their priors (unconstrained value minus prior mean, by prior SD), which makes
     them comparable without looking at other people. The table's `attrs` carry the fits themselves.
     """
@@ -68,6 +76,7 @@ class Mechanism(Feature):
     unit: ClassVar = "prior SD"
     meaning: ClassVar = "fitted coupling, recurrent excitation and noise level of the whole-brain model"
     needs: ClassVar = ("bold", "mask", "confounds")
+    fitted: ClassVar = True
 
     def __init__(
         self,
@@ -100,7 +109,15 @@ class Mechanism(Feature):
         return (*super().kinds(visit), *(["connectome"] if visit.has("connectome") else []))
 
     def settings(self) -> Mapping[str, Any]:
-        return {"Atlas": self.atlas.name, "Regions": list(self.atlas.regions), "Mass": type(self.brain.mass).__name__}
+        return {
+            "Atlas": self.atlas.name,
+            "Regions": list(self.atlas.regions),
+            "Mass": type(self.brain.mass).__name__,
+            "Free": {path: str(prior) for path, prior in self.free.items()},
+            "Objective": getattr(self.objective, "__name__", type(self.objective).__name__),
+            "Steps": self.steps,
+            "GroupConnectome": _digest(self.brain),
+        }
 
     def measure(self, opened: Opened) -> Measurement:
         """Connectivity (region, region), or signals (region, time) for the likelihood, and the visit's own connectome
@@ -108,6 +125,9 @@ class Mechanism(Feature):
         series, _ = regional_series(opened.bold, self.atlas)
         check_signals(series, str(opened.visit["bold"]))
         signals = series.data.double()
+        if self.likely:
+            signals = signals - signals.mean(-1, keepdim=True)
+            signals = signals * (AMPLITUDE / signals.std())
         values = signals.numpy() if self.likely else fc(signals).numpy()
         own, n = opened.connectome, len(self.atlas.regions)
         if own is not None and own.shape != (n, n):
@@ -193,6 +213,13 @@ def physiology(atlas: Atlas | None = None, connectome: Connectome | None = None)
         name="physiology",
         meaning="global coupling, neural noise and measurement noise of the whole-brain model, with uncertainty",
     )
+
+
+def _digest(brain: Brain) -> str:
+    """What tells one model from another: all its numbers, hashed."""
+    weights = brain.connectome.weights.double().contiguous().numpy()
+    parts = repr([(f.name, str(getattr(brain.mass, f.name))) for f in fields(brain.mass)]).encode()  # type: ignore[arg-type]
+    return hashlib.sha256(weights.tobytes() + parts).hexdigest()[:16]
 
 
 def _standardise(values: torch.Tensor, prior: Distribution) -> np.ndarray:

@@ -204,7 +204,7 @@ def _confounds(visit: Visit, denoising: Denoising, volumes: int) -> tuple[np.nda
             f"regressed out, which leaves {left} degrees of freedom; {FEWEST} are needed. Leave the visit out, or "
             "choose a milder --strategy or --scrub."
         )
-    return columns, stays
+    return columns if columns.shape[1] else None, stays
 
 
 def _clean(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,15 +108,21 @@ def measure_visits(
     jobs: processes, default one a core
     """
     failures: list[Failure] = []
-    jobs = min(jobs or len(os.sched_getaffinity(0)), max(len(visits), 1))
-    with parallel_config("loky", inner_max_num_threads=1):
-        done = Parallel(n_jobs=jobs, return_as="generator_unordered")(
-            delayed(_measure)(visit, plan, out) for visit in visits
-        )
-        note = lambda: f"{len(failures)} failed" if failures else ""  # noqa: E731
-        for found in track(done, "measure", total=len(visits), show=show_progress, note=note):
-            failures += found
+    done = parallel(_measure, ((visit, plan, out) for visit in visits), len(visits), jobs)
+
+    def note() -> str:
+        return f"{len(failures)} failed" if failures else ""
+
+    for found in track(done, "measure", total=len(visits), show=show_progress, note=note):
+        failures += found
     return sorted(failures, key=lambda one: (one.participant, one.session, one.feature))
+
+
+def parallel(work: Callable, arguments: Iterable[tuple], total: int, jobs: int | None = None) -> Iterator[Any]:
+    """Results of work(*arguments) in order, by processes with one thread each; default one process a core."""
+    jobs = min(jobs or len(os.sched_getaffinity(0)), max(total, 1))
+    with parallel_config("loky", inner_max_num_threads=1):
+        yield from Parallel(n_jobs=jobs, return_as="generator")(delayed(work)(*one) for one in arguments)
 
 
 def measured(visit: Visit, feature: Feature, out: Path) -> Path:
@@ -130,11 +136,11 @@ def load(visit: Visit, feature: Feature, out: Path) -> Measurement:
     if not path.is_file():
         raise InputError(f"{path}: not measured yet. Run `cingulum run BIDS_DIR {out} participant` first.")
     told = read_json(_sidecar(path))
-    details, flags = told.get("Details", {}), told.get("Flags", [])
+    details, flags, source = told.get("Details", {}), told.get("Flags", []), str(told.get("SourceSHA256", ""))
     if feature.is_map:
         image = read_image(path, 3)
-        return Measurement(np.asarray(image.dataobj), image.affine, details, flags)
-    return Measurement(read_matrix(path), None, details, flags)
+        return Measurement(np.asarray(image.dataobj), image.affine, details, flags, source)
+    return Measurement(read_matrix(path), None, details, flags, source)
 
 
 def _measure(visit: Visit, plan: Plan, out: Path) -> list[Failure]:

@@ -16,8 +16,12 @@ from cingulum.errors import ConvergenceError, InputError
 from cingulum.features import Feature, Measurement
 from cingulum.progress import track
 from cingulum.recordings import Visit, visits
-from cingulum.recordings.files import write_json, write_table
-from cingulum.study.measure import Failure, Plan, describe, load, measure_visits
+from cingulum.recordings.files import read_json, read_matrix, write_json, write_matrix, write_table
+from cingulum.study.measure import Failure, Plan, describe, load, measure_visits, parallel
+from cingulum.study.measure import measured as place_of
+
+BATCH = 10
+"""Visits whose models are fitted in one batch: the batch is what makes fits fast, several batches what fills cores."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +67,7 @@ def write_features(
         found, Plan(wanted, plan.denoising, plan.constants), out, jobs=jobs, show_progress=show_progress
     )
     failures = [_without_folder(failure, bids, derivatives) for failure in failures]
-    made = _assemble(found, wanted, out, failures, show_progress)
+    made = _assemble(found, wanted, out, failures, jobs, show_progress)
     _write(out, made, skipped, plan)
     return FeatureTable(made.table, made.columns, made.failures, skipped)
 
@@ -91,7 +95,12 @@ def _needs(features: Mapping[str, Feature]) -> str:
 
 
 def _assemble(
-    found: Sequence[Visit], wanted: Mapping[str, Feature], out: Path, failures: list[Failure], show: bool
+    found: Sequence[Visit],
+    wanted: Mapping[str, Feature],
+    out: Path,
+    failures: list[Failure],
+    jobs: int | None,
+    show: bool,
 ) -> FeatureTable:
     failed = {(one.participant, one.session, one.feature) for one in failures}
     table = pd.DataFrame({
@@ -111,7 +120,10 @@ def _assemble(
         else:
             measured = [load(found[i], feature, out) for i in have]
             flags = [one.flags for one in measured]
-            values, lost = _finish(feature, measured, show)
+            if feature.fitted:
+                values, lost = _fitted(feature, [found[i] for i in have], measured, out, jobs, show)
+            else:
+                values, lost = _finish(feature, measured, show)
             failures += [Failure(found[have[k]].participant, found[have[k]].session, name, why) for k, why in lost]
             part, told = _columns(name, feature, values, have, len(found))
             columns |= told
@@ -133,22 +145,60 @@ def _assemble(
 
 
 def _finish(feature: Feature, measured: list[Measurement], show: bool) -> tuple[pd.DataFrame, list[tuple[int, str]]]:
-    """Rows of all visits in one batch; where the batch fails, one by one, so that the others keep theirs."""
+    """Rows of visits in one batch; where the batch fails, one by one, so that the others keep theirs."""
+    names = [column.name for column in feature.columns()]
     if not measured:
-        return pd.DataFrame(columns=[column.name for column in feature.columns()]), []
+        return pd.DataFrame(columns=names), []
     try:
         return feature.finish(measured, show), []
     except (InputError, ConvergenceError):
         rows, lost = [], []
-        for k, one in enumerate(track(measured, f"{feature.name}, one by one", show=show)):
+        for k, one in enumerate(measured):
             try:
                 rows.append(feature.finish([one]))
             except (InputError, ConvergenceError) as trouble:
                 lost.append((k, str(trouble)))
-                rows.append(
-                    pd.DataFrame([[np.nan] * len(feature.columns())], columns=[c.name for c in feature.columns()])
-                )
+                rows.append(pd.DataFrame([[np.nan] * len(names)], columns=names))
         return pd.concat(rows, ignore_index=True), lost
+
+
+def _fitted(
+    feature: Feature, found: Sequence[Visit], measured: list[Measurement], out: Path, jobs: int | None, show: bool
+) -> tuple[pd.DataFrame, list[tuple[int, str]]]:
+    """Rows of a feature whose `finish` is long work: in batches by processes, each visit's row kept beside its
+    measurement, so that an interrupted run loses at most the batches under way."""
+    kept = [_row_of(visit, feature, out) for visit in found]
+    rows = [_kept(path, one) for path, one in zip(kept, measured, strict=True)]
+    todo = [k for k, row in enumerate(rows) if row is None]
+    batches = [todo[i : i + BATCH] for i in range(0, len(todo), BATCH)]
+    lost: list[tuple[int, str]] = []
+    work = ((feature, [measured[k] for k in batch], False) for batch in batches)
+    done = parallel(_finish, work, len(batches), jobs)
+    label = f"{feature.name}, {BATCH} visits at a time"
+    for batch, (table, failed) in zip(batches, track(done, label, total=len(batches), show=show), strict=True):
+        failing = dict(failed)
+        lost += [(batch[place], why) for place, why in failed]
+        for place, k in enumerate(batch):
+            row = rows[k] = table.iloc[place].to_numpy(float)
+            if place not in failing:
+                write_matrix(kept[k], np.atleast_2d(row))
+                write_json(kept[k].with_suffix(".json"), {"Of": measured[k].source, "Columns": list(table.columns)})
+    names = [column.name for column in feature.columns()]
+    return pd.DataFrame(np.stack(rows) if rows else None, columns=names), lost  # type: ignore[arg-type]
+
+
+def _row_of(visit: Visit, feature: Feature, out: Path) -> Path:
+    path = place_of(visit, feature, out)
+    return path.with_name(f"{visit.name}_desc-{feature.name}_fit.tsv")
+
+
+def _kept(path: Path, measured: Measurement) -> np.ndarray | None:
+    """A row fitted before to the same measurement."""
+    if not path.is_file() or not path.with_suffix(".json").is_file():
+        return None
+    if read_json(path.with_suffix(".json")).get("Of") != measured.source:
+        return None
+    return read_matrix(path)[0]
 
 
 def _columns(

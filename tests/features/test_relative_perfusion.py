@@ -7,9 +7,9 @@ from cingulum.features.perfusion import relative
 def test_whole_brain_mean_is_one_and_units_do_not_matter():
     cbf = np.random.default_rng(0).uniform(20, 80, (5, 6, 7))
     cbf[0] = 0  # outside the brain
-    found = relative(cbf)
+    found = relative(cbf, cbf != 0)
     assert found[1:].mean() == pytest.approx(1.0) and (found[0] == 0).all()
-    np.testing.assert_allclose(relative(0.0166 * cbf), found)
+    np.testing.assert_allclose(relative(0.0166 * cbf, cbf != 0), found)
 
 
 def test_published_weights_expect_these_units(lee2019_folder):
@@ -21,6 +21,6 @@ def test_published_weights_expect_these_units(lee2019_folder):
     inside = weights != 0
     rng = np.random.default_rng(0)
     first, second = (np.where(inside, 50 + 15 * rng.normal(size=weights.shape), 0) for _ in range(2))
-    response = float((weights * (relative(second) - relative(first))).sum())
+    response = float((weights * (relative(second, inside) - relative(first, inside))).sum())
     raw = float((weights * (second - first)).sum())
     assert abs(raw / response) == pytest.approx(50, rel=0.1)
