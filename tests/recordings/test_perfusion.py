@@ -157,7 +157,7 @@ def gate(message, **fields):
         gate("PostLabelingDelay has 3 values for 2 volumes", PostLabelingDelay=[1.8, 1.8, 1.8]),
         gate("SliceTiming has 2 values for 14 slices", MRAcquisitionType="2D", SliceTiming=[0, 0.1]),
         gate("is it in ms", MRAcquisitionType="2D", SliceTiming=[45.0 * i for i in range(14)]),
-        gate("BackgroundSuppressionNumberPulses must be 0 to 10", BackgroundSuppression=True, BackgroundSuppressionNumberPulses=-1),
+        gate("must be 0 to 10; came -1", BackgroundSuppression=True, BackgroundSuppressionNumberPulses=-1),
         gate("LabelingEfficiency must be a number from 0.2 to 1", LabelingEfficiency=85),
         pytest.param(swapped, "control and label look swapped", id="swapped"),
     ],
@@ -202,8 +202,8 @@ def write_map(root, cbf, fields):
 
 @pytest.mark.parametrize(
     ("level", "fields", "message"),
-    [(0.0, {}, "zero everywhere"), (0.6, {}, "mean CBF 0.6 is implausible"), (50.0, {"Units": "%"}, "expected mL/100 g/min"),
-     (2000.0, {}, "implausible")],
+    [(0.0, {}, "zero everywhere"), (0.6, {}, "mean CBF 0.6 is implausible"),
+     (50.0, {"Units": "%"}, "expected mL/100 g/min"), (2000.0, {}, "implausible")],
 )  # fmt: skip
 def test_cbf_maps_must_be_those_of_a_brain(tmp_path, level, fields, message):
     cbf = np.zeros((29, 35, 26))

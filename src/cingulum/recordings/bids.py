@@ -39,7 +39,7 @@ KINDS: dict[str, Kind] = {
     "perfusion": Kind({"suffix": "cbf", "extension": IMAGE, "desc": None}, standard=True),
     "asl": Kind({"suffix": "asl", "extension": IMAGE, "desc": None, "space": None}),
     "aslcontext": Kind({"suffix": "aslcontext", "extension": ".tsv"}, of="asl", shared=True),
-    "m0scan": Kind({"suffix": "m0scan", "extension": IMAGE, "desc": None, "space": None}),
+    "m0scan": Kind({"suffix": "m0scan", "datatype": "perf", "extension": IMAGE, "desc": None, "space": None}),
     "cardiac": Kind(
         {"suffix": "physio", "extension": ".tsv.gz",
          "recording": [None, "cardiac", "pulse", "ppg", "ecg", "ECG", "PPG", "physio"]}

@@ -22,7 +22,7 @@ from cingulum.errors import InputError
 BUDGET = 2 * 1024**3
 """Bytes that one image may unfold to; a larger claim is refused before memory is taken."""
 
-TABLE_BUDGET = 256 * 1024**2
+TABLE_BUDGET = 128 * 1024**2
 """Bytes that one table or sidecar may unfold to: an hour of four channels at 1000 Hz stays below it."""
 
 

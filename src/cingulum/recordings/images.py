@@ -18,8 +18,8 @@ from cingulum.errors import InputError
 from cingulum.recordings.files import BUDGET, read_bytes, read_start, write_bytes
 from cingulum.timeseries import TimeSeries
 
-MOST_FOLDED = 300
-"""Ratio of unpacked to packed size above which a large image is a bomb: real runs fold to a tenth, masks to a 100th."""
+MOST_FOLDED = 100
+"""Ratio of unpacked to packed size above which a large image is a bomb: real runs fold to a tenth."""
 
 SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
 

@@ -268,8 +268,6 @@ def _files(dataset: Path, left_out: list[str]) -> list[BidsFile]:
             elif (entities := entities_of(name)) is not None and _LABEL.match(entities.get("sub", "0")):
                 entities["datatype"] = datatype
                 found.append(BidsFile(entry.path, dataset, entities))
-    if dataset.joinpath("derivatives").is_symlink():
-        left_out.append(str(dataset / "derivatives"))
     return found
 
 
