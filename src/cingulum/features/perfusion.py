@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -102,12 +103,17 @@ def _grey(visit: Visit, found: Perfusion) -> tuple[np.ndarray | None, str]:
             return np.asarray(image.dataobj) > 0.5, "the participant's own probability map, above 0.5"
     if not found.space.startswith("MNI"):
         return None, "not known in native space"
+    return _template(found.cbf.shape, found.affine.tobytes()), "nilearn's MNI152 template, above half of its maximum"
+
+
+@lru_cache(maxsize=4)  # visits share a grid
+def _template(shape: tuple[int, ...], affine: bytes) -> np.ndarray:
     import nibabel as nib
     from nilearn.datasets import load_mni152_gm_template
     from nilearn.image import resample_to_img
 
-    target = nib.Nifti1Image(np.zeros(found.cbf.shape, np.float32), found.affine)
+    target = nib.Nifti1Image(np.zeros(shape, np.float32), np.frombuffer(affine).reshape(4, 4))
     template = load_mni152_gm_template(resolution=2)
     grey = resample_to_img(template, target, interpolation="continuous", force_resample=True, copy_header=True)
     data = np.asarray(grey.dataobj)
-    return data > 0.5 * data.max(), "nilearn's MNI152 template, above half of its maximum"
+    return data > 0.5 * data.max()

@@ -109,8 +109,12 @@ class Problem:
     def log_prior(self, theta: Theta) -> Tensor:
         return torch.stack([kind.log_prior(theta[path]) for path, kind in self.kinds.items()]).sum(0)
 
-    def analytic(self, theta: Theta) -> Assessed:
-        """Loss by formula, with penalties that keep the search among stable brains."""
+    def analytic(self, theta: Theta, tell: bool = True) -> Assessed:
+        """Loss by formula, with penalties that keep the search among stable brains.
+
+        tell: whether to correlate connectivity with the recorded, which costs a third of a likelihood's time and which
+            gradients do without (it is NaN then)
+        """
         brain = self.candidate(theta)
         x = fixed_point(brain, strict=False)
         settled = brain.drift(x).detach().abs().amax((0, -1)) < SETTLED
@@ -138,7 +142,7 @@ class Problem:
             terms["near_bifurcation"] = distance.log().square()
             loss = loss + 100 * terms["near_bifurcation"]
         with torch.no_grad():
-            r = similarity(view.fc, self.recorded.fc)
+            r = similarity(view.fc, self.recorded.fc) if tell else torch.full_like(loss, torch.nan)
         return Assessed(loss, terms, r, gain.detach(), lead.detach(), stable.detach())
 
     def _loop_gain(self, at: Linearisation) -> Tensor:

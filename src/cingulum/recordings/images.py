@@ -115,7 +115,7 @@ def _check_geometry(path: Path, image: Any, dimensions: int) -> None:
         raise InputError(f"{path}: expected an image with {dimensions} dimensions; came shape {shape}.")
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
         raise InputError(f"{path}: its affine is not invertible; the header is damaged.")
-    spatial, _ = image.header.get_xyzt_units()
+    spatial, _ = _units(path, image)
     if spatial not in ("mm", "unknown"):
         raise InputError(f"{path}: its header measures space in {spatial}; expected mm. Repair the header.")
     zooms = np.linalg.norm(affine[:3, :3], axis=0)
@@ -136,6 +136,13 @@ def _check_geometry(path: Path, image: Any, dimensions: int) -> None:
     if np.abs(affine[:3, 3]).max() > 1000:
         raise InputError(f"{path}: its origin lies {np.abs(affine[:3, 3]).max():.0f} mm away; the header is damaged.")
     _check_forms(path, image)
+
+
+def _units(path: Path, image: Any) -> tuple[str, str]:
+    try:
+        return image.header.get_xyzt_units()
+    except KeyError as code:
+        raise InputError(f"{path}: its header has a unit that NIfTI does not know ({code}); it is damaged.") from None
 
 
 def _check_forms(path: Path, image: Any) -> None:
@@ -160,7 +167,7 @@ def _check_origin(path: Path, image: Any) -> None:
 
 
 def _tr(path: Path, image: Any) -> float:
-    _, temporal = image.header.get_xyzt_units()
+    _, temporal = _units(path, image)
     if temporal not in SECONDS:
         raise InputError(f"{path}: its fourth axis is measured in {temporal}; expected a time series in seconds.")
     return float(image.header["pixdim"][4]) * SECONDS[temporal]

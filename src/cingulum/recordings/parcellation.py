@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -31,12 +32,15 @@ def membership(atlas: Atlas, inside: np.ndarray, affine: np.ndarray) -> tuple[cs
     nearest voxel, as nilearn's label masker does. Coverage (0 to 1) is the share of the region's own volume that lies
     in the mask. A region without a voxel has coverage 0 and no weight: its row is empty, never dropped.
     """
-    if isinstance(atlas, Spheres):
-        weights, coverage = _spheres(atlas, inside, affine)
-    elif isinstance(atlas, Labels):
-        weights, coverage = _labels(atlas, inside, affine)
-    else:
-        weights, coverage = _maps(atlas, inside, affine)
+    return _laid(atlas, inside.shape, np.packbits(inside).tobytes(), np.asarray(affine, dtype=float).tobytes())
+
+
+@lru_cache(maxsize=8)  # the features of one visit share atlas and mask
+def _laid(atlas: Atlas, shape: tuple[int, ...], mask: bytes, where: bytes) -> tuple[csr_array, np.ndarray]:
+    packed = np.frombuffer(mask, dtype=np.uint8)
+    inside = np.unpackbits(packed, count=int(np.prod(shape))).astype(bool).reshape(shape)
+    lay = {Spheres: _spheres, Labels: _labels, Maps: _maps}[type(atlas)]
+    weights, coverage = lay(atlas, inside, np.frombuffer(where).reshape(4, 4))  # type: ignore[operator]
     total = np.asarray(weights.sum(1)).ravel()
     scaled = weights.multiply(1 / np.where(total > 0, total, 1)[:, None])
     return csr_array(scaled), np.where(total > 0, coverage, 0.0)

@@ -1,0 +1,80 @@
+"""What every feature promises, tested once for all: a new one is tested the moment it is exported."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from cingulum.features import FEATURES, Choices
+from cingulum.recordings import visits
+from cingulum.recordings.opened import Opened
+from cingulum.study import Plan, features, write_features
+
+SLOW_TO_FIT = {"mechanism", "physiology"}
+
+
+@pytest.fixture(scope="module")
+def measured(small_cohort):
+    """Every feature of four visits, by name."""
+    torch.set_default_dtype(torch.float64)
+    opened = [Opened(visit) for visit in visits(small_cohort)[:4]]
+    choices, found = Choices(), {}
+    for name, make in FEATURES.items():
+        feature = make(choices)
+        if name == "fcd":
+            feature.window = 24.0  # the test's runs last 100 s
+        if name == "mechanism":
+            feature.steps = 5
+        found[name] = (feature, [feature.measure(one) for one in opened])
+    return found
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_names_units_and_settings_can_be_written(measured, name):
+    feature, rows = measured[name]
+    assert feature.name == name and feature.unit and feature.meaning
+    assert set(feature.needs) and "{visit}" in feature.file
+    json.dumps(dict(feature.settings()))
+    for column in feature.columns():
+        assert column.unit and column.meaning
+    assert len({row.values.shape for row in rows}) == 1, "same columns for everybody"
+    assert all(row.affine is not None for row in rows) == feature.is_map
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_measuring_is_deterministic(measured, small_cohort, name):
+    feature, rows = measured[name]
+    again = feature.measure(Opened(visits(small_cohort)[0]))
+    np.testing.assert_array_equal(again.values, rows[0].values)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "physiology" else n for n in FEATURES]
+)
+def test_a_visits_row_depends_on_no_other_visit(measured, name):
+    """All four at once, in another order, and alone: the same rows (fits: to 1e-6 of a prior SD)."""
+    feature, rows = measured[name]
+    together = feature.finish(rows).to_numpy(float)
+    turned = feature.finish(rows[::-1]).to_numpy(float)[::-1]
+    alone = np.vstack([feature.finish([row]).to_numpy(float) for row in rows[:2]])
+    tolerance = {"atol": 1e-6} if name in SLOW_TO_FIT else {"rtol": 0, "atol": 0}
+    np.testing.assert_allclose(turned, together, **tolerance)
+    np.testing.assert_allclose(alone, together[:2], **tolerance)
+    if not feature.is_map:
+        assert together.shape[1] == len(feature.columns())
+
+
+def test_rows_of_the_table_depend_on_no_other_visit(small_cohort, tmp_path):
+    """The whole way, to the bit: three visits of two people, and one of them alone."""
+    torch.set_default_dtype(torch.float64)
+    names = ["s1conn", "rcbf", "cbf", "hrv", "fc", "quality"]
+    both = write_features(small_cohort, tmp_path / "both", Plan(features(names)), participants=["01", "02"], jobs=1)
+    one = write_features(
+        small_cohort, tmp_path / "one", Plan(features(names)), participants=["02"], sessions=["post"], jobs=1
+    )
+    mine = both.table[(both.table["participant_id"] == "sub-02") & (both.table["session_id"] == "ses-post")]
+    pd.testing.assert_frame_equal(mine.reset_index(drop=True), one.table)
+    for path in (tmp_path / "one").rglob("*.nii.gz"):
+        assert path.read_bytes() == (tmp_path / "both" / path.relative_to(tmp_path / "one")).read_bytes()
