@@ -109,6 +109,7 @@ def methods(s: Numbers) -> list[str]:
     texts = [_TEXTS[name] for name in s["evaluation"]["fused"] if name in _TEXTS]
     if "motion" in s["prediction"]:
         texts.append(_TEXTS["motion"])
+    texts += [f"Blood flow was quantified from raw ASL: {equation}." for equation in s.get("equations", [])]
     return [*texts, _evaluation(s), *([_fit(s)] if s.get("fit") else [])]
 
 
@@ -120,9 +121,10 @@ _TEXTS = {
     ),
     "rcbf": "Relative blood flow: CBF map divided by its mean over the brain, at every voxel.",
     "hfhrv": (
-        "Heart rate variability: pulse peaks (NeuroKit2, Elgendi), intervals outside 0.3–2 s or 30 % off the local "
-        "median interpolated; natural logarithm of the power in ms² between "
-        f"{HF_BAND[0]:.2f} and {HF_BAND[1]:.2f} Hz of the interpolated intervals (4 Hz, Welch, 128 s Hann windows)."
+        "Heart rate variability: beats by NeuroKit2 (pulse: Elgendi et al. 2013), placed between samples; missed, extra "
+        "and ectopic beats (intervals a fifth or more off the median of their neighbours) repaired and left out of the "
+        f"spectrum; natural logarithm of the power in ms² between {HF_BAND[0]:.2f} and {HF_BAND[1]:.2f} Hz of the "
+        "intervals (cubic interpolation at 4 Hz, its damping divided out; Welch, 128 s Hann windows)."
     ),
     "mechanism": (
         "Mechanism: two-state reduced Wong-Wang network (Deco et al. 2014, doi:10.1523/JNEUROSCI.5068-13.2014) on 52 "

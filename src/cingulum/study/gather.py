@@ -26,6 +26,7 @@ class Features:
     units: by feature
     grids: for maps, shape and affine
     evidence: what a feature tells beside its columns (for the mechanism, the fits)
+    flags: what readers should know of recordings, and of how many visits; equations: of quantified blood flow
     """
 
     values: dict[str, np.ndarray]
@@ -34,6 +35,8 @@ class Features:
     grids: dict[str, tuple[tuple[int, ...], np.ndarray]]
     patients: list[str]
     evidence: dict[str, dict[str, Any]] = field(default_factory=dict)
+    flags: dict[str, int] = field(default_factory=dict)
+    equations: list[str] = field(default_factory=list)
 
     def table(self, ratings: pd.DataFrame) -> pd.DataFrame:
         """One row a visit: the rating, and every feature that is not a map."""
@@ -64,6 +67,7 @@ def gather(
     gathered = Features({}, {}, {n: f.unit for n, f in wanted.items()}, {}, cohort.participants)
     for name, feature in wanted.items():
         rows = [load(visit, feature, out) for visit in ordered]
+        _tell(gathered, rows)
         if feature.is_map:
             gathered.grids[name] = _one_grid(feature, rows, ordered, out)
         elif len({row.values.shape for row in rows}) > 1:
@@ -73,6 +77,15 @@ def gather(
         gathered.columns[name] = [str(column) for column in table.columns]
         gathered.evidence[name] = dict(table.attrs)
     return gathered
+
+
+def _tell(gathered: Features, rows: list[Measurement]) -> None:
+    for row in rows:
+        for flag in row.flags:
+            gathered.flags[flag] = gathered.flags.get(flag, 0) + 1
+        equation = row.details.get("Equation")
+        if equation and equation not in gathered.equations:
+            gathered.equations.append(str(equation))
 
 
 def _one_grid(

@@ -100,6 +100,8 @@ def _summary(
         "fit": None,
         "visit_fits": None,
         "planted": planted,
+        "flags": features.flags,
+        "equations": features.equations,
         "versions": summarise.versions(),
     }
     if fit:
