@@ -12,7 +12,16 @@ from cingulum.datasets.hcp import Unavailable
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
+QUICK = ("first_steps", "fit_a_subject", "simulate_rest", "write_your_own_mass", "features_of_a_dataset")
+"""Examples that the default tests run; the others, of some ten seconds each, run with the science runs."""
+
+
+def examples():
+    for path in sorted((ROOT / "examples").glob("*.py")):
+        yield pytest.param(path, id=path.stem, marks=[] if path.stem in QUICK else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("example", examples())
 def test_runs_and_is_short(example):
     if "datasets import hcp" in example.read_text():
         try:

@@ -61,7 +61,12 @@ _WHERE = {
     "resting_fit": "cingulum.inference",
     "Runs": "cingulum.inference",
     "verify": "cingulum.inference",
+    "Denoising": "cingulum.recordings",
     "read_cohort": "cingulum.recordings",
+    "visits": "cingulum.recordings",
+    "SeedConnectivity": "cingulum.features",
+    "Tangent": "cingulum.features",
+    "write_features": "cingulum.study",
     "synthesize": "cingulum.datasets",
 }
 """The public vocabulary and where each word lives: imported when first used, so that `cingulum --help` is quick."""

@@ -30,6 +30,8 @@ def summary_of(label):
         "fit": None,
         "visit_fits": None,
         "planted": None,
+        "flags": {label: 2},
+        "equations": [label],
         "versions": summarise.versions(),
         "seconds": 1.0,
     }

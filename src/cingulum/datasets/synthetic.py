@@ -26,6 +26,9 @@ from cingulum.recordings.parcellation import voxel_centres
 from cingulum.simulation import simulate, time_step
 
 SESSIONS = ("pre", "post")
+COMPONENTS = 6
+"""Columns of aCompCor in the confounds."""
+
 SPACE = "MNI152NLin2009cAsym"
 
 PERFUSION_UP = ("posterior cingulate", "supplementary motor", "thalamus L", "thalamus R", "dorsolateral prefrontal L")
@@ -198,7 +201,9 @@ def _write_visit(
     write_json(Path(f"{stem}_desc-preproc_bold.json"), {"RepetitionTime": settings.tr, "TaskName": "rest"})
     write_image(Path(f"{stem}_desc-brain_mask.nii.gz"), grid.mask.astype(np.uint8), grid.affine)
     write_table(fmriprep / f"{name}_task-rest_desc-confounds_timeseries.tsv", confounds)
-    write_json(fmriprep / f"{name}_task-rest_desc-confounds_timeseries.json", {})
+    component = {"Mask": "combined", "Method": "aCompCor", "Retained": True}
+    told = {f"a_comp_cor_{k:02d}": component for k in range(COMPONENTS)}
+    write_json(fmriprep / f"{name}_task-rest_desc-confounds_timeseries.json", told)
     cbf = _perfusion(row, grid, atlas, settings, rng)
     write_image(aslprep / f"{name}_space-{SPACE}_cbf.nii.gz", cbf, grid.affine)
     write_json(aslprep / f"{name}_space-{SPACE}_cbf.json", {"Units": "mL/100 g/min"})
@@ -237,6 +242,15 @@ def _confounds(motion: float, settings: Settings, rng: np.random.Generator) -> p
     table["framewise_displacement"] = np.concatenate([[np.nan], displacement * scale])
     for name in ("csf", "white_matter", "global_signal"):
         table[name] = 1000 + rng.normal(0, 3, settings.volumes)
+    expanded = {}
+    for name in [*names, "csf", "white_matter", "global_signal"]:
+        slope = table[name].diff()
+        expanded |= {f"{name}_derivative1": slope, f"{name}_power2": table[name] ** 2}
+        expanded |= {f"{name}_derivative1_power2": slope**2}
+    own = rng.spawn(1)[0]  # so that what follows draws the same numbers with and without these columns
+    expanded |= {f"a_comp_cor_{k:02d}": own.normal(size=settings.volumes) for k in range(COMPONENTS)}
+    expanded["std_dvars"] = np.r_[np.nan, own.normal(1.0, 0.1, settings.volumes - 1)]
+    table = table.assign(**expanded)
     clock = (np.arange(settings.volumes) + 0.5) / settings.volumes
     for k in range(int(2 * settings.volumes * settings.tr / 128)):
         table[f"cosine{k:02d}"] = np.sqrt(2 / settings.volumes) * np.cos(np.pi * (k + 1) * clock)

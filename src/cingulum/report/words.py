@@ -121,8 +121,8 @@ _TEXTS = {
     ),
     "rcbf": "Relative blood flow: CBF map divided by its mean over the brain, at every voxel.",
     "hfhrv": (
-        "Heart rate variability: beats by NeuroKit2 (pulse: Elgendi et al. 2013), placed between samples; missed, extra "
-        "and ectopic beats (intervals a fifth or more off the median of their neighbours) repaired and left out of the "
+        "Heart rate variability: beats by NeuroKit2 (pulse: Elgendi et al. 2013), placed between samples; missed, "
+        "extra and ectopic beats (a fifth or more off the median of their neighbours) repaired and left out of the "
         f"spectrum; natural logarithm of the power in ms² between {HF_BAND[0]:.2f} and {HF_BAND[1]:.2f} Hz of the "
         "intervals (cubic interpolation at 4 Hz, its damping divided out; Welch, 128 s Hann windows)."
     ),
