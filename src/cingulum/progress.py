@@ -59,5 +59,7 @@ def _lines(work: Iterable[T], label: str, total: int | None, note: Callable[[], 
         quarter = 4 * done // total if total else 0
         if quarter > told:
             told = quarter
-            line = f"  {label}: {done}/{total} ({time.monotonic() - began:.0f} s) {note()}"
+            spent = time.monotonic() - began
+            left = f", about {spent * (total - done) / done:.0f} s left" if total and done < total else ""
+            line = f"  {label}: {done}/{total} ({spent:.0f} s{left}) {note()}"
             print(line.rstrip(), file=sys.stderr, flush=True)

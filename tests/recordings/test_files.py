@@ -47,6 +47,8 @@ def test_more_than_the_budget_is_refused(tmp_path):
         (np.diag([6000.0, 6000.0, 6000.0, 1.0]), np.ones((20, 24, 20)), "voxel size"),
         (AFFINE, np.ones((2, 24, 20)), "field of view"),
         (AFFINE, np.full((20, 24, 20), np.nan), "NaN or infinite"),
+        (AFFINE + np.eye(4, k=1) * 2, np.ones((20, 24, 20)), "sheared"),
+        (AFFINE + 5000 * np.eye(4, k=3), np.ones((20, 24, 20)), "its origin lies 5000 mm away"),
         (AFFINE, np.ones((20, 24, 20, 3)), "expected an image with 3 dimensions"),
     ],
 )
@@ -84,3 +86,38 @@ def test_compressed_files_hold_neither_name_nor_time(tmp_path):
     write_bytes(tmp_path / "a.tsv.gz", b"1\n")
     first = (tmp_path / "a.tsv.gz").read_bytes()
     assert first[4:8] == b"\0\0\0\0" and b"a.tsv" not in first and gzip.decompress(first) == b"1\n"
+
+
+def test_two_positions_in_one_header_must_be_one(tmp_path):
+    image = nib.Nifti1Image(np.ones((20, 24, 20), np.float32), AFFINE)
+    image.set_qform(AFFINE, 1)
+    moved = AFFINE.copy()
+    moved[0, 3] = 30
+    image.set_sform(moved, 1)
+    write_bytes(tmp_path / "map.nii", image.to_bytes())
+    with pytest.raises(InputError, match="q-form and s-form place the image differently"):
+        read_image(tmp_path / "map.nii", 3)
+
+
+def test_voxel_sizes_of_header_and_affine_must_agree(tmp_path):
+    image = nib.Nifti1Image(np.ones((20, 24, 20), np.float32), AFFINE)
+    image.header["pixdim"][1] = 3
+    write_bytes(tmp_path / "map.nii", image.to_bytes())
+    with pytest.raises(InputError, match="one is damaged"):
+        read_image(tmp_path / "map.nii", 3)
+
+
+def test_an_image_in_mni_space_holds_its_origin(tmp_path):
+    affine = AFFINE.copy()
+    affine[:3, 3] = 200
+    write_image(tmp_path / "map.nii", np.ones((20, 24, 20), np.float32), affine)
+    assert read_image(tmp_path / "map.nii", 3).shape == (20, 24, 20)
+    with pytest.raises(InputError, match="does not hold that space's origin"):
+        read_image(tmp_path / "map.nii", 3, space="MNI152NLin2009cAsym")
+
+
+def test_values_must_be_plain_numbers(tmp_path):
+    image = nib.Nifti1Image(np.ones((20, 24, 20), np.complex64), AFFINE)
+    write_bytes(tmp_path / "map.nii", image.to_bytes())
+    with pytest.raises(InputError, match="expected plain numbers"):
+        read_image(tmp_path / "map.nii", 3)

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from cingulum.errors import InputError
-from cingulum.features.heart_rate import band_power
+from cingulum.features.heart_rate import HeartRateVariability, band_power
+from cingulum.recordings.files import write_bytes
 from cingulum.recordings.heartbeat import breathing_rate, corrected, read_heartbeat
+from cingulum.recordings.opened import Opened
 
 
 def heart(seed=0, duration=300.0, mean=0.9, breath=0.25):
@@ -119,6 +121,30 @@ def test_a_description_in_the_sidecar_says_what_cardiac_is(physio, tmp_path):
     told = {"cardiac": {"Description": "pulse oximeter, left index finger", "Units": "a.u."}}
     found = read_heartbeat(physio(tmp_path, {"cardiac": signal_of(heart(), "pulse", 100.0, 0.05)}, 100.0, None, **told))
     assert found.source == "pulse" and found.flags == ()
+
+
+def test_an_ecg_needs_a_hundred_samples_a_second(physio, tmp_path):
+    with pytest.raises(InputError, match="too slow to place the beats of an ECG"):
+        read_heartbeat(physio(tmp_path, {"ecg": signal_of(heart(), "ecg", 90.0, 0.0)}, 90.0))
+
+
+def test_text_in_the_table_is_refused(physio, tmp_path):
+    visit = physio(tmp_path, {"cardiac": np.random.rand(9000)}, 100.0)
+    write_bytes(visit["cardiac"], b"cardiac\n" + b"0.1\n" * 9000)
+    with pytest.raises(InputError, match="holds text; expected numbers, without a header line"):
+        read_heartbeat(visit)
+
+
+def test_slow_breathing_and_short_recordings_are_flagged(physio, tmp_path):
+    beats = heart(duration=100.0)
+    pulse = signal_of(beats, "pulse", 100.0, 0.02)
+    breath = np.sin(2 * np.pi * 0.09 * np.arange(len(pulse)) / 100)
+    visit = physio(tmp_path, {"cardiac": pulse, "respiratory": breath}, 100.0)
+    found = HeartRateVariability("lomb").measure(Opened(visit))
+    flags = "; ".join(found.flags)
+    assert "breathing at 0.0" in flags and "outside the HF band" in flags and "below two minutes" in flags
+    assert found.details["Kind"].startswith("pulse-rate variability") and found.details["Method"] == "lomb"
+    assert len(found.values) == len(HeartRateVariability().columns())
 
 
 def test_breathing_is_found_beside_the_heart(physio, tmp_path):

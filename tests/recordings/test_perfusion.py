@@ -91,11 +91,16 @@ def short_tr(asl, mask, folder):
     return asl(folder, one_delay(mask), m0, m0_tr=2.0)
 
 
-@pytest.mark.parametrize("way", [included, estimate, absent, short_tr])
-def test_every_way_of_m0_gives_the_same_flow(asl, brain_mask, tmp_path, way):
+@pytest.mark.parametrize(
+    ("way", "flag"),
+    [(included, ""), (estimate, "M0 is one number for the whole brain"), (absent, "M0 absent"),
+     (short_tr, "M0 with a repetition time of 2 s")],
+)  # fmt: skip
+def test_every_way_of_m0_gives_the_same_flow(asl, brain_mask, tmp_path, way, flag):
     usual = read_perfusion(asl(tmp_path / "usual", one_delay(brain_mask), np.where(brain_mask, M0, 0)))
     found = read_perfusion(way(asl, brain_mask, tmp_path / "other"))
     assert found.cbf[found.mask].mean() == pytest.approx(usual.cbf[usual.mask].mean(), rel=2e-3)
+    assert any(told.startswith(flag) for told in found.flags)
 
 
 def test_suppression_pulses_cost_efficiency(asl, brain_mask, tmp_path):
