@@ -52,7 +52,7 @@ def test_any_brain_and_any_parameters(own_cohort):
 
 @pytest.mark.slow
 def test_standard_deviations_of_physiology_hold_what_they_say():
-    """Twelve six-minute runs of brains with known coupling and noise: coupling follows the truth (r > .8; measured .91),
+    """Twelve six-minute runs of brains with known coupling and noise: coupling follows the truth (r > .8, found .91),
     and errors are of the size that the standard deviations say: mean square of z below 2.5 (measured 1.2; with 36 of
     them, right intervals exceed 2.5 in fewer than 1 of 10,000 runs), none beyond 4."""
     atlas, rng = pain_atlas(), np.random.default_rng(0)
