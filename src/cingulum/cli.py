@@ -149,6 +149,7 @@ def _features(commands) -> None:  # type: ignore[no-untyped-def]
         "  s1conn      map: connectivity of the back area of S1 with every voxel\n"
         "  rcbf        map: blood flow relative to the whole brain\n"
         "  cbf         blood flow: whole brain, grey matter, regions (ml/100 g/min)\n"
+        "  cbfmap, att maps from raw ASL: absolute blood flow; arrival time, from several delays\n"
         "  hfhrv, hrv  log HF power; rate, SDNN, RMSSD, HF, LF (ms²), share of corrected beats, breathing\n"
         "  fc, fcd     connectivity between regions, and how it changes within the run\n"
         "  mechanism   fitted brain model: coupling, excitation and noise by region\n"

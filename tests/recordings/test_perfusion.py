@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from cingulum.cli import main
 from cingulum.errors import InputError
-from cingulum.recordings.images import write_image
+from cingulum.recordings.files import read_json, read_table
+from cingulum.recordings.images import read_image, write_image
 from cingulum.recordings.kinetics import Kinetics
 from cingulum.recordings.perfusion import Constants, read_perfusion
 
@@ -222,3 +224,20 @@ def test_nan_outside_the_brain_and_unusual_flow_are_taken_and_flagged(tmp_path):
     cbf[5:25, 5:30, 5:22] = 15.0
     found = read_perfusion(write_map(tmp_path, cbf, {"Units": "mL/100 g/min"}))
     assert found.mask.sum() == 20 * 25 * 17 and found.flags == ("mean CBF 15 is unusual (20 to 100 ml/100 g/min)",)
+
+
+def test_raw_asl_becomes_a_table_and_maps(asl, brain_mask, tmp_path):
+    """The whole way from a raw dataset: native space, so no regions; maps of flow and arrival, the equation beside."""
+    model = Kinetics(False, 1.8, 0.85, 1.65, 1.607)
+    differences = M0 * model.difference(flow_map(brain_mask)[..., None], 0.9, np.array(PLDS) + 1.8)
+    asl(tmp_path / "raw", differences, np.where(brain_mask, M0, 0), PostLabelingDelay=np.repeat(PLDS, 2).tolist())
+    out = tmp_path / "out"
+    assert main(["features", str(tmp_path / "raw"), str(out), "--n-jobs", "1"]) == 0
+    table = read_table(out / "features.tsv")
+    assert table["cbf_whole_brain"][0] == pytest.approx(60, rel=5e-3) and np.isnan(table["cbf_S1_back_L"][0])
+    assert "not motion-corrected" in table["flags"][0] and "need CBF in MNI space" in table["flags"][0]
+    flow, arrival = (read_image(next(out.rglob(f"*_{name}.nii.gz")), 3).get_fdata() for name in ("cbf", "att"))
+    assert flow[flow > 0].mean() == pytest.approx(60, rel=5e-3)
+    assert arrival[arrival > 0].mean() == pytest.approx(0.9, abs=5e-3)
+    assert "Buxton et al. 1998" in read_json(next(out.rglob("*_att.json")))["Details"]["Equation"]
+    assert set(read_json(out / "features.json")["Skipped"]) >= {"s1conn", "hrv", "fc", "mechanism"}

@@ -12,6 +12,7 @@ from cingulum.features.motion import HeadMotion
 from cingulum.features.parcel_connectivity import ParcelConnectivity
 from cingulum.features.perfusion import RegionalPerfusion, RelativePerfusion
 from cingulum.features.quality import Quality
+from cingulum.features.quantified import ArrivalTime, BloodFlow
 from cingulum.features.tangent import Tangent
 
 FEATURES: Mapping[str, Callable[[Choices], Feature]] = MappingProxyType(
@@ -19,6 +20,8 @@ FEATURES: Mapping[str, Callable[[Choices], Feature]] = MappingProxyType(
         "s1conn": lambda of: SeedConnectivity(),
         "rcbf": lambda of: RelativePerfusion(),
         "cbf": lambda of: RegionalPerfusion(of.atlas),
+        "cbfmap": lambda of: BloodFlow(),
+        "att": lambda of: ArrivalTime(),
         "hfhrv": lambda of: HighFrequencyVariability(),
         "hrv": lambda of: HeartRateVariability(of.spectrum),
         "fc": lambda of: ParcelConnectivity(of.atlas, of.fc),
@@ -33,6 +36,8 @@ FEATURES: Mapping[str, Callable[[Choices], Feature]] = MappingProxyType(
 
 __all__ = [
     "FEATURES",
+    "ArrivalTime",
+    "BloodFlow",
     "Choices",
     "Column",
     "ConnectivityDynamics",
