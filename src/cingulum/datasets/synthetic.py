@@ -242,7 +242,7 @@ def _confounds(motion: float, settings: Settings, rng: np.random.Generator) -> p
     table["framewise_displacement"] = np.concatenate([[np.nan], displacement * scale])
     for name in ("csf", "white_matter", "global_signal"):
         table[name] = 1000 + rng.normal(0, 3, settings.volumes)
-    expanded = {}
+    expanded: dict[str, Any] = {}
     for name in [*names, "csf", "white_matter", "global_signal"]:
         slope = table[name].diff()
         expanded |= {f"{name}_derivative1": slope, f"{name}_power2": table[name] ** 2}
