@@ -76,7 +76,7 @@ class Mechanism(Feature):
     unit: ClassVar = "prior SD"
     meaning: ClassVar = "fitted coupling, recurrent excitation and noise level of the whole-brain model"
     needs: ClassVar = ("bold", "mask", "confounds")
-    fitted: ClassVar = True
+    fitted: ClassVar = 20
 
     def __init__(
         self,
@@ -95,6 +95,8 @@ class Mechanism(Feature):
         self.free = free or mechanism_priors(len(self.atlas.regions))
         self.objective, self.steps = objective, steps
         self.likely = isinstance(objective, Likelihood)
+        if self.likely:  # its graphs are large, and larger batches gain no time
+            self.fitted = 5  # type: ignore[misc]
         self.name = name  # type: ignore[misc]
         self.meaning = meaning or type(self).meaning  # type: ignore[misc]
         stat = "mean_timeseries" if self.likely else "pearsoncorrelation_relmat"

@@ -20,9 +20,6 @@ from cingulum.recordings.files import read_json, read_matrix, write_json, write_
 from cingulum.study.measure import Failure, Plan, describe, load, measure_visits, parallel
 from cingulum.study.measure import measured as place_of
 
-BATCH = 10
-"""Visits whose models are fitted in one batch: the batch is what makes fits fast, several batches what fills cores."""
-
 
 @dataclass(frozen=True, eq=False)
 class FeatureTable:
@@ -170,11 +167,11 @@ def _fitted(
     kept = [_row_of(visit, feature, out) for visit in found]
     rows = [_kept(path, one) for path, one in zip(kept, measured, strict=True)]
     todo = [k for k, row in enumerate(rows) if row is None]
-    batches = [todo[i : i + BATCH] for i in range(0, len(todo), BATCH)]
+    batches = [todo[i : i + feature.fitted] for i in range(0, len(todo), feature.fitted)]
     lost: list[tuple[int, str]] = []
     work = ((feature, [measured[k] for k in batch], False) for batch in batches)
     done = parallel(_finish, work, len(batches), jobs)
-    label = f"{feature.name}, {BATCH} visits at a time"
+    label = f"{feature.name}, {feature.fitted} visits at a time"
     for batch, (table, failed) in zip(batches, track(done, label, total=len(batches), show=show), strict=True):
         failing = dict(failed)
         lost += [(batch[place], why) for place, why in failed]
