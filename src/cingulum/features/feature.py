@@ -65,7 +65,7 @@ class Feature(ABC):
     """Whether it is a picture of the brain, kept as NIfTI and not in the feature table."""
 
     fitted: ClassVar[int] = 0
-    """Visits in one batch where `finish` is long work (a model is fitted) and rows are worth keeping; 0: it is quick."""
+    """Visits in a batch where `finish` is long work (a model is fitted) and rows are worth keeping; 0: it is quick."""
 
     def kinds(self, visit: Visit) -> tuple[str, ...]:
         """The recordings that it reads of this visit, where there is a choice. Raises InputError for a missing one."""
