@@ -117,6 +117,17 @@ def test_what_is_not_said_is_read_off_the_signal_and_flagged(physio, tmp_path, k
     assert found.source == source and any("does not say" in flag for flag in found.flags)
 
 
+@pytest.mark.parametrize(("kind", "rate"), [("ecg", 250.0), ("pulse", 100.0)])
+@pytest.mark.parametrize("mean", [0.5, 0.9, 1.4])
+def test_recordings_upside_down_are_turned(physio, tmp_path, kind, rate, mean):
+    """Swapped leads, a photodiode the other way round: same beats as upright, at any heart rate, and flagged."""
+    signal = signal_of(heart(mean=mean), kind, rate, 0.05)
+    upright = read_heartbeat(physio(tmp_path / "a", {"cardiac": signal}, rate, recording=kind))
+    turned = read_heartbeat(physio(tmp_path / "b", {"cardiac": -signal}, rate, recording=kind))
+    assert (nearest(turned.beats, upright.beats) < 0.01).mean() > 0.99
+    assert any("upside down" in flag for flag in turned.flags) and not any("upside" in f for f in upright.flags)
+
+
 def test_a_description_in_the_sidecar_says_what_cardiac_is(physio, tmp_path):
     told = {"cardiac": {"Description": "pulse oximeter, left index finger", "Units": "a.u."}}
     found = read_heartbeat(physio(tmp_path, {"cardiac": signal_of(heart(), "pulse", 100.0, 0.05)}, 100.0, None, **told))

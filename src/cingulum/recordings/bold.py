@@ -141,7 +141,7 @@ def repetition_time(path: Path, header: float, fields: Mapping[str, Any]) -> flo
         raise InputError(f"{path}: RepetitionTime in its sidecar must be a number of seconds; came {stated!r}.")
     if not 0.1 <= stated <= 10:
         raise InputError(f"{path}: a TR of {stated} s is implausible (expected 0.1 to 10 s; is it in ms?).")
-    if abs(stated - header) > 0.01 * stated:
+    if header and abs(stated - header) > 0.01 * stated:  # some programs leave the header's at zero
         raise InputError(
             f"{path}: the header says TR = {header:.4g} s, its sidecar {stated:.4g} s. Repair one of them."
         )

@@ -70,7 +70,7 @@ def read_heartbeat(visit: Visit) -> Heartbeat:
         raise InputError(f"{path}: the cardiac signal is constant or mostly missing.")
     flags: list[str] = []
     source = _source(path, name, signal, rate, fields, flags)
-    beats = _beats(path, signal, rate, source)
+    beats = _beats(path, signal, rate, source, flags)
     found = corrected(beats, str(path))
     if found.corrected > MANY_ARTEFACTS:
         flags.append(f"{found.corrected:.1%} of the beat intervals were corrected")
@@ -199,7 +199,7 @@ def _peakedness(signal: np.ndarray, rate: float) -> float:
     return float(np.mean(slope**4) / max(np.mean(slope**2) ** 2, 1e-300))
 
 
-def _beats(path: Path, signal: np.ndarray, rate: float, source: str) -> np.ndarray:
+def _beats(path: Path, signal: np.ndarray, rate: float, source: str, flags: list[str]) -> np.ndarray:
     missing = ~np.isfinite(signal)
     if source == "beats":
         quiet = np.nanmin(signal) if np.nanmedian(signal) == np.nanmin(signal) else np.nanmax(signal)
@@ -214,7 +214,7 @@ def _beats(path: Path, signal: np.ndarray, rate: float, source: str) -> np.ndarr
         known = np.flatnonzero(~missing)
         signal = np.interp(np.arange(len(signal)), known, signal[known])
     try:
-        cleaned, peaks = _peaks(signal, rate, source)
+        cleaned, peaks = _peaks(signal, rate, source, flags)
     except Exception as trouble:  # NeuroKit2 raises several kinds for a signal without beats
         raise InputError(f"{path}: no beats found in the {source} signal ({trouble}).") from None
     peaks = peaks[(peaks > 0) & (peaks < len(signal) - 1)]
@@ -222,20 +222,26 @@ def _beats(path: Path, signal: np.ndarray, rate: float, source: str) -> np.ndarr
     return (peaks + _between_samples(cleaned, peaks)) / rate
 
 
-def _peaks(signal: np.ndarray, rate: float, source: str) -> tuple[np.ndarray, np.ndarray]:
-    """NeuroKit2's cleaning and detectors: its own for ECG, Elgendi et al. 2013 for the pulse."""
+def _peaks(signal: np.ndarray, rate: float, source: str, flags: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """NeuroKit2's cleaning and detectors: its own for ECG, Elgendi et al. 2013 for the pulse; upside down too."""
     import warnings
 
     import neurokit2 as nk
+    from scipy.stats import skew
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if source == "ECG":
-            cleaned = nk.ecg_clean(signal, sampling_rate=rate)
+            upright, turned = nk.ecg_invert(signal, sampling_rate=rate)
+            cleaned = nk.ecg_clean(upright, sampling_rate=rate)
             found = nk.ecg_peaks(cleaned, sampling_rate=rate)[1]["ECG_R_Peaks"]
         else:
             cleaned = nk.ppg_clean(signal, sampling_rate=rate)
+            turned = skew(cleaned) < -0.2  # a pulse is short and high above a long low: skewed to the right
+            cleaned = -cleaned if turned else cleaned
             found = nk.ppg_findpeaks(cleaned, sampling_rate=rate)["PPG_Peaks"]
+    if turned:
+        flags.append(f"the {source} was recorded upside down and has been turned")
     return np.asarray(cleaned, dtype=float), np.asarray(found, dtype=int)
 
 
