@@ -170,6 +170,13 @@ def _features(commands) -> None:  # type: ignore[no-untyped-def]
     made.add_argument("--scrub", type=float, metavar="MM", help="leave out volumes above this displacement")
     made.add_argument("--low-pass", type=float, metavar="HZ", help="Butterworth low-pass of BOLD")
     made.add_argument("--high-pass", type=float, metavar="HZ", help="Butterworth high-pass, instead of slow cosines")
+    made.add_argument("--seed", nargs=3, type=float, action="append", metavar=("X", "Y", "Z"), help="centre of the seed "
+                      "of s1conn, MNI mm; may be repeated (default: the back area of S1, both sides)")  # fmt: skip
+    made.add_argument("--seed-radius", type=float, default=4.0, metavar="MM", help="default: %(default)s")
+    made.add_argument("--seed-mask", type=Path, metavar="FILE", help="NIfTI mask as seed, on the grid of the BOLD runs")
+    made.add_argument("--seed-label", metavar="NAME", help="of the seed, for file names: letters and digits")
+    made.add_argument("--seed-kind", default="effect", choices=["effect", "correlation", "fisherz"],
+                      help="statistic of the seed map (default: %(default)s)")  # fmt: skip
     made.add_argument("--fc-kind", default="correlation", choices=["correlation", "partial", "covariance"],
                       help="kind of connectivity between regions (default: %(default)s)")  # fmt: skip
     made.add_argument("--spectrum", default="welch", choices=["welch", "lomb", "ar"],
@@ -193,6 +200,19 @@ def _dataset_options(made: argparse.ArgumentParser) -> None:
                       "datasets, beside those below derivatives/")  # fmt: skip
 
 
+def _seed(given: argparse.Namespace) -> dict[str, object]:
+    own = given.seed or given.seed_mask
+    label = given.seed_label or ("seed" if own else "S1back")
+    if not label.isalnum():
+        raise InputError(f"--seed-label takes letters and digits; came {label!r}.")
+    if not 0 < given.seed_radius <= 50:
+        raise InputError(f"--seed-radius is a length in mm, above 0 to 50; came {given.seed_radius}.")
+    seed: dict[str, object] = {"radius": given.seed_radius, "kind": given.seed_kind, "label": label}
+    return (
+        seed | ({"centres": given.seed} if given.seed else {}) | ({"mask": given.seed_mask} if given.seed_mask else {})
+    )
+
+
 def _tabulate(given: argparse.Namespace) -> int:
     from cingulum.features import FEATURES, Choices
     from cingulum.recordings.atlas import named_atlas
@@ -206,7 +226,7 @@ def _tabulate(given: argparse.Namespace) -> int:
         raise InputError(f"--n-jobs must be at least 1; came {given.n_jobs}.")
     atlas = named_atlas(given.atlas)
     connectome = read_atlas_connectome(given.connectome, atlas.regions) if given.connectome else None
-    choices = Choices(atlas, connectome, given.spectrum, given.fc_kind)
+    choices = Choices(atlas, connectome, given.spectrum, given.fc_kind, _seed(given))
     plan = Plan(
         features(given.features or list(FEATURES), choices),
         Denoising(given.strategy, given.scrub, given.low_pass, given.high_pass),

@@ -2,11 +2,14 @@
 
 import json
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 
 from cingulum.cli import main
+from cingulum.recordings.images import write_image
+from cingulum.recordings.parcellation import sphere
 
 FAST = ["rcbf", "cbf", "hrv", "fc", "quality", "motion", "s1conn"]
 
@@ -123,6 +126,21 @@ def test_a_dataset_without_anything_says_what_was_looked_for(tmp_path, capsys):
 def test_wrong_options_get_one_clear_error(small_cohort, tmp_path, capsys, options, message):
     assert run(small_cohort, tmp_path / "out", *options) == 4
     assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_any_seed_or_mask(small_cohort, tmp_path):
+    options = ["--features", "s1conn", "--participant-label", "01", "--session-label", "pre"]
+    own = ["--seed", "-38", "14", "-4", "--seed-radius", "9", "--seed-label", "insula", "--seed-kind", "fisherz"]
+    run(small_cohort, tmp_path / "a", *options, *own)
+    path = next((tmp_path / "a").rglob("*_boldmap.nii.gz"))
+    assert path.name == "sub-01_ses-pre_seed-insula_stat-fisherz_boldmap.nii.gz"
+    values = nib.load(path)
+    mask = sphere([(-38.0, 14.0, -4.0)], 9.0, values.shape, values.affine)
+    write_image(tmp_path / "mask.nii.gz", mask.astype(np.uint8), values.affine)
+    run(small_cohort, tmp_path / "b", *options, "--seed-mask", str(tmp_path / "mask.nii.gz"), "--seed-kind", "fisherz")
+    again = nib.load(next((tmp_path / "b").rglob("*_boldmap.nii.gz")))
+    np.testing.assert_array_equal(values.get_fdata(), again.get_fdata())
+    assert run(small_cohort, tmp_path / "c", *options, "--seed", "300", "0", "0") == 3
 
 
 def test_any_atlas_gives_the_same_columns_to_everybody(small_cohort, tmp_path):

@@ -17,7 +17,7 @@ from cingulum.features.tangent import Tangent
 
 FEATURES: Mapping[str, Callable[[Choices], Feature]] = MappingProxyType(
     {
-        "s1conn": lambda of: SeedConnectivity(),
+        "s1conn": lambda of: SeedConnectivity(**of.seed),
         "rcbf": lambda of: RelativePerfusion(),
         "cbf": lambda of: RegionalPerfusion(of.atlas),
         "cbfmap": lambda of: BloodFlow(),

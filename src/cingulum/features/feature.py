@@ -33,12 +33,14 @@ class Measurement:
 
 @dataclass(frozen=True, eq=False)
 class Choices:
-    """What the features of a study share: atlas, group connectome, spectrum of the beats, kind of connectivity."""
+    """What the features of a study share: atlas, group connectome, spectrum of the beats, kind of connectivity, and
+    the seed, as arguments of `SeedConnectivity`."""
 
     atlas: Atlas = field(default_factory=pain_atlas)
     connectome: Connectome | None = None
     spectrum: str = "welch"
     fc: str = "correlation"
+    seed: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Column(NamedTuple):
