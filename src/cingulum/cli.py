@@ -170,8 +170,8 @@ def _features(commands) -> None:  # type: ignore[no-untyped-def]
     made.add_argument("--scrub", type=float, metavar="MM", help="leave out volumes above this displacement")
     made.add_argument("--low-pass", type=float, metavar="HZ", help="Butterworth low-pass of BOLD")
     made.add_argument("--high-pass", type=float, metavar="HZ", help="Butterworth high-pass, instead of slow cosines")
-    made.add_argument("--seed", nargs=3, type=float, action="append", metavar=("X", "Y", "Z"), help="centre of the seed "
-                      "of s1conn, MNI mm; may be repeated (default: the back area of S1, both sides)")  # fmt: skip
+    made.add_argument("--seed", nargs=3, type=float, action="append", metavar=("X", "Y", "Z"), help="centre of the "
+                      "seed of s1conn, MNI mm; may be repeated (default: the back area of S1, both sides)")  # fmt: skip
     made.add_argument("--seed-radius", type=float, default=4.0, metavar="MM", help="default: %(default)s")
     made.add_argument("--seed-mask", type=Path, metavar="FILE", help="NIfTI mask as seed, on the grid of the BOLD runs")
     made.add_argument("--seed-label", metavar="NAME", help="of the seed, for file names: letters and digits")
