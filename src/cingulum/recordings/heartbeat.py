@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,46 +118,44 @@ def corrected(beats: np.ndarray, source: str = "beats") -> Heartbeat:
     usual = _usual(intervals)
     ratio = intervals / usual
     spread = 1.4826 * np.median(np.abs(ratio - np.median(ratio)))
-    limit = float(np.clip(4 * spread, 0.2, 0.45))
-    bad = (np.abs(ratio - 1) > limit) | (usual < 0.3) | (usual > 2.0)
-    kept: list[float] = [beats[0]]
-    marks: list[bool] = []
+    bad = (np.abs(ratio - 1) > np.clip(4 * spread, 0.2, 0.45)) | (usual < 0.3) | (usual > 2.0)
+    kept, good = [beats[0]], []
     counts = {"missed": 0, "extra": 0, "ectopic": 0, "irregular": 0}
     i = 0
     while i < len(intervals):
-        after = ratio[i + 1] if i + 1 < len(ratio) and (bad[i + 1] or bad[i]) else np.nan
-        pair = ratio[i] + after
-        hidden = round(float(ratio[i])) - 1
-        if not bad[i]:
-            _add(kept, marks, [beats[i + 1]], True)
-        elif ratio[i] < 1 and abs(pair - 1) < 0.35 and after < 1:
-            counts["extra"] += 1
-            _add(kept, marks, [beats[i + 2]], False)
-            i += 1
-        elif abs(pair - 2) < 0.35 and (ratio[i] - 1) * (after - 1) < 0 and bad[i + 1]:
-            counts["ectopic"] += 1
-            _add(kept, marks, [(beats[i] + beats[i + 2]) / 2, beats[i + 2]], False)
-            i += 1
-        elif ratio[i] > 1.6 and hidden >= 1:
-            counts["missed"] += hidden
-            _add(kept, marks, np.linspace(beats[i], beats[i + 1], hidden + 2)[1:], False)
-        else:
-            counts["irregular"] += 1
-            _add(kept, marks, [beats[i + 1]], False)
-        i += 1
-    good = np.array(marks)
-    share = float(1 - good.mean())
+        kind, times, used = _repair(beats, ratio, bad, i)
+        kept.extend(times)
+        good.extend([kind == ""] * len(times))
+        if kind:
+            counts[kind] += len(times) - 1 if kind == "missed" else 1
+        i += used
+    share = 1 - sum(good) / len(good)
     if share > MOST_ARTEFACTS:
         raise InputError(
             f"{source}: {share:.0%} of the beat intervals are artefacts (limit {MOST_ARTEFACTS:.0%}); leave this "
             "visit's heart recording out, or annotate its beats by hand."
         )
-    return Heartbeat(np.array(kept), good, share, counts, "beats", float(beats[-1] - beats[0]))
+    return Heartbeat(np.array(kept), np.array(good), share, counts, "beats", float(beats[-1] - beats[0]))
 
 
-def _add(kept: list[float], marks: list[bool], times: Any, good: bool) -> None:
-    kept.extend(times)
-    marks.extend([good] * len(times))
+def _repair(beats: np.ndarray, ratio: np.ndarray, bad: np.ndarray, i: int) -> tuple[str, Sequence[float], int]:
+    """What is done at interval i: the kind of artefact (empty for none), the beats after it, and how many recorded
+    intervals that takes.
+
+    ratio: of each interval to its neighbours' median; bad: whether it is off
+    """
+    if not bad[i]:
+        return "", [beats[i + 1]], 1
+    after = ratio[i + 1] if i + 1 < len(ratio) else np.nan
+    both = ratio[i] + after
+    if ratio[i] < 1 and after < 1 and abs(both - 1) < 0.35:
+        return "extra", [beats[i + 2]], 2
+    if abs(both - 2) < 0.35 and bad[i + 1] and (ratio[i] - 1) * (after - 1) < 0:
+        return "ectopic", [(beats[i] + beats[i + 2]) / 2, beats[i + 2]], 2
+    hidden = round(float(ratio[i])) - 1
+    if ratio[i] > 1.6 and hidden >= 1:
+        return "missed", list(np.linspace(beats[i], beats[i + 1], hidden + 2)[1:]), 1
+    return "irregular", [beats[i + 1]], 1
 
 
 def _usual(intervals: np.ndarray) -> np.ndarray:
