@@ -97,7 +97,8 @@ def test_features_without_recordings_are_skipped_unless_asked_for(own_cohort, tm
         path.unlink()
     assert run(own_cohort, tmp_path / "a") == 0
     said = capsys.readouterr().out
-    assert "Skipped, since no visit has the recordings: s1conn, hfhrv, hrv, fc" in said
+    skipped = said.partition("Skipped, since no visit has the recordings: ")[2].split("\n")[0].split(", ")
+    assert {"s1conn", "hfhrv", "hrv", "fc", "att"} <= set(skipped) and not {"cbf", "rcbf"} & set(skipped)
     assert run(own_cohort, tmp_path / "b", "--features", "hrv", "cbf") == 3
 
 
@@ -140,6 +141,11 @@ def test_any_seed_or_mask(small_cohort, tmp_path):
     run(small_cohort, tmp_path / "b", *options, "--seed-mask", str(tmp_path / "mask.nii.gz"), "--seed-kind", "fisherz")
     again = nib.load(next((tmp_path / "b").rglob("*_boldmap.nii.gz")))
     np.testing.assert_array_equal(values.get_fdata(), again.get_fdata())
+    assert str(tmp_path) not in next((tmp_path / "b").rglob("*_boldmap.json")).read_text(), "no path of this machine"
+    write_image(tmp_path / "mask.nii.gz", np.roll(mask, 1, 0).astype(np.uint8), values.affine)
+    run(small_cohort, tmp_path / "b", *options, "--seed-mask", str(tmp_path / "mask.nii.gz"), "--seed-kind", "fisherz")
+    moved = nib.load(next((tmp_path / "b").rglob("*_boldmap.nii.gz")))
+    assert not np.array_equal(moved.get_fdata(), again.get_fdata()), "another mask of the same name is another seed"
     assert run(small_cohort, tmp_path / "c", *options, "--seed", "300", "0", "0") == 3
 
 

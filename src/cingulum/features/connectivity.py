@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,6 +12,7 @@ import numpy as np
 from cingulum.errors import InputError
 from cingulum.features.feature import Feature, Measurement
 from cingulum.recordings.bold import Bold
+from cingulum.recordings.files import read_bytes
 from cingulum.recordings.images import read_image
 from cingulum.recordings.opened import Opened
 from cingulum.recordings.parcellation import sphere
@@ -69,14 +71,17 @@ class SeedConnectivity(Feature):
     ) -> None:
         if kind not in KINDS:
             raise InputError(f"Unknown kind of seed connectivity {kind!r}. Known are {', '.join(KINDS)}.")
-        self.centres, self.radius, self.mask, self.kind = centres, radius, mask, kind
+        self.centres, self.radius, self.kind = centres, radius, kind
+        self.mask = None if mask is None else Path(mask)
         self.file = f"func/{{visit}}_seed-{label}_stat-{kind}_boldmap.nii.gz"  # type: ignore[misc]
         self.unit = KINDS[kind][0]  # type: ignore[misc]
 
     def settings(self) -> Mapping[str, Any]:
         centres = [list(centre) for centre in self.centres]
-        mask = str(self.mask) if self.mask else None
-        return {"SeedCentres": centres, "SeedRadius": self.radius, "SeedMask": mask, "Kind": self.kind}
+        if self.mask is not None:  # by its name and content: a path would tell names, and content may change
+            seed = {"SeedMask": self.mask.name, "SeedMaskSHA256": hashlib.sha256(read_bytes(self.mask)).hexdigest()}
+            return {**seed, "Kind": self.kind}
+        return {"SeedCentres": centres, "SeedRadius": self.radius, "Kind": self.kind}
 
     def measure(self, opened: Opened) -> Measurement:
         bold = opened.bold

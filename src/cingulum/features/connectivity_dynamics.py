@@ -11,7 +11,7 @@ import torch
 from cingulum.errors import InputError
 from cingulum.features.feature import Column, Feature, Measurement
 from cingulum.measures import fcd
-from cingulum.recordings.atlas import Atlas, pain_atlas
+from cingulum.recordings.atlas import Atlas, pain_atlas, told
 from cingulum.recordings.opened import Opened
 from cingulum.recordings.parcellation import regional_series
 
@@ -33,8 +33,7 @@ class ConnectivityDynamics(Feature):
         self.file = f"func/{{visit}}_atlas-{self.atlas.name}_desc-fcd_timeseries.tsv"  # type: ignore[misc]
 
     def settings(self) -> Mapping[str, Any]:
-        regions = list(self.atlas.regions)
-        return {"Atlas": self.atlas.name, "Regions": regions, "Window": self.window, "Step": self.step}
+        return {**told(self.atlas), "Window": self.window, "Step": self.step}
 
     def columns(self) -> list[Column]:
         return [

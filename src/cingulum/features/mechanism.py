@@ -21,7 +21,7 @@ from cingulum.features.feature import Column, Feature, Measurement
 from cingulum.inference import Likelihood, fc_error, fit, fit_cohort
 from cingulum.inference import Recording as CohortRecording
 from cingulum.measures import fc
-from cingulum.recordings.atlas import Atlas, pain_atlas
+from cingulum.recordings.atlas import Atlas, pain_atlas, told
 from cingulum.recordings.bids import Visit
 from cingulum.recordings.opened import Opened
 from cingulum.recordings.parcellation import regional_series
@@ -112,8 +112,7 @@ class Mechanism(Feature):
 
     def settings(self) -> Mapping[str, Any]:
         return {
-            "Atlas": self.atlas.name,
-            "Regions": list(self.atlas.regions),
+            **told(self.atlas),
             "Mass": type(self.brain.mass).__name__,
             "Free": {path: str(prior) for path, prior in self.free.items()},
             "Objective": getattr(self.objective, "__name__", type(self.objective).__name__),

@@ -13,7 +13,7 @@ from torch import Tensor
 from cingulum.errors import InputError
 from cingulum.features.feature import Column, Feature, Measurement
 from cingulum.measures import covariance, fc, partial
-from cingulum.recordings.atlas import Atlas, pain_atlas
+from cingulum.recordings.atlas import Atlas, pain_atlas, told
 from cingulum.recordings.opened import Opened
 from cingulum.recordings.parcellation import regional_series
 
@@ -52,7 +52,7 @@ class ParcelConnectivity(Feature):
         self.unit = "percent²" if kind == "covariance" else "Fisher z"  # type: ignore[misc]
 
     def settings(self) -> Mapping[str, Any]:
-        return {"Atlas": self.atlas.name, "Regions": list(self.atlas.regions), "Kind": self.kind}
+        return {**told(self.atlas), "Kind": self.kind}
 
     def measure(self, opened: Opened) -> Measurement:
         series, coverage = regional_series(opened.bold, self.atlas)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from cingulum.features.feature import Column, Feature, Measurement
-from cingulum.recordings.atlas import Atlas, pain_atlas
+from cingulum.recordings.atlas import Atlas, pain_atlas, told
 from cingulum.recordings.bids import Visit
 from cingulum.recordings.images import read_image
 from cingulum.recordings.opened import Opened
@@ -67,7 +67,7 @@ class RegionalPerfusion(Feature):
         return (*sources(visit), *(["grey"] if visit.has("grey") else []))
 
     def settings(self) -> Mapping[str, Any]:
-        return {"Atlas": self.atlas.name, "Regions": list(self.atlas.regions)}
+        return told(self.atlas)
 
     def columns(self) -> list[Column]:
         regions = [Column(region, self.unit, "mean CBF of the region") for region in self.atlas.regions]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from cingulum.features.feature import Column, Feature, Measurement
-from cingulum.recordings.atlas import Atlas, pain_atlas
+from cingulum.recordings.atlas import Atlas, pain_atlas, told
 from cingulum.recordings.opened import Opened
 from cingulum.recordings.parcellation import membership
 
@@ -30,7 +30,7 @@ class Quality(Feature):
         self.file = "func/{visit}_desc-quality_timeseries.tsv"  # type: ignore[misc]
 
     def settings(self) -> Mapping[str, Any]:
-        return {"Atlas": self.atlas.name, "Regions": list(self.atlas.regions)}
+        return told(self.atlas)
 
     def columns(self) -> list[Column]:
         return [

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, fields
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -60,6 +61,16 @@ class Maps:
 
 
 Atlas = Spheres | Labels | Maps
+
+
+def told(atlas: Atlas) -> dict[str, object]:
+    """An atlas for sidecars and for knowing it again: its name, its regions, and a hash of where they lie."""
+    digest = hashlib.sha256()
+    for part in fields(atlas):
+        value = getattr(atlas, part.name)
+        if isinstance(value, np.ndarray | float):
+            digest.update(np.ascontiguousarray(value).tobytes())
+    return {"Atlas": atlas.name, "Regions": list(atlas.regions), "AtlasSHA256": digest.hexdigest()}
 
 
 def pain_atlas() -> Spheres:

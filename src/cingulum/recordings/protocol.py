@@ -79,6 +79,8 @@ def read_protocol(
     nearest = min(T1_BLOOD, key=lambda known: abs(known - strength))
     if abs(nearest - strength) > 0.3 and not {"t1b", "t1t"} <= set(constants):
         flags.append(f"T1 at {strength:g} T taken from {nearest:g} T")
+    if fields.get("LookLocker") is True:
+        flags.append("Look-Locker readout: what its pulses take of the label is not modelled, flow reads too low")
     suppressed = bool(fields.get("BackgroundSuppression", False))
     flow_only = set(volume_type) <= {"cbf", "m0scan", "n/a", "noRF"}
     return Protocol(
