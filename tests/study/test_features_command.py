@@ -36,6 +36,7 @@ def test_every_column_is_described(made):
     assert told["Denoising"].startswith("strategy basic")
     assert table["cbf_grey_matter"].between(20, 100).all() and table["hrv_rate"].between(40, 100).all()
     assert not (made / "failures.tsv").exists()
+    assert (made / "features.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_maps_are_images_with_sidecars_that_tell_source_and_way(made):

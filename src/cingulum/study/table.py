@@ -16,7 +16,8 @@ from cingulum.errors import ConvergenceError, InputError
 from cingulum.features import Feature, Measurement
 from cingulum.progress import track
 from cingulum.recordings import Visit, visits
-from cingulum.recordings.files import read_json, read_matrix, write_json, write_matrix, write_table
+from cingulum.recordings.files import read_json, read_matrix, write_bytes, write_json, write_matrix, write_table
+from cingulum.report.overview import overview
 from cingulum.study.measure import Failure, Plan, describe, load, measure_visits, parallel
 from cingulum.study.measure import measured as place_of
 
@@ -45,7 +46,7 @@ def write_features(
     jobs: int | None = None,
     show_progress: bool = False,
 ) -> FeatureTable:
-    """Measure every visit and write features.tsv, features.json, failures.tsv and voxelwise maps to `out`.
+    """Measure every visit and write features.tsv, .json and .png, failures.tsv and voxelwise maps to `out`.
 
     skip_absent: leave out features whose recordings no visit has (else they are failures)
     A visit's row depends on no other visit. Interrupted, the same call goes on where it was.
@@ -237,6 +238,9 @@ def _write(out: Path, made: FeatureTable, skipped: tuple[str, ...], plan: Plan) 
     write_json(
         out / "features.json", {**made.columns, "GeneratedBy": {"Name": "cingulum", "Version": __version__}, **settings}
     )
+    picture = overview(made.table, made.columns)
+    if picture:
+        write_bytes(out / "features.png", picture)
     if made.failures:
         write_table(out / "failures.tsv", pd.DataFrame([asdict(one) for one in made.failures]))
     else:
