@@ -26,7 +26,7 @@ def far_out(values: np.ndarray) -> np.ndarray:
 
 
 def overview(table: pd.DataFrame, columns: dict[str, dict]) -> bytes | None:
-    """A panel a column, a dot a visit; those that stand apart are named, missing ones counted. None: nothing to show."""
+    """A panel a column, a dot a visit; those that stand apart are named, missing ones counted. None: no columns."""
     import matplotlib.pyplot as plt
 
     shown = [name for name in SHOWN if name in table and table[name].notna().any()]
