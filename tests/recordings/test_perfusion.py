@@ -70,6 +70,9 @@ def test_later_slices_have_a_longer_delay(asl, brain_mask, tmp_path):
     m0 = np.where(brain_mask, M0, 0)
     timed = read_perfusion(asl(tmp_path / "a", differences, m0, MRAcquisitionType="2D", SliceTiming=slices.tolist()))
     np.testing.assert_allclose(timed.cbf[timed.mask], 60.0, rtol=1e-4)
+    downwards = {"SliceTiming": slices[::-1].tolist(), "SliceEncodingDirection": "k-"}
+    turned = read_perfusion(asl(tmp_path / "c", differences, m0, MRAcquisitionType="2D", **downwards))
+    np.testing.assert_allclose(turned.cbf, timed.cbf, rtol=1e-6)
     blind = read_perfusion(asl(tmp_path / "b", differences, m0, MRAcquisitionType="2D"))
     assert blind.cbf[blind.mask].min() < 48 and any("SliceTiming missing" in flag for flag in blind.flags)
 

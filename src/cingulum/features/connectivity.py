@@ -93,5 +93,5 @@ class SeedConnectivity(Feature):
             return sphere(self.centres, self.radius, bold.mask.shape, bold.affine)
         image = read_image(self.mask, 3)
         if image.shape != bold.mask.shape or not np.allclose(image.affine, bold.affine, atol=1e-3):
-            raise InputError(f"{self.mask}: its grid {image.shape} is not that of the BOLD run {bold.mask.shape}.")
+            raise InputError(f"{self.mask.name}: its grid {image.shape} is not that of the BOLD run {bold.mask.shape}.")
         return np.asarray(image.dataobj) != 0

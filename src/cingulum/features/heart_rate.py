@@ -9,6 +9,7 @@ import numpy as np
 
 from cingulum.errors import InputError
 from cingulum.features.feature import Column, Feature, Measurement
+from cingulum.recordings.bids import Visit
 from cingulum.recordings.heartbeat import Heartbeat
 from cingulum.recordings.opened import Opened
 
@@ -125,6 +126,11 @@ def _flags(heart: Heartbeat) -> tuple[str, ...]:
     return tuple(flags)
 
 
+def _kinds(visit: Visit) -> tuple[str, ...]:
+    visit["cardiac"]
+    return ("cardiac", "respiratory") if "respiratory" in visit.files else ("cardiac",)
+
+
 class HighFrequencyVariability(Feature):
     """HFHRV of Lee et al. 2019: natural logarithm of HF power; pulse-rate variability where it comes from a pulse."""
 
@@ -133,6 +139,9 @@ class HighFrequencyVariability(Feature):
     meaning: ClassVar = "high-frequency (0.15–0.40 Hz) variability of the beat intervals"
     needs: ClassVar = ("cardiac",)
     file: ClassVar = "func/{visit}_recording-cardiac_desc-hfhrv_physio.tsv"
+
+    def kinds(self, visit: Visit) -> tuple[str, ...]:
+        return _kinds(visit)
 
     def measure(self, opened: Opened) -> Measurement:
         heart = opened.heartbeat
@@ -166,6 +175,9 @@ class HeartRateVariability(Feature):
         if method not in METHODS:
             raise InputError(f"Unknown spectral method {method!r}. Known are {', '.join(METHODS)}.")
         self.method = method
+
+    def kinds(self, visit: Visit) -> tuple[str, ...]:
+        return _kinds(visit)
 
     def settings(self) -> Mapping[str, Any]:
         return {"Method": self.method}

@@ -50,7 +50,8 @@ def _reading(path: Path) -> Iterator[None]:
     except (EOFError, zlib.error, gzip.BadGzipFile) as trouble:
         raise InputError(f"{path}: damaged gzip file ({trouble}). Copy it again from its source.") from None
     except OSError as trouble:
-        raise InputError(f"{path}: cannot be read ({trouble.strerror or trouble}).") from None
+        gone = " Its content is elsewhere; fetch it first (datalad get)." if path.is_symlink() else ""
+        raise InputError(f"{path}: cannot be read ({trouble.strerror or trouble}).{gone}") from None
 
 
 def _unpack(path: Path, budget: int) -> bytes:

@@ -88,7 +88,7 @@ def quantify(visit: Visit, constants: Constants = Constants()) -> Perfusion:
     data = np.asarray(image.dataobj, dtype=float)
     context = _context(visit, data.shape[-1])
     given = {k: v for k, v in asdict(constants).items() if v is not None}
-    protocol = read_protocol(path, visit.metadata("asl"), context, data.shape[2], given)
+    protocol = read_protocol(path, visit.metadata("asl"), context, data.shape[:3], given)
     flags = [*protocol.flags, "raw ASL: not motion-corrected, in native space (ASLPrep does both)"]
     if len(protocol.where("cbf")):
         return _scanner_map(path, image, data, protocol, flags)
@@ -103,7 +103,7 @@ def quantify(visit: Visit, constants: Constants = Constants()) -> Perfusion:
         flags.append(f"delay of {delays[0]:g} s is short: label still in arteries inflates and deflates flow by region")
     settings = {
         "ArterialSpinLabelingType": protocol.labelling, "Delays": delays.tolist(), "LabelDuration": tau.tolist(),
-        "SliceTimes": protocol.slices.tolist(), "LabelingEfficiency": protocol.alpha, "T1Blood": protocol.t1b,
+        "SliceTimes": protocol.slices.ravel().tolist(), "LabelingEfficiency": protocol.alpha, "T1Blood": protocol.t1b,
         "T1Tissue": protocol.t1t, "PartitionCoefficient": constants.lam, "M0Type": protocol.m0_type,
         "Equation": equation,
     }  # fmt: skip
@@ -266,7 +266,7 @@ def _check_sign(path: Path, ratio: np.ndarray, protocol: Protocol) -> None:
 def _one_delay(
     ratio: np.ndarray, mask: np.ndarray, delays: np.ndarray, tau: np.ndarray, p: Protocol, c: Constants
 ) -> tuple[np.ndarray, None, str]:
-    delay = delays[0] + p.slices  # along the third axis: later slices wait longer
+    delay = delays[0] + p.slices  # later slices wait longer
     one = np.ones(1)
     if p.pulsed:
         cbf = single_delay_pasl(ratio[..., 0], one, ti=delay, ti1=tau[0], alpha=p.alpha, t1b=p.t1b, lam=c.lam)
@@ -288,7 +288,7 @@ def _several_delays(
 ) -> tuple[np.ndarray, np.ndarray, str]:
     kinetics = Kinetics(p.pulsed, tau, p.alpha, p.t1b, p.t1t, c.lam)
     begin = delays if p.pulsed else delays + tau
-    t = (np.broadcast_to(p.slices[:, None], (*mask.shape, 1)) + begin)[mask]
+    t = (np.broadcast_to(p.slices, mask.shape)[..., None] + begin)[mask]
     f, arrival, _ = invert(ratio[mask], t, kinetics)
     cbf, late = np.zeros(mask.shape), np.zeros(mask.shape)
     cbf[mask], late[mask] = f, np.nan_to_num(arrival)

@@ -29,7 +29,7 @@ class Protocol:
     labelling: CASL, PCASL or PASL; volume_type: as aslcontext.tsv names them
     pld: (volume,) delay after labelling, for PASL the inversion time TI
     tau: (volume,) label duration, for PASL the time to bolus cut-off (TI1)
-    slices: (slice,) when each slice is read out after the first; zeros for 3-D readouts
+    slices: when each slice is read out after the first, of a shape that broadcasts with (x, y, z); 0 for 3-D readouts
     tr: (volume,) RepetitionTimePreparation
     flags: what a reader should know, by name
     """
@@ -59,9 +59,13 @@ class Protocol:
 
 
 def read_protocol(
-    path: Path, fields: Mapping[str, Any], volume_type: tuple[str, ...], slices: int, constants: Mapping[str, float]
+    path: Path,
+    fields: Mapping[str, Any],
+    volume_type: tuple[str, ...],
+    shape: tuple[int, ...],
+    constants: Mapping[str, float],
 ) -> Protocol:
-    """The protocol of a run of len(volume_type) volumes and `slices` slices.
+    """The protocol of a run of len(volume_type) volumes of `shape` (x, y, z).
 
     constants: alpha, t1b or t1t where the user's values shall replace those of the sidecar and the literature
     Raises InputError, by field, for what is missing or cannot be (a delay in ms, a TR of zero, …).
@@ -88,7 +92,7 @@ def read_protocol(
         volume_type,
         np.zeros(len(volume_type)) if flow_only else read.seconds("PostLabelingDelay", 0.0, 6.0),
         np.ones(len(volume_type)) if flow_only else _duration(read, labelling),
-        _slice_times(read, slices, flags),
+        _slice_times(read, shape, flags),
         _repetition(read),
         constants.get("alpha") or _efficiency(read, labelling, suppressed, flags),
         strength,
@@ -153,22 +157,29 @@ def _duration(read: _Fields, labelling: str) -> np.ndarray:
     return np.full(read.volumes, float(first))
 
 
-def _slice_times(read: _Fields, slices: int, flags: list[str]) -> np.ndarray:
+def _slice_times(read: _Fields, shape: tuple[int, ...], flags: list[str]) -> np.ndarray:
+    times, none = read.fields.get("SliceTiming"), np.zeros((1, 1, 1))
     if read.fields.get("MRAcquisitionType") == "3D":
-        return np.zeros(slices)
-    times = read.fields.get("SliceTiming")
+        return none
     if times is None:
         if read.fields.get("MRAcquisitionType") == "2D":
             flags.append("SliceTiming missing in a 2-D readout: upper slices are read later than assumed")
-        return np.zeros(slices)
+        return none
+    direction = read.fields.get("SliceEncodingDirection", "k")
+    if direction not in ("i", "j", "k", "i-", "j-", "k-"):
+        raise InputError(
+            f"{read.path}: SliceEncodingDirection must be i, j or k, with or without -; came {direction!r}."
+        )
+    axis = "ijk".index(direction[0])
     if not isinstance(times, list) or any(isinstance(v, bool) or not isinstance(v, int | float) for v in times):
         raise InputError(f"{read.path}: SliceTiming must be a list of seconds; came {times!r}.")
-    if len(times) != slices:
-        raise InputError(f"{read.path}: SliceTiming has {len(times)} values for {slices} slices.")
+    if len(times) != shape[axis]:
+        raise InputError(f"{read.path}: SliceTiming has {len(times)} values for {shape[axis]} slices.")
     found = np.asarray(times, dtype=float)
     if not np.isfinite(found).all() or found.min() < 0 or found.max() > 6:
         raise InputError(f"{read.path}: SliceTiming must be 0 to 6 s (is it in ms?); its largest is {found.max():g}.")
-    return found - found.min()
+    found = (found - found.min())[:: -1 if direction.endswith("-") else 1]  # with −, BIDS counts from the last slice
+    return found.reshape([-1 if other == axis else 1 for other in range(3)])
 
 
 def _repetition(read: _Fields) -> np.ndarray:

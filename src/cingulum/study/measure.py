@@ -184,10 +184,8 @@ def _digest(path: Path) -> str:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as trouble:
-        raise InputError(
-            f"{path}: cannot be read ({trouble.strerror or trouble}). If the dataset is managed by DataLad, fetch the "
-            "content first: datalad get."
-        ) from None
+        gone = " Its content is elsewhere; fetch it first (datalad get)." if path.is_symlink() else ""
+        raise InputError(f"{path}: cannot be read ({trouble.strerror or trouble}).{gone}") from None
 
 
 def _sidecar(path: Path) -> Path:
