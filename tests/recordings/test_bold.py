@@ -148,3 +148,21 @@ def test_an_empty_mask_or_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="the mask is damaged"):
         read_bold(visit)
     assert len(read_table(visit["confounds"])) == VOLUMES
+
+
+def test_a_run_that_never_changes_is_refused(tmp_path):
+    visit = write(tmp_path)
+    image = read_image(visit["bold"], 4)
+    write_image(visit["bold"], np.full(image.shape, 7, np.int16), image.affine, TR)
+    with pytest.raises(InputError, match="zero or constant"):
+        read_bold(visit)
+
+
+def test_steady_state_volumes_are_left_out_by_any_strategy(tmp_path):
+    """fMRIPrep marks the first volumes before the steady state; nilearn leaves them out, and so do we."""
+
+    def marked(table):
+        return table.assign(non_steady_state_outlier00=np.r_[1, np.zeros(VOLUMES - 1)])
+
+    bold = read_bold(write(tmp_path, change=marked))
+    assert not bold.kept[0] and bold.kept[1:].all() and bold.signals.shape[1] == VOLUMES - 1

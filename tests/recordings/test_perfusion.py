@@ -115,6 +115,9 @@ def test_suppression_pulses_cost_efficiency(asl, brain_mask, tmp_path):
     fields = {"BackgroundSuppression": True, "BackgroundSuppressionNumberPulses": 4}
     pulses = read_perfusion(asl(tmp_path / "b", one_delay(brain_mask, 0.005), m0, **fields))
     assert pulses.cbf.max() == pytest.approx(plain.cbf.max() / 0.95**4, rel=1e-5)
+    unknown = read_perfusion(asl(tmp_path / "d", one_delay(brain_mask, 0.005), m0, BackgroundSuppression=True))
+    assert unknown.cbf.max() == pytest.approx(plain.cbf.max() / 0.95, rel=1e-5)
+    assert any("one pulse assumed" in flag for flag in unknown.flags)
     stated = read_perfusion(asl(tmp_path / "c", one_delay(brain_mask, 0.005), m0, LabelingEfficiency=0.7, **fields))
     assert stated.cbf.max() == pytest.approx(plain.cbf.max() * 0.85 / 0.7, rel=1e-5)
 
