@@ -48,6 +48,30 @@ def test_methods_agree_on_a_broad_spectrum():
     assert max(powers) / min(powers) < 1.15
 
 
+def rhythms(mean=0.9, duration=300.0):
+    """Beats with breathing at .25 Hz and a slow wave at .1 Hz, of 450 ms² each."""
+    beats = [0.0]
+    while beats[-1] < duration:
+        now = beats[-1]
+        beats.append(now + mean + 0.03 * (np.sin(2 * np.pi * 0.25 * now) + np.sin(2 * np.pi * 0.1 * now)))
+    return np.array(beats)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("hole", ["25 s", "45 s", "every twelfth beat"])
+def test_what_was_not_seen_takes_no_power_away(method, hole):
+    """Half a minute lost anywhere, three quarters, or every twelfth beat ectopic: HF and LF within 15 % of 450 ms²."""
+    beats = rhythms()
+    for start in (40.0, 120.0, 200.0):
+        good = np.ones(len(beats) - 1, bool)
+        if hole == "every twelfth beat":
+            good[int(start) % 12 :: 12] = good[1 + int(start) % 12 :: 12] = False
+        else:
+            good[(beats[1:] > start) & (beats[:-1] < start + float(hole.split()[0]))] = False
+        for band in ((0.15, 0.40), (0.04, 0.15)):
+            assert band_power(beats, band, method=method, good=good) == pytest.approx(450, rel=0.15)
+
+
 def test_unknown_methods_and_too_few_intervals_are_refused():
     with pytest.raises(InputError, match="Known are welch, lomb, ar"):
         band_power(beats_of(0.25, 20.0), method="fft")

@@ -106,8 +106,15 @@ def test_a_list_of_beats_is_taken_as_it_is(physio, tmp_path):
     beats = heart()
     train = np.zeros(int((beats[-1] + 1) * 500))
     train[np.round(beats * 500).astype(int)] = 1
-    found = read_heartbeat(physio(tmp_path, {"cardiac": train}, 500.0, recording=None))
+    found = read_heartbeat(physio(tmp_path / "a", {"cardiac": train}, 500.0, recording=None))
     assert found.source == "beats" and np.abs(found.beats - beats).max() <= 0.001
+    wide = np.convolve(train, np.ones(150))[: len(train)]  # triggers of .3 s, as scanners write them
+    for name in (None, "pulse"):
+        found = read_heartbeat(physio(tmp_path / f"b{name}", {"cardiac": wide}, 500.0, recording=name))
+        assert found.source == "beats" and np.abs(found.beats - beats).max() <= 0.001
+    assert read_heartbeat(physio(tmp_path / "c", {"cardiac": -wide}, 500.0)).source == "beats"
+    with pytest.raises(InputError, match="too slow to place the beats"):
+        read_heartbeat(physio(tmp_path / "d", {"cardiac": wide[::25]}, 20.0))
 
 
 @pytest.mark.parametrize(("kind", "rate", "source"), [("ecg", 250.0, "ECG"), ("pulse", 100.0, "pulse")])

@@ -19,6 +19,9 @@ LF_BAND = (0.04, 0.15)
 
 METHODS = ("welch", "lomb", "ar")
 
+LONG_GAP = 5.0
+"""s without a beat that counts: what is before and after are separate stretches, and their spectra are averaged."""
+
 
 def band_power(
     beats: np.ndarray,
@@ -34,22 +37,43 @@ def band_power(
     overlapping; "ar": the same signal, autoregressive spectrum of order 16 (Yule-Walker); "lomb": Lomb-Scargle of the
     intervals as they come, without interpolation
     A cubic spline through one value a beat damps fast rhythms (breathing at .36 Hz and 57 beats a minute loses a
-    quarter of its power); its known response is divided out of the interpolated spectra.
+    quarter of its power); its known response is divided out of the interpolated spectra. Stretches apart by LONG_GAP
+    are averaged, and power stands on the share of time that was seen.
     Raises InputError for an unknown method or no intervals.
     """
     intervals = 1000 * np.diff(beats)
     kept = np.ones(len(intervals), bool) if good is None else good
+    if method not in METHODS:
+        raise InputError(f"Unknown spectral method {method!r}. Known are {', '.join(METHODS)}.")
     if kept.sum() < 30:
         raise InputError(f"Only {kept.sum()} usable beat intervals; at least 30 are needed.")
     when, values = np.asarray(beats)[1:][kept], intervals[kept]
+    usual = float(np.median(values)) / 1000
     if method == "lomb":
-        frequency, density = _lomb(when, values)
-    elif method in METHODS:
-        tachogram = _evenly(when, values, rate)
+        return _within(*_lomb(when, values, usual * len(values)), band)
+    total, weight = 0.0, 0.0
+    for part in np.split(np.arange(len(when)), np.flatnonzero(np.diff(when) > LONG_GAP) + 1):
+        duration = when[part[-1]] - when[part[0]]
+        if len(part) < 30:
+            continue
+        tachogram = _evenly(when[part], values[part], rate)
         frequency, density = _welch(tachogram, rate) if method == "welch" else _autoregressive(tachogram, rate)
-        density = density / spline_response(frequency * np.median(np.diff(beats))) ** 2
-    else:
-        raise InputError(f"Unknown spectral method {method!r}. Known are {', '.join(METHODS)}.")
+        density = density / spline_response(frequency * usual) ** 2
+        seen = 1 - _unseen(when[part], usual, band) / duration
+        total, weight = total + duration * _within(frequency, density, band) / seen, weight + duration
+    if weight == 0:
+        raise InputError(f"No stretch of beats without a gap of {LONG_GAP:g} s holds 30 of them.")
+    return total / weight
+
+
+def _unseen(when: np.ndarray, usual: float, band: tuple[float, float]) -> float:
+    """Seconds in which a rhythm of the band was not seen: a line drawn across more than a quarter of its period hardly
+    carries it, across less it does."""
+    missing = np.diff(when) - usual
+    return float(missing[missing > 0.25 / np.sqrt(band[0] * band[1]) - 0.5 * usual].sum())
+
+
+def _within(frequency: np.ndarray, density: np.ndarray, band: tuple[float, float]) -> float:
     inside = (frequency >= band[0]) & (frequency <= band[1])
     return float(np.trapezoid(density[inside], frequency[inside]))
 
@@ -91,14 +115,14 @@ def _autoregressive(tachogram: np.ndarray, rate: float, order: int = 16) -> tupl
     return np.linspace(0, rate / 2, len(response)), 2 * power / rate / np.abs(response) ** 2
 
 
-def _lomb(when: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _lomb(when: np.ndarray, values: np.ndarray, seen: float) -> tuple[np.ndarray, np.ndarray]:
+    """seen: seconds of intervals that count, without what was corrected between them."""
     from scipy.signal import lombscargle
 
     trend = np.polynomial.Polynomial.fit(when, values, 1)
-    duration = when[-1] - when[0]
-    frequency = np.arange(0.02, 0.5, 1 / (8 * duration))
+    frequency = np.arange(0.02, 0.5, 1 / (8 * (when[-1] - when[0])))
     power = lombscargle(when, values - trend(when), 2 * np.pi * frequency)
-    return frequency, 2 * duration / len(when) * power  # so that a sine of amplitude A integrates to A²/2
+    return frequency, 2 * seen / len(when) * power  # so that a sine of amplitude A integrates to A²/2
 
 
 def _logarithm(power: float) -> float:

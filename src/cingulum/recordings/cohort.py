@@ -62,7 +62,7 @@ def _ratings(root: Path, participant: str, found: Sequence[Visit]) -> pd.DataFra
     if not {"session_id", "pain"} <= set(table):
         raise InputError(f"{path}: expected the columns session_id and pain; came {', '.join(table)}.")
     table = table.assign(session=table["session_id"].str.removeprefix("ses-"))
-    table = table[table["session"].isin(sessions)]
+    table = table[table["session"].isin(sessions)].assign(pain=lambda t: pd.to_numeric(t["pain"], errors="coerce"))
     if len(table) != 2 or not table["pain"].between(0, 100).all():
         raise InputError(f"{path}: expected a pain rating from 0 to 100 for each of {', '.join(sessions)}.")
     return pd.DataFrame(

@@ -24,7 +24,8 @@ PEAKED = 7.0
 
 CARDIAC = ("cardiac", "ecg", "ekg", "ppg", "pulse", "pleth")
 RESPIRATORY = ("respiratory", "resp", "respiration", "breathing")
-SOURCES = ("ECG", "pulse", "beats")
+SLOWEST = {"ECG": 100, "pulse": 20, "beats": 50}
+"""Hz below which beats cannot be placed: a pulse is smooth between samples, triggers are not."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,12 +73,11 @@ def read_heartbeat(visit: Visit) -> Heartbeat:
     source = _source(path, name, signal, rate, fields, flags)
     beats = _beats(path, signal, rate, source, flags)
     found = corrected(beats, str(path))
+    seen = float((~missing).sum() / rate)
     if found.corrected > MANY_ARTEFACTS:
         flags.append(f"{found.corrected:.1%} of the beat intervals were corrected")
     breath = _breath(visit, table, rate, flags)
-    return Heartbeat(
-        found.beats, found.good, found.corrected, found.counts, source, len(signal) / rate, breath, tuple(flags)
-    )
+    return Heartbeat(found.beats, found.good, found.corrected, found.counts, source, seen, breath, tuple(flags))
 
 
 def read_physio(path: Path, fields: Mapping[str, Any]) -> tuple[dict[str, Any], float, Mapping[str, Any]]:
@@ -174,8 +174,7 @@ def _source(path: Path, name: str, signal: np.ndarray, rate: float, fields: Mapp
     described = " ".join(str(v) for v in about.values()) if isinstance(about, dict) else ""
     recording = path.name.partition("_recording-")[2].partition("_")[0]
     stated = f"{name} {described} {recording} {fields.get('MeasurementType', '')}".lower()
-    values = np.unique(signal[np.isfinite(signal)])
-    if len(values) <= 3 and (signal == values[0]).mean() > 0.8:
+    if len(np.unique(signal[np.isfinite(signal)])) <= 3:  # triggers, however wide
         return "beats"
     if any(word in stated for word in ("ecg", "ekg", "electrocardio")):
         return "ECG"
@@ -199,15 +198,17 @@ def _peakedness(signal: np.ndarray, rate: float) -> float:
 
 def _beats(path: Path, signal: np.ndarray, rate: float, source: str, flags: list[str]) -> np.ndarray:
     missing = ~np.isfinite(signal)
-    if source == "beats":
-        quiet = np.nanmin(signal) if np.nanmedian(signal) == np.nanmin(signal) else np.nanmax(signal)
-        on = (signal != quiet) & ~missing
-        return np.flatnonzero(on & ~np.r_[False, on[:-1]]) / rate
-    if rate < (100 if source == "ECG" else 20):
+    if rate < SLOWEST[source]:
         raise InputError(
             f"{path}: {rate:g} Hz is too slow to place the beats of {'an ECG' if source == 'ECG' else 'a pulse'} "
-            f"(at least {100 if source == 'ECG' else 20} Hz)."
+            f"(at least {SLOWEST[source]} Hz{', or 50 Hz for triggers' if source == 'ECG' else ''})."
         )
+    if source == "beats":
+        on = (signal > (np.nanmin(signal) + np.nanmax(signal)) / 2) & ~missing
+        on = on if on.mean() <= 0.5 else ~on & ~missing
+        if rate < 100:
+            flags.append(f"triggers at {rate:g} Hz: rounding of the beats adds to HF power")
+        return np.flatnonzero(on & ~np.r_[False, on[:-1]]) / rate
     if missing.any():
         known = np.flatnonzero(~missing)
         signal = np.interp(np.arange(len(signal)), known, signal[known])

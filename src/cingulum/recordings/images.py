@@ -64,14 +64,21 @@ def read_image(path: Path, dimensions: int, *, allow_nan: bool = False, space: s
 
 
 def check_same_grid(path: Path, image: nib.Nifti1Image, other: nib.Nifti1Image, what: str) -> None:
-    """Raises InputError when two images do not lie on one grid (shape, and affine to 1 µm)."""
+    """Raises InputError when two images do not lie on one grid: same shape, corners within a twentieth of a voxel."""
     if image.shape[:3] != other.shape[:3]:
         raise InputError(f"{path}: its grid {image.shape[:3]} is not that of {what} {other.shape[:3]}.")
-    if not np.allclose(image.affine, other.affine, atol=1e-3):
+    apart = corners_apart(image.affine, other.affine, image.shape)
+    if apart > 0.05 * np.linalg.norm(other.affine[:3, :3], axis=0).min():
         raise InputError(
-            f"{path}: its affine is not that of {what} (they differ by up to "
-            f"{np.abs(image.affine - other.affine).max():.3g} mm). Take both from one run of one program."
+            f"{path}: its affine is not that of {what} (corners lie {apart:.3g} mm apart). Take both from one run of "
+            "one program."
         )
+
+
+def corners_apart(a: np.ndarray, b: np.ndarray, shape: Sequence[int]) -> float:
+    """Largest distance (mm) between the corners of one grid under two affines."""
+    corners = np.array([[i, j, k, 1] for i in (0, shape[0]) for j in (0, shape[1]) for k in (0, shape[2])]).T
+    return float(np.linalg.norm(((a - b) @ corners)[:3], axis=0).max())
 
 
 def _kind(content: bytes) -> Any:
@@ -147,8 +154,11 @@ def _units(path: Path, image: Any) -> tuple[str, str]:
 
 def _check_forms(path: Path, image: Any) -> None:
     """Where a header gives two positions, they must be one: programs differ in which one they read."""
-    qform, qcode = image.get_qform(coded=True)
-    sform, scode = image.get_sform(coded=True)
+    try:
+        qform, qcode = image.get_qform(coded=True)
+        sform, scode = image.get_sform(coded=True)
+    except (ValueError, KeyError, OverflowError) as trouble:
+        raise InputError(f"{path}: its q-form or s-form is impossible ({trouble}); the header is damaged.") from None
     if qcode > 0 and scode > 0 and qcode == scode and not np.allclose(qform, sform, atol=0.5):
         raise InputError(
             f"{path}: its q-form and s-form place the image differently (by up to {np.abs(qform - sform).max():.1f} "

@@ -75,59 +75,79 @@ class Kinetics:
         return 2 * self.alpha * flow / self.lam * np.where(arrived > 0, held, 0.0)
 
 
+ARRIVAL = (1.3, 0.7)
+"""s: mean and SD of arrival beforehand, about what FSL's BASIL assumes. It counts by the noise of the run: without
+noise it says nothing, in noise it keeps flow from being found at whatever arrival the noise suggests."""
+
+
 def invert(
-    ratio: np.ndarray, t: np.ndarray, kinetics: Kinetics, *, steps: int = 40
+    ratio: np.ndarray, t: np.ndarray, kinetics: Kinetics, *, prior: tuple[float, float] = ARRIVAL, steps: int = 40
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Least squares of the kinetic model: f (voxel,), arrival (voxel,) in s, and residual SD of ΔM/M0 (voxel,).
 
     ratio: ΔM/M0 (voxel, delay); t: seconds after the label began, (delay,) or (voxel, delay)
-    A grid over arrival (f is almost linear, given arrival) and then damped Gauss-Newton steps. Arrival is sought from 0
-    to the last sample; where no flow is found (f ≤ 0) it is NaN.
+    prior: mean and SD of arrival, weighed by the noise of all voxels together (their median residual)
+    A grid over arrival (f is almost linear, given arrival) and then damped Gauss-Newton steps. f may come out negative:
+    cut at zero, noise would be flow (pure noise read 60). Arrival is NaN where f ≤ 0.
     """
     t = np.broadcast_to(np.asarray(t, dtype=float), ratio.shape)
-    f, arrival, cost = _on_grid(ratio, t, kinetics)
-    damping = np.full(len(ratio), 1e-3)
-    latest = t.max(1)
+    free = max(ratio.shape[1] - 2, 1)
+    cost = _refined(ratio, t, kinetics, prior, 0.0, steps)[2]
+    noise = float(np.median(cost)) / free / prior[1] ** 2
+    f, arrival, _ = _refined(ratio, t, kinetics, prior, noise, steps)
+    left = ratio - kinetics.difference(f[:, None], arrival[:, None], t)
+    return f, np.where(f > 0, arrival, np.nan), np.sqrt((left**2).sum(1) / free)
+
+
+def _refined(
+    ratio: np.ndarray, t: np.ndarray, kinetics: Kinetics, prior: tuple[float, float], noise: float, steps: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Flow, arrival and penalised sum of squares: the grid's best point, then damped Gauss-Newton steps."""
+
+    def of(f: np.ndarray, arrival: np.ndarray) -> np.ndarray:
+        left = ratio - kinetics.difference(f[:, None], arrival[:, None], t)
+        return (left**2).sum(1) + noise * (arrival - prior[0]) ** 2
+
+    f, arrival = _on_grid(ratio, t, kinetics, prior, noise)
+    cost, damping, latest = of(f, arrival), np.full(len(ratio), 1e-3), t.max(1)
     for _ in range(steps):
         model = kinetics.difference(f[:, None], arrival[:, None], t)
         by_f = (kinetics.difference(f[:, None] + 1e-3, arrival[:, None], t) - model) / 1e-3
         by_arrival = (kinetics.difference(f[:, None], arrival[:, None] + 1e-6, t) - model) / 1e-6
         left = ratio - model
-        a, b, d = (by_f**2).sum(1), (by_f * by_arrival).sum(1), (by_arrival**2).sum(1)
-        p, q = (by_f * left).sum(1), (by_arrival * left).sum(1)
+        a, b, d = (by_f**2).sum(1), (by_f * by_arrival).sum(1), (by_arrival**2).sum(1) + noise
+        p, q = (by_f * left).sum(1), (by_arrival * left).sum(1) - noise * (arrival - prior[0])
         a, d = a * (1 + damping) + 1e-30, d * (1 + damping) + 1e-30
         det = a * d - b * b
-        new_f = np.clip(f + (d * p - b * q) / det, 0, 500)
+        new_f = np.clip(f + (d * p - b * q) / det, -MOST, MOST)
         new_arrival = np.clip(arrival + (a * q - b * p) / det, 0, latest)
-        new_cost = ((ratio - kinetics.difference(new_f[:, None], new_arrival[:, None], t)) ** 2).sum(1)
+        new_cost = of(new_f, new_arrival)
         better = new_cost < cost
-        f, arrival, cost = (
-            np.where(better, new_f, f),
-            np.where(better, new_arrival, arrival),
-            np.where(better, new_cost, cost),
-        )
+        f, arrival = np.where(better, new_f, f), np.where(better, new_arrival, arrival)
+        cost = np.where(better, new_cost, cost)
         damping = np.clip(np.where(better, damping / 5, damping * 5), 1e-12, 1e6)
-    spread = np.sqrt(cost / max(ratio.shape[1] - 2, 1))
-    return f, np.where(f > 0, arrival, np.nan), spread
+    return f, arrival, cost
 
 
-def _on_grid(ratio: np.ndarray, t: np.ndarray, kinetics: Kinetics) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Best flow and arrival of a grid of arrivals, and their sum of squares."""
+MOST = 500.0
+"""ml/100 g/min, either sign: where the search ends."""
+
+
+def _on_grid(
+    ratio: np.ndarray, t: np.ndarray, kinetics: Kinetics, prior: tuple[float, float], noise: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Best flow and arrival of a grid of arrivals."""
     typical = 60.0
-    f, arrival, cost = np.zeros(len(ratio)), np.zeros(len(ratio)), (ratio**2).sum(1)
+    f, arrival, cost = np.zeros(len(ratio)), np.full(len(ratio), prior[0]), (ratio**2).sum(1)
     for candidate in np.arange(0.05, t.max(), 0.05):
         unit = kinetics.difference(typical, candidate, t) / typical
         power = (unit**2).sum(1)
-        flow = np.clip((unit * ratio).sum(1) / np.where(power > 0, power, 1), 0, 500)
-        found = ((ratio - flow[:, None] * unit) ** 2).sum(1)
+        flow = np.clip((unit * ratio).sum(1) / np.where(power > 0, power, 1), -MOST, MOST)
+        found = ((ratio - flow[:, None] * unit) ** 2).sum(1) + noise * (candidate - prior[0]) ** 2
         better = found < cost
-        f, arrival, cost = (
-            np.where(better, flow, f),
-            np.where(better, candidate, arrival),
-            np.where(better, found, cost),
-        )
-    exact = ((ratio - kinetics.difference(f[:, None], arrival[:, None], t)) ** 2).sum(1)
-    return f, arrival, exact
+        f, arrival = np.where(better, flow, f), np.where(better, candidate, arrival)
+        cost = np.where(better, found, cost)
+    return f, arrival
 
 
 def _expm1_over(x: np.ndarray) -> np.ndarray:

@@ -225,9 +225,10 @@ def _columns(
 def _without_folder(failure: Failure, bids: Path, derivatives: Sequence[Path]) -> Failure:
     """The reason without the folders of this machine, which would name people."""
     reason = failure.reason
-    for folder in (bids, *derivatives):
-        for text in {str(folder), str(Path(folder).resolve())}:
-            reason = reason.replace(f"{text}/", "").replace(text, Path(folder).name)
+    for folder in (Path(bids), *map(Path, derivatives)):
+        for text in {str(folder), str(folder.resolve())} - {".", "/"}:
+            reason = re.sub(rf"(?<![\w./-]){re.escape(text)}/", "", reason)
+            reason = re.sub(rf"(?<![\w./-]){re.escape(text)}(?![\w/])", folder.resolve().name, reason)
     return Failure(failure.participant, failure.session, failure.feature, reason)
 
 
