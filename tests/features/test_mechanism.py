@@ -12,6 +12,7 @@ from cingulum.brain.masses import ReducedWongWang
 from cingulum.errors import InputError
 from cingulum.features import Measurement, Mechanism, physiology
 from cingulum.features.mechanism import AMPLITUDE, atlas_connectome
+from cingulum.inference import fc_error, fc_level
 from cingulum.recordings import visits
 from cingulum.recordings.atlas import pain_atlas
 from cingulum.recordings.files import write_matrix
@@ -48,6 +49,14 @@ def test_any_brain_and_any_parameters(own_cohort):
     feature = Mechanism(brain, {"strength": LogNormal(-1.0, 0.5)}, steps=5)
     table = feature.finish([feature.measure(Opened(visits(own_cohort, ["01"])[0]))])
     assert list(table) == ["strength"] and feature.settings() != Mechanism().settings()
+    told = [
+        Mechanism(brain, {"strength": prior}, steps=5, objective=objective).settings()["ModelSHA256"]
+        for prior in (LogNormal(-1.0, 0.5), LogNormal(-1.0, 0.6))
+        for objective in (fc_error, fc_level)
+    ]
+    told += [Mechanism(put(brain, {"noise": value}), {"strength": LogNormal(-1.0, 0.5)}).settings()["ModelSHA256"]
+             for value in (0.02, 0.03)]  # fmt: skip
+    assert len(set(told)) == 6, "every change of prior, objective or brain must make kept fits stale"
 
 
 @pytest.mark.slow

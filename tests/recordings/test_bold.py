@@ -2,15 +2,20 @@
 
 import json
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 
 from cingulum.errors import InputError
+from cingulum.features import Quality, SeedConnectivity
+from cingulum.recordings.atlas import Spheres, pain_atlas
 from cingulum.recordings.bids import visits
 from cingulum.recordings.bold import STRATEGIES, Denoising, read_bold
-from cingulum.recordings.files import read_table, write_table
+from cingulum.recordings.files import read_table, write_bytes, write_table
 from cingulum.recordings.images import read_image, write_image
+from cingulum.recordings.opened import Opened
+from cingulum.recordings.parcellation import regional_series
 
 GRID, VOLUMES, TR = (20, 24, 20), 200, 2.0
 AFFINE = np.array([[8.0, 0, 0, -76], [0, 8.0, 0, -108], [0, 0, 8.0, -68], [0, 0, 0, 1]])
@@ -124,7 +129,7 @@ def no_column(name):
         ({"tr": 2000}, "basic", "is it in ms"),
         ({"tr": 1.0}, "basic", "the header says TR = 2 s, its sidecar 1 s"),
         ({"tr": "2 s"}, "basic", "must be a number of seconds"),
-        ({"mask_affine": AFFINE + np.eye(4, k=3) * 4}, "basic", "its affine is not that of the BOLD run"),
+        ({"mask_affine": AFFINE + np.eye(4, k=3) * 4}, "basic", "its affine is not that of its mask"),
     ],
 )  # fmt: skip
 def test_runs_that_cannot_be_cleaned_say_why(tmp_path, options, strategy, message):
@@ -154,7 +159,7 @@ def test_a_run_that_never_changes_is_refused(tmp_path):
     visit = write(tmp_path)
     image = read_image(visit["bold"], 4)
     write_image(visit["bold"], np.full(image.shape, 7, np.int16), image.affine, TR)
-    with pytest.raises(InputError, match="zero or constant"):
+    with pytest.raises(InputError, match="missing, zero or constant"):
         read_bold(visit)
 
 
@@ -166,3 +171,95 @@ def test_steady_state_volumes_are_left_out_by_any_strategy(tmp_path):
 
     bold = read_bold(write(tmp_path, change=marked))
     assert not bold.kept[0] and bold.kept[1:].all() and bold.signals.shape[1] == VOLUMES - 1
+
+
+def changed(visit, change):
+    """The visit's BOLD, every value of it changed: change(data, mask) in place."""
+    image = read_image(visit["bold"], 4)
+    data, mask = np.asarray(image.dataobj).copy(), np.asarray(read_image(visit["mask"], 3).dataobj) > 0
+    change(data, mask)
+    content = nib.Nifti1Image(data, image.affine)
+    content.header.set_xyzt_units("mm", "sec")
+    content.header.set_zooms((8, 8, 8, TR))
+    write_bytes(visit["bold"], content.to_bytes())
+
+
+def test_nan_outside_the_brain_is_nobodys_business(tmp_path):
+    visit = write(tmp_path)
+    before = read_bold(visit)
+    changed(visit, lambda data, mask: data.__setitem__(~mask, np.nan))
+    np.testing.assert_allclose(read_bold(visit).signals, before.signals, atol=1e-5)
+
+
+def test_dead_voxels_are_not_covered(tmp_path):
+    """The lower slices are empty inside the mask: they leave the mask, so that no region counts them."""
+    visit = write(tmp_path)
+    before = read_bold(visit).mask.sum()
+
+    def empty(data, mask):
+        data[:, :, :8] = 0
+        data[3, 3, 3] = np.nan
+
+    changed(visit, empty)
+    found = read_bold(visit)
+    assert not found.mask[:, :, :8].any() and found.mask.sum() < before
+    assert np.isfinite(found.signals).all() and (found.signals.std(1) > 0).all()
+
+
+def test_a_voxel_in_the_dropout_does_not_drown_its_region(tmp_path):
+    """Six voxels of a region, one with a tenth of the signal and the same noise in raw units: the region is the mean of
+    raw signals, in which that voxel weighs little; below a twentieth it is no brain at all."""
+    atlas = Spheres(("here",), np.array([[4.0, -12.0, 12.0]]), 9.0)
+    visit = write(tmp_path, np.sin(np.arange(VOLUMES)))
+    clean = read_bold(visit, Denoising("none"))
+    true = regional_series(clean, atlas)[0].data[0]
+    for level, covered in ((100.0, True), (10.0, False)):
+        rng = np.random.default_rng(0)
+
+        def faint(data, mask, level=level, rng=rng):
+            data[10, 12, 10] = level + 5 * rng.normal(size=VOLUMES)
+
+        changed(visit, faint)
+        bold = read_bold(visit, Denoising("none"))
+        series, coverage = regional_series(bold, atlas)
+        assert bold.mask[10, 12, 10] == covered
+        assert np.corrcoef(series.data[0], true)[0, 1] > 0.98
+
+
+def test_signal_to_noise_is_that_of_the_kept_volumes(tmp_path):
+    def marked(table):
+        return table.assign(non_steady_state_outlier00=np.r_[1, np.zeros(VOLUMES - 1)])
+
+    visit = write(tmp_path, change=marked)
+    before = read_bold(visit).tsnr
+    changed(visit, lambda data, mask: data.__setitem__((..., 0), data[..., 0] * 1.6))
+    assert read_bold(visit).tsnr == pytest.approx(before, rel=1e-4)
+
+
+@pytest.mark.parametrize("space", ["space-T1w_", "", "space-MNIInfant_"])
+def test_mni_regions_are_not_laid_over_other_spaces(tmp_path, space):
+    visit = write(tmp_path)
+    for path in list(visit["bold"].parent.iterdir()):
+        path.rename(path.with_name(path.name.replace("space-MNI152NLin2009cAsym_", space)))
+    bold = read_bold(visits(tmp_path)[0])
+    with pytest.raises(InputError, match="adult MNI space"):
+        regional_series(bold, pain_atlas())
+    with pytest.raises(InputError, match="the regions of the seed in MNI"):
+        SeedConnectivity().measure(Opened(visits(tmp_path)[0]))
+    found = Quality().measure(Opened(visits(tmp_path)[0]))
+    assert np.isnan(found.values[5]) and np.isfinite(found.values[0])
+
+
+def test_scrubbing_by_displacement_does_not_ask_for_dvars(tmp_path):
+    def shaky(table):
+        return table.assign(std_dvars=np.where(np.arange(VOLUMES) % 5 == 0, 1.6, 1.0)).drop(columns="std_dvars")
+
+    bold = read_bold(write(tmp_path, spikes=[50], change=shaky), Denoising("basic", scrub=0.5))
+    assert not bold.kept[50] and bold.kept.sum() == VOLUMES - 1
+    assert "DVARS" not in bold.settings["Denoising"]["Description"] and "DVARS" in Denoising("scrubbing").words()
+
+
+def test_compcor_keeps_its_cosines_under_a_filter(tmp_path):
+    assert read_bold(write(tmp_path), Denoising("compcor", high_pass=0.008)).kept.all()
+    with pytest.raises(InputError, match='"desc": "smoothAROMAnonaggr"'):
+        read_bold(visits(tmp_path)[0], Denoising("aroma"))

@@ -121,3 +121,23 @@ def test_values_must_be_plain_numbers(tmp_path):
     write_bytes(tmp_path / "map.nii", image.to_bytes())
     with pytest.raises(InputError, match="expected plain numbers"):
         read_image(tmp_path / "map.nii", 3)
+
+
+def test_an_impossible_quaternion_is_refused(tmp_path):
+    image = nib.Nifti1Image(np.ones((20, 24, 20), np.float32), AFFINE)
+    image.set_qform(AFFINE, 1)
+    image.set_sform(AFFINE, 1)
+    image.header["quatern_b"] = 2.0
+    write_bytes(tmp_path / "map.nii", image.to_bytes())
+    with pytest.raises(InputError, match="q-form or s-form is impossible"):
+        read_image(tmp_path / "map.nii", 3)
+
+
+def test_long_runs_are_read(tmp_path):
+    """A header that claims 4 GB is no reason to refuse (Human Connectome runs have it); a small file that does is."""
+    header = nib.Nifti1Header()
+    header.set_data_dtype(np.float32)
+    header.set_data_shape((91, 109, 91, 1200))
+    (tmp_path / "run.nii").write_bytes(header.binaryblock + bytes(4))
+    with pytest.raises(InputError, match="not a readable NIfTI image"):  # the claim is accepted, the data are not there
+        read_image(tmp_path / "run.nii", 4)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -247,3 +248,45 @@ def test_participants_with_impossible_labels_are_not_visits(tmp_path):
     (root / "sub-0 1_task-rest_physio.tsv.gz").write_text("")
     assert [visit.participant for visit in visits(root)] == ["03", "12"]
     assert np.all([v.files == {} or v.files for v in visits(root)])
+
+
+def test_a_dataset_named_twice_is_read_once(tmp_path, monkeypatch):
+    root = laid(tmp_path / "ds", synthetic)
+    once = len(index(root).files)
+    monkeypatch.chdir(tmp_path)
+    for again in (root / "derivatives", root / "derivatives" / "fmriprep", Path("ds/derivatives")):
+        assert len(index(root, [again]).files) == once
+    assert len(index(Path("ds"), [root / "derivatives"]).files) == once
+
+
+def test_the_mask_of_the_same_space_is_taken(tmp_path):
+    """fMRIPrep writes masks in native space as well: not two candidates."""
+    root = laid(tmp_path, synthetic)
+    native = root / "derivatives/fmriprep/sub-01/ses-01/func/sub-01_ses-01_task-rest_desc-brain_mask.nii.gz"
+    native.write_text("")
+    visit = visits(root, ["01"], sessions=["01"], filters={"bold": {"task": "rest", "space": "T1w"}})[0]
+    assert "space-T1w_desc-brain_mask" in visit["mask"].name
+
+
+def test_grey_matter_is_that_of_the_flows_space(tmp_path):
+    root = tmp_path / "ds"
+    for space in ("MNI152NLin2009cAsym", "MNI152NLin6Asym"):
+        for folder, name in (("perf", f"space-{space}_cbf"), ("anat", f"space-{space}_label-GM_probseg")):
+            path = root / "derivatives" / "aslprep" / "sub-01" / folder / f"sub-01_{name}.nii.gz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("")
+    (root / "dataset_description.json").write_text(json.dumps(DESCRIPTION))
+    (visit,) = visits(root, filters={"perfusion": {"space": "MNI152NLin6Asym"}})
+    assert "MNI152NLin6Asym" in visit["grey"].name
+
+
+def test_links_into_the_superdataset_are_followed(tmp_path):
+    """DataLad keeps the contents of a subdataset in the superdataset's .git."""
+    root = laid(tmp_path / "ds", synthetic)
+    store = root / ".git" / "modules" / "fmriprep" / "annex"
+    store.mkdir(parents=True)
+    for path in list((root / "derivatives").rglob("*.nii.gz")):
+        path.rename(store / path.name)
+        os.symlink(store / path.name, path)
+    found = index(root)
+    assert not found.left_out and len(found.find(suffix="bold", desc="preproc", extension=".nii.gz")) == 36

@@ -19,7 +19,8 @@ EVERYWHERE = np.ones(GRID, bool)
 
 def bold_of(signals, mask=EVERYWHERE, affine=AFFINE):
     """A cleaned run from signals (x, y, z, time)."""
-    return Bold(signals[mask].astype(np.float32), mask, affine, 2.0, np.ones(signals.shape[-1], bool), 50.0)
+    kept, level = np.ones(signals.shape[-1], bool), np.full(mask.sum(), 1000.0)
+    return Bold(signals[mask].astype(np.float32), mask, affine, 2.0, kept, 50.0, level)
 
 
 def blocks(size=3.0, shape=(60, 72, 60), seed=0):

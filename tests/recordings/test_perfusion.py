@@ -3,11 +3,12 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cingulum.cli import main
 from cingulum.errors import InputError
-from cingulum.recordings.files import read_json, read_table
+from cingulum.recordings.files import read_json, read_table, write_table
 from cingulum.recordings.images import read_image, write_image
 from cingulum.recordings.kinetics import Kinetics
 from cingulum.recordings.perfusion import Constants, read_perfusion
@@ -247,3 +248,51 @@ def test_raw_asl_becomes_a_table_and_maps(asl, brain_mask, tmp_path):
     assert arrival[arrival > 0].mean() == pytest.approx(0.9, abs=5e-3)
     assert "Buxton et al. 1998" in read_json(next(out.rglob("*_att.json")))["Details"]["Equation"]
     assert set(read_json(out / "features.json")["Skipped"]) >= {"s1conn", "hrv", "fc", "mechanism"}
+
+
+def test_a_single_volume_may_be_three_dimensional(asl, brain_mask, tmp_path):
+    visit = asl(tmp_path, one_delay(brain_mask), np.where(brain_mask, M0, 0), context=["deltam", "n/a"])
+    usual = np.where(brain_mask, 0.0075 * M0, 0).astype(np.float32)
+    write_image(visit["asl"], usual, read_image(visit["m0scan"], 3).affine)
+    write_table(visit["aslcontext"], pd.DataFrame({"volume_type": ["deltam"]}))
+    assert read_perfusion(visit).cbf[brain_mask].mean() == pytest.approx(64.7, rel=0.01)
+
+
+def test_a_lost_volume_is_flagged_not_refused(asl, brain_mask, tmp_path):
+    three = np.repeat(one_delay(brain_mask), 2, -1)
+    visit = asl(tmp_path, three, np.where(brain_mask, M0, 0), context=["control", "label", "control", "n/a"])
+    found = read_perfusion(visit)
+    assert any("2 control and 1 label" in flag for flag in found.flags)
+    assert found.cbf[found.mask].mean() == pytest.approx(64.7, rel=0.01)
+
+
+@pytest.mark.parametrize("unit", ["mL/(100 g*min)", "ml/100 g/minute", "mL/100g tissue/min", "ml/min/100g"])
+def test_units_are_understood_as_people_write_them(tmp_path, unit):
+    cbf = np.zeros((29, 35, 26))
+    cbf[5:25, 5:30, 5:22] = 50.0
+    assert read_perfusion(write_map(tmp_path, cbf, {"Units": unit})).flags == ()
+
+
+def test_the_maps_own_brain_mask_is_used(tmp_path):
+    """Noise around the brain is not the brain: without its mask the mean would be a quarter."""
+    cbf = np.random.default_rng(0).normal(0, 1, (29, 35, 26))
+    cbf[5:25, 5:30, 5:22] = 50.0
+    visit = write_map(tmp_path, cbf, {})
+    mask = np.zeros(cbf.shape, np.uint8)
+    mask[5:25, 5:30, 5:22] = 1
+    path = visit["perfusion"].with_name(visit["perfusion"].name.replace("_cbf", "_desc-brain_mask"))
+    write_image(path, mask, read_image(visit["perfusion"], 3).affine)
+    from cingulum.recordings.bids import visits
+
+    found = read_perfusion(visits(tmp_path)[0])
+    assert found.cbf[found.mask].mean() == pytest.approx(50) and found.mask.sum() == mask.sum()
+
+
+def test_noise_alone_is_no_perfusion(asl, brain_mask, tmp_path):
+    """Six delays of pure noise read nil, which is refused, instead of a plausible 60."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 0.003 * M0, (*brain_mask.shape, 6)) * brain_mask[..., None]
+    noise -= noise.mean((0, 1, 2))
+    visit = asl(tmp_path, noise, np.where(brain_mask, M0, 0), PostLabelingDelay=np.repeat(PLDS, 2).tolist())
+    with pytest.raises(InputError, match="implausible|look swapped"):
+        read_perfusion(visit)

@@ -123,6 +123,11 @@ def no_pain(bids):
     path.write_text("session_id\tpain\nses-pre\tn/a\nses-post\t40\n")
 
 
+def pain_in_words(bids):
+    path = bids / "sub-03" / "sub-03_sessions.tsv"
+    path.write_text("session_id\tpain\nses-pre\ta lot\nses-post\t40\n")
+
+
 def one_visit(bids):
     for path in bids.rglob("*sub-04_ses-post*"):
         path.unlink()
@@ -135,6 +140,7 @@ def one_visit(bids):
         (remove("*_physio.tsv.gz"), [], "has no cardiac recording"),
         (one_visit, [], "sub-04 has 1 visit"),
         (no_pain, [], "expected a pain rating from 0 to 100"),
+        (pain_in_words, [], "expected a pain rating from 0 to 100"),
         (cut_short("*_desc-preproc_bold.nii.gz"), [], "damaged gzip file"),
         (cut_short("*_cbf.nii.gz"), [], "damaged gzip file"),
         (flip_byte, [], "damaged"),

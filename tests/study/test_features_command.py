@@ -1,6 +1,7 @@
 """`cingulum features`: the table, its description, failures that stop nobody, and going on after an interruption."""
 
 import json
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from cingulum.cli import main
 from cingulum.recordings.images import write_image
 from cingulum.recordings.parcellation import sphere
+from cingulum.study.measure import Failure
+from cingulum.study.table import _without_folder
 
 FAST = ["rcbf", "cbf", "hrv", "fc", "quality", "motion", "s1conn"]
 
@@ -82,6 +85,14 @@ def test_what_is_repaired_is_measured_and_the_rest_is_kept(own_cohort, tmp_path)
     after = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*_cbf.tsv")}
     assert len(times) == 19 and len(after) == 20 and all(after[p] == t for p, t in times.items())
     assert not (tmp_path / "out" / "failures.tsv").exists()
+
+
+def test_reasons_lose_folders_and_nothing_else():
+    text = "/home/ann/ds/sub-01/x_bold.nii.gz: TR 2.5 s. See /home/ann/ds and ds/sub-02/y.json, not odds/even."
+    for folder in (Path("."), Path("ds"), Path("/home/ann/ds")):
+        reason = _without_folder(Failure("01", "pre", "fc", text), folder, []).reason
+        assert "2.5 s. See" in reason and "x_bold.nii.gz" in reason and "odds/even." in reason
+    assert "ann" not in _without_folder(Failure("01", "pre", "fc", text), Path("/home/ann/ds"), []).reason
 
 
 def test_other_settings_are_measured_anew(small_cohort, tmp_path):

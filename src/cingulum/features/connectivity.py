@@ -11,6 +11,7 @@ import numpy as np
 
 from cingulum.errors import InputError
 from cingulum.features.feature import Feature, Measurement
+from cingulum.recordings.atlas import Spheres, check_space
 from cingulum.recordings.bold import Bold
 from cingulum.recordings.files import read_bytes
 from cingulum.recordings.images import read_image
@@ -28,12 +29,13 @@ KINDS = {
 
 
 def seed_map(bold: Bold, seed: np.ndarray, kind: str = "effect") -> np.ndarray:
-    """Connectivity (x, y, z) of every voxel with the mean signal of the voxels in `seed` (x, y, z), by KINDS.
+    """Connectivity (x, y, z) of every voxel with the mean raw signal of the voxels in `seed` (x, y, z), by KINDS.
 
     Zero outside the brain mask. Raises InputError when the seed has no varying signal.
     """
     signals, inside = bold.signals, seed[bold.mask]
-    signal = signals[inside].mean(0, dtype=float) if inside.any() else np.zeros(signals.shape[1])
+    level = bold.level[inside, None]
+    signal = (signals[inside] * level).sum(0) / level.sum() if inside.any() else np.zeros(signals.shape[1])
     if signal.std() < 1e-9:
         raise InputError("The seed lies outside the brain mask or has a constant signal.")
     signal = (signal - signal.mean()) / signal.std()
@@ -90,6 +92,7 @@ class SeedConnectivity(Feature):
 
     def _seed(self, bold: Bold) -> np.ndarray:
         if self.mask is None:
+            check_space(Spheres((), np.empty((0, 3)), name="the seed"), bold.space, "The BOLD run")
             return sphere(self.centres, self.radius, bold.mask.shape, bold.affine)
         image = read_image(self.mask, 3)
         if image.shape != bold.mask.shape or not np.allclose(image.affine, bold.affine, atol=1e-3):

@@ -43,7 +43,7 @@ class ConnectivityDynamics(Feature):
 
     def measure(self, opened: Opened) -> Measurement:
         series, _ = regional_series(opened.bold, self.atlas)
-        signals = series.data[torch.isfinite(series.data).all(-1)]
+        signals = series.data[torch.isfinite(series.data).all(-1) & (series.data.std(-1) > 0)]
         window, step = (max(1, round(seconds / series.tr)) for seconds in (self.window, self.step))
         if window < 10 or signals.shape[-1] < 3 * window or len(signals) < 3:
             raise InputError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -117,7 +117,7 @@ class Mechanism(Feature):
             "Free": {path: str(prior) for path, prior in self.free.items()},
             "Objective": getattr(self.objective, "__name__", type(self.objective).__name__),
             "Steps": self.steps,
-            "GroupConnectome": _digest(self.brain),
+            "ModelSHA256": _digest(self.brain, self.free, self.objective),
         }
 
     def measure(self, opened: Opened) -> Measurement:
@@ -216,11 +216,31 @@ def physiology(atlas: Atlas | None = None, connectome: Connectome | None = None)
     )
 
 
-def _digest(brain: Brain) -> str:
+def _digest(*parts: Any) -> str:
     """What tells one model from another: all its numbers, hashed."""
-    weights = brain.connectome.weights.double().contiguous().numpy()
-    parts = repr([(f.name, str(getattr(brain.mass, f.name))) for f in fields(brain.mass)]).encode()  # type: ignore[arg-type]
-    return hashlib.sha256(weights.tobytes() + parts).hexdigest()[:16]
+    digest = hashlib.sha256()
+    for part in parts:
+        _feed(digest, part)
+    return digest.hexdigest()[:16]
+
+
+def _feed(digest: Any, value: Any) -> None:
+    if isinstance(value, torch.Tensor):
+        digest.update(value.detach().double().contiguous().numpy().tobytes())
+    elif isinstance(value, Distribution):  # draws with a fixed seed tell one prior from another, whatever its kind
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            _feed(digest, value.sample((4,)))
+    elif is_dataclass(value):
+        digest.update(type(value).__name__.encode())
+        for part in fields(value):
+            _feed(digest, getattr(value, part.name))
+    elif isinstance(value, Mapping):
+        for key in sorted(value):
+            digest.update(str(key).encode())
+            _feed(digest, value[key])
+    else:
+        digest.update(getattr(value, "__qualname__", repr(value)).encode())
 
 
 def _standardise(values: torch.Tensor, prior: Distribution) -> np.ndarray:

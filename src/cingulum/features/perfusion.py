@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from cingulum.features.feature import Column, Feature, Measurement
-from cingulum.recordings.atlas import Atlas, pain_atlas, told
+from cingulum.recordings.atlas import Atlas, adult_mni, pain_atlas, told
 from cingulum.recordings.bids import Visit
 from cingulum.recordings.images import read_image
 from cingulum.recordings.opened import Opened
@@ -26,7 +26,7 @@ def sources(visit: Visit) -> tuple[str, ...]:
     """What blood flow is read from: a CBF map where there is one, else raw ASL."""
     if visit.has("perfusion") or not visit.has("asl"):
         visit["perfusion"]
-        return ("perfusion",)
+        return ("perfusion", "cbfmask") if "cbfmask" in visit.files else ("perfusion",)
     visit["asl"], visit["aslcontext"]
     return ("asl", "aslcontext", "m0scan") if visit.has("m0scan") else ("asl", "aslcontext")
 
@@ -64,7 +64,7 @@ class RegionalPerfusion(Feature):
         self.file = f"perf/{{visit}}_atlas-{self.atlas.name}_cbf.tsv"  # type: ignore[misc]
 
     def kinds(self, visit: Visit) -> tuple[str, ...]:
-        return (*sources(visit), *(["grey"] if visit.has("grey") else []))
+        return (*sources(visit), *(["grey"] if "grey" in visit.files else []))
 
     def settings(self) -> Mapping[str, Any]:
         return told(self.atlas)
@@ -87,7 +87,7 @@ class RegionalPerfusion(Feature):
         ]
         regions = np.full(len(self.atlas.regions), np.nan)
         details = {**found.settings, "GreyMatter": where}
-        if found.space.startswith("MNI"):
+        if adult_mni(found.space) or (found.space and found.space == self.atlas.space):
             regions, coverage = parcellate(found.cbf[found.mask], found.mask, found.affine, self.atlas)
             details["Coverage"] = coverage.round(4).to_dict()
         else:
@@ -97,11 +97,11 @@ class RegionalPerfusion(Feature):
 
 def _grey(visit: Visit, found: Perfusion) -> tuple[np.ndarray | None, str]:
     """Where grey matter is likelier than not, and how that is known."""
-    if visit.has("grey"):
+    if "grey" in visit.files:
         image = read_image(visit["grey"], 3)
         if image.shape == found.cbf.shape and np.allclose(image.affine, found.affine, atol=1e-3):
             return np.asarray(image.dataobj) > 0.5, "the participant's own probability map, above 0.5"
-    if not found.space.startswith("MNI"):
+    if not adult_mni(found.space):
         return None, "not known in native space"
     return _template(found.cbf.shape, found.affine.tobytes()), "nilearn's MNI152 template, above half of its maximum"
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from cingulum.features.feature import Column, Feature, Measurement
-from cingulum.recordings.atlas import Atlas, pain_atlas, told
+from cingulum.recordings.atlas import Atlas, adult_mni, pain_atlas, told
 from cingulum.recordings.opened import Opened
 from cingulum.recordings.parcellation import membership
 
@@ -46,16 +46,20 @@ class Quality(Feature):
 
     def measure(self, opened: Opened) -> Measurement:
         bold, moved = opened.bold, opened.displacement
-        _, coverage = membership(self.atlas, bold.mask, bold.affine)
+        flags = []
+        if adult_mni(bold.space) or bold.space == self.atlas.space:
+            _, coverage = membership(self.atlas, bold.mask, bold.affine)
+        else:
+            coverage = np.full(len(self.atlas.regions), np.nan)
+            flags.append(f"coverage needs BOLD in {self.atlas.space} space: n/a")
         values = [
             np.nanmean(moved), np.nanmax(moved), len(bold.kept), bold.kept.sum(), bold.tsnr, coverage.mean(),
-            coverage.min(), (coverage == 0).sum(),
+            coverage.min(), (coverage == 0).sum() if np.isfinite(coverage).all() else np.nan,
         ]  # fmt: skip
-        flags = []
         if values[0] > MOST_MOTION:
             flags.append(f"mean framewise displacement {values[0]:.2f} mm is above {MOST_MOTION} mm")
         if bold.kept.mean() < 0.5:
             flags.append(f"only {bold.kept.mean():.0%} of the volumes were kept")
-        if values[7]:
+        if values[7] > 0:
             flags.append(f"{values[7]:.0f} region(s) of {self.atlas.name} lie outside the brain mask")
         return Measurement(np.array(values, dtype=float), details=bold.settings, flags=flags)

@@ -24,6 +24,7 @@ class Spheres:
     centres: np.ndarray
     radius: float | np.ndarray = 8.0
     name: str = "spheres"
+    space: str = "MNI"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,7 @@ class Labels:
     image: np.ndarray
     affine: np.ndarray
     name: str = "labels"
+    space: str = "MNI"
 
     @cached_property
     def centres(self) -> np.ndarray:
@@ -53,6 +55,7 @@ class Maps:
     image: np.ndarray
     affine: np.ndarray
     name: str = "maps"
+    space: str = "MNI"
 
     @cached_property
     def centres(self) -> np.ndarray:
@@ -63,13 +66,28 @@ class Maps:
 Atlas = Spheres | Labels | Maps
 
 
+def adult_mni(space: str) -> bool:
+    """Whether a space is one of the adult MNI templates, in which millimetres mean the same places to a voxel or so;
+    MNIInfant and MNIPediatricAsym are not."""
+    return space == "MNI" or space.startswith(("MNI152", "MNI305", "MNIColin27"))
+
+
+def check_space(atlas: Atlas, space: str, what: str) -> None:
+    """Raises InputError where an atlas and an image do not lie in one space (a file without `space-` is in its own)."""
+    if atlas.space != space and not (adult_mni(atlas.space) and adult_mni(space)):
+        raise InputError(
+            f"{what}: lies in {space or 'native'} space, the regions of {atlas.name} in {atlas.space}. Give it in "
+            "adult MNI space (fMRIPrep: --output-spaces MNI152NLin2009cAsym), or an atlas named with the same space-."
+        )
+
+
 def told(atlas: Atlas) -> dict[str, object]:
     """An atlas for sidecars and for knowing it again: its name, its regions, and a hash of where they lie."""
     digest = hashlib.sha256()
     for part in fields(atlas):
         value = getattr(atlas, part.name)
-        if isinstance(value, np.ndarray | float):
-            digest.update(np.ascontiguousarray(value).tobytes())
+        if isinstance(value, np.ndarray | float | int):
+            digest.update(np.ascontiguousarray(value, dtype=float).tobytes())
     return {"Atlas": atlas.name, "Regions": list(atlas.regions), "AtlasSHA256": digest.hexdigest()}
 
 
@@ -84,7 +102,8 @@ def named_atlas(name: str) -> Atlas:
     """An atlas by name, all of them offline (`pain52`, `power264`, `dosenbach160`, `seitzman300`), or from a file.
 
     A file is a NIfTI image of labels (3-D) or probabilities (4-D) with its table beside it: `<stem>.tsv` with the
-    columns index and name (BIDS `_dseg.tsv`). Coordinates come from nilearn, which names their papers.
+    columns index and name (BIDS `_dseg.tsv`). Its space is what its name says (space- or tpl-), MNI where it says
+    nothing. Coordinates come from nilearn, which names their papers.
     """
     if name in _COORDINATES:
         return _COORDINATES[name]()
@@ -111,6 +130,7 @@ def read_atlas(path: Path, table: Path | None = None) -> Labels | Maps:
         raise InputError(f"{table}: expected a column `name` with a different name in every row (and `index`).")
     names = tuple(rows["name"].astype(str))
     atlas = stem.partition("atlas-")[2].partition("_")[0] or stem
+    space = (stem.partition("space-")[2] or stem.partition("tpl-")[2]).partition("_")[0] or "MNI"
     if len(read_header(path).get_data_shape()) == 4:
         image = read_image(path, 4)
         maps = np.moveaxis(np.asarray(image.dataobj), -1, 0)
@@ -118,7 +138,7 @@ def read_atlas(path: Path, table: Path | None = None) -> Labels | Maps:
             raise InputError(f"{path}: {len(maps)} maps, but {table.name} names {len(names)}.")
         if maps.min() < 0:
             raise InputError(f"{path}: probability maps may not be negative; the smallest value is {maps.min():.3g}.")
-        return Maps(names, maps, image.affine, atlas)
+        return Maps(names, maps, image.affine, atlas, space)
     image = read_image(path, 3)
     data = np.asarray(image.dataobj)
     if (data != np.round(data)).any() or "index" not in rows:
@@ -131,7 +151,7 @@ def read_atlas(path: Path, table: Path | None = None) -> Labels | Maps:
     if unnamed:
         raise InputError(f"{table}: does not name the label(s) {', '.join(map(str, unnamed[:8]))} of {path.name}.")
     chosen = tuple(name for name, keep in zip(names, kept, strict=True) if keep)
-    return Labels(chosen, labels[kept], data.astype(np.int32), image.affine, atlas)
+    return Labels(chosen, labels[kept], data.astype(np.int32), image.affine, atlas, space)
 
 
 def _centre(weight: np.ndarray, affine: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cingulum.errors import InputError
+from cingulum.recordings.atlas import adult_mni
 from cingulum.recordings.files import read_json
 from cingulum.recordings.index import BidsFile, Index, entity_query, index, inside, merged
 
@@ -47,7 +48,8 @@ KINDS: dict[str, Kind] = {
     "respiratory": Kind(
         {"suffix": "physio", "extension": ".tsv.gz", "recording": ["respiratory", "resp", "respiration", "breathing"]}
     ),
-    "grey": Kind({"suffix": "probseg", "label": "GM", "extension": IMAGE}, standard=True, shared=True),
+    "cbfmask": Kind({"suffix": "mask", "desc": "brain", "extension": IMAGE, "datatype": "perf"}, of="perfusion"),
+    "grey": Kind({"suffix": "probseg", "label": "GM", "extension": IMAGE}, of="perfusion", shared=True),
     "connectome": Kind(
         {"suffix": ["relmat", "connectivity"], "datatype": "dwi", "extension": [".tsv", ".csv"]}, shared=True
     ),
@@ -62,6 +64,7 @@ class Visit:
     session: empty where the dataset has no sessions
     files, sidecars: by kind; sidecars from the most general to the most specific
     crowded: kinds with several files, none of them chosen
+    outside: the first link of the dataset that leads out of it and was therefore left out
     """
 
     participant: str
@@ -70,6 +73,7 @@ class Visit:
     sidecars: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     crowded: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     root: Path = Path(".")
+    outside: str = ""
 
     @property
     def name(self) -> str:
@@ -99,9 +103,12 @@ class Visit:
             raise InputError(
                 f"{self.name} has no {kind} recording: expected a file {self.name}{desc}_{suffix}{ending} in the "
                 "dataset or below its derivatives/. Add it, leave the participant out with --participant-label, or "
-                "leave the feature out with --features (of `cingulum run`: --modalities)."
+                f"leave the feature out with --features (of `cingulum run`: --modalities).{self._links()}"
             )
         return self.files[kind]
+
+    def _links(self) -> str:
+        return f" Links that lead out of the dataset were left out, such as {self.outside}." if self.outside else ""
 
     def metadata(self, kind: str) -> dict[str, Any]:
         """The sidecar fields of a recording, inherited ones included."""
@@ -196,11 +203,11 @@ def _visit(
             if file.entities.get("ses", "") == session or (kind.shared and "ses" not in file.entities)
         ]
         if kind.of in chosen:
-            files = [file for file in files if _accompanies(file, chosen[kind.of])]
+            files = _closest([file for file in files if _accompanies(file, chosen[kind.of])])
         if kind.standard and "space" not in filters.get(name, {}):
-            files = [f for f in files if f.entities.get("space", "").startswith("MNI")] or files
-        if kind.shared and len(files) > 1:
-            files = [f for f in files if len(f.entities) == max(len(f.entities) for f in files)]
+            files = [f for f in files if adult_mni(f.entities.get("space", ""))] or files
+        if kind.shared:
+            files = _closest(files)
         if name == "m0scan" and "asl" in chosen:
             files = _intended(found, files, chosen["asl"])
         if len(files) == 1:
@@ -214,7 +221,13 @@ def _visit(
         {name: tuple(side.path for side in found.sidecars(file)) for name, file in chosen.items()},
         crowded,
         found.roots[0],
+        found.left_out[0] if found.left_out else "",
     )
+
+
+def _closest(files: list[BidsFile]) -> list[BidsFile]:
+    """Those that share most entities with what they accompany."""
+    return [file for file in files if len(file.entities) == max(len(other.entities) for other in files)]
 
 
 def _accompanies(file: BidsFile, main: BidsFile) -> bool:

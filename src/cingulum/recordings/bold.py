@@ -14,7 +14,7 @@ import numpy as np
 from cingulum.errors import InputError
 from cingulum.recordings.bids import Visit
 from cingulum.recordings.files import read_table
-from cingulum.recordings.images import check_same_grid, read_image
+from cingulum.recordings.images import read_image, read_voxels
 
 STRATEGIES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -33,6 +33,9 @@ STRATEGIES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 FEWEST = 30
 """Volumes, beyond the number of regressors, below which a run says nothing about connectivity."""
 
+FAINT = 0.05
+"""Share of the brain's median signal below which a voxel shows dropout or the edge of the field of view, not brain."""
+
 BLOCK = 20_000
 """Voxels cleaned at a time, so that memory stays small."""
 
@@ -43,7 +46,8 @@ class Denoising:
 
     strategy: one of STRATEGIES
     scrub: framewise displacement (mm) above which volumes are left out, with runs shorter than five volumes between
-        them (Power et al. 2014, doi:10.1016/j.neuroimage.2013.08.048); None: none, or .5 for strategy "scrubbing"
+        them (Power et al. 2014, doi:10.1016/j.neuroimage.2013.08.048); None: none. Strategy "scrubbing" is nilearn's:
+        .5 mm, and volumes above 1.5 standardised DVARS as well
     low_pass, high_pass: Butterworth cut-offs, Hz; a high-pass replaces the strategy's slow cosines
     Order (Lindquist et al. 2019, doi:10.1002/hbm.24528): censored volumes are interpolated, signals and confounds
     filtered alike, confounds regressed on the kept volumes, censored volumes left out.
@@ -65,15 +69,13 @@ class Denoising:
     def words(self) -> str:
         """What is done, for a sidecar or a methods section."""
         parts = [f"strategy {self.strategy} ({', '.join(STRATEGIES[self.strategy]['strategy']) or 'nothing'})"]
-        if self.censors:
-            parts.append(f"volumes above {self.threshold} mm displacement left out")
+        if "scrub" in STRATEGIES[self.strategy]["strategy"]:
+            parts.append(f"volumes above {self.threshold} mm displacement or 1.5 standardised DVARS left out")
+        elif self.scrub is not None:
+            parts.append(f"volumes above {self.scrub} mm displacement left out")
         if self.low_pass or self.high_pass:
             parts.append(f"band {self.high_pass or 0} to {self.low_pass or 'Nyquist'} Hz")
         return "; ".join(parts)
-
-    @property
-    def censors(self) -> bool:
-        return self.scrub is not None or "scrub" in STRATEGIES[self.strategy]["strategy"]
 
     @property
     def threshold(self) -> float:
@@ -84,8 +86,11 @@ class Denoising:
 class Bold:
     """signals (voxel inside, kept volume) in percent of the voxel's mean, mask (x, y, z), affine, tr in s.
 
+    mask: the brain mask without voxels that have no signal (constant, not finite, or FAINT)
+    level: (voxel inside,) mean signal: a region's mean of raw signals, in percent, is the mean of voxels weighted by it
     kept: (volume,), which volumes stayed
-    tsnr: median over the mask of mean by standard deviation, before cleaning
+    tsnr: median over the mask of mean by standard deviation of the kept volumes, before cleaning
+    space: as the file's name says, empty for native
     """
 
     signals: np.ndarray
@@ -94,6 +99,8 @@ class Bold:
     tr: float
     kept: np.ndarray
     tsnr: float
+    level: np.ndarray
+    space: str = "MNI"
     denoising: Denoising = Denoising()
 
     @property
@@ -104,34 +111,42 @@ class Bold:
             "RepetitionTime": self.tr,
             "Volumes": len(self.kept),
             "VolumesKept": int(self.kept.sum()),
+            "Space": self.space or "native",
         }
 
 
 def read_bold(visit: Visit, denoising: Denoising = Denoising()) -> Bold:
     """A visit's preprocessed BOLD, cleaned, as fMRIPrep names and describes it.
 
-    Raises InputError for damaged files, a mask on another grid, a TR that header and sidecar give differently,
-    confounds of another length, or too few volumes left.
+    Raises InputError for damaged files, a mask on another grid or without signal in it, a TR that header and sidecar
+    give differently, confounds of another length, or too few volumes left.
     """
     path = visit["bold"]
     space = _space(path)
-    image, mask = read_image(path, 4, space=space), read_image(visit["mask"], 3, space=space)
-    check_same_grid(visit["mask"], mask, image, "the BOLD run")
+    mask = read_image(visit["mask"], 3, space=space)
     inside = np.asarray(mask.dataobj) > 0.5
     if not 0.001 < inside.mean() < 0.999:
         raise InputError(f"{visit['mask']}: marks {inside.mean():.1%} of the image as brain; the mask is damaged.")
-    tr = repetition_time(path, float(image.header.get_zooms()[3]), visit.metadata("bold"))
-    signals = np.asarray(image.dataobj)[inside]
+    signals, step = read_voxels(path, inside, mask, "its mask", space)
+    tr = repetition_time(path, step, visit.metadata("bold"))
     confounds, kept = _confounds(visit, denoising, signals.shape[1])
-    mean = signals.mean(1, dtype=float, keepdims=True)
-    spread = signals.std(1, dtype=float, keepdims=True)
-    alive = (np.abs(mean) > 1e-6) & (spread > 0)
-    if not alive.any():
-        raise InputError(f"{path}: every voxel inside the mask is zero or constant.")
-    tsnr = float(np.median((mean / np.where(alive, spread, 1))[alive]))
-    percent = np.where(alive, 100 * (signals - mean) / np.where(alive, mean, 1), 0.0).astype(np.float32)
+    steady = signals[:, kept]
+    level, spread = steady.mean(1, dtype=float), steady.std(1, dtype=float)
+    with np.errstate(invalid="ignore"):
+        alive = np.isfinite(level) & np.isfinite(signals).all(1) & (spread > 0)
+        alive &= level > FAINT * np.median(level[alive]) if alive.any() else False
+    if alive.mean() < 0.5:
+        raise InputError(
+            f"{path}: {1 - alive.mean():.0%} of the voxels inside the mask are missing, zero or constant; the run or "
+            "its mask is damaged."
+        )
+    mask_alive = np.zeros_like(inside)
+    mask_alive[inside] = alive
+    signals, level = signals[alive], level[alive]
+    percent = (100 * (signals - level[:, None]) / level[:, None]).astype(np.float32)
     cleaned = _clean(percent, confounds, kept, tr, denoising)
-    return Bold(cleaned, inside, image.affine, tr, kept, tsnr, denoising)
+    tsnr = float(np.median(level / spread[alive]))
+    return Bold(cleaned, mask_alive, mask.affine, tr, kept, tsnr, level, space, denoising)
 
 
 def repetition_time(path: Path, header: float, fields: Mapping[str, Any]) -> float:
@@ -177,14 +192,21 @@ def _confounds(visit: Visit, denoising: Denoising, volumes: int) -> tuple[np.nda
 
     options, path = dict(STRATEGIES[denoising.strategy]), visit["confounds"]
     parts = [part for part in options.pop("strategy") if part != "high_pass" or not denoising.high_pass]
-    parts += ["scrub"] * (denoising.censors and "scrub" not in parts)
+    if "compcor" in parts or "compcor" in STRATEGIES[denoising.strategy]["strategy"]:
+        parts += ["high_pass"] * ("high_pass" not in parts)  # the components were made with these cosines
+    if denoising.strategy == "aroma" and "smoothAROMAnonaggr" not in visit["bold"].name:
+        raise InputError(
+            f"{visit['bold']}: strategy aroma needs fMRIPrep's denoised run (before version 23); choose it with "
+            '--bids-filter-file: {"bold": {"desc": "smoothAROMAnonaggr"}}.'
+        )
     read_table(path)  # the clear error, if the file is damaged
+    censored = _censored(visit, denoising, volumes)
     if not parts:
-        return None, np.ones(volumes, bool)
+        return None, _enough(visit, censored, 0)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            limits = {"fd_threshold": denoising.threshold} if denoising.censors else {}
+            limits = {"fd_threshold": denoising.threshold} if "scrub" in parts else {}
             table, kept = load_confounds(str(visit["bold"]), strategy=tuple(parts), demean=True, **options, **limits)
         columns = table.to_numpy(float)
     except Exception as trouble:  # nilearn raises whatever a strange table makes it stumble over
@@ -194,17 +216,34 @@ def _confounds(visit: Visit, denoising: Denoising, volumes: int) -> tuple[np.nda
     if not np.isfinite(columns).all():
         empty = [str(name) for name, bad in zip(table, ~np.isfinite(columns).all(0), strict=True) if bad]
         raise InputError(f"{path}: missing values in {', '.join(empty[:5])}; run fMRIPrep again or choose --strategy.")
+    stays = censored if kept is None else censored & np.isin(np.arange(volumes), kept)
+    return columns if columns.shape[1] else None, _enough(visit, stays, columns.shape[1])
+
+
+def _censored(visit: Visit, denoising: Denoising, volumes: int) -> np.ndarray:
+    """Which volumes stay by displacement alone: those below the limit, in runs of at least five."""
     stays = np.ones(volumes, bool)
-    if kept is not None:
-        stays = np.isin(np.arange(volumes), kept)
-    left = int(stays.sum()) - columns.shape[1]
+    if denoising.scrub is None:
+        return stays
+    moved = np.r_[0.0, framewise_displacement(visit)]
+    if len(moved) != volumes:
+        raise InputError(f"{visit['confounds']}: {len(moved)} rows for {volumes} volumes.")
+    stays = ~(moved > denoising.scrub)
+    edges = np.flatnonzero(np.diff(np.r_[False, stays, False].astype(int)))
+    for start, stop in zip(edges[::2], edges[1::2], strict=True):
+        stays[start:stop] = stop - start >= 5
+    return stays
+
+
+def _enough(visit: Visit, stays: np.ndarray, regressors: int) -> np.ndarray:
+    left = int(stays.sum()) - regressors
     if left < FEWEST:
         raise InputError(
-            f"{visit['bold']}: {int(stays.sum())} of {volumes} volumes stay and {columns.shape[1]} confounds are "
+            f"{visit['bold']}: {int(stays.sum())} of {len(stays)} volumes stay and {regressors} confounds are "
             f"regressed out, which leaves {left} degrees of freedom; {FEWEST} are needed. Leave the visit out, or "
             "choose a milder --strategy or --scrub."
         )
-    return columns if columns.shape[1] else None, stays
+    return stays
 
 
 def _clean(

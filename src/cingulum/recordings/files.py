@@ -19,8 +19,9 @@ import pandas as pd
 
 from cingulum.errors import InputError
 
-BUDGET = 2 * 1024**3
-"""Bytes that one image may unfold to; a larger claim is refused before memory is taken."""
+BUDGET = 8 * 1024**3
+"""Bytes that one image may unfold to (a Human Connectome run has 4 GB); a larger claim is refused before memory is
+taken, and so is a smaller one that a small file makes (images.MOST_FOLDED)."""
 
 TABLE_BUDGET = 128 * 1024**2
 """Bytes that one table or sidecar may unfold to: an hour of four channels at 1000 Hz stays below it."""

@@ -21,6 +21,9 @@ from cingulum.timeseries import TimeSeries
 MOST_FOLDED = 100
 """Ratio of unpacked to packed size above which a large image is a bomb: real runs fold to a tenth."""
 
+ARRAY = 128 * 1024**2
+"""Bytes that one array of a GIFTI file may unfold to."""
+
 SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
 
 
@@ -35,15 +38,9 @@ def read_image(path: Path, dimensions: int, *, allow_nan: bool = False, space: s
     Raises InputError naming the file, the finding and the remedy.
     """
     path = Path(path)
-    claimed = _claim(path)
-    content = read_bytes(path, claimed)
+    image = _opened(path)
     try:
-        image = _kind(content).from_bytes(content)
-        if np.dtype(image.get_data_dtype()).kind not in "iuf":
-            raise InputError(f"{path}: holds {image.get_data_dtype()} values; expected plain numbers.")
         data = image.get_fdata(dtype=np.float32, caching="unchanged")
-    except InputError:
-        raise
     except Exception as trouble:  # nibabel raises whatever a damaged header makes it stumble over
         raise InputError(f"{path}: not a readable NIfTI image ({trouble}). Expected .nii or .nii.gz.") from None
     _check_geometry(path, image, dimensions)
@@ -61,6 +58,42 @@ def read_image(path: Path, dimensions: int, *, allow_nan: bool = False, space: s
     if dimensions == 4:
         made.header.set_zooms((*made.header.get_zooms()[:3], _tr(path, image)))
     return made
+
+
+def read_voxels(
+    path: Path, inside: np.ndarray, like: nib.Nifti1Image, what: str, space: str = ""
+) -> tuple[np.ndarray, float]:
+    """The time courses (voxel, time) of the voxels `inside` (x, y, z) of a 4-D image, as float32, and its TR (s).
+
+    All that `read_image` checks, and that it lies on the grid of `like` (called `what` in errors); but volume by
+    volume, so that no more memory is taken than file and voxels need, and values outside the mask may be anything.
+    """
+    path = Path(path)
+    image = _opened(path)
+    _check_geometry(path, image, 4)
+    if space.startswith("MNI"):
+        _check_origin(path, image)
+    check_same_grid(path, image, like, what)
+    signals = np.empty((int(inside.sum()), image.shape[3]), dtype=np.float32)
+    try:
+        for volume in range(image.shape[3]):
+            signals[:, volume] = np.asarray(image.dataobj[..., volume], dtype=np.float32)[inside]
+    except Exception as trouble:  # nibabel raises whatever a damaged header makes it stumble over
+        raise InputError(f"{path}: not a readable NIfTI image ({trouble}). Expected .nii or .nii.gz.") from None
+    return signals, _tr(path, image)
+
+
+def _opened(path: Path) -> Any:
+    content = read_bytes(path, _claim(path))
+    try:
+        image = _kind(content).from_bytes(content)
+        if np.dtype(image.get_data_dtype()).kind not in "iuf":
+            raise InputError(f"{path}: holds {image.get_data_dtype()} values; expected plain numbers.")
+        return image
+    except InputError:
+        raise
+    except Exception as trouble:  # nibabel raises whatever a damaged header makes it stumble over
+        raise InputError(f"{path}: not a readable NIfTI image ({trouble}). Expected .nii or .nii.gz.") from None
 
 
 def check_same_grid(path: Path, image: nib.Nifti1Image, other: nib.Nifti1Image, what: str) -> None:
@@ -105,7 +138,7 @@ def _claim(path: Path) -> int:
     voxels = math.prod(shape)
     offset = float(header["vox_offset"])
     size = (int(offset) if math.isfinite(offset) else -1) + voxels * header.get_data_dtype().itemsize
-    if size <= 0 or voxels <= 0 or max(size, 4 * voxels) > BUDGET:
+    if size <= 0 or voxels <= 0 or size > BUDGET:
         raise InputError(
             f"{path}: header claims {tuple(shape)}, not between 1 voxel and {BUDGET / 1024**3:.0f} GiB; refused. Cut "
             "or downsample the run if it really is that large."
@@ -272,8 +305,8 @@ def _refuse_entities(path: Path, content: bytes) -> None:
 def _refuse_bomb(path: Path, text: bytes) -> None:
     try:
         unpacker = zlib.decompressobj()
-        unpacker.decompress(base64.b64decode(text), BUDGET // 16)
+        unpacker.decompress(base64.b64decode(text), ARRAY)
     except (ValueError, zlib.error):
         return  # not compressed, or damaged: nibabel will say so
     if unpacker.unconsumed_tail:
-        raise InputError(f"{path}: one array unfolds to more than {BUDGET // 16 // 1024**2} MiB; refused.")
+        raise InputError(f"{path}: one array unfolds to more than {ARRAY // 1024**2} MiB; refused.")

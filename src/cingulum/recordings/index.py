@@ -146,16 +146,18 @@ def index(root: Path, derivatives: Sequence[Path] = ()) -> Index:
     if not (root / "dataset_description.json").is_file():
         raise InputError(f"{root}: expected a BIDS dataset with a dataset_description.json in it; found none.")
     read_json(root / "dataset_description.json")
-    below = [Path(found) for found in _derivatives_of(root)]
+    roots = [root, *map(Path, _derivatives_of(root))]
     for folder in derivatives:
         if not Path(folder).is_dir():
             raise InputError(f"--derivatives {folder}: is no folder.")
-        below += [Path(folder), *map(Path, _derivatives_of(Path(folder)))]
+        roots += _datasets_in(Path(folder))
+    roots = list({os.path.realpath(dataset): dataset for dataset in reversed(roots)}.values())[::-1]  # each once
     files: list[BidsFile] = []
     left_out: list[str] = []
-    for dataset in (root, *dict.fromkeys(below)):
-        files += _files(dataset, left_out)
-    return Index((root, *below), tuple(sorted(files, key=lambda file: file.where)), tuple(left_out))
+    allowed = [os.path.realpath(dataset) for dataset in roots]
+    for dataset in roots:
+        files += _files(dataset, allowed, left_out)
+    return Index(tuple(roots), tuple(sorted(files, key=lambda file: file.where)), tuple(left_out))
 
 
 def entities_of(name: str) -> dict[str, str] | None:
@@ -248,8 +250,17 @@ def _derivatives_of(root: Path) -> Iterator[str]:
             yield from _derivatives_of(Path(entry.path))
 
 
-def _files(dataset: Path, left_out: list[str]) -> list[BidsFile]:
-    real_root = os.path.realpath(dataset)
+def _datasets_in(folder: Path) -> list[Path]:
+    """A derivative dataset and those below it; of a folder that only holds datasets, those."""
+    if (folder / "dataset_description.json").is_file():
+        return [folder, *map(Path, _derivatives_of(folder))]
+    inner = [path for path in sorted(folder.iterdir()) if (path / "dataset_description.json").is_file()]
+    return [each for path in inner for each in _datasets_in(path)] or [folder]
+
+
+def _files(dataset: Path, allowed: Sequence[str], left_out: list[str]) -> list[BidsFile]:
+    """Files of one dataset; links are followed as long as they stay inside one of the `allowed` (real) roots, as
+    DataLad's do, whose contents lie in the superdataset's .git."""
     found: list[BidsFile] = []
     folders = [str(dataset)]
     while folders:
@@ -260,7 +271,7 @@ def _files(dataset: Path, left_out: list[str]) -> list[BidsFile]:
             name = entry.name
             if name.startswith(".") or (at_root and name in NOT_DATA and not entry.is_symlink()):
                 continue
-            if entry.is_symlink() and not _within(entry.path, real_root):
+            if entry.is_symlink() and not any(_within(entry.path, root) for root in allowed):
                 left_out.append(entry.path)
             elif entry.is_dir(follow_symlinks=False):
                 if not name.endswith((".zarr", ".ds")):

@@ -14,7 +14,7 @@ from scipy.sparse import csr_array, vstack
 from scipy.spatial import cKDTree
 
 from cingulum.errors import InputError
-from cingulum.recordings.atlas import Atlas, Labels, Maps, Spheres
+from cingulum.recordings.atlas import Atlas, Labels, Maps, Spheres, check_space
 from cingulum.timeseries import TimeSeries
 
 
@@ -47,21 +47,29 @@ def _laid(atlas: Atlas, shape: tuple[int, ...], mask: bytes, where: bytes) -> tu
 
 
 def parcellate(
-    signals: np.ndarray, inside: np.ndarray, affine: np.ndarray, atlas: Atlas
+    signals: np.ndarray, inside: np.ndarray, affine: np.ndarray, atlas: Atlas, level: np.ndarray | None = None
 ) -> tuple[np.ndarray, pd.Series]:
     """Regional means (region, …) of the voxels inside a mask, NaN where a region has none, and every coverage.
 
-    signals: (voxel inside, …) in C order of `inside` (x, y, z)
+    signals: (voxel inside, …) in C order of `inside` (x, y, z); level: weight of every voxel, default all alike
     """
     weights, coverage = membership(atlas, inside, affine)
+    if level is not None:
+        weights = csr_array(weights.multiply(level))
+        total = np.asarray(weights.sum(1)).ravel()
+        weights = csr_array(weights.multiply(1 / np.where(total > 0, total, 1)[:, None]))
     means = np.asarray(weights @ signals.astype(float))
     means[coverage == 0] = np.nan
     return means, pd.Series(coverage, index=list(atlas.regions), name="coverage")
 
 
 def regional_series(bold: Any, atlas: Atlas) -> tuple[TimeSeries, pd.Series]:
-    """Regional signals of a cleaned BOLD run, and the coverage of every region."""
-    means, coverage = parcellate(bold.signals, bold.mask, bold.affine, atlas)
+    """Regional signals of a cleaned BOLD run (percent of the region's mean signal), and the coverage of every region.
+
+    Raises InputError where run and atlas lie in different spaces.
+    """
+    check_space(atlas, bold.space, "The BOLD run")
+    means, coverage = parcellate(bold.signals, bold.mask, bold.affine, atlas, bold.level)
     return TimeSeries(torch.as_tensor(means), bold.tr, atlas.regions, "percent"), coverage
 
 

@@ -84,15 +84,16 @@ def quantify(visit: Visit, constants: Constants = Constants()) -> Perfusion:
     implausible.
     """
     path = visit["asl"]
-    image = read_image(path, 4)
+    image = _any_dimensions(path)
     data = np.asarray(image.dataobj, dtype=float)
+    data = data if data.ndim == 4 else data[..., None]  # a single deltam or cbf volume
     context = _context(visit, data.shape[-1])
     given = {k: v for k, v in asdict(constants).items() if v is not None}
     protocol = read_protocol(path, visit.metadata("asl"), context, data.shape[:3], given)
     flags = [*protocol.flags, "raw ASL: not motion-corrected, in native space (ASLPrep does both)"]
     if len(protocol.where("cbf")):
         return _scanner_map(path, image, data, protocol, flags)
-    differences, delays, tau = _differences(path, data, protocol)
+    differences, delays, tau = _differences(path, data, protocol, flags)
     m0 = _m0(visit, image, data, protocol, flags)
     mask = _mask(path, _reference(data, protocol, m0), image.affine)
     ratio = np.where(mask[..., None], differences / np.where(m0 > 0, m0, np.inf)[..., None], 0.0)
@@ -115,12 +116,17 @@ def _read_map(visit: Visit) -> Perfusion:
     space = path.name.partition("space-")[2].partition("_")[0]
     image = read_image(path, 3, allow_nan=True, space=space)
     cbf, fields = np.asarray(image.dataobj), visit.metadata("perfusion")
-    unit = str(fields.get("Units", "mL/100 g/min")).lower().replace(" ", "").replace("*", "")
-    if unit not in ("ml/100g/min", "ml/100g·min", "ml/min/100g", "ml/100mg/min", "ml/100ml/min"):
+    unit = str(fields.get("Units", "mL/100 g/min")).lower()
+    if not all(part in unit for part in ("ml", "100", "min")):
         raise InputError(f"{path}: its sidecar gives the unit {fields['Units']!r}; expected mL/100 g/min.")
     mask = cbf != 0
+    if "cbfmask" in visit.files:
+        brain = read_image(visit["cbfmask"], 3)
+        check_same_grid(visit["cbfmask"], brain, image, "the CBF map")
+        mask &= np.asarray(brain.dataobj) > 0.5
     if not mask.any():
         raise InputError(f"{path}: the CBF map is zero everywhere; quantification failed.")
+    cbf = np.where(mask, cbf, 0.0)
     return _judged(path, Perfusion(cbf, mask, image.affine, space, settings={"Read": "CBF map"}))
 
 
@@ -149,7 +155,9 @@ def _context(visit: Visit, volumes: int) -> tuple[str, ...]:
     return context
 
 
-def _differences(path: Path, data: np.ndarray, protocol: Protocol) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _differences(
+    path: Path, data: np.ndarray, protocol: Protocol, flags: list[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean ΔM (x, y, z, delay) at every delay, the delays and the label durations."""
     made, control, label = (protocol.where(kind) for kind in ("deltam", "control", "label"))
     if not len(made) and (len(control) == 0 or len(label) == 0):
@@ -165,11 +173,13 @@ def _differences(path: Path, data: np.ndarray, protocol: Protocol) -> tuple[np.n
             found.append(data[..., made[here[made]]].mean(-1))
             continue
         controls, labels = control[here[control]], label[here[label]]
-        if len(controls) != len(labels):
+        if len(controls) == 0:
             raise InputError(
-                f"{path}: {len(controls)} control and {len(labels)} label volumes at a delay of {delay:g} s; pairs "
-                "are needed. Was a volume lost, or PostLabelingDelay listed in another order?"
+                f"{path}: {len(labels)} label and no control volumes at a delay of {delay:g} s. Is PostLabelingDelay "
+                "listed in another order than aslcontext?"
             )
+        if len(controls) != len(labels):
+            flags.append(f"{len(controls)} control and {len(labels)} label volumes at a delay of {delay:g} s")
         found.append(data[..., controls].mean(-1) - data[..., labels].mean(-1))
     delays, taus = np.array(keys).T
     if protocol.tau[protocol.where("label")].size and (taus <= 0).any():
