@@ -130,23 +130,27 @@ def read_bold(visit: Visit, denoising: Denoising = Denoising()) -> Bold:
     signals, step = read_voxels(path, inside, mask, "its mask", space)
     tr = repetition_time(path, step, visit.metadata("bold"))
     confounds, kept = _confounds(visit, denoising, signals.shape[1])
-    steady = signals[:, kept]
-    level, spread = steady.mean(1, dtype=float), steady.std(1, dtype=float)
-    with np.errstate(invalid="ignore"):
-        alive = np.isfinite(level) & np.isfinite(signals).all(1) & (spread > 0)
-        alive &= level > FAINT * np.median(level[alive]) if alive.any() else False
+    level, spread = (f(signals[:, kept], axis=1, dtype=float) for f in (np.mean, np.std))
+    alive = _alive(path, signals, level, spread)
+    signals, level = signals[alive], level[alive]
+    inside[inside] = alive
+    percent = (100 * (signals - level[:, None]) / level[:, None]).astype(np.float32)
+    cleaned = _clean(percent, confounds, kept, tr, denoising)
+    tsnr = float(np.median(level / spread[alive]))
+    return Bold(cleaned, inside, mask.affine, tr, kept, tsnr, level, space, denoising)
+
+
+def _alive(path: Path, signals: np.ndarray, level: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Which voxels (voxel,) inside the mask show brain. Raises InputError where fewer than half do."""
+    alive = np.isfinite(level) & np.isfinite(signals).all(1) & (spread > 0)
+    if alive.any():
+        alive &= np.nan_to_num(level) > FAINT * np.median(level[alive])
     if alive.mean() < 0.5:
         raise InputError(
             f"{path}: {1 - alive.mean():.0%} of the voxels inside the mask are missing, zero or constant; the run or "
             "its mask is damaged."
         )
-    mask_alive = np.zeros_like(inside)
-    mask_alive[inside] = alive
-    signals, level = signals[alive], level[alive]
-    percent = (100 * (signals - level[:, None]) / level[:, None]).astype(np.float32)
-    cleaned = _clean(percent, confounds, kept, tr, denoising)
-    tsnr = float(np.median(level / spread[alive]))
-    return Bold(cleaned, mask_alive, mask.affine, tr, kept, tsnr, level, space, denoising)
+    return alive
 
 
 def repetition_time(path: Path, header: float, fields: Mapping[str, Any]) -> float:
