@@ -21,6 +21,9 @@ from cingulum.timeseries import TimeSeries
 MOST_FOLDED = 100
 """Ratio of unpacked to packed size above which a large image is a bomb: real runs fold to a tenth."""
 
+PADDING = 64 * 1024
+"""Bytes behind the data that a file may have."""
+
 ARRAY = 128 * 1024**2
 """Bytes that one array of a GIFTI file may unfold to."""
 
@@ -83,8 +86,18 @@ def read_voxels(
     return signals, _tr(path, image)
 
 
+def _content(path: Path) -> bytes:
+    claimed = _claim(path)
+    content = read_bytes(path, claimed + PADDING)
+    if len(content) < claimed:  # said here, because nibabel takes the claimed memory before it notices
+        raise InputError(
+            f"{path}: holds {len(content)} bytes of the {claimed} that its header claims; cut short. Copy it again."
+        )
+    return content
+
+
 def _opened(path: Path) -> Any:
-    content = read_bytes(path, _claim(path))
+    content = _content(path)
     try:
         image = _kind(content).from_bytes(content)
         if np.dtype(image.get_data_dtype()).kind not in "iuf":
@@ -146,7 +159,7 @@ def _claim(path: Path) -> int:
     packed = path.stat().st_size
     if path.suffix == ".gz" and size > 100 * 1024**2 and size > MOST_FOLDED * packed:
         raise InputError(f"{path}: header claims {size / 1024**2:.0f} MiB in a file of {packed} bytes; refused.")
-    return size + 64 * 1024  # extensions and padding behind the data
+    return size
 
 
 def _check_geometry(path: Path, image: Any, dimensions: int) -> None:
@@ -243,7 +256,7 @@ def read_series(path: Path, labels: Path | None = None, tr: float | None = None)
 
 
 def _cifti_series(path: Path) -> TimeSeries:
-    content = read_bytes(path, _claim(path) + 64 * 1024**2)
+    content = _content(path)
     _refuse_entities(path, content)
     try:
         image = nib.Cifti2Image.from_bytes(content)
