@@ -29,6 +29,7 @@ NAMES = ["s1conn", "rcbf", "cbf", "hfhrv", "hrv", "fc", "fcd", "motion", "qualit
 OWN = "mask and scale BOLD"
 WORK = {
     "unpack and verify images": ("images.py", "read_image"),
+    "unpack and verify BOLD": ("images.py", "read_voxels"),
     OWN: ("bold.py", "read_bold"),
     "clean BOLD": ("bold.py", "_clean"),
     "confounds (nilearn, pandas)": ("bold.py", "_confounds"),
@@ -47,7 +48,9 @@ NOT_NUMERICAL = {"hash sources", "write tables and sidecars", "sidecars"}
 
 
 class Peak:
-    """Largest resident memory of this process and its children (bytes), sampled ten times a second."""
+    """Largest memory of this process and its children (bytes), sampled five times a second.
+
+    Proportional set size: what processes share (libraries) counts once, not once a process."""
 
     def __enter__(self) -> Peak:
         self.bytes, self.stop = 0, threading.Event()
@@ -62,17 +65,17 @@ class Peak:
     def _watch(self) -> None:
         import os
 
-        me = os.getpid()
-        while not self.stop.wait(0.1):
+        group = os.getpgid(os.getpid())
+        while not self.stop.wait(0.2):
             total = 0
             for entry in Path("/proc").iterdir():
                 if not entry.name.isdigit():
                     continue
                 try:
-                    stat = (entry / "stat").read_text().rpartition(")")[2].split()
-                    if int(entry.name) == me or int(stat[1]) == me or int(stat[2]) == os.getpgid(me):
-                        total += int(stat[21]) * os.sysconf("SC_PAGE_SIZE")
-                except (OSError, IndexError):
+                    if os.getpgid(int(entry.name)) == group:
+                        text = (entry / "smaps_rollup").read_text()
+                        total += 1024 * int(text.partition("\nPss:")[2].split()[0])
+                except (OSError, IndexError, ValueError):
                     continue
             self.bytes = max(self.bytes, total)
 
