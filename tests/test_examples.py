@@ -12,7 +12,7 @@ from cingulum.datasets.hcp import Unavailable
 ROOT = Path(__file__).parents[1]
 
 
-QUICK = ("first_steps", "simulate_rest", "features_of_a_dataset")
+QUICK = ("first_steps", "simulate_rest")
 """Examples that the default tests run; the others, of some ten seconds each, run with the science runs."""
 
 

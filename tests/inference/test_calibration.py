@@ -49,6 +49,7 @@ def honest(common, kept, tmp_path_factory):
     return calibrate(brain_of(), TWO, **common, posterior=keeping, checkpoint=file)
 
 
+@pytest.mark.slow
 def test_ranks_and_tables_of_a_calibrated_posterior(honest):
     assert honest.ranks.shape == (60, 2) and honest.failed == 0
     assert honest.ranks.min().min() >= 0 and honest.ranks.max().max() <= 99
@@ -60,6 +61,7 @@ def test_ranks_and_tables_of_a_calibrated_posterior(honest):
     assert "calibration by 60 fits" in str(honest)
 
 
+@pytest.mark.slow
 def test_overconfidence_is_caught(common, honest, kept):
     def overconfident(problem, count, seed):
         """Laplace's draws, three times too near to their centre."""
@@ -70,6 +72,7 @@ def test_overconfidence_is_caught(common, honest, kept):
     assert (narrow.coverage((0.9,))["high"] < 0.9).all()
 
 
+@pytest.mark.slow
 def test_an_interrupted_calibration_goes_on_to_the_same_ranks(common, honest, kept, tmp_path):
     calls = []
 
@@ -124,6 +127,7 @@ def test_a_failed_fit_is_counted_and_left_out(common):
     assert 1 <= found.failed <= 2 and len(found.ranks) == 10 - found.failed
 
 
+@pytest.mark.slow
 def test_rank_plot_is_a_picture(honest):
     assert png(rank_plot(honest)).startswith(b"\x89PNG")
 

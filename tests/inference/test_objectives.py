@@ -74,6 +74,7 @@ def test_rate_holds_the_working_point(brain):
     assert Rate(6.0)(held, recorded).item() == pytest.approx((1 - 3.0774 / 6) ** 2, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_several_objectives_are_weighed_and_each_is_reported(brain, scan):
     prior = {"strength": LogNormal(np.log(0.3), 0.5), "mass.J_i": LogNormal(0.0, 0.2).expand([8])}
     found = fit(brain, scan(), prior, objective={fc_mismatch: 1.0, Rate(): 10.0}, road="analytic", steps=150, rate=0.03)

@@ -47,6 +47,7 @@ def test_what_the_data_cannot_tell_apart_is_named(brain, scan):
     assert posterior.directions()["precision"].iloc[-1] > 100 * worst["precision"]
 
 
+@pytest.mark.slow
 def test_draws_have_the_posteriors_mean_and_spread(found):
     posterior = laplace(found)
     for draws in (posterior.sample(4000, seed=1), reweighed(posterior, 2000, seed=1)[0]):

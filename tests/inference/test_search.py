@@ -73,6 +73,7 @@ def test_an_interrupted_fit_goes_on_to_the_same_numbers(brain, target, tmp_path,
         fit(brain, target, free, starts=2, checkpoint=file, **QUICK)
 
 
+@pytest.mark.slow
 def test_patience_ends_a_search_that_goes_nowhere(brain, target):
     settings = {**QUICK, "steps": 150, "rate": 0.1}
     found = fit(brain, target, PRIOR, patience=20, **settings)
