@@ -131,6 +131,7 @@ def test_devices_and_folders_are_no_files(tmp_path):
             read_bytes(path)
 
 
+# The tests below assert by what does not come out: any exception but InputError, or more than five seconds, fails them.
 ONLY_INPUT_ERRORS = settings(
     max_examples=60, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )

@@ -115,6 +115,8 @@ def test_a_list_of_beats_is_taken_as_it_is(physio, tmp_path):
     assert read_heartbeat(physio(tmp_path / "c", {"cardiac": -wide}, 500.0)).source == "beats"
     with pytest.raises(InputError, match="too slow to place the beats"):
         read_heartbeat(physio(tmp_path / "d", {"cardiac": wide[::25]}, 20.0))
+    coarse = read_heartbeat(physio(tmp_path / "e", {"cardiac": wide[::8]}, 62.5))
+    assert any("rounding of the beats" in flag for flag in coarse.flags)
 
 
 @pytest.mark.parametrize(("kind", "rate", "source"), [("ecg", 250.0, "ECG"), ("pulse", 100.0, "pulse")])

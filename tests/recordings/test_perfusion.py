@@ -123,6 +123,11 @@ def test_suppression_pulses_cost_efficiency(asl, brain_mask, tmp_path):
     assert stated.cbf.max() == pytest.approx(plain.cbf.max() * 0.85 / 0.7, rel=1e-5)
 
 
+def test_a_look_locker_readout_is_flagged(asl, brain_mask, tmp_path):
+    found = read_perfusion(asl(tmp_path, one_delay(brain_mask), np.where(brain_mask, M0, 0), LookLocker=True))
+    assert any("Look-Locker" in flag for flag in found.flags)
+
+
 def test_delta_m_and_cbf_volumes_are_taken_as_the_context_says(asl, brain_mask, tmp_path):
     """GE writes deltam or cbf instead of pairs."""
     m0 = np.where(brain_mask, M0, 0)
