@@ -1,5 +1,8 @@
 """Across people: paired classifiers and their honest evaluation."""
 
-from cingulum.prediction.evaluate import Evaluation as Evaluation
 from cingulum.prediction.evaluate import evaluate as evaluate
+from cingulum.prediction.paired import FusedPairedSVC as FusedPairedSVC
 from cingulum.prediction.paired import PairedSVC as PairedSVC
+from cingulum.prediction.scores import Contribution as Contribution
+from cingulum.prediction.scores import Evaluation as Evaluation
+from cingulum.prediction.scores import Score as Score

@@ -1,4 +1,4 @@
-"""Leave-one-patient-out evaluation of paired classifiers, one a modality and one that fuses them, with permutations.
+"""Which of two visits came second? Evaluation of paired classifiers, one a modality and one that fuses them.
 
 Nothing that is tested was seen in training: a patient's two visits leave together, and the decisions on which the
 fusion is trained come from models that saw neither the patient they judge nor the patient under test.
@@ -6,231 +6,326 @@ fusion is trained come from models that saw neither the patient they judge nor t
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
+import joblib
 import numpy as np
-import pandas as pd
-import torch
-from joblib import Parallel, delayed, parallel_config
-from torch import Tensor
 
 from cingulum.errors import InputError
-from cingulum.prediction.metrics import Interval, accuracy, auc, bootstrap, exact_interval, paired_auc
-from cingulum.prediction.paired import few_weights, gram_factor, solve, span
+from cingulum.prediction import machine
+from cingulum.prediction.fusion import Decided, Model, decide, fuse, one_flipped
+from cingulum.prediction.heldout import Fusion, Plan, Room
+from cingulum.prediction.metrics import exact_interval, mcnemar, percentile, resamples
+from cingulum.prediction.permutation import ALIKE, p_value, sequential_p, sign_flips
+from cingulum.prediction.prepare import scales
+from cingulum.prediction.scores import Contribution, Evaluation, Score
 from cingulum.progress import track
 
-CHUNK = 25
-"""Permutations worked on together: their weights stay in the cache."""
+BLOCK = 32
+"""Permutations worked on together."""
 
-
-@dataclass(frozen=True, eq=False)
-class Score:
-    """Performance of one model.
-
-    decisions: one a patient, out of fold; > 0 means the later visit was recognised
-    accuracy_ci, auc_ci: bootstrap over patients; accuracy_exact_ci: Clopper-Pearson
-    auc: of the mirrored decisions (signed-rank, as in Lee et al. 2019); single_scan_auc: of one scan at a time
-    p: sign-flip permutation, one-sided, (b + 1) / (m + 1); null: the permuted accuracies
-    """
-
-    decisions: np.ndarray
-    accuracy: float
-    accuracy_ci: Interval
-    accuracy_exact_ci: Interval
-    auc: float
-    auc_ci: Interval
-    single_scan_auc: float | None
-    p: float
-    null: np.ndarray = field(repr=False)
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """Scores by model name (modalities, then `fused`), weights of models fitted on everybody, and what was done.
-
-    weights: per modality (feature,), for pictures only: performance never comes from them
-    patterns: the same as activation patterns, which may be read as where the effect is (Haufe et al. 2014)
-    """
-
-    scores: dict[str, Score]
-    weights: dict[str, np.ndarray]
-    patterns: dict[str, np.ndarray]
-    patients: list[str]
-    fused: list[str]
-    permutations: int
-    inner_folds: int
-    C: float
-    seed: int
-
-    def table(self) -> pd.DataFrame:
-        """One row a model."""
-        rows = [
-            {
-                "model": name,
-                "accuracy": s.accuracy,
-                "accuracy_low": s.accuracy_ci.low,
-                "accuracy_high": s.accuracy_ci.high,
-                "auc": s.auc,
-                "single_scan_auc": s.single_scan_auc,
-                "p": s.p,
-            }
-            for name, s in self.scores.items()
-        ]
-        return pd.DataFrame(rows)
+TIE = 1e-4
+"""Weight of the AUC in the statistic that is permuted: it decides between equal accuracies and never overrules one."""
 
 
 def evaluate(
     modalities: dict[str, np.ndarray],
-    patients: list[str],
+    patients: Sequence[str],
     *,
     controls: tuple[str, ...] = (),
-    permutations: int = 1000,
+    permutations: int = 5000,
+    folds: int | None = None,
     inner_folds: int = 4,
-    C: float = 1.0,
+    C: float | Sequence[float] = 1.0,
+    fusion: Fusion = "stacked",
+    scale: tuple[str, ...] = (),
+    confounds: dict[str, np.ndarray] | None = None,
+    missing: Literal["complete", "log_odds"] = "complete",
+    blocks: Sequence[str] | None = None,
+    stop_after: int | None = None,
+    contributions: bool = True,
     seed: int = 0,
+    jobs: int | None = None,
+    force: bool = False,
     show_progress: bool = False,
 ) -> Evaluation:
     """Evaluate paired classifiers.
 
-    modalities: by name, features (patient, visit, feature) with the visits in the order first, second
+    modalities: by name, features (patient, visit, feature) with the visits in the order first, second; a patient
+        without a modality has NaN throughout
     controls: modalities that are scored but kept out of the fusion
     permutations: each swaps the two visits of a random half of the patients, in all modalities together, and refits
-        everything
+        everything; stop_after ends once every model has met so many permutations as good as itself (Besag and
+        Clifford 1991), exact as well
+    folds: patients are dealt into so many outer folds; None leaves one patient out at a time
+    C: several values are tuned inside the folds, by the accuracy of the inner ones
+    fusion: `stacked`, a second machine as published; `kernels`, one machine on kernels weighted by their agreement
+        with the training labels; `log_odds`, Gaussian log-odds of each decision, calibrated inside, that add
+    scale: modalities whose features are divided by the training patients' root mean square difference
+    confounds: by name (patient, visit), regressed out of all modalities that are not controls, inside the folds
+    missing: `complete` leaves out patients that lack a modality; `log_odds` keeps them, and implies that fusion
+    blocks: patients of one block (a family) flip together
+    force: also with fewer than 10 patients
 
-    Raises InputError for unequal patients or missing values.
+    Raises InputError for unequal patients, missing values, a constant modality, too few patients.
     """
-    for name, values in modalities.items():
-        _check(name, values, len(patients))
+    patients = [str(p) for p in patients]
+    here, dropped = _available(modalities, patients, missing)
+    if missing == "log_odds":
+        fusion = "log_odds"
+    keep = [i for i, p in enumerate(patients) if p not in set(dropped)]
+    values = {name: v[keep] for name, v in modalities.items()}
+    here = {name: h[keep] for name, h in here.items()}
+    _enough(len(keep), force)
+    for name, v in values.items():
+        _check(name, v, here[name])
     fused = [name for name in modalities if name not in controls]
-    plan = _Plan(len(patients), inner_folds, C)
-    differences = {name: values[:, 1] - values[:, 0] for name, values in modalities.items()}
-    factors = {name: gram_factor(d) for name, d in differences.items()}
-    rng = np.random.default_rng((seed, 0, 1))  # its own stream: zeros at the end of a key add nothing to it
-    signs = np.ones((1 + permutations, len(patients)))
-    signs[1:] = rng.choice([-1.0, 1.0], size=(permutations, len(patients)))
-    decisions = _all_decisions(plan, factors, fused, signs, show_progress)
-    everyone = torch.ones(len(patients), 1, dtype=torch.float64)
-    weights = {n: (span(factors[n], solve(factors[n], everyone, C)[0]).T @ differences[n])[0] for n in modalities}
-    scores = {
-        name: _score(d, _single_scan(plan, modalities[name], factors[name]) if name in modalities else None, rng)
-        for name, d in decisions.items()
+    regress = None if not confounds else np.stack([np.asarray(c, float)[keep] for c in confounds.values()], -1)
+    if regress is not None and not np.isfinite(regress).all():
+        raise InputError(f"Confounds {', '.join(confounds or {})}: values are missing. Fill them, or leave them out.")
+    sweep = tuple(float(c) for c in np.atleast_1d(C))
+    if fusion == "kernels" and (scale or regress is not None):
+        raise InputError("fusion='kernels' takes features as they are: without scale and confounds, which are fitted "
+                         "inside the folds. Use stacked or log_odds with those.")  # fmt: skip
+    plan = Plan.of(len(keep), folds, inner_folds, sweep, fusion, seed)
+    rooms = {
+        name: Room.of(plan, v, here[name], name in scale, None if name in controls else regress, name in fused, sweep)
+        for name, v in values.items()
     }
-    patterns = {n: _pattern(differences[n], w) for n, w in weights.items()}
-    return Evaluation(scores, weights, patterns, patients, fused, permutations, inner_folds, C, seed)
-
-
-def _pattern(differences: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Activation pattern of a linear model: covariance of the features with its decision (mirrored data, mean zero)."""
-    decision = differences @ weights
-    return differences.T @ decision / np.square(decision).sum()
-
-
-def _check(name: str, values: np.ndarray, patients: int) -> None:
-    if values.ndim != 3 or values.shape[:2] != (patients, 2):
-        raise InputError(f"{name}: expected (patient, visit, feature) with {patients} patients; came {values.shape}.")
-    if patients < 10:
-        raise InputError(f"Paired evaluation needs at least 10 patients; came {patients}.")
-    if not np.isfinite(values).all():
-        raise InputError(f"{name}: {np.mean(~np.isfinite(values)):.2%} of its values are missing or infinite.")
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """Which patients each model may see: `outer` (fold, patient), `inner` (fold, inner fold, patient)."""
-
-    n: int
-    inner_folds: int
-    C: float
-
-    @property
-    def outer(self) -> Tensor:
-        return 1 - torch.eye(self.n, dtype=torch.float64)
-
-    @property
-    def member(self) -> Tensor:
-        """(fold, patient): the inner fold that judges a patient, while the fold's own patient is under test."""
-        rows = torch.arange(self.n)
-        return torch.where(rows[None] < rows[:, None], rows[None], rows[None] - 1) % self.inner_folds
-
-    @property
-    def inner(self) -> Tensor:
-        judged = self.member[:, None] == torch.arange(self.inner_folds)[None, :, None]
-        return self.outer[:, None] * (~judged)
-
-
-def _all_decisions(
-    plan: _Plan, factors: dict[str, Tensor], fused: list[str], signs: np.ndarray, show: bool
-) -> dict[str, np.ndarray]:
-    """Decisions (permutation, patient) for every modality and the fusion, positive where the flipped label is met."""
-    blocks = [torch.as_tensor(signs[i : i + CHUNK]) for i in range(0, len(signs), CHUNK)]
-    workers = min(os.cpu_count() or 1, 1 + len(blocks) // 4)
-    with parallel_config("loky", inner_max_num_threads=1):
-        work = Parallel(n_jobs=workers, return_as="generator")(
-            delayed(_decisions)(plan, factors, fused, block) for block in blocks
-        )
-        parts = list(track(work, "permutations", total=len(blocks), show=show))
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _decisions(plan: _Plan, factors: dict[str, Tensor], fused: list[str], signs: Tensor) -> dict[str, np.ndarray]:
-    outer, inner = {}, {}
-    for name, factor in factors.items():
-        # Each model starts from one that saw a few patients more: most of their solution is the same.
-        _, dual = solve(factor, signs.T.contiguous(), plan.C)
-        responses, dual = _responses(plan, factor, plan.outer, signs, dual)
-        outer[name] = responses.diagonal(dim1=1, dim2=2)
-        if name in fused:
-            judged, _ = _responses(plan, factor, plan.inner.flatten(0, 1), signs, dual)
-            judged = judged.unflatten(1, (plan.n, plan.inner_folds))
-            inner[name] = judged.gather(2, plan.member.expand(len(signs), 1, -1, -1).movedim(1, 2)).squeeze(2)
-    if len(fused) > 1:
-        outer["fused"] = _fuse(plan, [inner[name] for name in fused], [outer[name] for name in fused], signs)
-    return {name: (response * signs).numpy() for name, response in outer.items()}
-
-
-def _responses(
-    plan: _Plan, factor: Tensor, allowed: Tensor, signs: Tensor, start: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
-    """Decision values (permutation, model, patient) of models trained on the allowed patients (model, patient).
-
-    start: duals of fewer models, each the parent of as many consecutive new ones; returns the new duals too.
-    """
-    problems = (signs[:, None] * allowed[None]).flatten(0, 1).T.contiguous()
-    if start is not None:
-        start = start.repeat_interleave(problems.shape[1] // start.shape[1], dim=1)
-    weights, dual = solve(factor, problems, plan.C, start)
-    return (factor @ weights).T.unflatten(0, (len(signs), len(allowed))), dual
-
-
-def _fuse(plan: _Plan, inner: list[Tensor], outer: list[Tensor], signs: Tensor) -> Tensor:
-    """Decisions (permutation, patient) of the second-level machine, trained on inner responses only."""
-    x = torch.stack(inner, 1).permute(3, 1, 0, 2).flatten(2)  # (patient, modality, permutation × fold)
-    problems = (signs[:, None] * plan.outer[None]).flatten(0, 1).T.contiguous()
-    weights = few_weights(x, problems, plan.C)
-    tested = torch.stack(outer, 0).flatten(1)  # (modality, permutation × fold)
-    return (weights * tested).sum(0).unflatten(0, (len(signs), plan.n))
-
-
-def _single_scan(plan: _Plan, values: np.ndarray, factor: Tensor) -> float:
-    """AUC of out-of-fold scores of single scans, second against first visits: what one scan alone would tell."""
-    weights, _ = solve(factor, plan.outer.T.contiguous(), plan.C)
-    models = span(factor, weights).T @ (values[:, 1] - values[:, 0])  # (fold, feature)
-    first, second = np.einsum("pvf,pf->vp", values, models)
-    return auc(second, first)
-
-
-def _score(decisions: np.ndarray, single: float | None, rng: np.random.Generator) -> Score:
-    observed, null = decisions[0], accuracy(decisions[1:])
-    reached = float(accuracy(observed))
-    return Score(
-        decisions=observed,
-        accuracy=reached,
-        accuracy_ci=bootstrap(observed, lambda d: float(accuracy(d)), rng),
-        accuracy_exact_ci=exact_interval(reached * len(observed), len(observed)),
-        auc=paired_auc(observed),
-        auc_ci=bootstrap(observed, paired_auc, rng),
-        single_scan_auc=single,
-        p=float((1 + (null >= reached - 1e-12).sum()) / (1 + len(null))),
-        null=null,
+    rng = np.random.default_rng((seed, 0, 1))  # its own stream: zeros at the end of a key add nothing to it
+    member = None if blocks is None else np.asarray([str(b) for b in blocks])[keep]
+    signs = sign_flips(permutations, len(keep), rng, member)
+    truth = decide(plan, rooms, fused, np.ones((1, len(keep))))
+    tests = _Tests(plan, rooms, fused, truth, contributions and len(fused) > 1)
+    nulls = _permuted(tests, signs, stop_after, jobs, show_progress)
+    drawn = resamples(len(keep), rng)
+    scores = {name: _score(m, nulls[name], drawn, stop_after) for name, m in truth.models.items()}
+    weights, duals = _weights(values, rooms, sweep)
+    return Evaluation(
+        scores,
+        _contributions(tests, nulls, drawn, stop_after) if tests.contributions else {},
+        weights,
+        {n: _pattern(values[n], here[n], weights[n]) for n in weights},
+        duals,
+        [patients[i] for i in keep],
+        fused,
+        permutations,
+        plan.outer,
+        plan.inner,
+        inner_folds,
+        sweep,
+        seed,
+        fusion,
+        tuple(scale),
+        tuple(confounds or ()),
+        stop_after,
+        dropped,
+        {name: int((~h).sum()) for name, h in here.items() if not h.all()},
     )
+
+
+def _available(
+    modalities: dict[str, np.ndarray], patients: list[str], missing: str
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    if missing not in ("complete", "log_odds"):
+        raise InputError(f"missing is complete or log_odds; came {missing!r}.")
+    if not modalities:
+        raise InputError("Expected at least one modality; came none.")
+    if len(set(patients)) < len(patients):
+        twice = sorted({p for p in patients if patients.count(p) > 1})
+        raise InputError(f"Patients must differ: {', '.join(twice[:5])} came more than once. One on both sides of a "
+                         "fold would be a leak; join their visits, or give them one block.")  # fmt: skip
+    for name, v in modalities.items():
+        if v.ndim != 3 or v.shape[:2] != (len(patients), 2):
+            raise InputError(f"{name}: expected (patient, visit, feature) with {len(patients)} patients; "
+                             f"came {v.shape}.")  # fmt: skip
+    here = {name: ~np.isnan(v).all((1, 2)) for name, v in modalities.items()}
+    if missing == "log_odds":
+        nowhere = ~np.any(list(here.values()), axis=0)
+        return here, [p for p, out in zip(patients, nowhere, strict=True) if out]
+    everywhere = np.all(list(here.values()), axis=0)
+    return here, [p for p, ok in zip(patients, everywhere, strict=True) if not ok]
+
+
+def _enough(patients: int, force: bool) -> None:
+    if patients < (4 if force else 10):
+        raise InputError(
+            f"Paired evaluation needs at least {4 if force else 10} patients; came {patients}. With fewer than 10 "
+            "even a perfect score is hardly distinguishable from luck and its interval spans a third of the scale"
+            + ("." if force else "; force=True (--force) does it all the same.")
+        )
+
+
+def _check(name: str, values: np.ndarray, here: np.ndarray) -> None:
+    known = values[here]
+    bad = ~np.isfinite(known)
+    if bad.any():
+        raise InputError(
+            f"{name}: {bad.mean():.2%} of its values are missing or infinite, in {int(bad.any((1, 2)).sum())} patients."
+            " A patient may lack a whole modality (all NaN), not parts of one: leave those features out or fill them."
+        )
+    if not here.any() or not (known[:, 1] != known[:, 0]).any():
+        raise InputError(f"{name}: does not differ between the visits of any patient, so it cannot tell them apart.")
+
+
+@dataclass(frozen=True, eq=False)
+class _Tests:
+    plan: Plan
+    rooms: dict[str, Room]
+    fused: list[str]
+    truth: Decided
+    contributions: bool
+
+    def __call__(self, signs: np.ndarray) -> dict[str, np.ndarray]:
+        """Statistics (accuracy, AUC, single-scan AUC; problem) of every model, and of the fusion with one modality
+        flipped alone, under the name `without <modality>`."""
+        found = decide(self.plan, self.rooms, self.fused, signs)
+        rows = {name: np.stack(model.statistics) for name, model in found.models.items()}
+        if self.contributions:
+            for name in self.fused:
+                alone = self._alone(name, found, signs)
+                rows[f"without {name}"] = np.stack(alone.statistics)
+        return rows
+
+    def _alone(self, name: str, found: Decided, signs: np.ndarray) -> Model:
+        if self.plan.fusion == "kernels":
+            rooms = {n: self.rooms[n] for n in self.fused}
+            parts = [one_flipped(self.plan, rooms, self.fused, name, s) for s in signs]
+            return Model(np.concatenate([p.decision for p in parts]), np.concatenate([p.first for p in parts]),
+                          parts[0].here)  # fmt: skip
+        held = {n: found.held[n] if n == name else self.truth.held[n] for n in self.fused}
+        return fuse(self.plan, self.rooms, self.fused, held, signs)[0]
+
+
+def _permuted(
+    tests: _Tests, signs: np.ndarray, stop_after: int | None, jobs: int | None, show: bool
+) -> dict[str, np.ndarray]:
+    """Statistics (3, permutation) by model; with `stop_after`, of as many permutations as every model needs."""
+    parts = [signs[i : i + BLOCK] for i in range(0, len(signs), BLOCK)]
+    reached = {name: np.stack(model.statistics)[:, 0] for name, model in tests.truth.models.items()}
+    if tests.contributions:
+        reached |= {f"without {name}": reached["fused"] for name in tests.fused}
+    hits = {name: np.zeros(3, int) for name in reached}
+    done: list[dict[str, np.ndarray]] = []
+    work = joblib.Parallel(n_jobs=jobs or joblib.cpu_count(), prefer="threads", return_as="generator")
+    for found in track(
+        work(joblib.delayed(tests)(part) for part in parts), "permutations", total=len(parts), show=show
+    ):
+        done.append(found)
+        for name, target in reached.items():
+            hits[name] += (_compared(found[name]) >= _compared(target)[:, None] - ALIKE).sum(1)
+        if stop_after is not None and min(h.min() for h in hits.values()) >= stop_after:
+            break
+    if not done:
+        return {name: np.zeros((3, 0)) for name in hits}
+    return {name: np.concatenate([d[name] for d in done], 1) for name in hits}
+
+
+def _compared(rows: np.ndarray) -> np.ndarray:
+    """What is compared with its permutations: accuracy (AUC decides between equal ones), AUC, single-scan AUC."""
+    return np.stack([rows[0] + TIE * rows[1], rows[1], rows[2]])
+
+
+def _p(observed: float, null: np.ndarray, stop_after: int | None) -> tuple[float, int]:
+    if stop_after is None:
+        return p_value(observed, null), len(null)
+    return sequential_p(observed, null, stop_after)
+
+
+def _score(model: Model, null: np.ndarray, drawn: np.ndarray, stop_after: int | None) -> Score:
+    reached = np.stack(model.statistics)[:, 0]
+    d = np.where(model.here, model.decision[0], np.nan)
+    scans = np.stack([model.first[0], model.first[0] + model.decision[0]], -1)
+    scans[~model.here] = np.nan
+    hit = np.where(model.here, (d > 0) + 0.5 * (d == 0), np.nan)
+    ps = [_p(r, row, stop_after) for r, row in zip(_compared(reached), _compared(null), strict=True)]
+    n = int(model.here.sum())
+    return Score(
+        decisions=d,
+        accuracy=float(reached[0]),
+        accuracy_ci=percentile(np.nanmean(hit[drawn], 1)),
+        accuracy_exact_ci=exact_interval(float(reached[0]) * n, n),
+        auc=float(reached[1]),
+        auc_ci=percentile(_resampled_auc(d, drawn)),
+        scans=scans,
+        single_scan_auc=float(reached[2]),
+        single_scan_auc_ci=percentile(_resampled_single(scans, drawn)),
+        single_scan_p=ps[2][0],
+        p=ps[0][0],
+        p_auc=ps[1][0],
+        null=null[0],
+        null_auc=null[1],
+        permutations=ps[0][1],
+    )
+
+
+def _resampled_auc(d: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    if np.isnan(d).any():
+        return np.array([machine.mirrored_auc(d[r][np.isfinite(d[r])][None])[0] for r in drawn])
+    return machine.mirrored_auc(d[drawn])
+
+
+def _resampled_single(scans: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    known = np.isfinite(scans[:, 0])
+    if known.all():
+        return machine.two_sample_auc(scans[drawn, 1], scans[drawn, 0])
+    rows = [r[known[r]] for r in drawn]
+    return np.array([machine.two_sample_auc(scans[r, 1][None], scans[r, 0][None])[0] for r in rows])
+
+
+def _contributions(
+    tests: _Tests, nulls: dict[str, np.ndarray], drawn: np.ndarray, stop_after: int | None
+) -> dict[str, Contribution]:
+    found, whole = {}, tests.truth.models["fused"]
+    reached = np.stack(whole.statistics)[:, 0]
+    ones = np.ones((1, len(whole.here)))
+    for k, name in enumerate(tests.fused):
+        others = [n for n in tests.fused if n != name]
+        part = tests.truth.models[others[0]] if len(others) == 1 else (
+            fuse(tests.plan, tests.rooms, others, tests.truth.held, ones)[0])  # fmt: skip
+        both = whole.here & part.here
+        a, b = (np.where(both, m.decision[0], np.nan) for m in (whole, part))
+        without = (
+            np.stack(Model(whole.decision, whole.first, both).statistics)[:, 0],
+            np.stack(Model(part.decision, part.first, both).statistics)[:, 0],
+        )
+        gain = np.where(both, (a > 0).astype(float) - (b > 0), np.nan)
+        found[name] = Contribution(
+            weight=float(tests.truth.weights[0, k]),
+            accuracy=float(without[1][0]),
+            auc=float(without[1][1]),
+            accuracy_gain=float(without[0][0] - without[1][0]),
+            accuracy_gain_ci=percentile(np.nanmean(gain[drawn], 1)),
+            auc_gain=float(without[0][1] - without[1][1]),
+            auc_gain_ci=percentile(_resampled_auc(a, drawn) - _resampled_auc(b, drawn)),
+            p=_p(_compared(reached)[0], _compared(nulls[f"without {name}"])[0], stop_after)[0],
+            mcnemar=mcnemar(a[both], b[both]),
+        )
+    return found
+
+
+def _weights(
+    values: dict[str, np.ndarray], rooms: dict[str, Room], C: tuple[float, ...]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Weights (feature,) on everybody, in the features' units, and their duals. Of several C, the middle one."""
+    weights, duals = {}, {}
+    for name, room in rooms.items():
+        v = values[name]
+        dual = machine.duals(room.shared.gram, room.here[None].astype(float), 2 * sorted(C)[len(C) // 2])[0]
+        dual = dual[room.here] @ room.residual[room.here][:, room.here]
+        differences = v[room.here, 1] - v[room.here, 0]
+        w = dual.astype(v.dtype) @ differences
+        weights[name] = w * scales(room.residual[room.here][:, room.here] @ differences) if room.scale else w
+        duals[name] = np.zeros(len(room.here))
+        duals[name][room.here] = dual
+    return weights, duals
+
+
+def _pattern(values: np.ndarray, here: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Activation pattern of a linear model: covariance of the features with its decision (mirrored data, mean zero)."""
+    differences = values[here, 1] - values[here, 0]
+    decision = differences @ weights
+    size = np.square(decision).sum()
+    return differences.T @ decision / size if size > 0 else np.zeros(values.shape[-1])

@@ -1,11 +1,14 @@
-"""How good a paired decision is, with the uncertainty of a finite number of patients."""
+"""How good decisions and predictions are, with the uncertainty of a finite number of patients."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import beta, rankdata
+from scipy.stats import beta, binomtest, norm, rankdata
+
+from cingulum.prediction import machine
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ def paired_auc(decisions: np.ndarray) -> float:
 
     It equals P(d_i + d_j > 0) over pairs of patients, a signed-rank quantity, and is **not** the AUC of single scans.
     """
-    return auc(decisions, -decisions)
+    return float(machine.mirrored_auc(np.atleast_2d(np.asarray(decisions, float)))[0])
 
 
 def auc(positive: np.ndarray, negative: np.ndarray) -> float:
@@ -34,12 +37,26 @@ def auc(positive: np.ndarray, negative: np.ndarray) -> float:
     return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
 
 
-def bootstrap(decisions: np.ndarray, figure, rng: np.random.Generator, times: int = 2000) -> Interval:  # type: ignore[no-untyped-def]
-    """95 % percentile interval over resampled patients. The models are not refitted: it is the uncertainty of the
-    test patients, given the decisions."""
-    drawn = rng.integers(len(decisions), size=(times, len(decisions)))
-    low, high = np.quantile([figure(decisions[rows]) for rows in drawn], [0.025, 0.975])
+def resamples(n: int, rng: np.random.Generator, times: int = 2000) -> np.ndarray:
+    """Rows (times, n) of patients drawn with replacement."""
+    return rng.integers(n, size=(times, n))
+
+
+def percentile(values: np.ndarray, level: float = 0.95) -> Interval:
+    """The middle `level` of bootstrapped figures; those that could not be computed (NaN) are left out."""
+    known = np.asarray(values)[np.isfinite(values)]
+    if not len(known):
+        return Interval(float("nan"), float("nan"))
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high))
+
+
+def bootstrap(
+    n: int, figure: Callable[[np.ndarray], float], rng: np.random.Generator, times: int = 2000, level: float = 0.95
+) -> Interval:
+    """Percentile interval of figure(rows) over resampled patients. Models are not refitted: it is the uncertainty of
+    the patients under test, given their decisions."""
+    return percentile(np.array([figure(rows) for rows in resamples(n, rng, times)]), level)
 
 
 def exact_interval(correct: float, n: int) -> Interval:
@@ -47,3 +64,58 @@ def exact_interval(correct: float, n: int) -> Interval:
     low = beta.ppf(0.025, correct, n - correct + 1) if correct > 0 else 0.0
     high = beta.ppf(0.975, correct + 1, n - correct) if correct < n else 1.0
     return Interval(float(low), float(high))
+
+
+def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
+    """Two-sided exact p that two models recognise equally many of the same patients; decisions (patient,) each."""
+    only_first = int(((first > 0) & ~(second > 0)).sum())
+    only_second = int(((second > 0) & ~(first > 0)).sum())
+    apart = only_first + only_second
+    return float(binomtest(only_first, apart).pvalue) if apart else 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class DeLong:
+    """AUC of one or more models on the same independent cases, and their covariance (DeLong et al. 1988,
+    doi:10.2307/2531595). The two visits of a patient are not independent cases: for those use a patient bootstrap."""
+
+    aucs: np.ndarray
+    covariance: np.ndarray
+
+    def interval(self, model: int = 0, level: float = 0.95) -> Interval:
+        reach = norm.ppf((1 + level) / 2) * np.sqrt(self.covariance[model, model])
+        return Interval(max(0.0, float(self.aucs[model] - reach)), min(1.0, float(self.aucs[model] + reach)))
+
+    def p(self, a: int = 0, b: int = 1) -> float:
+        """Two-sided p that two models have the same AUC."""
+        v = self.covariance
+        variance = v[a, a] + v[b, b] - 2 * v[a, b]
+        apart = self.aucs[a] - self.aucs[b]
+        if variance <= 0:
+            return 1.0 if abs(apart) < 1e-12 else 0.0
+        return float(2 * norm.sf(abs(apart) / np.sqrt(variance)))
+
+
+def delong(positive: np.ndarray, negative: np.ndarray) -> DeLong:
+    """positive: scores (model, positive case); negative: (model, negative case). Midranks (Sun and Xu 2014)."""
+    positive, negative = np.atleast_2d(positive), np.atleast_2d(negative)
+    n, m = positive.shape[1], negative.shape[1]
+    together = rankdata(np.concatenate([positive, negative], 1), axis=1)
+    above = (together[:, :n] - rankdata(positive, axis=1)) / m  # placement of each positive among the negatives
+    below = 1 - (together[:, n:] - rankdata(negative, axis=1)) / n
+    covariance = np.atleast_2d(np.cov(above)) / n + np.atleast_2d(np.cov(below)) / m
+    return DeLong(above.mean(1), covariance)
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Pearson r over the last axis; 0 where one of the two does not vary (a constant predicts nothing)."""
+    a, b = a - a.mean(-1, keepdims=True), b - b.mean(-1, keepdims=True)
+    size = np.sqrt((a * a).sum(-1) * (b * b).sum(-1))
+    return np.where(size > 1e-12, (a * b).sum(-1) / np.where(size > 1e-12, size, 1), 0.0)
+
+
+def fusion_of_independent(aucs: np.ndarray) -> tuple[float, float]:
+    """Mirrored AUC and accuracy that independent Gaussian decisions with these mirrored AUCs would reach together:
+    d² adds, d = Φ⁻¹(AUC) / √2 (lee2019.md §3.2)."""
+    d = np.sqrt(np.square(norm.ppf(np.asarray(aucs)) / np.sqrt(2)).sum())
+    return float(norm.cdf(np.sqrt(2) * d)), float(norm.cdf(d))

@@ -1,0 +1,97 @@
+"""One decision out of several modalities: stacked machines, weighted kernels, or log-odds that add."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from cingulum.prediction import machine
+from cingulum.prediction.heldout import Held, Plan, Room
+from cingulum.prediction.metrics import accuracy
+
+
+class Model(NamedTuple):
+    """decision and scores of the scan labelled first (problem, n), both as if every label were +1; who has data."""
+
+    decision: np.ndarray
+    first: np.ndarray
+    here: np.ndarray
+
+    @property
+    def statistics(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Accuracy, mirrored AUC and single-scan AUC (problem,)."""
+        d, first = self.decision[:, self.here], self.first[:, self.here]
+        return accuracy(d), machine.mirrored_auc(d), machine.two_sample_auc(first + d, first)
+
+
+class Decided(NamedTuple):
+    models: dict[str, Model]
+    held: dict[str, Held]
+    weights: np.ndarray
+
+
+def decide(plan: Plan, rooms: dict[str, Room], fused: list[str], signs: np.ndarray) -> Decided:
+    """Every model under these signs (problem, n)."""
+    held = {name: room.held(signs) for name, room in rooms.items()}
+    framed = {n: h._replace(first=labelled_first(h, signs)) for n, h in held.items()}
+    models = {n: Model(h.decision, h.first, rooms[n].here) for n, h in framed.items()}
+    weights = np.zeros((len(signs), len(fused)))
+    if len(fused) > 1:
+        models["fused"], weights = fuse(plan, rooms, fused, framed, signs)
+    return Decided(models, framed, weights)
+
+
+def labelled_first(held: Held, signs: np.ndarray) -> np.ndarray:
+    """Where a sign is flipped, the second visit (first + difference) is the one labelled first."""
+    return np.where(signs < 0, held.first - held.decision, held.first)
+
+
+def fuse(
+    plan: Plan, rooms: dict[str, Room], names: list[str], held: dict[str, Held], signs: np.ndarray
+) -> tuple[Model, np.ndarray]:
+    """The fusion (as a model) and its mean weights (problem, modality). `signs` matter to kernels only."""
+    here = np.stack([rooms[n].here for n in names], -1)
+    if plan.fusion == "kernels":
+        taken = np.asarray(here.all(1))
+        found, first, weights = machine.aligned(
+            np.stack([rooms[n].shared.gram for n in names]), np.stack([rooms[n].shared.cross for n in names]),
+            signs, plan.outer, plan.folds, taken, 2 * plan.C[0])  # fmt: skip
+        first = np.where(signs < 0, first - found, first)
+        return Model(found, first, taken), weights
+    problems = max(len(held[n].decision) for n in names)
+    inside, decision, score = (
+        np.stack([np.broadcast_to(getattr(held[n], part), (problems, *getattr(held[n], part).shape[1:]))
+                  for n in names], -1) for part in ("inside", "decision", "first"))  # fmt: skip
+    if plan.fusion == "stacked":
+        taken = np.asarray(here.all(1))
+        found, first, weights = machine.stacked(inside, decision, score, plan.outer, taken, 2 * plan.C[0])
+        return Model(found, first, taken), weights
+    slopes = log_odds(inside, here, plan)
+    mine = slopes[:, plan.outer] * here
+    model = Model((mine * decision).sum(-1), (mine * score).sum(-1), here.any(1))
+    return model, slopes.mean(1)
+
+
+def log_odds(inside: np.ndarray, here: np.ndarray, plan: Plan) -> np.ndarray:
+    """Slopes (problem, fold, modality) of log-odds in the decision d ~ N(±μ, σ²): 2 μ / σ², not below zero."""
+    judged = (here[None] & (plan.outer != np.arange(plan.folds)[:, None])[..., None]).astype(float)
+    count = judged.sum(1)
+    mean = (inside * judged).sum(2) / count
+    variance = (np.square(inside - mean[:, :, None]) * judged).sum(2) / np.maximum(count - 1, 1)
+    return np.maximum(0.0, 2 * mean / np.maximum(variance, 1e-300))
+
+
+def one_flipped(plan: Plan, rooms: dict[str, Room], names: list[str], name: str, signs: np.ndarray) -> Model:
+    """Kernel fusion with the differences of one modality flipped: its inner products change sign."""
+    flip = {n: signs if n == name else np.ones_like(signs) for n in names}
+    grams = np.stack([rooms[n].shared.gram * np.outer(flip[n], flip[n]) for n in names])
+    crosses = []
+    for n in names:
+        cross, gram = rooms[n].shared.cross, rooms[n].shared.gram
+        labelled = np.where(flip[n][:, None] < 0, cross + gram, cross)  # where visits are swapped: the second one
+        crosses.append(labelled * flip[n][None])
+    taken = np.asarray(np.all([rooms[n].here for n in names], axis=0))
+    ones = np.ones((1, len(signs)))
+    found, first, _ = machine.aligned(grams, np.stack(crosses), ones, plan.outer, plan.folds, taken, 2 * plan.C[0])
+    return Model(found, first, taken)

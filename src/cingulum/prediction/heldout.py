@@ -1,0 +1,127 @@
+"""Responses of patients to machines that never saw them: who may be seen by whom, one modality at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from cingulum.errors import InputError
+from cingulum.prediction import machine
+from cingulum.prediction.prepare import Products, products, products_each, residual
+
+Fusion = Literal["stacked", "kernels", "log_odds"]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """outer (patient,): who is tested together; inner (patient,): who is judged together inside."""
+
+    outer: np.ndarray
+    inner: np.ndarray
+    C: tuple[float, ...]
+    fusion: Fusion
+
+    @staticmethod
+    def of(n: int, folds: int | None, parts: int, C: tuple[float, ...], fusion: Fusion, seed: int) -> Plan:
+        if folds is not None and not 2 <= folds <= n:
+            raise InputError(f"folds is between 2 and the number of patients, {n}; came {folds}.")
+        if not 2 <= parts <= n // 2:
+            raise InputError(f"inner_folds is between 2 and half the patients, {n // 2}; came {parts}.")
+        if min(C) <= 0:
+            raise InputError(f"C must be positive; came {min(C)}.")
+        if fusion not in ("stacked", "kernels", "log_odds"):
+            raise InputError(f"fusion is stacked, kernels or log_odds; came {fusion!r}.")
+        rng = np.random.default_rng((seed, 0, 2))
+        outer = np.arange(n) if folds is None else rng.permutation(n) % folds
+        return Plan(outer, rng.permutation(n) % parts, C, fusion)
+
+    @property
+    def folds(self) -> int:
+        return int(self.outer.max()) + 1
+
+    @property
+    def parts(self) -> int:
+        return int(self.inner.max()) + 1
+
+
+class Held(NamedTuple):
+    """decision, first (problem, n) by models without the patient's fold; inside, inside_first (problem, fold, n)."""
+
+    decision: np.ndarray
+    first: np.ndarray
+    inside: np.ndarray
+    inside_first: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Room:
+    """One modality: who has it, its inner products, and whether inner responses are wanted."""
+
+    plan: Plan
+    here: np.ndarray
+    shared: Products
+    each: Products | None
+    trains: np.ndarray | None
+    inside: bool
+    C: tuple[float, ...]
+    residual: np.ndarray
+    scale: bool = False
+
+    @staticmethod
+    def of(
+        plan: Plan,
+        values: np.ndarray,
+        here: np.ndarray,
+        scale: bool,
+        confounds: np.ndarray | None,
+        fused: bool,
+        C: tuple[float, ...],
+    ) -> Room:
+        inside = fused or len(C) > 1
+        if not scale and confounds is None:
+            return Room(plan, here, products(values, here), None, None, inside, C, np.eye(len(here)))
+        outer = np.stack([plan.outer != f for f in range(plan.folds)])
+        inner = [(plan.outer != f) & (plan.inner != k) for f in range(plan.folds) for k in range(plan.parts)]
+        trains = np.concatenate([outer, np.stack(inner)]) if inside else outer
+        everybody = products_each(values, here, np.ones((1, len(here)), bool), scale, confounds)
+        shared = Products(everybody.gram[0], everybody.cross[0])
+        left, _ = residual(confounds, here, len(here))
+        each = products_each(values, here, trains, scale, confounds)
+        return Room(plan, here, shared, each, trains, inside, C, left, scale)
+
+    def held(self, signs: np.ndarray) -> Held:
+        """Responses under these signs (problem, n), C tuned where there are several."""
+        each = [self._held(signs * self.here, c) for c in self.C]
+        if len(each) == 1:
+            return each[0]
+        counted = np.stack([self._inner_accuracy(h.inside) for h in each])  # (C, problem, fold)
+        best = counted.argmax(0)  # the first, hence smallest, of equals when C is given rising
+        mine = best[:, self.plan.outer]  # (problem, n)
+        return Held(
+            np.take_along_axis(np.stack([h.decision for h in each]), mine[None], 0)[0],
+            np.take_along_axis(np.stack([h.first for h in each]), mine[None], 0)[0],
+            np.take_along_axis(np.stack([h.inside for h in each]), best[None, :, :, None], 0)[0],
+            np.take_along_axis(np.stack([h.inside_first for h in each]), best[None, :, :, None], 0)[0],
+        )
+
+    def _inner_accuracy(self, inside: np.ndarray) -> np.ndarray:
+        judged = self.here & (self.plan.outer != np.arange(self.plan.folds)[:, None])
+        hit = ((inside > 0) + 0.5 * (inside == 0)) * judged
+        return hit.sum(-1) / judged.sum(-1)
+
+    def _held(self, signs: np.ndarray, C: float) -> Held:
+        plan = self.plan
+        if self.each is None:
+            parts = plan.parts if self.inside else 0
+            return Held(*machine.held_out(self.shared.gram, self.shared.cross, signs, plan.outer, plan.inner,
+                                           plan.folds, parts, 2 * C))  # fmt: skip
+        kept = np.asarray(self.trains, float)
+        decision, first = machine.held_out_each(self.each.gram, self.each.cross, kept, signs, 2 * C)
+        rows = np.arange(len(plan.outer))
+        inner = plan.folds + np.arange(plan.folds)[:, None] * plan.parts + plan.inner[None]
+        inside = inside_first = np.zeros((len(signs), 0, len(rows)))
+        if self.inside:
+            inside, inside_first = decision[:, inner, rows], first[:, inner, rows]
+        return Held(decision[:, plan.outer, rows], first[:, plan.outer, rows], inside, inside_first)

@@ -1,0 +1,178 @@
+"""Where in the brain: weights and activation patterns with permutation and bootstrap, and tables of peaks.
+
+Every map is a combination of the patients' difference images, so thousands of permuted or resampled maps are one
+matrix product, and their means and standard deviations never need the maps at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from cingulum.errors import InputError
+from cingulum.prediction import machine
+from cingulum.prediction.permutation import fdr, max_statistic_p, sign_flips
+from cingulum.progress import track
+from cingulum.recordings.atlas import named_atlas
+
+CHUNK = 256
+"""Features worked on together: permuted maps stay in the cache."""
+
+
+@dataclass(frozen=True, eq=False)
+class Inference:
+    """A map against its permutations, (feature,) each.
+
+    z: in permuted standard deviations; p: two-sided, by count, (b + 1) / (m + 1); p_fwe: against the largest |z| of
+    every permutation; q: false discovery rate of Benjamini and Hochberg. NaN where the feature never changes.
+    """
+
+    values: np.ndarray
+    z: np.ndarray
+    p: np.ndarray
+    p_fwe: np.ndarray
+    q: np.ndarray
+    permutations: int
+
+
+@dataclass(frozen=True, eq=False)
+class Stability:
+    """What resampled patients make of a map, (feature,) each: mean over standard deviation, and share of resamples
+    with the sign of the map; reproducibility: mean correlation of the maps of two halves of the patients."""
+
+    ratio: np.ndarray
+    same_sign: np.ndarray
+    reproducibility: float
+    resamples: int
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """weights of the machine fitted on everybody; pattern: Haufe et al. 2014, doi:10.1016/j.neuroimage.2013.10.067."""
+
+    weights: Inference
+    pattern: Inference
+    stability: Stability
+
+
+def maps(
+    values: np.ndarray,
+    *,
+    C: float = 1.0,
+    permutations: int = 5000,
+    resamples: int = 1000,
+    seed: int = 0,
+    show_progress: bool = False,
+) -> Maps:
+    """values (patient, visit, feature), no patient missing.
+
+    Patients' visits are swapped as in `evaluate`; the machine is fitted anew each time. Patterns are covariances of
+    the features with the decision, over its variance.
+    """
+    differences = np.asarray(values[:, 1] - values[:, 0], np.float32)
+    if not np.isfinite(differences).all():
+        raise InputError("Maps need patients that have the modality whole: leave those with NaN out.")
+    n = len(differences)
+    gram = _gram(differences)
+    rng = np.random.default_rng((seed, 0, 3))
+    signs = np.concatenate([np.ones((1, n)), sign_flips(permutations, n, rng)])
+    beta = machine.duals(gram, signs, 2 * C)
+    weights = _against(beta, differences, "weights", show_progress)
+    pattern = _against(_pattern(beta, gram), differences, "patterns", show_progress)
+    drawn = rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
+    boot = machine.duals(gram, drawn, 2 * C)
+    halves = np.stack([rng.permuted(np.arange(n) % 2) for _ in range(50)])
+    halves = machine.duals(gram, np.concatenate([halves == 0, halves == 1]).astype(float), 2 * C)
+    return Maps(weights, pattern, _stability(boot, beta[0], halves, gram, differences))
+
+
+def _gram(differences: np.ndarray) -> np.ndarray:
+    gram = np.zeros((len(differences), len(differences)))
+    for start in range(0, differences.shape[1], 20_000):
+        block = differences[:, start : start + 20_000].astype(np.float64)
+        gram += block @ block.T
+    return gram
+
+
+def _pattern(beta: np.ndarray, gram: np.ndarray) -> np.ndarray:
+    decision = beta @ gram
+    return decision / np.square(decision).sum(1, keepdims=True).clip(1e-300)
+
+
+def _against(made: np.ndarray, differences: np.ndarray, label: str, show: bool) -> Inference:
+    """made: combinations (1 + permutation, patient), the first of them observed."""
+    own, null = made[0], made[1:]
+    features, m = differences.shape[1], len(null)
+    centre, spread = null.mean(0), np.atleast_2d(np.cov(null.T, bias=True))
+    value, z, hits = (np.zeros(features) for _ in range(3))
+    largest, apart = np.zeros(m, np.float32), (null - centre).astype(np.float32)
+    sd = np.sqrt(np.einsum("if,if->f", differences, spread.astype(np.float32) @ differences).clip(0))
+    alive = sd > 1e-12 * (sd.max() or 1.0)
+    chunks = range(0, features, CHUNK)
+    for start in track(chunks, label, total=len(chunks), show=show):
+        here = slice(start, start + CHUNK)
+        d = differences[:, here]
+        scaled = np.divide(d, sd[here], out=np.zeros_like(d), where=alive[here])
+        value[here] = own @ d
+        z[here] = (own - centre) @ scaled
+        machine.count_extremes(apart @ scaled, np.abs(z[here]).astype(np.float32), hits[here], largest)
+    p = np.where(alive, (hits + 1) / (m + 1), np.nan)
+    p_fwe = np.where(alive, max_statistic_p(np.abs(z), largest), np.nan)
+    return Inference(value, np.where(alive, z, np.nan), p, p_fwe, fdr(p), m)
+
+
+def _stability(boot: np.ndarray, own: np.ndarray, halves: np.ndarray, gram: np.ndarray, d: np.ndarray) -> Stability:
+    centre, spread = boot.mean(0), np.atleast_2d(np.cov(boot.T, bias=True))
+    mean = centre.astype(np.float32) @ d
+    sd = np.sqrt(np.einsum("if,if->f", d, spread.astype(np.float32) @ d).clip(0))
+    same, few = np.zeros(d.shape[1]), boot.astype(np.float32)
+    for start in range(0, d.shape[1], CHUNK):
+        block = d[:, start : start + CHUNK]
+        same[start : start + CHUNK] = (np.sign(few @ block) == np.sign(own.astype(np.float32) @ block)).mean(0)
+    ratio = np.divide(mean, sd, out=np.full_like(mean, np.nan), where=sd > 0)
+    a, b = np.split(halves, 2)
+    # correlation about zero, so that it needs inner products only
+    inner = np.einsum("ri,ij,rj->r", a, gram, b)
+    size = np.sqrt(np.einsum("ri,ij,rj->r", a, gram, a) * np.einsum("ri,ij,rj->r", b, gram, b))
+    return Stability(ratio, same, float((inner / size.clip(1e-300)).mean()), len(boot))
+
+
+def threshold_fdr(found: Inference, level: float = 0.05) -> float:
+    """Smallest |z| among features below this false discovery rate; infinite if there is none."""
+    below = found.q <= level
+    return float(np.abs(found.z[below]).min()) if below.any() else float("inf")
+
+
+def peaks(
+    z: np.ndarray,
+    affine: np.ndarray,
+    *,
+    threshold: float = norm.isf(0.01),
+    voxels: int = 10,
+    atlas: str = "dosenbach160",
+) -> pd.DataFrame:
+    """Clusters of a z-map (x, y, z) in MNI space beyond ±threshold with more than so many voxels, and their peaks.
+
+    Columns: cluster, x, y, z (mm), peak (z), size_mm3, region and distance_mm: the nearest region of the atlas (one of
+    nilearn's coordinate atlases, or pain52). nilearn's `get_clusters_table` does the work.
+    """
+    import nibabel as nib
+    from nilearn.reporting import get_clusters_table
+
+    image = nib.Nifti1Image(np.nan_to_num(z).astype(np.float32), affine)
+    columns = ["cluster", "x", "y", "z", "peak", "size_mm3", "region", "distance_mm"]
+    if not np.isfinite(threshold) or not (np.abs(np.nan_to_num(z)) > threshold).any():
+        return pd.DataFrame(columns=columns)
+    table = get_clusters_table(image, threshold, cluster_threshold=voxels, two_sided=True)
+    if not len(table):
+        return pd.DataFrame(columns=columns)
+    table.columns = columns[:6]
+    places = named_atlas(atlas)
+    apart = np.linalg.norm(table[["x", "y", "z"]].to_numpy(float)[:, None] - np.asarray(places.centres)[None], axis=-1)
+    nearest = apart.argmin(1)
+    table["region"] = [places.regions[i] for i in nearest]
+    table["distance_mm"] = apart.min(1).round(1)
+    return table.sort_values("peak", key=np.abs, ascending=False).reset_index(drop=True)

@@ -1,0 +1,77 @@
+"""What may be exchanged under the null hypothesis, and the p-values that come of it.
+
+Within patients: a patient's two visits may be swapped (a sign of the difference), all modalities together. Between
+patients: whole patients may exchange their ratings, both visits at once, inside their site. scikit-learn's
+`permutation_test_score(groups=…)` shuffles inside a group only, which with one label a patient moves nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from scipy.stats import false_discovery_control
+
+from cingulum.errors import InputError
+
+Side = Literal["greater", "less", "two-sided"]
+
+ALIKE = 1e-12
+"""Statistics closer than this are ties, and count against the effect."""
+
+
+def sign_flips(times: int, patients: int, rng: np.random.Generator, blocks: np.ndarray | None = None) -> np.ndarray:
+    """Signs (times, patient); patients of one block (a family, say) flip together."""
+    if blocks is None:
+        return rng.choice([-1.0, 1.0], size=(times, patients))
+    names, member = np.unique(blocks, return_inverse=True)
+    return rng.choice([-1.0, 1.0], size=(times, len(names)))[:, member]
+
+
+def exchanges(times: int, patients: int, rng: np.random.Generator, sites: np.ndarray | None = None) -> np.ndarray:
+    """Orders (times, patient): whose ratings each patient gets; only patients of one site exchange."""
+    site = np.zeros(patients, int) if sites is None else np.unique(sites, return_inverse=True)[1]
+    orders = np.tile(np.arange(patients), (times, 1))
+    for k in range(site.max() + 1):
+        rows = np.flatnonzero(site == k)
+        orders[:, rows] = rng.permuted(np.tile(rows, (times, 1)), axis=1)
+    return orders
+
+
+def p_value(observed: float, null: np.ndarray, side: Side = "greater") -> float:
+    """(b + 1) / (m + 1) of m permuted statistics, of which b are at least as extreme; two-sided: twice the smaller."""
+    null = np.asarray(null)
+    above = (1 + int((null >= observed - ALIKE).sum())) / (1 + len(null))
+    below = (1 + int((null <= observed + ALIKE).sum())) / (1 + len(null))
+    if side == "two-sided":
+        return min(1.0, 2 * min(above, below))
+    if side not in ("greater", "less"):
+        raise InputError(f"side is greater, less or two-sided; came {side!r}.")
+    return above if side == "greater" else below
+
+
+def sequential_p(observed: float, null: np.ndarray, enough: int) -> tuple[float, int]:
+    """One-sided p of Besag and Clifford (1991, doi:10.1093/biomet/78.2.301) and how many permutations it took.
+
+    Permutations are looked at in order until `enough` are at least as extreme: p = enough / looked at. If that never
+    happens it is (b + 1) / (m + 1). Both are exact.
+    """
+    hits = np.flatnonzero(np.asarray(null) >= observed - ALIKE)
+    if len(hits) >= enough:
+        looked = int(hits[enough - 1]) + 1
+        return enough / looked, looked
+    return (len(hits) + 1) / (len(null) + 1), len(null)
+
+
+def max_statistic_p(observed: np.ndarray, largest: np.ndarray) -> np.ndarray:
+    """Family-wise p of many statistics (feature,) against the largest of each permutation (m,)."""
+    rank = np.searchsorted(np.sort(largest), np.asarray(observed) - ALIKE, side="left")
+    return (1 + len(largest) - rank) / (1 + len(largest))
+
+
+def fdr(p: np.ndarray) -> np.ndarray:
+    """False discovery rates by Benjamini and Hochberg (scipy's); NaN stays NaN and does not count."""
+    q, known = np.full(np.shape(p), np.nan), np.isfinite(p)
+    if known.any():
+        q[known] = false_discovery_control(np.asarray(p)[known])
+    return q
