@@ -69,7 +69,7 @@ def fuse(
         return Model(found, first, taken), weights
     slopes = log_odds(inside, here, plan)
     mine = slopes[:, plan.outer] * here
-    model = Model((mine * decision).sum(-1), (mine * score).sum(-1), here.any(1))
+    model = Model((mine * decision).sum(-1), (mine * score).sum(-1), np.asarray(here.any(1)))
     return model, slopes.mean(1)
 
 

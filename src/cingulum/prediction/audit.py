@@ -1,0 +1,146 @@
+"""Where a score can come from without the brain: the same pipeline on noise, and predictors that know too little."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from cingulum.prediction.between import Ratings
+from cingulum.prediction.evaluate import evaluate
+from cingulum.prediction.lee2019 import PublishedRegression
+from cingulum.prediction.scores import Evaluation
+
+NOISE_FEATURES = 500
+"""Noise features are made no more than so many: beyond many times the patients more change nothing."""
+
+
+Verdict = Literal["pass", "warn", "fail"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question put to the pipeline. verdict: pass, warn (limits what a score means) or fail (do not believe it)."""
+
+    name: str
+    found: float
+    expected: str
+    verdict: Verdict
+    words: str
+
+
+def audit(
+    modalities: dict[str, np.ndarray],
+    evaluation: Evaluation,
+    *,
+    rose: np.ndarray | None = None,
+    ratings: Ratings | None = None,
+    published: PublishedRegression | None = None,
+    repeats: int = 20,
+    seed: int = 0,
+) -> list[Check]:
+    """rose: (patient,) whether the visit called second came later in time; ratings, published: regressions."""
+    found = [_noise(modalities, evaluation, repeats, seed), _shuffled(evaluation)]
+    if rose is not None:
+        found.append(_order(rose))
+    found += [_confound(name, evaluation) for name in evaluation.scores if name not in (*evaluation.fused, "fused")]
+    if ratings is not None:
+        found += _ratings(ratings)
+    if published is not None:
+        found.append(_published(published))
+    return found
+
+
+def _best(evaluation: Evaluation) -> str:
+    return "fused" if "fused" in evaluation.scores else evaluation.fused[0]
+
+
+def _noise(modalities: dict[str, np.ndarray], evaluation: Evaluation, repeats: int, seed: int) -> Check:
+    rng, n = np.random.default_rng((seed, 0, 9)), len(evaluation.patients)
+    names, reached = [str(i) for i in range(n)], []
+    shapes = {name: min(modalities[name].shape[-1], NOISE_FEATURES) for name in evaluation.fused}
+    folds = None if evaluation.folds.max() == n - 1 else int(evaluation.folds.max()) + 1
+    for r in range(repeats):
+        noise = {name: rng.normal(size=(n, 2, width)) for name, width in shapes.items()}
+        again = evaluate(
+            noise, names, permutations=0, contributions=False, inner_folds=evaluation.inner_folds, C=evaluation.C,
+            fusion=evaluation.fusion, folds=folds,
+            scale=tuple(s for s in evaluation.scaled if s in shapes), seed=seed + r, jobs=1, force=True)  # fmt: skip
+        reached.append(again.scores[_best(again)].accuracy)
+    mean, error = float(np.mean(reached)), float(np.std(reached, ddof=1) / np.sqrt(repeats))
+    ok = abs(mean - 0.5) <= 3 * error + 1e-9
+    return Check(
+        "noise features", mean, "50 % ± 3 standard errors", "pass" if ok else "fail",
+        f"The same pipeline on noise of the same shape, {repeats} times: {100 * mean:.1f} % ± {100 * error:.1f} % "
+        + ("(guessing, as it should be)." if ok else "(not guessing: something leaks)."),
+    )  # fmt: skip
+
+
+def _shuffled(evaluation: Evaluation) -> Check:
+    null = evaluation.scores[_best(evaluation)].null
+    if not len(null):
+        return Check("shuffled visits", float("nan"), "at most 50 %", "warn", "No permutations were asked for.")
+    mean, error = float(null.mean()), float(null.std() / np.sqrt(len(null)))
+    ok = mean <= 0.5 + 3 * error + 0.01
+    return Check(
+        "shuffled visits", mean, "at most 50 %", "pass" if ok else "fail",
+        f"The real features with visits swapped at random: {100 * mean:.1f} % on average over {len(null)} permutations "
+        "(below 50 % is the known pessimism of leaving one out, and costs power, not validity).",
+    )  # fmt: skip
+
+
+def _order(rose: np.ndarray) -> Check:
+    share = float(np.mean(rose))
+    alias = max(share, 1 - share)
+    return Check(
+        "order oracle", alias, "near 50 % in a counterbalanced design", "warn" if alias > 0.65 else "pass",
+        f"Who knows nothing but which visit came later is right in {100 * alias:.0f} % of patients"
+        + (": whatever changes with time or order cannot be told apart from pain." if alias > 0.65 else "."),
+    )  # fmt: skip
+
+
+def _confound(name: str, evaluation: Evaluation) -> Check:
+    score = evaluation.scores[name]
+    return Check(
+        f"{name} alone", score.accuracy, "not distinguishable from 50 %", "warn" if score.p < 0.05 else "pass",
+        f"{name} alone recognises the visit in {100 * score.accuracy:.1f} % of patients (p = {score.p:.3f}).",
+    )  # fmt: skip
+
+
+def _ratings(ratings: Ratings) -> list[Check]:
+    found, r = [], ratings.figures["r"]
+    oracle = ratings.baselines.get("state only")
+    if oracle:
+        beaten = r > oracle["r"] + 0.02
+        found.append(
+            Check("state-only oracle", oracle["r"], "below the model's pooled r", "pass" if beaten else "warn",
+                  f"Who knows only before from after predicts ratings with r = {oracle['r']:.2f}; the model's pooled r "
+                  f"is {r:.2f}. Read the r within states ({ratings.figures['r_within_state']:.2f}) instead.")
+        )  # fmt: skip
+    confounds = ratings.baselines.get("confounds")
+    if confounds:
+        theirs, ours = confounds["r_within_state"], ratings.figures["r_within_state"]
+        words = f"A ridge regression on the confounds alone: r within states = {theirs:.2f}, the model {ours:.2f}."
+        verdict: Verdict = "pass" if theirs < ours else "warn"
+        found.append(Check("confounds alone, ratings", theirs, "below the model", verdict, words))
+    if len(ratings.null):
+        mean = float(ratings.null.mean())
+        found.append(
+            Check("shuffled patients", mean, "|r| below 0.1 on average", "pass" if mean < 0.1 else "fail",
+                  f"Ratings exchanged between patients: r within states = {mean:.2f} on average.")
+        )  # fmt: skip
+    return found
+
+
+def _published(published: PublishedRegression) -> Check:
+    return Check(
+        "published 2019 split", published.noise_r, "0 if it did not leak", "warn",
+        f"{published.label} On these data it gives r = {published.test_r:.2f}.",
+    )  # fmt: skip
+
+
+def failed(checks: Sequence[Check]) -> list[Check]:
+    """Those that say not to believe the score."""
+    return [c for c in checks if c.verdict == "fail"]
