@@ -17,6 +17,7 @@ import pandas as pd
 from sklearn.svm import SVR
 
 from cingulum.errors import InputError
+from cingulum.prediction.control import ComBat
 from cingulum.prediction.heldout import Plan, Room
 from cingulum.prediction.metrics import Interval, correlation, percentile, resamples
 from cingulum.prediction.permutation import ALIKE, p_value, sequential_p
@@ -24,6 +25,8 @@ from cingulum.prediction.scans import Scans, of_pairs
 from cingulum.progress import track
 
 Model = Literal["ridge", "kernel_ridge", "svr"]
+On = Literal["responses", "features"]
+Visits = Literal["both", "first", "second"]
 
 PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)
 """Of ridge, in units of the mean diagonal of the training kernel; tuned inside the folds."""
@@ -84,8 +87,8 @@ def evaluate_ratings(
     ratings: np.ndarray,
     patients: Sequence[str],
     *,
-    visits: Literal["both", "first", "second"] = "both",
-    on: Literal["responses", "features"] = "responses",
+    visits: Visits = "both",
+    on: On = "responses",
     model: Model = "ridge",
     folds: int | None = 10,
     inner_folds: int = 4,
@@ -93,6 +96,7 @@ def evaluate_ratings(
     scale: tuple[str, ...] = (),
     confounds: dict[str, np.ndarray] | None = None,
     sites: np.ndarray | None = None,
+    harmonise: bool = False,
     permutations: int = 5000,
     stop_after: int | None = None,
     seed: int = 0,
@@ -104,8 +108,8 @@ def evaluate_ratings(
     modalities: by name (patient, visit, feature); on `responses`, each is reduced to the decision response of its
     paired machine, fitted anew in every fold (and, for training patients, without them); on `features`, kernels are
     added, each with mean diagonal 1
-    confounds: by name (patient, visit), regressed out of the features in every fold; sites: patients exchange ratings
-    inside their site only
+    confounds: by name (patient, visit), regressed out of the features in every fold; sites (patient,): patients
+    exchange ratings inside their site only; harmonise: take sites' location and scale out of features (`ComBat`)
     """
     n = len(patients)
     if ratings.shape != (n, 2):
@@ -123,14 +127,15 @@ def evaluate_ratings(
     if on == "responses":
         change = None if extra is None else extra
         responses = _responses(modalities, outer, inner_folds, C, scale, change, seed)
-        kernel = _of_columns(lambda f: responses[f][:, taken].reshape(n * len(taken), -1))
+        kernel = of_columns(lambda f: responses[f][:, taken].reshape(n * len(taken), -1))
     elif on == "features":
         rows = {m: v[:, taken].reshape(n * len(taken), -1) for m, v in modalities.items()}
         flat = None if extra is None else extra[:, taken].reshape(n * len(taken), -1)
-        kernel = _of_features(rows, scale, flat)
+        of_site = np.repeat(sites, len(taken)) if harmonise and sites is not None else None
+        kernel = of_features(rows, scale, flat, of_site)
     else:
         raise InputError(f"on is responses or features; came {on!r}.")
-    others = {} if extra is None else {"confounds": _of_columns(lambda f: extra[:, taken].reshape(n * len(taken), -1))}
+    others = {} if extra is None else {"confounds": of_columns(lambda f: extra[:, taken].reshape(n * len(taken), -1))}
     return regress(scans, kernel, outer, on=on, model=model, inner_folds=inner_folds, others=others,
                    permutations=permutations, stop_after=stop_after, seed=seed, jobs=jobs,
                    show_progress=show_progress)  # fmt: skip
@@ -203,41 +208,62 @@ def _responses(
     return found
 
 
-def _of_columns(columns: Callable[[int | None], np.ndarray]) -> Kernel:
-    def kernel(train: np.ndarray, fold: int | None) -> np.ndarray:
-        x = columns(fold)
-        x = x - x[train].mean(0)
-        size = x[train].std(0)
-        x = np.divide(x, size, out=np.zeros_like(x), where=size > 1e-12)
+def of_columns(columns: Callable[[int], np.ndarray]) -> Kernel:
+    """Inner products of columns (scan, column) that may differ from fold to fold, standardised by training scans."""
+
+    def kernel(train: np.ndarray, fold: int) -> np.ndarray:
+        x = _standardised(columns(fold), train)
         return x @ x.T / x.shape[1]
 
     return kernel
 
 
-def _of_features(rows: dict[str, np.ndarray], scale: tuple[str, ...], confounds: np.ndarray | None) -> Kernel:
-    """rows: by modality (scan, feature). Centring, confounds and scale come from training scans."""
-    shared = {name: v.astype(np.float64) @ v.astype(np.float64).T for name, v in rows.items() if name not in scale}
+def of_features(
+    rows: dict[str, np.ndarray],
+    scale: tuple[str, ...] = (),
+    confounds: np.ndarray | None = None,
+    sites: np.ndarray | None = None,
+) -> Kernel:
+    """Inner products of modalities (scan, feature), each with mean training diagonal 1, added up.
 
-    def kernel(train: np.ndarray, fold: int | None) -> np.ndarray:
+    scale: modalities whose features are standardised; confounds (scan, confound) are regressed out; sites (scan,):
+    location and scale of sites are taken out (`ComBat`; a site that was not in training is taken as an average one).
+    Everything is fitted to the training scans of the fold.
+    """
+    shared = {}
+    if sites is None:
+        shared = {name: v.astype(np.float64) @ v.astype(np.float64).T for name, v in rows.items() if name not in scale}
+    member = None if sites is None else np.unique(sites, return_inverse=True)[1].astype(float)
+
+    def kernel(train: np.ndarray, fold: int) -> np.ndarray:
         n = len(train)
         design = np.ones((n, 1)) if confounds is None else np.column_stack([np.ones(n), confounds])
         slope = np.zeros((design.shape[1], n))
         slope[:, train] = np.linalg.pinv(design[train], rcond=1e-8)
-        left = np.eye(n) - design @ slope
-        total = np.zeros((n, n))
+        left, total = np.eye(n) - design @ slope, np.zeros((n, n))
         for name, v in rows.items():
             if name in shared:
                 part = left @ shared[name] @ left.T
             else:
-                x = left @ v
-                size = x[train].std(0)
-                x = np.divide(x, size, out=np.zeros_like(x), where=size > 1e-12 * np.abs(x).max(initial=1e-300))
+                x = left @ (v if member is None else _harmonised(v, member, train))
+                x = _standardised(x, train) if name in scale else x
                 part = x @ x.T
             size = np.trace(part[np.ix_(train, train)]) / train.sum()
             total += part / size if size > 0 else 0.0
         return total
 
     return kernel
+
+
+def _standardised(x: np.ndarray, train: np.ndarray) -> np.ndarray:
+    x = x - x[train].mean(0)
+    size = x[train].std(0)
+    return np.divide(x, size, out=np.zeros_like(x), where=size > 1e-12 * np.abs(x).max(initial=1e-300))
+
+
+def _harmonised(x: np.ndarray, member: np.ndarray, train: np.ndarray) -> np.ndarray:
+    both = np.column_stack([member, x])
+    return ComBat(site=0, unseen="unadjusted").fit(both[train]).transform(both)
 
 
 # Machines: everything but the ratings, fold by fold

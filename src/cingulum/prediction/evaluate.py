@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import joblib
 import numpy as np
@@ -16,7 +15,7 @@ import numpy as np
 from cingulum.errors import InputError
 from cingulum.prediction import machine
 from cingulum.prediction.fusion import Decided, Model, decide, fuse, one_flipped
-from cingulum.prediction.heldout import Fusion, Plan, Room
+from cingulum.prediction.heldout import Fusion, Missing, Plan, Room
 from cingulum.prediction.metrics import exact_interval, mcnemar, percentile, resamples
 from cingulum.prediction.permutation import ALIKE, p_value, sequential_p, sign_flips
 from cingulum.prediction.prepare import scales
@@ -42,7 +41,7 @@ def evaluate(
     fusion: Fusion = "stacked",
     scale: tuple[str, ...] = (),
     confounds: dict[str, np.ndarray] | None = None,
-    missing: Literal["complete", "log_odds"] = "complete",
+    missing: Missing = "complete",
     blocks: Sequence[str] | None = None,
     stop_after: int | None = None,
     contributions: bool = True,

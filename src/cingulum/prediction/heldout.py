@@ -12,6 +12,7 @@ from cingulum.prediction import machine
 from cingulum.prediction.prepare import Products, products, products_each, residual
 
 Fusion = Literal["stacked", "kernels", "log_odds"]
+Missing = Literal["complete", "log_odds"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from cingulum.report.summarise import LABELS
 
@@ -29,6 +29,17 @@ class Picture:
 
 def render(summary: dict[str, Any], pictures: Sequence[Picture] = ()) -> str:
     """The page of a summary (see `cingulum.report.summarise`); sections without numbers are left out."""
+    return _page("page.html").render(s=summary, pictures=list(pictures))
+
+
+def render_prediction(summary: dict[str, Any], picture: bytes) -> str:
+    """The page of a prediction from a table (see `cingulum.study.predict`)."""
+    shown = Picture("scores", picture, "Scores of the models. The numbers are in the tables.", "Left: what was found, "
+                    "with its interval where it has one. Grey: what permutations give.")  # fmt: skip
+    return _page("prediction.html").render(s=summary, picture=shown)
+
+
+def _page(template: str) -> Template:
     page = Environment(
         loader=PackageLoader("cingulum.report"),
         autoescape=True,
@@ -37,7 +48,7 @@ def render(summary: dict[str, Any], pictures: Sequence[Picture] = ()) -> str:
         lstrip_blocks=True,
     )
     page.filters |= {"r": _correlation, "percent": _percent, "p": _p, "label": _label}
-    return page.get_template("page.html").render(s=summary, pictures=list(pictures))
+    return page.get_template(template)
 
 
 def _label(name: str) -> str:
@@ -48,8 +59,8 @@ def _correlation(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}".replace("-", "−")
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}"
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}".replace("-", "−")
 
 
 def _p(value: float) -> str:

@@ -17,6 +17,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cingulum.prediction import Evaluation
+from cingulum.prediction.between import Ratings
 from cingulum.report.summarise import LABELS
 
 COLOURS = {
@@ -85,6 +86,58 @@ def _roc(decisions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     hit = (decisions[None] >= thresholds[:, None]).mean(1)
     reach = (-decisions[None] >= thresholds[:, None]).mean(1)
     return np.concatenate([[0], reach]), np.concatenate([[0], hit])
+
+
+def predicted_observed(found: Ratings) -> bytes:
+    """Observed against predicted ratings, a line joining the scans of a patient, and the permuted correlations."""
+    figure, (scatter, null) = _axes(2, 4.6, 4.0)
+    s, colours = found.scans, ("#1f5f8b", "#b5482f", "#3b7d4f", "#7a5ba6")
+    for i in np.unique(s.patient):
+        rows = s.patient == i
+        scatter.plot(found.predicted[rows], s.rating[rows], color="#d5dae1", lw=0.8, zorder=0)
+    for k, state in enumerate(np.unique(s.state)):
+        rows = s.state == state
+        label = "scans" if len(np.unique(s.state)) == 1 else f"visit {k + 1}"
+        scatter.plot(found.predicted[rows], s.rating[rows], "o", ms=4, color=colours[k % 4], label=label)
+    low, high = s.rating.min(), s.rating.max()
+    scatter.plot([low, high], [low, high], color="#9aa3ae", lw=0.8, ls=":")
+    scatter.set(xlabel="predicted, out of fold", ylabel="rated")
+    scatter.legend(frameon=False, fontsize=8)
+    _histogram(null, found.null, found.figures["r_within_state"], "r within states")
+    return png(figure)
+
+
+def permuted(evaluation: Evaluation, name: str) -> bytes:
+    """Accuracy of a model against its permutations."""
+    figure, (ax,) = _axes(1, 4.6, 3.4)
+    _histogram(ax, evaluation.scores[name].null, evaluation.scores[name].accuracy, "accuracy")
+    return png(figure)
+
+
+def _histogram(ax: Any, null: np.ndarray, observed: float, label: str) -> None:
+    if len(null):
+        ax.hist(null, bins=40, color="#c5ccd5")
+    ax.axvline(observed, color="#b5482f", lw=2)
+    ax.set(xlabel=f"{label} (grey: permuted, red: found)", yticks=[])
+
+
+def curves(calibration: np.ndarray, learning: list[dict[str, Any]]) -> bytes:
+    """Calibration of decisions (rows: probability, share correct, number), and accuracy with fewer patients."""
+    figure, (meant, grown) = _axes(2, 4.4, 3.6)
+    meant.plot([0, 1], [0, 1], color="#9aa3ae", lw=0.8, ls=":")
+    meant.plot(calibration[:, 0], calibration[:, 1], "o-", color="#1f5f8b")
+    meant.set(xlabel="probability given", ylabel="share that came true", xlim=(0, 1), ylim=(0, 1))
+    if learning:
+        sizes = [row["patients"] for row in learning]
+        reached = np.array([row["accuracy"] for row in learning])
+        spread = np.nan_to_num(np.array([row["sd"] if row["sd"] is not None else 0 for row in learning], float))
+        grown.fill_between(sizes, reached - spread, reached + spread, color="#c5d6e3")
+        grown.plot(sizes, reached, "o-", color="#1f5f8b")
+        grown.axhline(0.5, color="#9aa3ae", lw=0.8, ls=":")
+        grown.set(xlabel="patients", ylabel="accuracy (band: SD of subsets)")
+    else:
+        grown.set_axis_off()
+    return png(figure)
 
 
 def brain_map(values: np.ndarray, affine: np.ndarray) -> bytes:

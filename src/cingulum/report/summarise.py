@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
@@ -16,6 +17,10 @@ from cingulum.inference import Fit, linear_network
 from cingulum.inference.protocol import Verified
 from cingulum.measures import edges, similarity
 from cingulum.prediction import Evaluation
+from cingulum.prediction.audit import Check
+from cingulum.prediction.between import DoseResponse, Ratings
+from cingulum.prediction.conformal import Calibration, conformal_reach
+from cingulum.prediction.lee2019 import PublishedRegression
 
 LABELS = {
     "s1conn": "S1-back connectivity (BOLD)",
@@ -75,17 +80,115 @@ def prediction(evaluation: Evaluation) -> Numbers:
             "auc_ci": [s.auc_ci.low, s.auc_ci.high],
             "single_scan_auc": s.single_scan_auc,
             "p": s.p,
+            "p_auc": s.p_auc,
+            "patients": int(np.isfinite(s.decisions).sum()),
+            "permutations": s.permutations,
             "null_accuracy": spread(s.null) if len(s.null) else None,
         }
         for name, s in evaluation.scores.items()
     }
 
 
+def contributions(evaluation: Evaluation) -> Numbers:
+    """What each modality adds to the fusion of the others."""
+    return {name: plain(asdict(c)) for name, c in evaluation.contributions.items()}
+
+
+def single_interval(evaluation: Evaluation) -> Numbers:
+    """What one scan alone would tell, model by model."""
+    return {
+        name: {"auc": s.single_scan_auc, "auc_ci": [s.single_scan_auc_ci.low, s.single_scan_auc_ci.high],
+               "p": s.single_scan_p}
+        for name, s in evaluation.scores.items()
+    }  # fmt: skip
+
+
+def ratings(found: Ratings, level: float = 0.9) -> Numbers:
+    """A regression of ratings between patients, beside its baselines."""
+    s = found.scans
+    return {
+        "participants": len(s.names),
+        "scans": len(s.rating),
+        "figures": found.figures,
+        "intervals": {name: [i.low, i.high] for name, i in found.intervals.items()},
+        "p": found.p,
+        "p_pooled": found.p_pooled,
+        "null_r_within_state": spread(found.null) if len(found.null) else None,
+        "baselines": found.baselines,
+        "conformal": {"level": level, "reach": conformal_reach(s.rating - found.predicted, s.patient, level)},
+        "model": found.model,
+        "on": found.on,
+        "folds": int(found.folds.max()) + 1,
+        "permutations": found.permutations,
+    }
+
+
+def published(found: PublishedRegression) -> Numbers:
+    """The recipe of 2019, with what it gives on noise."""
+    return {
+        "label": found.label, "train_r": found.train_r, "train_rmse": found.train_rmse, "test_r": found.test_r,
+        "test_rmse": found.test_rmse, "p": found.p, "noise_r": found.noise_r,
+        "noise_range": [found.noise_range.low, found.noise_range.high],
+    }  # fmt: skip
+
+
+def estimands(
+    paired: Evaluation, regressions: dict[str, Ratings], recipe: PublishedRegression | None, why_not: list[str]
+) -> Numbers:
+    """The three questions, each with its own figures; never pooled."""
+    between: Numbers = {visits: ratings(r) for visits, r in regressions.items()}
+    if recipe is not None:
+        between["published_2019"] = published(recipe)
+    return {
+        "forced_choice": prediction(paired),
+        "single_interval": single_interval(paired),
+        "between_patients": between or {"not asked": "; ".join(why_not) or "no ratings were given"},
+    }
+
+
+def evidence(
+    dose: DoseResponse | None, calibration: Calibration | None, checks: list[Check], learning: list
+) -> Numbers:
+    """Dose-response, calibration, leak audit and learning curve."""
+    return {
+        "dose_response": None if dose is None else plain(asdict(dose)),
+        "calibration": None
+        if calibration is None
+        else {"brier": calibration.brier, "curve": calibration.curve.tolist()},
+        "audit": [plain(asdict(check)) for check in checks],
+        "learning_curve": plain(learning),
+    }
+
+
+def plain(value: Any) -> Any:
+    """The same in JSON's types: arrays as lists, intervals as pairs, what is not finite as None."""
+    if isinstance(value, dict):
+        if set(value) == {"low", "high"}:
+            return [plain(value["low"]), plain(value["high"])]
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value
+
+
 def setting(evaluation: Evaluation, columns: dict[str, int]) -> Numbers:
     """What the evaluation did."""
     return {
         "patients": len(evaluation.patients),
-        "C": evaluation.C,
+        "C": list(evaluation.C),
+        "folds": int(evaluation.folds.max()) + 1,
+        "fusion": evaluation.fusion,
+        "scaled": list(evaluation.scaled),
+        "confounds": list(evaluation.confounds),
+        "stop_after": evaluation.stop_after,
+        "dropped": evaluation.dropped,
+        "missing": evaluation.missing,
         "inner_folds": evaluation.inner_folds,
         "permutations": evaluation.permutations,
         "seed": evaluation.seed,
