@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"cingulum {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_demo, _fetch, _synthesize, _features, _run, _predict, _fit, _simulate):
+    for add in (_demo, _fetch, _synthesize, _features, _run, _predict, _signature, _fit, _simulate):
         add(commands)
     return top
 
@@ -275,7 +275,15 @@ def _run(commands) -> None:  # type: ignore[no-untyped-def]
                       help="any of s1conn rcbf hfhrv mechanism (default: all)")  # fmt: skip
     made.add_argument("--connectome", type=Path, metavar="FILE", help="52 × 52 connection weights in the order of the "
                       "pain atlas, for the mechanism (default: a distance rule)")  # fmt: skip
-    made.add_argument("--permutations", type=int, default=1000, help="sign flips (default: %(default)s)")
+    made.add_argument("--fusion", choices=["stacked", "kernels", "log_odds"], default="stacked", help="of modalities: "
+                      "machine on decisions, as published; kernels; log-odds that add (default: %(default)s)")  # fmt: skip
+    made.add_argument("--confounds", nargs="+", metavar="NAME", help="regressed out in every fold: motion, rate, "
+                      "breath, or columns of participants.tsv (age, sex)")  # fmt: skip
+    made.add_argument("--fuse-controls", action="store_true", help="let motion, heart rate and breathing join the "
+                      "fusion, as in the supplement of 2019")  # fmt: skip
+    made.add_argument("--site", metavar="COLUMN", help="of participants.tsv: ratings are exchanged inside sites only")
+    made.add_argument("--permutations", type=int, default=5000, help="default: %(default)s")
+    made.add_argument("--stop-after", type=int, metavar="H", help="stop once H permutations were as good as each model")
     made.add_argument("--seed", type=int, default=0, help="of permutations and bootstrap (default: %(default)s)")
     made.set_defaults(run=_analyse)
 
@@ -305,10 +313,21 @@ def _analyse(given: argparse.Namespace) -> None:
         print(f"Measured {len(cohort.visits)} visits in {given.out_dir.resolve()}")
         return
     features = gather(cohort, given.out_dir, given.modalities, connectome, show_progress=True)
-    evaluation = evaluated(features, permutations=given.permutations, seed=given.seed, show_progress=True)
+    findings = evaluated(
+        features,
+        cohort,
+        permutations=given.permutations,
+        seed=given.seed,
+        fusion=given.fusion,
+        confounds=given.confounds or (),
+        fuse_controls=given.fuse_controls,
+        site=given.site,
+        stop_after=given.stop_after,
+        show_progress=True,
+    )
     title = f"Which visit hurt more? {len(cohort.participants)} patients, two visits each"
     seconds = time.monotonic() - began
-    summary = publish(given.out_dir, title, cohort, features, evaluation, seconds=seconds)
+    summary = publish(given.out_dir, title, cohort, features, findings, seconds=seconds)
     print(f"\n{summary['lead']}\n\nReport: {(given.out_dir / 'report.html').resolve()}")
 
 
@@ -403,6 +422,71 @@ def _predict_table(given: argparse.Namespace) -> None:
 def _at_least(value: int, least: int, name: str, why: str) -> None:
     if value < least:
         raise InputError(f"{name} must be at least {least} ({why}); came {value}.")
+
+
+def _signature(commands) -> None:  # type: ignore[no-untyped-def]
+    made = _command(
+        commands,
+        "signature",
+        "score new data with published or own weights; export weights",
+        "apply: scores of every scan, and decisions of every participant with two visits, with the weights of a\n"
+        "signature: one of ours, or a folder with the published maps of Lee et al. 2019. Data in other units, with\n"
+        "little coverage or the wrong way round are refused.\n"
+        "export: signs the weights of a `cingulum run … group`: maps, columns, hashes and a model card; no code.",
+        "cingulum signature apply --signature lee2019 --bids dataset --out scored\n"
+        "  cingulum signature export results --out signature",
+    )
+    verbs = made.add_subparsers(title="verbs", metavar="VERB", required=True)
+    apply = verbs.add_parser("apply", help="score new data")
+    apply.add_argument("--signature", type=Path, required=True, metavar="DIR", help="folder of the signature")
+    data = apply.add_mutually_exclusive_group(required=True)
+    data.add_argument("--bids", type=Path, metavar="DIR", help="dataset with derivatives; features are measured first")
+    data.add_argument("--scans", type=Path, metavar="TABLE", help="table of scans: participant_id, session_id, one "
+                      "column a modality (NIfTI file or number), pain where known")  # fmt: skip
+    apply.add_argument("--out", type=Path, required=True, metavar="DIR", help="where scores go")
+    apply.add_argument("--n-jobs", type=int, metavar="N", help="processes (default: one a core)")
+    _dataset_options(apply)
+    apply.set_defaults(run=_apply_signature)
+    export = verbs.add_parser("export", help="sign the weights of a run")
+    export.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="output of `cingulum run … group`")
+    export.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder")
+    export.add_argument("--name", help="of the signature (default: the run's title)")
+    export.set_defaults(run=_export_signature)
+
+
+def _apply_signature(given: argparse.Namespace) -> int:
+    from cingulum.recordings.bids import read_filters
+    from cingulum.study.signing import apply_to_bids, apply_to_table
+
+    if given.scans:
+        summary = apply_to_table(given.signature, given.scans, given.out)
+    else:
+        filters = read_filters(given.bids_filter_file) if given.bids_filter_file else None
+        summary = apply_to_bids(
+            given.signature,
+            given.bids,
+            given.out,
+            participants=given.participant_label,
+            filters=filters,
+            derivatives=given.derivatives,
+            jobs=given.n_jobs,
+            show_progress=True,
+        )
+    for name, figures in summary["models"].items():
+        known = (
+            f", right in {100 * figures['accuracy']:.1f} % of {figures['pain_known']}" if "accuracy" in figures else ""
+        )
+        print(f"{name:12} second visit higher in {figures['second_visit_higher']} of {figures['decided']}{known}")
+    for flag in summary["flags"]:
+        print(f"flag: {flag}", file=sys.stderr)
+    print((given.out / "summary.json").resolve())
+    return 3 if summary["failures"] else 0
+
+
+def _export_signature(given: argparse.Namespace) -> None:
+    from cingulum.study.signing import export
+
+    print(export(given.run_dir, given.out, given.name).resolve())
 
 
 def _fit(commands) -> None:  # type: ignore[no-untyped-def]

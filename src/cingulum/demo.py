@@ -60,14 +60,14 @@ def demo(
     cohort = measure(bids, measurements, show_progress=True)
     features = gather(cohort, measurements, show_progress=True)
     say(f"5/6 Predict: leave-one-patient-out, nested fusion, {permutations} permutations")
-    evaluation = evaluated(features, permutations=permutations, seed=settings.seed, show_progress=True)
+    findings = evaluated(features, cohort, permutations=permutations, seed=settings.seed, show_progress=True)
     say("6/6 Report")
     summary = publish(
         out,
         f"Cingulum demo: a synthetic back-pain cohort, and a brain fitted to {'synthetic' if notes else 'real'} data",
         cohort,
         features,
-        evaluation,
+        findings,
         seconds=time.monotonic() - began,
         fit=fit,
         planted=planted(cohort, features, read_table(bids / "sourcedata" / "truth.tsv", dtype={"participant": str})),

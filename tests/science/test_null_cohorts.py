@@ -15,7 +15,7 @@ COHORTS, PATIENTS = 40, 30
 def one_cohort(folder, seed):
     bids = synthesize(folder / "bids", Settings(PATIENTS, effect="none", seed=seed, voxel=9.0, volumes=40, tr=2.0))
     cohort = measure(bids, folder / "out")
-    scores = evaluated(gather(cohort, folder / "out"), permutations=99, seed=seed).scores
+    scores = evaluated(gather(cohort, folder / "out"), cohort, permutations=99, seed=seed, learning=False).paired.scores
     return {"seed": seed, "p": scores["fused"].p} | {name: s.accuracy for name, s in scores.items()}
 
 

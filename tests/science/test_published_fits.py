@@ -35,7 +35,7 @@ def test_planted_effects_are_found(tmp_path):
     torch.set_default_dtype(torch.float32)
     cohort = measure(synthesize(tmp_path / "bids", Settings(53)), tmp_path / "out")
     torch.set_default_dtype(torch.float64)
-    scores = evaluated(gather(cohort, tmp_path / "out"), permutations=99).scores
+    scores = evaluated(gather(cohort, tmp_path / "out"), cohort, permutations=99, learning=False).paired.scores
     assert scores["fused"].accuracy_ci.low > 0.5 and scores["fused"].p <= 0.05
     print({name: (round(s.accuracy, 3), s.accuracy_ci, s.p) for name, s in scores.items()})
     for name in ("s1conn", "rcbf", "hfhrv"):

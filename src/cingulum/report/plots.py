@@ -27,6 +27,8 @@ COLOURS = {
     "mechanism": "#3b7d4f",
     "fused": "#1c2430",
     "motion": "#9aa3ae",
+    "rate": "#9aa3ae",
+    "breath": "#9aa3ae",
 }
 
 
@@ -140,13 +142,14 @@ def curves(calibration: np.ndarray, learning: list[dict[str, Any]]) -> bytes:
     return png(figure)
 
 
-def brain_map(values: np.ndarray, affine: np.ndarray) -> bytes:
-    """A map (x, y, z) on the standard brain, its strongest tenth of voxels, in seven axial slices."""
+def brain_map(values: np.ndarray, affine: np.ndarray, threshold: float | None = None) -> bytes:
+    """A map (x, y, z) on the standard brain in seven axial slices; no threshold: its strongest tenth of voxels."""
     import nibabel as nib
     from nilearn.plotting import plot_stat_map
 
     strong = np.abs(values[values != 0])
-    threshold = float(np.quantile(strong, 0.9)) if strong.size else 0.0
+    if threshold is None:
+        threshold = float(np.quantile(strong, 0.9)) if strong.size else 0.0
     figure = plt.figure(figsize=(11, 2.3))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -29,6 +29,8 @@ LABELS = {
     "mechanism": "Mechanism (fitted model)",
     "fused": "All fused",
     "motion": "Head motion (control)",
+    "rate": "Heart rate (control)",
+    "breath": "Breathing (control)",
 }
 """What the models are called for a reader."""
 

@@ -47,15 +47,17 @@ def warnings(s: Numbers, synthetic: bool) -> list[Numbers]:
                 "recognising the second visit is not the same as recognising the more painful one."
             )
         )
-    motion = s["prediction"].get("motion")
-    if motion:
-        kind = _serious if motion["p"] < 0.05 else _note
-        found.append(
-            kind(
-                f"Head motion alone recognises the visit in {100 * motion['accuracy']:.1f} % of patients "
-                f"(p = {motion['p']:.3f}); read the BOLD results against it."
+    for control, what in (("motion", "BOLD"), ("rate", "pulse and blood flow"), ("breath", "pulse and blood flow")):
+        alone = s["prediction"].get(control)
+        if alone:
+            kind = _serious if alone["p"] < 0.05 else _note
+            name = LABELS[control].removesuffix(" (control)")
+            found.append(
+                kind(
+                    f"{name} alone recognises the visit in {100 * alone['accuracy']:.1f} % of patients "
+                    f"(p = {alone['p']:.3f}); read the {what} results against it."
+                )
             )
-        )
     if s["cohort"]["patients"] < 100:
         found.append(
             _serious(
@@ -71,7 +73,24 @@ def warnings(s: Numbers, synthetic: bool) -> list[Numbers]:
     )
     if "hfhrv" in s["prediction"]:
         found.append(_note("Heart rate variability comes from the finger pulse: strictly, pulse rate variability."))
-    return sorted(found + _fit_warnings(s), key=lambda w: w["kind"] != "serious")
+    return sorted(found + _fit_warnings(s) + _audit_warnings(s), key=lambda w: w["kind"] != "serious")
+
+
+def _audit_warnings(s: Numbers) -> list[Numbers]:
+    """A failed check of the leak audit, and whether the mechanism adds anything."""
+    found = [_serious(f"Leak audit: {c['words']}") for c in s.get("audit", []) if c["verdict"] == "fail"]
+    added = s.get("contributions", {}).get("mechanism")
+    if added:
+        low, high = added["auc_gain_ci"]
+        verdict = "add to" if added["p"] < 0.05 else "are not shown to add to"
+        found.append(
+            _note(
+                f"The fitted mechanism's parameters {verdict} the other modalities: paired AUC {added['auc']:.3f} "
+                f"without them, {added['auc_gain']:+.3f} with them (95 % interval {low:+.3f} to {high:+.3f}, "
+                f"p = {added['p']:.3f})."
+            )
+        )
+    return found
 
 
 def _fit_warnings(s: Numbers) -> list[Numbers]:
@@ -136,20 +155,45 @@ _TEXTS = {
 }
 
 
+_FUSIONS = {
+    "stacked": "a second such machine on the decision values of {names}, trained on responses from {k} inner folds "
+    "that saw neither the judged nor the tested patient",
+    "kernels": "one machine on the kernels of {names}, each weighted by its agreement with the training labels",
+    "log_odds": "Gaussian log-odds of the decision values of {names}, calibrated on responses from {k} inner folds, "
+    "that add; below zero they count as zero",
+}
+
+
 def _evaluation(s: Numbers) -> str:
     e = s["evaluation"]
+    left_out = "leave-one-patient-out" if e["folds"] == e["patients"] else f"{e['folds']} folds of patients"
+    penalties = ", ".join(f"{c:g}" for c in e["C"]) + (" (tuned inside the folds)" if len(e["C"]) > 1 else "")
     text = (
         f"Evaluation: linear support vector machine through the origin on the difference of a patient's two visits "
-        f"and its mirror image (C = {e['C']:g}), leave-one-patient-out over {e['patients']} patients."
+        f"and its mirror image (C = {penalties}), {left_out} over {e['patients']} patients."
     )
     if len(e["fused"]) > 1:
-        text += (
-            f" Fusion: a second such machine on the decision values of {', '.join(e['fused'])}, trained on "
-            f"responses from {e['inner_folds']} inner folds that saw neither the judged nor the tested patient."
-        )
+        how = _FUSIONS[e["fusion"]].format(names=", ".join(e["fused"]), k=e["inner_folds"])
+        text += f" Fusion: {how}."
+    if e["confounds"]:
+        text += f" Regressed out in every fold: {', '.join(e['confounds'])}."
     return text + (
         f" p: {e['permutations']} sign flips of whole patients, all modalities together, everything refitted; "
-        f"(b + 1)/(m + 1), one-sided; seed {e['seed']}. Intervals: 2000 bootstrap samples of patients."
+        f"(b + 1)/(m + 1), one-sided, of the accuracy with the AUC to decide between equal ones; seed {e['seed']}. "
+        "Intervals: 2000 bootstrap samples of patients. Contributions: one modality's signs flipped, the others kept. "
+        "Maps: the same sign flips, z in permuted standard deviations, false discovery rate of Benjamini and Hochberg."
+        + _between(s)
+    )
+
+
+def _between(s: Numbers) -> str:
+    found = s.get("estimands", {}).get("between_patients", {}).get("both")
+    if not found:
+        return ""
+    return (
+        f" Between patients: {found['model']} regression on {found['on']}, {found['folds']} folds of patients, tuned "
+        "inside them, machines fitted anew in each; p: whole patients exchange their ratings, of the correlation "
+        "within states."
     )
 
 

@@ -1,5 +1,6 @@
 """One study: a BIDS dataset in; features of every visit, their evaluation and a report out."""
 
+from cingulum.study.findings import Findings as Findings
 from cingulum.study.gather import Features as Features
 from cingulum.study.gather import gather as gather
 from cingulum.study.measure import MODALITIES as MODALITIES

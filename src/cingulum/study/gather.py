@@ -73,10 +73,23 @@ def gather(
         elif len({row.values.shape for row in rows}) > 1:
             raise InputError(f"{name}: visits have measurements of different length; measure them again.")
         table = feature.finish(rows, show_progress)
+        if name == "hrv":
+            _heart_controls(gathered, table)
+            continue
         gathered.values[name] = table.to_numpy(float).reshape(len(ordered) // 2, 2, -1)
         gathered.columns[name] = [str(column) for column in table.columns]
         gathered.evidence[name] = dict(table.attrs)
     return gathered
+
+
+def _heart_controls(gathered: Features, table: pd.DataFrame) -> None:
+    """Heart rate and breathing as controls; breathing only where every visit has it."""
+    for name, unit in (("rate", "1/min"), ("breath", "Hz")):
+        values = table[name].to_numpy(float)
+        gathered.units[name] = unit
+        if np.isfinite(values).all() and np.ptp(values) > 0:
+            gathered.values[name] = values.reshape(-1, 2, 1)
+            gathered.columns[name] = [name]
 
 
 def _tell(gathered: Features, rows: list[Measurement]) -> None:

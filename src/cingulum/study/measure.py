@@ -26,7 +26,8 @@ from cingulum.recordings.opened import Opened
 from cingulum.recordings.perfusion import Constants
 
 MODALITIES = ("s1conn", "rcbf", "hfhrv", "mechanism")
-CONTROLS = ("motion",)
+CONTROLS = ("motion", "rate", "breath")
+"""Scored, and kept out of the fusion: head motion beside BOLD, heart rate and breathing beside the pulse."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,16 +59,18 @@ def features(names: Sequence[str], choices: Choices | None = None) -> dict[str, 
 
 
 def modalities(names: Sequence[str] = MODALITIES, connectome: Connectome | None = None) -> dict[str, Feature]:
-    """The features of the paired study; head motion is always measured beside BOLD, as a control.
+    """The features of the paired study; head motion is measured beside BOLD, heart rate and breathing beside the
+    pulse, as controls.
 
     Raises InputError for an unknown name.
     """
     unknown = [name for name in names if name not in MODALITIES]
     if unknown or not names:
         raise InputError(f"Unknown modality {', '.join(unknown)}. Known are {', '.join(MODALITIES)}.")
-    known = features((*names, *CONTROLS), Choices(connectome=connectome))
-    with_bold = any("bold" in known[name].needs for name in names)
-    return {name: known[name] for name in (*names, *(CONTROLS if with_bold else ()))}
+    known = features((*names, "motion", "hrv"), Choices(connectome=connectome))
+    beside = {"motion": "bold", "hrv": "cardiac"}
+    added = [control for control, kind in beside.items() if any(kind in known[name].needs for name in names)]
+    return {name: known[name] for name in (*names, *added)}
 
 
 def measure(

@@ -364,7 +364,8 @@ def _between(
     low, high = summary["interval"]
     summary["lead"] = (
         f"Predicted {request.outcome} of {len(names)} participants never seen correlates with "
-        f"r = {summary['score']:.2f} {where}(95 % interval {low:.2f} to {high:.2f}, p = {found.p:.4f}); prediction R² = {found.figures['r2']:.2f}."
+        f"r = {summary['score']:.2f} {where}(95 % interval {low:.2f} to {high:.2f}, p = {found.p:.4f}); "
+        f"prediction R² = {found.figures['r2']:.2f}."
     )
     return summary, {"predictions": _rated(found, request.level)}, plots.predicted_observed(found)
 

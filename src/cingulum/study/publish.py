@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
+from scipy.stats import norm
 
+from cingulum.errors import InputError
 from cingulum.inference.protocol import Verified
-from cingulum.prediction import Evaluation, evaluate
+from cingulum.prediction import Evaluation, PairedSVC
+from cingulum.prediction.heldout import Fusion
+from cingulum.prediction.maps import Maps, maps, peaks, threshold_fdr
 from cingulum.recordings import Cohort
 from cingulum.recordings.atlas import pain_atlas
 from cingulum.recordings.files import write_bytes, write_json, write_table
 from cingulum.recordings.images import write_image
 from cingulum.report import Picture, plots, render, summarise, words
+from cingulum.study.findings import Findings, find, told
 from cingulum.study.gather import Features
 from cingulum.study.measure import CONTROLS
 
@@ -32,17 +39,61 @@ class FittedBrain:
 
 
 def evaluated(
-    features: Features, *, permutations: int = 1000, seed: int = 0, show_progress: bool = False
-) -> Evaluation:
-    """Evaluate every modality and their fusion over a cohort."""
-    return evaluate(
+    features: Features,
+    cohort: Cohort,
+    *,
+    permutations: int = 5000,
+    seed: int = 0,
+    fusion: Fusion = "stacked",
+    confounds: Sequence[str] = (),
+    fuse_controls: bool = False,
+    site: str | None = None,
+    stop_after: int | None = None,
+    learning: bool = True,
+    show_progress: bool = False,
+) -> Findings:
+    """Ask everything of a cohort: each modality and their fusion, single scans, ratings between patients, audit.
+
+    confounds: controls (motion, rate, breath) or columns of participants.tsv, regressed out inside the folds; what does
+    not differ between the visits of a person (age, sex) matters between patients only
+    fuse_controls: controls join the fusion, as in the supplement of Lee et al. 2019
+    site: column of participants.tsv; ratings are exchanged inside sites only
+    """
+    ratings = cohort.ratings.pivot(index="participant", columns="state", values="pain").loc[features.patients]
+    people = cohort.people.set_index(cohort.people["participant_id"].str.removeprefix("sub-")).loc[features.patients]
+    if site is not None and site not in people:
+        raise InputError(f"participants.tsv has no column {site!r}; it has {', '.join(map(str, people.columns))}.")
+    return find(
         features.values,
         features.patients,
-        controls=CONTROLS,
+        ratings=ratings.to_numpy(float),
+        rose=np.ones(len(ratings), bool),
+        controls=() if fuse_controls else tuple(c for c in CONTROLS if c in features.values),
+        confounds={name: _confound(name, features, people) for name in confounds} or None,
+        sites=None if site is None else people[site].astype(str).to_numpy(),
+        fusion=fusion,
         permutations=permutations,
+        stop_after=stop_after,
+        learning=learning,
         seed=seed,
         show_progress=show_progress,
     )
+
+
+def _confound(name: str, features: Features, people: pd.DataFrame) -> np.ndarray:
+    """(patient, visit) of a control, or of a column of participants.tsv: numbers, or two groups."""
+    if name in CONTROLS and name in features.values:
+        return features.values[name][..., 0]
+    if name not in people:
+        known = [*(c for c in CONTROLS if c in features.values), *map(str, people.columns)]
+        raise InputError(f"Unknown confound {name!r}. Known are {', '.join(known)}.")
+    column = people[name]
+    values = pd.to_numeric(column, errors="coerce")
+    if values.isna().any() and column.nunique(dropna=False) == 2:
+        values = (column == column.iloc[0]).astype(float)
+    if values.isna().any():
+        raise InputError(f"Confound {name!r} of participants.tsv must be numbers or two groups, and complete.")
+    return np.repeat(values.to_numpy(float)[:, None], 2, 1)
 
 
 def publish(
@@ -50,7 +101,7 @@ def publish(
     title: str,
     cohort: Cohort,
     features: Features,
-    evaluation: Evaluation,
+    findings: Findings,
     *,
     seconds: float,
     fit: FittedBrain | None = None,
@@ -58,29 +109,106 @@ def publish(
     notes: tuple[str, ...] = (),
     synthetic: bool = False,
 ) -> dict[str, Any]:
-    """Write report.html, summary.json, features.tsv and patterns/ to `out`; returns the summary.
+    """Write report.html, summary.json, features.tsv, predictions.tsv, patterns/, maps/ and model/ to `out`; returns
+    the summary.
 
     planted: correlation of what was read with the truth, for synthetic cohorts
     notes: sentences put before the other warnings
     """
-    summary = _summary(title, cohort, features, evaluation, fit, planted, notes, synthetic)
-    pictures = [*_study_pictures(cohort, features, evaluation), *_fit_pictures(features, fit)]
-    for name, (shape, affine) in features.grids.items():
-        if name in evaluation.patterns:
-            pattern = evaluation.patterns[name].reshape(shape).astype(np.float32)
-            write_image(out / "patterns" / f"{name}_pattern.nii.gz", pattern, affine)
+    found = {
+        name: maps(features.values[name], permutations=max(findings.paired.permutations, 19), seed=findings.paired.seed)
+        for name in features.grids
+        if name in findings.paired.weights and not np.isnan(features.values[name]).any()
+    }
+    tables = {name: _write_maps(out, name, features, one) for name, one in found.items()}
+    summary = _summary(title, cohort, features, findings, fit, planted, notes, synthetic)
+    summary["maps"] = {name: _told_map(one, tables[name]) for name, one in found.items()}
+    pictures = [*_study_pictures(cohort, features, findings, found), *_fit_pictures(features, fit)]
+    _write_model(out, features, findings.paired)
     write_table(out / "features.tsv", features.table(cohort.ratings))
+    write_table(out / "predictions.tsv", findings.paired.predictions())
+    for visits, one in findings.ratings.items():
+        write_table(out / f"predictions_between_{visits}.tsv", one.predictions())
     summary["seconds"] = seconds
+    summary = summarise.plain(summary)
     write_json(out / "summary.json", summary)
     write_bytes(out / "report.html", render(summary, pictures).encode())
     return summary
+
+
+def _write_maps(out: Path, name: str, features: Features, found: Maps) -> pd.DataFrame:
+    """Maps of a modality as NIfTI, and its table of peaks below a false discovery rate of .05 (else at p < .01,
+    uncorrected, and so named)."""
+    shape, affine = features.grids[name]
+
+    def write(folder: str, what: str, values: np.ndarray) -> None:
+        image = np.nan_to_num(values).reshape(shape).astype(np.float32)
+        write_image(out / folder / f"{name}_{what}.nii.gz", image, affine)
+
+    write("patterns", "pattern", found.pattern.values)
+    for what, part in (("weights", found.weights), ("pattern", found.pattern)):
+        write("maps", f"{what}_z", part.z)
+        write("maps", f"{what}_q", np.where(np.isfinite(part.q), part.q, 1.0))
+        write("maps", f"{what}_pfwe", np.where(np.isfinite(part.p_fwe), part.p_fwe, 1.0))
+    write("maps", "weights", found.weights.values)
+    write("maps", "stability", found.stability.ratio)
+    level = threshold_fdr(found.pattern)
+    corrected = bool(np.isfinite(level))
+    threshold = max(level - 1e-6, 2.0) if corrected else float(norm.isf(0.005))
+    table = peaks(np.nan_to_num(found.pattern.z).reshape(shape), affine, threshold=threshold, voxels=0)
+    table.insert(0, "threshold", "FDR .05" if corrected else "p < .01, uncorrected")
+    write_table(out / "maps" / f"{name}_peaks.tsv", table)
+    return table
+
+
+def _told_map(found: Maps, table: pd.DataFrame) -> dict[str, Any]:
+    return {
+        "features": int(np.isfinite(found.pattern.z).sum()),
+        "below_fdr": int((found.pattern.q <= 0.05).sum()),
+        "below_fwe": int((found.pattern.p_fwe <= 0.05).sum()),
+        "weights_below_fdr": int((found.weights.q <= 0.05).sum()),
+        "reproducibility": found.stability.reproducibility,
+        "peaks": table.head(12).to_dict("records"),
+    }
+
+
+def _write_model(out: Path, features: Features, evaluation: Evaluation) -> None:
+    """Weights of everything fused, fitted on everybody, as `cingulum signature export` signs them."""
+    told: dict[str, Any] = {"Modalities": {}}
+    for name in evaluation.fused:
+        weights, unit = evaluation.weights[name], features.units[name]
+        if name in features.grids:
+            shape, affine = features.grids[name]
+            file = f"{name}_weights.nii.gz"
+            write_image(out / "model" / file, weights.reshape(shape).astype(np.float32), affine)
+        else:
+            file = f"{name}_weights.tsv"
+            columns = [column or name for column in features.columns[name]]
+            write_table(out / "model" / file, pd.DataFrame({"column": columns, "weight": weights}))
+        told["Modalities"][name] = {"File": file, "Unit": _unit(name, unit)}
+    told["Fusion"] = _fusion_weights(evaluation)
+    write_json(out / "model" / "model.json", told)
+
+
+def _unit(name: str, unit: str) -> str:
+    return {"hfhrv": "ln(ms²)", "s1conn": "regression estimate"}.get(name, unit)
+
+
+def _fusion_weights(evaluation: Evaluation) -> dict[str, float]:
+    """Of the second machine, fitted to everybody's out-of-fold decisions; with one modality, 1."""
+    if len(evaluation.fused) < 2:
+        return {name: 1.0 for name in evaluation.fused}
+    decisions = np.stack([evaluation.scores[name].decisions for name in evaluation.fused], 1)
+    whole = np.isfinite(decisions).all(1)
+    model = PairedSVC(C=evaluation.C[0]).fit(decisions[whole], np.ones(int(whole.sum()), int))
+    return dict(zip(evaluation.fused, model.coef_[0].tolist(), strict=True))
 
 
 def _summary(
     title: str,
     cohort: Cohort,
     features: Features,
-    evaluation: Evaluation,
+    findings: Findings,
     fit: FittedBrain | None,
     planted: dict[str, float] | None,
     notes: tuple[str, ...],
@@ -91,12 +219,14 @@ def _summary(
         for name, values in features.values.items()
         if values.shape[-1] == 1
     }
+    evaluation = findings.paired
     s: dict[str, Any] = {
         "title": title,
         "cohort": summarise.cohort(cohort.people, cohort.ratings),
         "visits": summarise.visits(scalars),
         "prediction": summarise.prediction(evaluation),
         "evaluation": summarise.setting(evaluation, {n: _varying(v) for n, v in features.values.items()}),
+        **told(findings),
         "fit": None,
         "visit_fits": None,
         "planted": planted,
@@ -119,7 +249,10 @@ def _varying(values: np.ndarray) -> int:
     return int((np.ptp(values.reshape(-1, values.shape[-1]), axis=0) > 0).sum())
 
 
-def _study_pictures(cohort: Cohort, features: Features, evaluation: Evaluation) -> list[Picture]:
+def _study_pictures(
+    cohort: Cohort, features: Features, findings: Findings, found_maps: dict[str, Maps]
+) -> list[Picture]:
+    evaluation = findings.paired
     found = [
         Picture("cohort", plots.pain(cohort.ratings), "Pain at both visits, one line a patient.", "Grey: patients; "
                 "black: mean."),
@@ -132,11 +265,34 @@ def _study_pictures(cohort: Cohort, features: Features, evaluation: Evaluation) 
             "the mirrored paired decisions.",
         ),
     ]  # fmt: skip
+    if "both" in findings.ratings:
+        picture = plots.predicted_observed(findings.ratings["both"])
+        alt = "Left: rated against predicted pain, a line a patient. Right: histogram of permuted correlations."
+        caption = "Pain of patients never seen: rated against predicted, and permuted correlations (grey)."
+        found.append(Picture("findings", picture, alt, caption))
+    if findings.calibration is not None:
+        picture = plots.curves(findings.calibration.curve, findings.learning)
+        alt = "Left: share of answers that came true against probability. Right: accuracy against number of patients."
+        caption = "Left: how well probabilities are meant. Right: accuracy with fewer patients."
+        found.append(Picture("findings", picture, alt, caption))
     for name, (shape, affine) in features.grids.items():
-        picture = plots.brain_map(evaluation.patterns[name].reshape(shape), affine)
         label = summarise.LABELS.get(name, name)
-        found.append(Picture("maps", picture, f"Axial slices with the pattern of {label}.", f"{label}: the strongest "
-                             "tenth of voxels; red rises with the second visit, blue falls."))  # fmt: skip
+        if name in found_maps:
+            z = np.nan_to_num(found_maps[name].pattern.z).reshape(shape)
+            level = threshold_fdr(found_maps[name].pattern)
+            if np.isfinite(level):
+                caption = f"{label}: z of the pattern against permutations, false discovery rate below .05"
+                picture = plots.brain_map(z, affine, max(level - 1e-6, 1e-3))
+            else:
+                caption = f"{label}: no voxel below a false discovery rate of .05; shown are the strongest tenth"
+                picture = plots.brain_map(z, affine)
+        elif name in evaluation.patterns:
+            caption = f"{label}: the strongest tenth of voxels"
+            picture = plots.brain_map(evaluation.patterns[name].reshape(shape), affine)
+        else:
+            continue
+        found.append(Picture("maps", picture, f"Axial slices with the pattern of {label}.", f"{caption}; red rises "
+                             "with the second visit, blue falls."))  # fmt: skip
     if "mechanism" in evaluation.patterns:
         found.extend(_mechanism_pictures(features, evaluation))
     return found

@@ -1,0 +1,255 @@
+"""Signatures meet datasets: score new recordings with weights of others, and sign the weights of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cingulum.errors import InputError
+from cingulum.prediction.metrics import exact_interval
+from cingulum.prediction.signature import (
+    Applied,
+    Part,
+    Signature,
+    read_signature,
+    score_columns,
+    score_maps,
+    write_signature,
+)
+from cingulum.recordings.bids import Visit, visits
+from cingulum.recordings.files import read_json, read_table, write_json, write_table
+from cingulum.recordings.images import read_image
+from cingulum.report.summarise import plain, versions
+from cingulum.study.measure import Plan, describe, features, load, measure_visits
+
+Scans = dict[tuple[str, str], dict[str, tuple[np.ndarray, np.ndarray | None]]]
+"""By participant and session, by modality: values and, for maps, affine."""
+
+
+def apply_to_bids(
+    signature: Path,
+    bids: Path,
+    out: Path,
+    *,
+    participants: Sequence[str] | None = None,
+    filters: Mapping[str, Mapping[str, Any]] | None = None,
+    derivatives: Sequence[Path] = (),
+    jobs: int | None = None,
+    show_progress: bool = False,
+) -> dict[str, Any]:
+    """Measure what the signature needs of every visit, and score it; returns the summary.
+
+    Writes scores.tsv (a row a scan and modality), decisions.tsv (a row a participant with two visits) and
+    summary.json. A visit that lacks a recording is told and scored on the rest.
+    """
+    signed = read_signature(signature)
+    found = visits(bids, participants, filters=filters, derivatives=derivatives)
+    wanted = features(list(signed.parts))
+    describe(out)
+    plan = Plan(wanted)
+    failures = measure_visits(found, plan, out, jobs=jobs, show_progress=show_progress)
+    failed = {(f.participant, f.session, f.feature) for f in failures}
+    scans: Scans = {(v.participant, v.session): {} for v in found}
+    names: dict[str, list[str]] = {}
+    for name, feature in wanted.items():
+        have = [v for v in found if (v.participant, v.session, name) not in failed]
+        if not have:
+            continue
+        rows = [load(v, feature, out) for v in have]
+        if feature.is_map:
+            for v, row in zip(have, rows, strict=True):
+                scans[v.participant, v.session][name] = (row.values, row.affine)
+            continue
+        table = feature.finish(rows, show_progress)
+        names[name] = [str(c) or name for c in table.columns]
+        for v, values in zip(have, table.to_numpy(float), strict=True):
+            scans[v.participant, v.session][name] = (values, None)
+    told = [{"participant": f.participant, "session": f.session, "modality": f.feature, "reason": f.reason}
+            for f in failures]  # fmt: skip
+    return _score(signed, scans, names, _ordered(Path(bids), found), out, told)
+
+
+def apply_to_table(signature: Path, table: Path, out: Path) -> dict[str, Any]:
+    """Score scans that a table names: columns participant_id, session_id, one a modality (a NIfTI file, relative to
+    the table, or a number), and pain where it is known; sessions in the order of the rows."""
+    signed, rows = read_signature(signature), read_table(table, dtype={"participant_id": str, "session_id": str})
+    needed = {"participant_id", "session_id"}
+    present = [name for name in signed.parts if name in rows]
+    if not needed <= set(rows) or not present:
+        raise InputError(f"{table}: expected the columns participant_id, session_id and at least one of "
+                         f"{', '.join(signed.parts)}; came {', '.join(map(str, rows.columns))}.")  # fmt: skip
+    scans: Scans = {}
+    for row in rows.to_dict("records"):
+        here = scans.setdefault((row["participant_id"], row["session_id"]), {})
+        for name in present:
+            if pd.isna(row[name]):
+                continue
+            if signed.parts[name].is_map:
+                image = read_image(Path(table).parent / str(row[name]), 3, allow_nan=True)
+                here[name] = (np.asarray(image.dataobj), image.affine)
+            else:
+                here[name] = (np.array([float(row[name])]), None)
+    pain = pd.to_numeric(rows["pain"], errors="coerce") if "pain" in rows else pd.Series(np.nan, rows.index)
+    order = [(p, s, float(x)) for p, s, x in zip(rows["participant_id"], rows["session_id"], pain, strict=True)]
+    return _score(signed, scans, {n: list(signed.parts[n].columns) for n in present}, order, out, [])
+
+
+def _ordered(bids: Path, found: Sequence[Visit]) -> list[tuple[str, str, float]]:
+    """Participant, session and pain (NaN where unknown), in the order of the sessions tables or else of the labels."""
+    rows = []
+    for participant in sorted({v.participant for v in found}):
+        mine = sorted(v.session for v in found if v.participant == participant)
+        path = bids / f"sub-{participant}" / f"sub-{participant}_sessions.tsv"
+        pain: dict[str, float] = {}
+        if path.is_file():
+            table = read_table(path, dtype={"session_id": str})
+            if "session_id" in table:
+                labels = table["session_id"].str.removeprefix("ses-").tolist()
+                mine = [s for s in labels if s in mine] + [s for s in mine if s not in labels]
+                if "pain" in table:
+                    pain = dict(zip(labels, pd.to_numeric(table["pain"], errors="coerce"), strict=True))
+        rows += [(participant, s, float(pain.get(s, np.nan))) for s in mine]
+    return rows
+
+
+def _score(
+    signed: Signature,
+    scans: Scans,
+    names: dict[str, list[str]],
+    order: list[tuple[str, str, float]],
+    out: Path,
+    failures: list[dict[str, str]],
+) -> dict[str, Any]:
+    rows, decisions, flags = [], [], set()
+    for participant in dict.fromkeys(p for p, _, _ in order):
+        mine = [(s, pain) for p, s, pain in order if p == participant]
+        scored: dict[str, dict[str, float]] = {}
+        for name, part in signed.parts.items():
+            have = [s for s, _ in mine if name in scans[participant, s]]
+            if not have:
+                continue
+            found = _applied(part, [scans[participant, s][name] for s in have], names.get(name, []),
+                             f"sub-{participant.removeprefix('sub-')}, {name}")  # fmt: skip
+            flags |= set(found.flags)
+            scored[name] = dict(zip(have, found.scores.tolist(), strict=True))
+            rows += [
+                {"participant_id": participant, "session_id": s, "modality": name, "score": scored[name][s],
+                 "coverage": found.coverage}
+                for s in have
+            ]  # fmt: skip
+        if len(mine) >= 2:
+            decisions.append(_decision(signed, participant, mine[:2], scored))
+    if not rows:
+        first = f" The first reason: {failures[0]['reason']}" if failures else ""
+        raise InputError(f"No scan could be scored with {signed.name}.{first}")
+    write_table(Path(out) / "scores.tsv", pd.DataFrame(rows))
+    table = pd.DataFrame(decisions)
+    if len(table):
+        write_table(Path(out) / "decisions.tsv", table)
+    summary = {
+        "signature": signed.name,
+        "told": dict(signed.told),
+        "participants": len({p for p, _, _ in order}),
+        "scans": len({(r["participant_id"], r["session_id"]) for r in rows}),
+        "participants_with_two_visits": len(table),
+        "models": {name: _figures(table, name) for name in (*signed.parts, "fused") if name in table},
+        "flags": sorted(flags),
+        "failures": failures,
+        "words": "Scores of single scans are not calibrated: only differences between visits of one person were "
+        "validated. Left and right cannot be checked from the data.",
+        "versions": versions(),
+    }
+    write_json(Path(out) / "summary.json", plain(summary))
+    return summary
+
+
+def _applied(part: Part, given: list[tuple[np.ndarray, np.ndarray | None]], names: list[str], what: str) -> Applied:
+    if not part.is_map:
+        return score_columns(part, np.stack([values.ravel() for values, _ in given]), names, what)
+    affine = given[0][1]
+    if affine is None or any(a is None or v.shape != given[0][0].shape or not np.allclose(a, affine) for v, a in given):
+        raise InputError(f"{what}: the visits lie on different grids; resample them to one.")
+    return score_maps(part, [values for values, _ in given], affine, what)
+
+
+def _decision(
+    signed: Signature, participant: str, mine: list[tuple[str, float]], scored: dict[str, dict[str, float]]
+) -> dict[str, Any]:
+    (first, pain_first), (second, pain_second) = mine
+    row: dict[str, Any] = {"participant_id": participant, "first": first, "second": second,
+                           "pain_change": pain_second - pain_first}  # fmt: skip
+    for name, part in signed.parts.items():
+        both = first in scored.get(name, {}) and second in scored.get(name, {})
+        row[name] = scored[name][second] - scored[name][first] + part.intercept if both else np.nan
+    if signed.fusion:
+        row["fused"] = sum(w * row[name] for name, w in signed.fusion.items())
+    return row
+
+
+def _figures(table: pd.DataFrame, name: str) -> dict[str, Any]:
+    """How often the sign of the decision is that of the change in pain, where that is known."""
+    known = table[name].notna() & table["pain_change"].notna() & (table["pain_change"] != 0)
+    decided = table[name].notna()
+    found: dict[str, Any] = {"decided": int(decided.sum()), "second_visit_higher": int((table[name] > 0).sum())}
+    if known.any():
+        right = np.sign(table.loc[known, name]) == np.sign(table.loc[known, "pain_change"])
+        interval = exact_interval(float(right.sum()), int(known.sum()))
+        found |= {"pain_known": int(known.sum()), "accuracy": float(right.mean()),
+                  "accuracy_exact_ci": [interval.low, interval.high]}  # fmt: skip
+    return found
+
+
+# Exporting
+
+
+def export(run: Path, out: Path, name: str | None = None) -> Path:
+    """Sign the weights of a `cingulum run … group`: its maps, columns and fusion, with a model card."""
+    run = Path(run)
+    if not (run / "model" / "model.json").is_file():
+        raise InputError(f"{run}: has no model/. Run `cingulum run BIDS_DIR {run} group` first.")
+    told, summary = read_json(run / "model" / "model.json"), read_json(run / "summary.json")
+    parts = {}
+    for part, one in told["Modalities"].items():
+        path = run / "model" / one["File"]
+        if path.suffix == ".tsv":
+            table = read_table(path)
+            parts[part] = Part(
+                table["weight"].to_numpy(float), one["Unit"], 0.0, None, tuple(table["column"].astype(str))
+            )
+        else:
+            image = read_image(path, 3)
+            parts[part] = Part(np.asarray(image.dataobj, float), one["Unit"], 0.0, image.affine)
+    described = {
+        "Trained": f"{summary['evaluation']['patients']} patients, two visits each",
+        "Preprocessing": summary["methods"],
+        "Performance": {k: {"accuracy": v["accuracy"], "accuracy_ci": v["accuracy_ci"], "p": v["p"]}
+                        for k, v in summary["prediction"].items() if k in (*parts, "fused")},
+        "Citation": "Lee et al. 2019, doi:10.1097/j.pain.0000000000001417",
+    }  # fmt: skip
+    signed = Signature(name or summary["title"], parts, told["Fusion"], described)
+    return write_signature(signed, out, card(signed, summary))
+
+
+def card(signed: Signature, summary: Mapping[str, Any]) -> str:
+    """A model card (Mitchell et al. 2019) in Markdown."""
+    rows = [
+        f"| {k} | {100 * v['accuracy']:.1f} % | {100 * v['accuracy_ci'][0]:.1f}–{100 * v['accuracy_ci'][1]:.1f} % | "
+        f"{v['p']:.4f} |"
+        for k, v in signed.told["Performance"].items()
+    ]
+    units = [f"- {name}: {part.unit}" for name, part in signed.parts.items()]
+    warnings = [f"- {w['text']}" for w in summary["warnings"]]
+    return "\n".join([
+        f"# {signed.name}", "", "## What it does",
+        "Says which of two visits of one person was the one in more pain: sign of weights · (second − first).",
+        "It is not a diagnosis and not a measurement from one scan.", "",
+        "## Trained on", signed.told["Trained"] + ".", "", "## Units of its input", *units, "",
+        "## Performance (patients left out one at a time, nested)", "", "| model | accuracy | 95 % interval | p |",
+        "|---|---|---|---|", *rows, "", "## Read this first", *warnings, "",
+        "## Preprocessing", *[f"- {m}" for m in signed.told["Preprocessing"]], "",
+        f"Made by cingulum {summary['versions']['cingulum']}.", "",
+    ])  # fmt: skip
