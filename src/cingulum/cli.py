@@ -275,8 +275,8 @@ def _run(commands) -> None:  # type: ignore[no-untyped-def]
                       help="any of s1conn rcbf hfhrv mechanism (default: all)")  # fmt: skip
     made.add_argument("--connectome", type=Path, metavar="FILE", help="52 × 52 connection weights in the order of the "
                       "pain atlas, for the mechanism (default: a distance rule)")  # fmt: skip
-    made.add_argument("--fusion", choices=["stacked", "kernels", "log_odds"], default="stacked", help="of modalities: "
-                      "machine on decisions, as published; kernels; log-odds that add (default: %(default)s)")  # fmt: skip
+    made.add_argument("--fusion", choices=["stacked", "kernels", "log_odds"], default="stacked", help="modalities: "
+                      "machine on decisions (published), kernels, adding log-odds (default: %(default)s)")  # fmt: skip
     made.add_argument("--confounds", nargs="+", metavar="NAME", help="regressed out in every fold: motion, rate, "
                       "breath, or columns of participants.tsv (age, sex)")  # fmt: skip
     made.add_argument("--fuse-controls", action="store_true", help="let motion, heart rate and breathing join the "

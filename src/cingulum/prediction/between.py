@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import joblib
 import numpy as np
 import pandas as pd
 from sklearn.svm import SVR
@@ -20,9 +19,8 @@ from cingulum.errors import InputError
 from cingulum.prediction.control import ComBat
 from cingulum.prediction.heldout import Plan, Room
 from cingulum.prediction.metrics import Interval, correlation, percentile, resamples
-from cingulum.prediction.permutation import ALIKE, p_value, sequential_p
+from cingulum.prediction.permutation import ALIKE, in_blocks, p_value, sequential_p
 from cingulum.prediction.scans import Scans, of_pairs
-from cingulum.progress import track
 
 Model = Literal["ridge", "kernel_ridge", "svr"]
 On = Literal["responses", "features"]
@@ -371,10 +369,8 @@ def _permuted(
         return np.stack([_r_within(scans.state, guesses.T, block.T), correlation(guesses.T, block.T)])
 
     found: list[np.ndarray] = []
-    work = joblib.Parallel(n_jobs=jobs or joblib.cpu_count(), prefer="threads", return_as="generator")
     hits = np.zeros(2, int)
-    tasks = work(joblib.delayed(one)(block) for block in blocks)
-    for rows in track(tasks, "permutations", total=len(blocks), show=show):
+    for rows in in_blocks(one, blocks, jobs, show):
         found.append(rows)
         hits += (rows >= observed - ALIKE).sum(1)
         if stop_after is not None and hits.min() >= stop_after:

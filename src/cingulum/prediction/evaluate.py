@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import joblib
 import numpy as np
 
 from cingulum.errors import InputError
@@ -17,10 +16,9 @@ from cingulum.prediction import machine
 from cingulum.prediction.fusion import Decided, Model, decide, fuse, one_flipped
 from cingulum.prediction.heldout import Fusion, Missing, Plan, Room
 from cingulum.prediction.metrics import exact_interval, mcnemar, percentile, resamples
-from cingulum.prediction.permutation import ALIKE, p_value, sequential_p, sign_flips
+from cingulum.prediction.permutation import ALIKE, in_blocks, p_value, sequential_p, sign_flips
 from cingulum.prediction.prepare import scales
 from cingulum.prediction.scores import Contribution, Evaluation, Score
-from cingulum.progress import track
 
 BLOCK = 32
 """Permutations worked on together."""
@@ -208,10 +206,7 @@ def _permuted(
         reached |= {f"without {name}": reached["fused"] for name in tests.fused}
     hits = {name: np.zeros(3, int) for name in reached}
     done: list[dict[str, np.ndarray]] = []
-    work = joblib.Parallel(n_jobs=jobs or joblib.cpu_count(), prefer="threads", return_as="generator")
-    for found in track(
-        work(joblib.delayed(tests)(part) for part in parts), "permutations", total=len(parts), show=show
-    ):
+    for found in in_blocks(tests, parts, jobs, show):
         done.append(found)
         for name, target in reached.items():
             hits[name] += (_compared(found[name]) >= _compared(target)[:, None] - ALIKE).sum(1)

@@ -34,27 +34,44 @@ class Place(NamedTuple):
     place: np.ndarray
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
+def tiny(gram):  # type: ignore[no-untyped-def]
+    """What counts as nil on the diagonal of the table."""
+    largest = 0.0
+    for k in range(len(gram)):
+        largest = max(largest, gram[k, k])
+    return 1e-10 * largest
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def margins(gram, dual, out):  # type: ignore[no-untyped-def]
+    for i in range(len(dual)):
+        total = 0.0
+        for j in range(len(dual)):
+            total += gram[i, j] * dual[j]
+        out[i] = total
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def empty(n):  # type: ignore[no-untyped-def]
     return Place(np.empty((n, n)), np.empty(n), np.empty(n), np.empty(n, np.int8))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def begin(at, gram, signs):  # type: ignore[no-untyped-def]
-    at.table[:] = gram
-    at.dual[:] = 0.0
-    at.margin[:] = 0.0
-    at.place[:] = LOW
     for k in range(len(signs)):
-        if signs[k] == 0.0:
-            at.place[k] = OUT
+        at.dual[k] = at.margin[k] = 0.0
+        at.place[k] = OUT if signs[k] == 0.0 else LOW
+        for j in range(len(signs)):
+            at.table[k, j] = gram[k, j]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def begin_near(at, gram, signs, box):  # type: ignore[no-untyped-def]
     """Begin from the duals of another problem that `at` holds."""
-    at.table[:] = gram
     for k in range(len(signs)):
+        for j in range(len(signs)):
+            at.table[k, j] = gram[k, j]
         at.dual[k] = signs[k] * min(max(signs[k] * at.dual[k], 0.0), box[k])
         if signs[k] == 0.0:
             at.place[k] = OUT
@@ -62,22 +79,24 @@ def begin_near(at, gram, signs, box):  # type: ignore[no-untyped-def]
             at.place[k] = LOW
         else:
             at.place[k] = UP if at.dual[k] == box[k] * signs[k] else BETWEEN
-    at.margin[:] = gram @ at.dual
+    margins(gram, at.dual, at.margin)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def copy(to, source):  # type: ignore[no-untyped-def]
-    to.table[:] = source.table
-    to.dual[:] = source.dual
-    to.margin[:] = source.margin
-    to.place[:] = source.place
+    for k in range(len(source.dual)):
+        to.dual[k], to.margin[k], to.place[k] = source.dual[k], source.margin[k], source.place[k]
+        for j in range(len(source.dual)):
+            to.table[k, j] = source.table[k, j]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def pivot(table, k, entering):  # type: ignore[no-untyped-def]
     """Exchange patient k into (or out of) the free set: a symmetric principal pivot."""
     n, r = len(table), 1.0 / table[k, k]
-    row = table[k].copy()
+    row = np.empty(n)
+    for j in range(n):
+        row[j] = table[k, j]
     for i in range(n):
         f = row[i] * r
         if i != k and f != 0.0:
@@ -91,7 +110,7 @@ def pivot(table, k, entering):  # type: ignore[no-untyped-def]
     table[k, k] = -r
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def drive(at, signs, box, j, target, to_margin, small):  # type: ignore[no-untyped-def]
     """Move the dual of j, which is not free, to its target, or until j is on the margin; returns the events."""
     events = 0
@@ -138,7 +157,7 @@ def drive(at, signs, box, j, target, to_margin, small):  # type: ignore[no-untyp
         at.place[first] = UP if up else LOW
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def optimise(at, gram, signs, box, small, limit):  # type: ignore[no-untyped-def]
     """Drive the worst patient until none is wrong; what `limit` events do not settle, coordinate descent does."""
     events = 0
@@ -164,11 +183,11 @@ def optimise(at, gram, signs, box, small, limit):  # type: ignore[no-untyped-def
     return False
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def descend(at, gram, signs, box):  # type: ignore[no-untyped-def]
     """Dual coordinate descent (Hsieh et al. 2008, doi:10.1145/1390156.1390208): slow where patients are alike, never
     stuck. The table is of no use afterwards."""
-    at.margin[:] = gram @ at.dual
+    margins(gram, at.dual, at.margin)
     for _ in range(20000):
         change = 0.0
         for j in range(len(signs)):
@@ -185,11 +204,11 @@ def descend(at, gram, signs, box):  # type: ignore[no-untyped-def]
             return
 
 
-@njit(cache=True, nogil=True)
-def leave_out(at, gram, signs, box, gone, small, limit):  # type: ignore[no-untyped-def]
-    """The optimum without the patients that `gone` marks, from one that may have them."""
-    for i in range(len(gone)):
-        if gone[i] and at.place[i] != OUT:
+@njit(cache=True, nogil=True, error_model="numpy")
+def leave_out(at, gram, signs, box, member, which, small, limit):  # type: ignore[no-untyped-def]
+    """The optimum without the patients whose member is `which`, from one that may have them."""
+    for i in range(len(signs)):
+        if member[i] == which and at.place[i] != OUT:
             if at.place[i] == FREE:
                 pivot(at.table, i, False)
             at.place[i] = OUT
@@ -197,7 +216,7 @@ def leave_out(at, gram, signs, box, gone, small, limit):  # type: ignore[no-unty
     return optimise(at, gram, signs, box, small, limit)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def duals(gram, signs, box, limit=0):  # type: ignore[no-untyped-def]
     """Signed duals (problem, n) of every sign vector (problem, n), whose size says how often a patient counts; one
     with sign 0 is left out.
@@ -206,16 +225,20 @@ def duals(gram, signs, box, limit=0):  # type: ignore[no-untyped-def]
     """
     problems, n = signs.shape
     found, at = np.zeros((problems, n)), empty(n)
-    small, limit = 1e-10 * np.max(np.diag(gram)), (limit if limit else 200 + 20 * n)
+    small, limit = tiny(gram), (limit if limit else 200 + 20 * n)
+    s, room = np.empty(n), np.empty(n)
     for p in range(problems):
-        s = np.sign(signs[p])
+        for k in range(n):
+            s[k] = 1.0 if signs[p, k] > 0 else (-1.0 if signs[p, k] < 0 else 0.0)
+            room[k] = box * abs(signs[p, k])
         begin(at, gram, s)
-        optimise(at, gram, s, box * np.abs(signs[p]), small, limit)
-        found[p] = at.dual
+        optimise(at, gram, s, room, small, limit)
+        for k in range(n):
+            found[p, k] = at.dual[k]
     return found
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def held_out(gram, cross, signs, outer, inner, folds, parts, penalty):  # type: ignore[no-untyped-def]
     """Responses of patients to models that never saw them, in the frame in which every label is +1.
 
@@ -230,26 +253,26 @@ def held_out(gram, cross, signs, outer, inner, folds, parts, penalty):  # type: 
     decision, first = np.zeros((problems, n)), np.zeros((problems, n))
     wanted, box = folds if parts else 0, np.full(n, penalty)
     inside, inside_first = np.zeros((problems, wanted, n)), np.zeros((problems, wanted, n))
-    base, part, at = empty(n), empty(n), empty(n)
-    small, limit = 1e-10 * np.max(np.diag(gram)), 200 + 20 * n
+    base, part, at, kept = empty(n), empty(n), empty(n), np.empty(n)
+    small, limit = tiny(gram), 200 + 20 * n
     for p in range(problems):
         s = signs[p]
         begin(base, gram, s)
         sound = optimise(base, gram, s, box, small, limit)
         for k in range(parts + 1):  # the last part is nobody: those are the outer models
             copy(part, base)
-            sound_part = sound and leave_out(part, gram, s, box, inner == k, small, limit)
+            sound_part = sound and leave_out(part, gram, s, box, inner, k, small, limit)
             for f in range(folds):
-                judged = (outer == f) if k == parts else (inner == k) & (outer != f)
                 if sound_part:
                     copy(at, part)
-                    leave_out(at, gram, s, box, outer == f, small, limit)
+                    leave_out(at, gram, s, box, outer, f, small, limit)
                 else:
-                    kept = np.where((outer == f) | ((inner == k) & (k < parts)), 0.0, s)
+                    for i in range(n):
+                        kept[i] = 0.0 if outer[i] == f or (k < parts and inner[i] == k) else s[i]
                     begin(at, gram, kept)
                     optimise(at, gram, kept, box, small, limit)
                 for i in range(n):
-                    if judged[i]:
+                    if (outer[i] == f) if k == parts else (inner[i] == k and outer[i] != f):
                         score = 0.0
                         for j in range(n):
                             score += cross[i, j] * at.dual[j]
@@ -260,7 +283,7 @@ def held_out(gram, cross, signs, outer, inner, folds, parts, penalty):  # type: 
     return decision, first, inside, inside_first
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def held_out_each(grams, crosses, kept, signs, penalty):  # type: ignore[no-untyped-def]
     """As `held_out` for models that each have a Gram matrix of their own, since something was fitted to their
     training patients: grams, crosses (model, n, n), kept (model, n) marks training patients.
@@ -270,19 +293,21 @@ def held_out_each(grams, crosses, kept, signs, penalty):  # type: ignore[no-unty
     problems, n = signs.shape
     models, box = len(grams), np.full(n, penalty)
     decision, first = np.zeros((problems, models, n)), np.zeros((problems, models, n))
-    at, limit = empty(n), 200 + 20 * n
+    at, limit, s = empty(n), 200 + 20 * n, np.empty(n)
     for g in range(models):
-        small = 1e-10 * np.max(np.diag(grams[g]))
+        small = tiny(grams[g])
         for p in range(problems):
-            s = signs[p] * kept[g]
+            for k in range(n):
+                s[k] = signs[p, k] * kept[g, k]
             begin(at, grams[g], s)
             optimise(at, grams[g], s, box, small, limit)
-            decision[p, g] = at.margin * signs[p]
-            first[p, g] = crosses[g] @ at.dual
+            for k in range(n):
+                decision[p, g, k] = at.margin[k] * signs[p, k]
+            margins(crosses[g], at.dual, first[p, g])
     return decision, first
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def stacked(inside, decision, first, outer, here, penalty):  # type: ignore[no-untyped-def]
     """Second machines, trained on the responses of first ones, all in the frame in which every label is +1.
 
@@ -294,18 +319,21 @@ def stacked(inside, decision, first, outer, here, penalty):  # type: ignore[no-u
     problems, folds, n, many = inside.shape
     found, score, weights = np.zeros((problems, n)), np.zeros((problems, n)), np.zeros((problems, many))
     at, gram, limit, w, box = empty(n), np.empty((n, n)), 200 + 20 * n, np.empty(many), np.full(n, penalty)
+    s = np.empty(n)
     for p in range(problems):
-        at.dual[:] = 0.0
+        for k in range(n):
+            at.dual[k] = 0.0
         for f in range(folds):
-            x, s = inside[p, f], np.where(here & (outer != f), 1.0, 0.0)
+            x = inside[p, f]
             for i in range(n):
+                s[i] = 1.0 if here[i] and outer[i] != f else 0.0
                 for j in range(i + 1):
                     product = 0.0
                     for m in range(many):
                         product += x[i, m] * x[j, m]
                     gram[i, j] = gram[j, i] = product
             begin_near(at, gram, s, box)
-            optimise(at, gram, s, box, 1e-10 * np.max(np.diag(gram)), limit)
+            optimise(at, gram, s, box, tiny(gram), limit)
             for m in range(many):
                 w[m] = 0.0
                 for i in range(n):
@@ -319,7 +347,7 @@ def stacked(inside, decision, first, outer, here, penalty):  # type: ignore[no-u
     return found, score, weights
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def aligned(grams, crosses, signs, outer, folds, here, penalty):  # type: ignore[no-untyped-def]
     """One machine on a weighted sum of kernels: (problem, n) decisions, scores of first visits, (problem, modality)
     mean weights. Labels are the signs; decisions and scores come back in the frame in which they are +1.
@@ -330,15 +358,19 @@ def aligned(grams, crosses, signs, outer, folds, here, penalty):  # type: ignore
     many, n, _ = grams.shape
     problems, box = len(signs), np.full(n, penalty)
     found, score, weights = np.zeros((problems, n)), np.zeros((problems, n)), np.zeros((problems, many))
-    at, total, cross = empty(n), np.empty((n, n)), np.empty((n, n))
+    at, total, cross, s = empty(n), np.empty((n, n)), np.empty((n, n)), np.empty(n)
+    agree, scale = np.zeros(many), np.zeros(many)
     for p in range(problems):
         for f in range(folds):
-            s = np.where(here & (outer != f), signs[p], 0.0)
-            total[:] = 0.0
-            cross[:] = 0.0
-            agree, scale = np.zeros(many), np.zeros(many)
+            number = 0
+            for i in range(n):
+                s[i] = signs[p, i] if here[i] and outer[i] != f else 0.0
+                number += s[i] != 0.0
+                for j in range(n):
+                    total[i, j] = cross[i, j] = 0.0
+            agreed = 0.0
             for m in range(many):
-                size, norm = 0.0, 0.0
+                size, norm, agree[m] = 0.0, 0.0, 0.0
                 for i in range(n):
                     if s[i] != 0.0:
                         size += grams[m, i, i]
@@ -346,18 +378,19 @@ def aligned(grams, crosses, signs, outer, folds, here, penalty):  # type: ignore
                             if j != i and s[j] != 0.0:
                                 agree[m] += s[i] * s[j] * grams[m, i, j]
                                 norm += grams[m, i, j] ** 2
-                scale[m] = size / max(1.0, np.sum(np.abs(s)))
+                scale[m] = size / max(1, number)
                 agree[m] = max(0.0, agree[m] / np.sqrt(norm)) if norm > 0.0 else 0.0
-            if np.sum(agree) <= 0.0:
-                agree[:] = 1.0
-            agree /= np.sum(agree)
+                agreed += agree[m]
             for m in range(many):
+                agree[m] = agree[m] / agreed if agreed > 0.0 else 1.0 / many
                 weights[p, m] += agree[m] / folds
                 if scale[m] > 0.0:
-                    total += agree[m] / scale[m] * grams[m]
-                    cross += agree[m] / scale[m] * crosses[m]
+                    for i in range(n):
+                        for j in range(n):
+                            total[i, j] += agree[m] / scale[m] * grams[m, i, j]
+                            cross[i, j] += agree[m] / scale[m] * crosses[m, i, j]
             begin(at, total, s)
-            optimise(at, total, s, box, 1e-10 * np.max(np.diag(total)), 200 + 20 * n)
+            optimise(at, total, s, box, tiny(total), 200 + 20 * n)
             for i in range(n):
                 if outer[i] == f:
                     found[p, i] = at.margin[i] * signs[p, i]
@@ -366,7 +399,7 @@ def aligned(grams, crosses, signs, outer, folds, here, penalty):  # type: ignore
     return found, score, weights
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def mirrored_auc(decisions):  # type: ignore[no-untyped-def]
     """AUC of decisions (problem, n) against their mirror images: P(d_i + d_j > 0), ties half."""
     problems, n = decisions.shape
@@ -381,7 +414,7 @@ def mirrored_auc(decisions):  # type: ignore[no-untyped-def]
     return found
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def two_sample_auc(positive, negative):  # type: ignore[no-untyped-def]
     """P(positive > negative), ties half, of rows (problem, n)."""
     problems, n = positive.shape
@@ -395,7 +428,7 @@ def two_sample_auc(positive, negative):  # type: ignore[no-untyped-def]
     return found
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def count_extremes(null, observed, hits, largest):  # type: ignore[no-untyped-def]
     """Add up, per feature, how many permuted values null (permutation, feature) are at least as large as the observed
     one in size, and keep the largest of every permutation; in place."""

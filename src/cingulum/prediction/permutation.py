@@ -7,12 +7,18 @@ patients: whole patients may exchange their ratings, both visits at once, inside
 
 from __future__ import annotations
 
-from typing import Literal
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, TypeVar
 
+import joblib
 import numpy as np
 from scipy.stats import false_discovery_control
 
 from cingulum.errors import InputError
+from cingulum.progress import track
+
+T = TypeVar("T")
 
 Side = Literal["greater", "less", "two-sided"]
 
@@ -36,6 +42,19 @@ def exchanges(times: int, patients: int, rng: np.random.Generator, sites: np.nda
         rows = np.flatnonzero(site == k)
         orders[:, rows] = rng.permuted(np.tile(rows, (times, 1)), axis=1)
     return orders
+
+
+def in_blocks(
+    work: Callable[[np.ndarray], T], blocks: Sequence[np.ndarray], jobs: int | None, show_progress: bool
+) -> Iterator[T]:
+    """Results of work(block), in order, by threads (compiled code lets go of Python's lock); may be left early."""
+    tasks = joblib.Parallel(n_jobs=jobs or joblib.cpu_count(), prefer="threads", return_as="generator")(
+        joblib.delayed(work)(block) for block in blocks
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "[0-9]+ tasks have been successfully executed")  # when left early
+        yield from track(tasks, "permutations", total=len(blocks), show=show_progress)
+        tasks.close()
 
 
 def p_value(observed: float, null: np.ndarray, side: Side = "greater") -> float:

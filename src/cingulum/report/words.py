@@ -179,9 +179,9 @@ def _evaluation(s: Numbers) -> str:
         text += f" Regressed out in every fold: {', '.join(e['confounds'])}."
     return text + (
         f" p: {e['permutations']} sign flips of whole patients, all modalities together, everything refitted; "
-        f"(b + 1)/(m + 1), one-sided, of the accuracy with the AUC to decide between equal ones; seed {e['seed']}. "
+        f"(b + 1)/(m + 1), one-sided, of the accuracy, AUC deciding between equal ones; seed {e['seed']}. "
         "Intervals: 2000 bootstrap samples of patients. Contributions: one modality's signs flipped, the others kept. "
-        "Maps: the same sign flips, z in permuted standard deviations, false discovery rate of Benjamini and Hochberg."
+        "Maps: at least 5000 sign flips, z in permuted standard deviations, Benjamini-Hochberg false discovery rates."
         + _between(s)
     )
 

@@ -115,8 +115,10 @@ def publish(
     planted: correlation of what was read with the truth, for synthetic cohorts
     notes: sentences put before the other warnings
     """
-    found = {
-        name: maps(features.values[name], permutations=max(findings.paired.permutations, 19), seed=findings.paired.seed)
+    found = {  # never fewer than 5000 flips: a count cannot tell small p apart, and maps are cheap
+        name: maps(
+            features.values[name], permutations=max(findings.paired.permutations, 5000), seed=findings.paired.seed
+        )
         for name in features.grids
         if name in findings.paired.weights and not np.isnan(features.values[name]).any()
     }

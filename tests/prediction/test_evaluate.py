@@ -1,0 +1,231 @@
+"""Paired evaluation against loops written out, and what bad input meets."""
+
+import itertools
+
+import numpy as np
+import pytest
+from sklearn.svm import SVC
+
+from cingulum.errors import InputError
+from cingulum.prediction import evaluate
+from cingulum.prediction.evaluate import TIE
+from cingulum.prediction.metrics import accuracy, paired_auc
+from cingulum.prediction.permutation import sign_flips
+
+NAMES = [f"sub-{i:02d}" for i in range(40)]
+
+
+def cohort(n, widths, effect=0.6, seed=0):
+    rng = np.random.default_rng(seed)
+    values = {f"m{k}": rng.normal(size=(n, 2, p)) for k, p in enumerate(widths)}
+    for v in values.values():
+        v[:, 1] += effect / np.sqrt(v.shape[2])
+    return values
+
+
+def weights(d, C=1.0):
+    return SVC(kernel="linear", C=C, tol=1e-9).fit(np.concatenate([d, -d]), np.repeat([1, 0], len(d))).coef_[0]
+
+
+def plain(differences, parts, C=1.0):
+    """Nested leave-one-patient-out in scikit-learn: decisions of every modality and of the stacked fusion."""
+    n = len(parts)
+    found = {name: np.zeros(n) for name in (*differences, "fused")}
+    for i in range(n):
+        train = np.delete(np.arange(n), i)
+        inside = np.zeros((n, len(differences)))
+        for m, (name, d) in enumerate(differences.items()):
+            found[name][i] = d[i] @ weights(d[train], C)
+            for k in range(parts.max() + 1):
+                judged = train[parts[train] == k]
+                if len(judged):
+                    inside[judged, m] = d[judged] @ weights(d[train[parts[train] != k]], C)
+        outer = np.array([found[name][i] for name in differences])
+        found["fused"][i] = outer @ weights(inside[train], C)
+    return found
+
+
+def statistic(decisions):
+    return accuracy(decisions) + TIE * paired_auc(decisions)
+
+
+def check_against_plain(seed, widths, n):
+    values = cohort(n, widths, seed=seed)
+    found = evaluate(values, NAMES[:n], permutations=0, seed=seed, inner_folds=3, contributions=False)
+    expected = plain({name: v[:, 1] - v[:, 0] for name, v in values.items()}, found.parts)
+    for name, decisions in expected.items():
+        scale = np.abs(decisions).max()
+        np.testing.assert_allclose(found.scores[name].decisions, decisions, atol=2e-3 * scale)
+        clear = np.abs(decisions) > 2e-3 * scale
+        assert (np.sign(decisions) == np.sign(found.scores[name].decisions))[clear].all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_equals_a_plain_loop(seed):
+    rng = np.random.default_rng(seed)
+    check_against_plain(seed, (int(rng.integers(2, 40)), 1), 12)
+
+
+@pytest.mark.slow
+def test_equals_a_plain_loop_on_two_hundred_cohorts():
+    """Accuracy and decisions; modalities of 1 to 60 features, 10 to 16 patients."""
+    for seed in range(200):
+        rng = np.random.default_rng(1000 + seed)
+        check_against_plain(seed, rng.integers(1, 60, size=2).tolist(), int(rng.integers(10, 17)))
+
+
+def test_p_values_equal_brute_force():
+    """The same flips, each refitted with scikit-learn, for a modality, the fusion and a contribution."""
+    n, m = 10, 19
+    values = cohort(n, (6, 2), seed=3)
+    found = evaluate(values, NAMES[:n], permutations=m, seed=3, inner_folds=2)
+    d = {name: v[:, 1] - v[:, 0] for name, v in values.items()}
+    signs = sign_flips(m, n, np.random.default_rng((3, 0, 1)))
+    reached = {name: statistic(x) for name, x in plain(d, found.parts).items()}
+    null = {name: [] for name in reached}
+    alone = []
+    for s in signs:
+        for name, x in plain({k: v * s[:, None] for k, v in d.items()}, found.parts).items():
+            null[name].append(statistic(x))
+        alone.append(statistic(plain({"m0": d["m0"] * s[:, None], "m1": d["m1"]}, found.parts)["fused"]))
+    for name, target in reached.items():
+        assert found.scores[name].p == pytest.approx((1 + np.sum(np.array(null[name]) >= target - 1e-9)) / (m + 1))
+    assert found.contributions["m0"].p == pytest.approx(
+        (1 + np.sum(np.array(alone) >= reached["fused"] - 1e-9)) / (m + 1)
+    )
+
+
+def test_p_approaches_that_of_all_sign_flips():
+    """All 2⁸ flips enumerated; 2000 drawn ones within four binomial standard errors (false alarm 6 in 100,000)."""
+    values = cohort(8, (3,), effect=1.5, seed=1)
+    found = evaluate(values, NAMES[:8], permutations=2000, inner_folds=2, force=True)
+    d = values["m0"][:, 1] - values["m0"][:, 0]
+
+    def flipped(s):
+        e = d * np.array(s)[:, None]
+        return statistic(np.array([e[i] @ weights(np.delete(e, i, 0)) for i in range(8)]))
+
+    every = np.array([flipped(s) for s in itertools.product([-1.0, 1.0], repeat=8)])
+    exact = np.mean(every >= every[-1] - 1e-9)
+    assert found.scores["m0"].p == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / 2000) + 1e-3)
+
+
+def test_tuned_penalties_are_chosen_inside():
+    """The penalty of every fold, from its inner accuracy alone, written out."""
+    values, grid = cohort(12, (5,), effect=1.0, seed=2), (1e-3, 1.0)
+    found = evaluate(values, NAMES[:12], permutations=0, inner_folds=3, C=grid)
+    d, parts = values["m0"][:, 1] - values["m0"][:, 0], found.parts
+    for i in range(12):
+        train = np.delete(np.arange(12), i)
+        reached = []
+        for C in grid:
+            inside = [d[j] @ weights(d[train[parts[train] != parts[j]]], C) for j in train]
+            reached.append(accuracy(np.array(inside)))
+        expected = d[i] @ weights(d[train], grid[int(np.argmax(reached))])
+        assert found.scores["m0"].decisions[i] == pytest.approx(expected, abs=1e-4)
+
+
+def test_scaling_and_confounds_are_fitted_to_training_patients():
+    rng = np.random.default_rng(4)
+    n = 14
+    values = {"a": rng.normal(size=(n, 2, 6)) * np.array([1, 5, 20, 0.1, 3, 2])}
+    motion = rng.normal(size=(n, 2))
+    values["a"] += motion[..., None] * np.arange(6)
+    found = evaluate(values, NAMES[:n], permutations=0, inner_folds=2, scale=("a",), confounds={"motion": motion})
+    d, c = values["a"][:, 1] - values["a"][:, 0], motion[:, 1] - motion[:, 0]
+    for i in range(n):
+        train = np.delete(np.arange(n), i)
+        slope = c[train] @ d[train] / (c[train] @ c[train])
+        left = d - np.outer(c, slope)
+        left = left / np.sqrt(np.square(left[train]).mean(0))
+        assert found.scores["a"].decisions[i] == pytest.approx(left[i] @ weights(left[train]), rel=1e-3, abs=1e-4)
+
+
+def test_kernel_fusion_is_one_machine_on_aligned_kernels():
+    values = cohort(11, (4, 7), effect=3.0, seed=5)
+    found = evaluate(values, NAMES[:11], permutations=0, inner_folds=2, fusion="kernels")
+    d = [v[:, 1] - v[:, 0] for v in values.values()]
+    for i in range(11):
+        train, blocks, agree = np.delete(np.arange(11), i), [], []
+        for x in d:
+            k = x[train] @ x[train].T
+            apart = k - np.diag(np.diag(k))
+            agree.append(max(0.0, apart.sum() / np.sqrt(np.square(apart).sum())))
+            blocks.append(x / np.sqrt(np.diag(k).mean()))
+        share = np.array(agree) / sum(agree)
+        x = np.concatenate([np.sqrt(w) * b for w, b in zip(share, blocks, strict=True)], 1)
+        assert found.scores["fused"].decisions[i] == pytest.approx(x[i] @ weights(x[train]), rel=1e-3, abs=1e-4)
+
+
+def test_log_odds_add_and_bear_missing_modalities():
+    values = cohort(20, (4, 1), effect=1.2, seed=6)
+    values["m1"][[2, 9]] = np.nan
+    kept = evaluate(values, NAMES[:20], permutations=19, missing="log_odds")
+    assert kept.fusion == "log_odds" and kept.missing == {"m1": 2} and kept.dropped == []
+    assert np.isnan(kept.scores["m1"].decisions[[2, 9]]).all() and np.isfinite(kept.scores["fused"].decisions).all()
+    own = kept.scores["m0"].decisions[[2, 9]]
+    assert (np.sign(kept.scores["fused"].decisions[[2, 9]]) == np.sign(own)).all()
+    complete = evaluate(values, NAMES[:20], permutations=19)
+    assert complete.dropped == [NAMES[2], NAMES[9]] and len(complete.patients) == 18
+
+
+def test_early_stopping_looks_at_as_many_permutations_as_it_needs():
+    values = cohort(12, (5,), effect=0.0, seed=7)
+    full = evaluate(values, NAMES[:12], permutations=600, inner_folds=2)
+    quick = evaluate(values, NAMES[:12], permutations=600, inner_folds=2, stop_after=10)
+    assert quick.scores["m0"].permutations < 600
+    assert quick.scores["m0"].p == pytest.approx(full.scores["m0"].p, abs=0.25)
+    assert len(quick.scores["m0"].null) < 600
+
+
+def test_families_flip_together():
+    """With every patient in one of two blocks there are four sign vectors, so p cannot be below 1/4 but by chance."""
+    values = cohort(12, (5,), effect=3.0, seed=8)
+    blocks = np.repeat(["a", "b"], 6)
+    assert evaluate(values, NAMES[:12], permutations=400, blocks=blocks).scores["m0"].p > 0.15
+    assert evaluate(values, NAMES[:12], permutations=400).scores["m0"].p < 0.01
+
+
+def test_single_scans_are_harder_than_pairs_where_people_differ():
+    """A trait of SD 5 that both visits share hides an effect of 1 from a single scan, not from the pair."""
+    rng = np.random.default_rng(9)
+    v = rng.normal(size=(40, 2, 1)) * 0.5 + 5 * rng.normal(size=(40, 1, 1))
+    v[:, 1] += 1
+    score = evaluate({"hf": v}, NAMES, permutations=199).scores["hf"]
+    assert score.accuracy > 0.85 and score.single_scan_auc < 0.7
+    assert score.p < 0.01
+    assert np.array_equal(score.scans[:, 1] - score.scans[:, 0] > 0, score.decisions > 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v, n: v["m0"].__setitem__((0, 0, 0), np.nan), "missing or infinite"),
+        (lambda v, n: v["m0"].__setitem__(slice(None), 3.0), "does not differ between the visits"),
+        (lambda v, n: n.__setitem__(1, n[0]), "Patients must differ"),
+        (lambda v, n: v.__setitem__("m0", v["m0"][:, :1]), r"expected \(patient, visit, feature\)"),
+    ],
+)
+def test_bad_input_is_told(change, message):
+    values, names = cohort(12, (3,)), NAMES[:12]
+    change(values, names)
+    with pytest.raises(InputError, match=message):
+        evaluate(values, names, permutations=0)
+
+
+def test_few_patients_are_refused_unless_forced():
+    values = cohort(8, (3,))
+    with pytest.raises(InputError, match="at least 10 patients; came 8.*force"):
+        evaluate(values, NAMES[:8], permutations=0)
+    assert len(evaluate(values, NAMES[:8], permutations=0, force=True).patients) == 8
+    with pytest.raises(InputError, match="at least 4 patients"):
+        evaluate(cohort(3, (3,)), NAMES[:3], permutations=0, force=True)
+
+
+@pytest.mark.parametrize(
+    "options", [{"folds": 1}, {"inner_folds": 9}, {"C": 0.0}, {"fusion": "magic"}, {"missing": "mean"},
+                {"fusion": "kernels", "scale": ("m0",)}]
+)  # fmt: skip
+def test_settings_that_make_no_sense_are_refused(options):
+    with pytest.raises(InputError):
+        evaluate(cohort(12, (3, 2)), NAMES[:12], permutations=0, **options)
