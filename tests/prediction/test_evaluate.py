@@ -179,11 +179,58 @@ def test_early_stopping_looks_at_as_many_permutations_as_it_needs():
 
 
 def test_families_flip_together():
-    """With every patient in one of two blocks there are four sign vectors, so p cannot be below 1/4 but by chance."""
+    """With every patient in one of four blocks there are 16 sign vectors, so p cannot be below 1/16 but by chance (400
+    draws; .03 is 2.7 standard errors)."""
     values = cohort(12, (5,), effect=3.0, seed=8)
-    blocks = np.repeat(["a", "b"], 6)
-    assert evaluate(values, NAMES[:12], permutations=400, blocks=blocks).scores["m0"].p > 0.15
+    blocks = np.repeat(["a", "b", "c", "d"], 3)
+    assert evaluate(values, NAMES[:12], permutations=400, blocks=blocks, inner_folds=2).scores["m0"].p > 0.03
     assert evaluate(values, NAMES[:12], permutations=400).scores["m0"].p < 0.01
+
+
+def test_families_are_left_out_together():
+    """Twins whose differences are alike, with signs at random: guessing, not recognition of the other twin."""
+    rng = np.random.default_rng(0)
+    d = np.repeat(rng.normal(size=(20, 1, 30)), 2, 0) + 0.1 * rng.normal(size=(40, 1, 30))
+    values = {"a": np.concatenate([0 * d, d], 1)}
+    found = evaluate(values, NAMES, permutations=0, blocks=np.repeat(np.arange(20), 2))
+    alone = evaluate(values, NAMES, permutations=0)
+    assert alone.scores["a"].accuracy > 0.95 and abs(found.scores["a"].accuracy - 0.5) < 0.25
+    assert (found.folds[::2] == found.folds[1::2]).all() and (found.parts[::2] == found.parts[1::2]).all()
+
+
+def test_single_scans_do_not_depend_on_a_constant():
+    values = cohort(30, (5,), effect=2.0, seed=3)
+    here = evaluate(values, NAMES[:30], permutations=0).scores["m0"].single_scan_auc
+    far = evaluate({"m0": values["m0"] + 1000}, NAMES[:30], permutations=0).scores["m0"].single_scan_auc
+    assert here == pytest.approx(far, abs=1e-9)
+
+
+def test_whole_numbers_have_the_weights_of_the_same_decimals():
+    values = np.random.default_rng(0).integers(0, 100, size=(12, 2, 3))
+    whole, decimal = (evaluate({"a": v}, NAMES[:12], permutations=0) for v in (values, values.astype(float)))
+    np.testing.assert_array_equal(whole.weights["a"], decimal.weights["a"])
+
+
+def test_undecided_patients_count_half_everywhere():
+    """Ordinal features: differences of 0 decide nothing."""
+    values = np.random.default_rng(1).integers(0, 2, size=(20, 2, 1)).astype(float)
+    found = evaluate({"a": values, "b": values[::-1]}, NAMES[:20], permutations=19)
+    score = found.scores["a"]
+    assert (score.decisions == 0).sum() == (values[:, 0] == values[:, 1]).sum()
+    table = found.predictions().query("model == 'a'")
+    assert table["correct"].mean() == pytest.approx(score.accuracy)
+
+
+def test_a_modality_that_few_have_does_no_harm():
+    values = cohort(20, (4, 1), seed=2)
+    values["m1"][3:] = np.nan
+    found = evaluate(values, NAMES[:20], permutations=19, missing="log_odds")
+    assert np.isfinite(found.scores["fused"].decisions).all() and found.missing == {"m1": 17}
+
+
+def test_stopping_at_nothing_is_refused():
+    with pytest.raises(InputError, match="at least 1 permutation"):
+        evaluate(cohort(12, (3,)), NAMES[:12], permutations=19, stop_after=0)
 
 
 def test_single_scans_are_harder_than_pairs_where_people_differ():

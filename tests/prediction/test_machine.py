@@ -69,7 +69,8 @@ def test_leaving_out_equals_never_having_had(p):
     gram, cross = d @ d.T, first @ d.T
     outer, inner = rng.permutation(n) % 6, rng.permutation(n) % parts
     signs = rng.choice([-1.0, 1.0], size=(3, n))
-    decision, score, inside, inside_score = machine.held_out(gram, cross, signs, outer, inner, 6, parts, 2.0)
+    nil = np.zeros((6, parts + 1, n))
+    decision, score, inside, inside_score = machine.held_out(gram, cross, nil, signs, outer, inner, 6, parts, 2.0)
     for b, s in enumerate(signs):
         for f in range(6):
             dual = machine.duals(gram, np.where(outer == f, 0.0, s)[None], 2.0)[0]

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from cingulum.errors import InputError
+from cingulum.features.connectivity import S1_BACK
 from cingulum.prediction.signature import Part, Signature, read_signature, score_columns, score_maps, write_signature
 
 GRID, AFFINE = (20, 24, 18), np.diag([8.0, 8.0, 8.0, 1.0])

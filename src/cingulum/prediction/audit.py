@@ -38,11 +38,12 @@ def audit(
     rose: np.ndarray | None = None,
     ratings: Ratings | None = None,
     published: PublishedRegression | None = None,
-    repeats: int = 20,
+    confounds: dict[str, np.ndarray] | None = None,
+    repeats: int = 50,
     seed: int = 0,
 ) -> list[Check]:
     """rose: (patient,) whether the visit called second came later in time; ratings, published: regressions."""
-    found = [_noise(modalities, evaluation, repeats, seed), _shuffled(evaluation)]
+    found = [_noise(modalities, evaluation, confounds, repeats, seed), _shuffled(evaluation)]
     if rose is not None:
         found.append(_order(rose))
     found += [_confound(name, evaluation) for name in evaluation.scores if name not in (*evaluation.fused, "fused")]
@@ -57,7 +58,15 @@ def _best(evaluation: Evaluation) -> str:
     return "fused" if "fused" in evaluation.scores else evaluation.fused[0]
 
 
-def _noise(modalities: dict[str, np.ndarray], evaluation: Evaluation, repeats: int, seed: int) -> Check:
+def _noise(
+    modalities: dict[str, np.ndarray],
+    evaluation: Evaluation,
+    confounds: dict[str, np.ndarray] | None,
+    repeats: int,
+    seed: int,
+) -> Check:
+    """Only too good is a failure: leaving one out is pessimistic, with few features visibly so. Four standard errors,
+    since accuracies of few features are skewed."""
     rng, n = np.random.default_rng((seed, 0, 9)), len(evaluation.patients)
     names, reached = [str(i) for i in range(n)], []
     shapes = {name: min(modalities[name].shape[-1], NOISE_FEATURES) for name in evaluation.fused}
@@ -66,15 +75,15 @@ def _noise(modalities: dict[str, np.ndarray], evaluation: Evaluation, repeats: i
         noise = {name: rng.normal(size=(n, 2, width)) for name, width in shapes.items()}
         again = evaluate(
             noise, names, permutations=0, contributions=False, inner_folds=evaluation.inner_folds, C=evaluation.C,
-            fusion=evaluation.fusion, folds=folds,
+            fusion=evaluation.fusion, folds=folds, confounds=confounds,
             scale=tuple(s for s in evaluation.scaled if s in shapes), seed=seed + r, jobs=1, force=True)  # fmt: skip
         reached.append(again.scores[_best(again)].accuracy)
     mean, error = float(np.mean(reached)), float(np.std(reached, ddof=1) / np.sqrt(repeats))
-    ok = abs(mean - 0.5) <= 3 * error + 1e-9
+    ok = mean - 0.5 <= 4 * error + 1e-9
     return Check(
-        "noise features", mean, "50 % ± 3 standard errors", "pass" if ok else "fail",
+        "noise features", mean, "at most 50 % and 4 standard errors", "pass" if ok else "fail",
         f"The same pipeline on noise of the same shape, {repeats} times: {100 * mean:.1f} % ± {100 * error:.1f} % "
-        + ("(guessing, as it should be)." if ok else "(not guessing: something leaks)."),
+        + ("(no better than guessing, as it should be)." if ok else "(better than guessing: something leaks)."),
     )  # fmt: skip
 
 

@@ -18,8 +18,8 @@ from sklearn.svm import SVR
 from cingulum.errors import InputError
 from cingulum.prediction.control import ComBat
 from cingulum.prediction.heldout import Plan, Room
-from cingulum.prediction.metrics import Interval, correlation, percentile, resamples
-from cingulum.prediction.permutation import ALIKE, in_blocks, p_value, sequential_p
+from cingulum.prediction.metrics import Interval, correlation, percentile, resamples, varying
+from cingulum.prediction.permutation import ALIKE, check_enough, in_blocks, p_value, sequential_p
 from cingulum.prediction.scans import Scans, of_pairs
 
 Model = Literal["ridge", "kernel_ridge", "svr"]
@@ -122,6 +122,8 @@ def evaluate_ratings(
     rng = np.random.default_rng((seed, 0, 4))
     outer = scans.folds(folds, rng)
     extra = None if not confounds else np.stack([np.asarray(c, float) for c in confounds.values()], -1)
+    if extra is not None and not np.isfinite(extra).all():
+        raise InputError(f"Confounds {', '.join(confounds or {})}: values are missing or infinite.")
     if on == "responses":
         change = None if extra is None else extra
         responses = _responses(modalities, outer, inner_folds, C, scale, change, seed)
@@ -157,6 +159,7 @@ def regress(
     """The evaluation behind `evaluate_ratings`, of any scans and inner products. outer: fold of each patient."""
     if model not in ("ridge", "kernel_ridge", "svr"):
         raise InputError(f"model is ridge, kernel_ridge or svr; came {model!r}.")
+    check_enough(stop_after)
     rng = np.random.default_rng((seed, 0, 5))
     inner = rng.permutation(len(scans.names)) % inner_folds
     machines = _fold_machines(scans, kernel, outer, inner, model)
@@ -260,8 +263,10 @@ def _standardised(x: np.ndarray, train: np.ndarray) -> np.ndarray:
 
 
 def _harmonised(x: np.ndarray, member: np.ndarray, train: np.ndarray) -> np.ndarray:
-    both = np.column_stack([member, x])
-    return ComBat(site=0, unseen="unadjusted").fit(both[train]).transform(both)
+    """A site with fewer than two training scans is taken as an average one too."""
+    both, count = np.column_stack([member, x]), np.bincount(member[train].astype(int), minlength=int(member.max()) + 1)
+    known = train & (count[member.astype(int)] >= 2)
+    return ComBat(site=0, unseen="unadjusted").fit(both[known]).transform(both) if known.any() else x
 
 
 # Machines: everything but the ratings, fold by fold
@@ -407,7 +412,7 @@ def _figures(
     predicted, change = deviation + mean, each[np.isfinite(each[:, 2]), 2:]
     spread = predicted - predicted.mean()
     steep = float(np.square(spread).sum())
-    slope = float((spread * (y - y.mean())).sum() / steep) if steep > 1e-12 else float("nan")
+    slope = float((spread * (y - y.mean())).sum() / steep) if varying(predicted) else float("nan")
     return {
         "r": float(correlation(deviation, y)),
         "r_within_state": float(_r_within(state, deviation[None], y[None])[0]),

@@ -6,7 +6,7 @@ fusion is trained come from models that saw neither the patient they judge nor t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +15,8 @@ from cingulum.errors import InputError
 from cingulum.prediction import machine
 from cingulum.prediction.fusion import Decided, Model, decide, fuse, one_flipped
 from cingulum.prediction.heldout import Fusion, Missing, Plan, Room
-from cingulum.prediction.metrics import exact_interval, mcnemar, percentile, resamples
-from cingulum.prediction.permutation import ALIKE, in_blocks, p_value, sequential_p, sign_flips
+from cingulum.prediction.metrics import exact_interval, mcnemar, percentile, resamples, right, rounded
+from cingulum.prediction.permutation import ALIKE, check_enough, in_blocks, p_value, sequential_p, sign_flips
 from cingulum.prediction.prepare import scales
 from cingulum.prediction.scores import Contribution, Evaluation, Score
 
@@ -57,18 +57,21 @@ def evaluate(
         everything; stop_after ends once every model has met so many permutations as good as itself (Besag and
         Clifford 1991), exact as well
     folds: patients are dealt into so many outer folds; None leaves one patient out at a time
-    C: several values are tuned inside the folds, by the accuracy of the inner ones
+    C: several values are tuned inside the folds, by the accuracy of the inner ones; the machine that fuses, and the
+        weights fitted on everybody, take the middle one
     fusion: `stacked`, a second machine as published; `kernels`, one machine on kernels weighted by their agreement
         with the training labels; `log_odds`, Gaussian log-odds of each decision, calibrated inside, that add
     scale: modalities whose features are divided by the training patients' root mean square difference
     confounds: by name (patient, visit), regressed out of all modalities that are not controls, inside the folds
     missing: `complete` leaves out patients that lack a modality; `log_odds` keeps them, and implies that fusion
-    blocks: patients of one block (a family) flip together
+    blocks: patients of one block (a family) are left out together, flip together and are resampled together
     force: also with fewer than 10 patients
 
     Raises InputError for unequal patients, missing values, a constant modality, too few patients.
     """
+    check_enough(stop_after)
     patients = [str(p) for p in patients]
+    modalities = {name: _as_float(v) for name, v in modalities.items()}
     here, dropped = _available(modalities, patients, missing)
     if missing == "log_odds":
         fusion = "log_odds"
@@ -86,18 +89,21 @@ def evaluate(
     if fusion == "kernels" and (scale or regress is not None):
         raise InputError("fusion='kernels' takes features as they are: without scale and confounds, which are fitted "
                          "inside the folds. Use stacked or log_odds with those.")  # fmt: skip
-    plan = Plan.of(len(keep), folds, inner_folds, sweep, fusion, seed)
+    member = None if blocks is None else np.asarray([str(b) for b in blocks])[keep]
+    if fusion == "kernels" and len(sweep) > 1:
+        raise InputError("fusion='kernels' takes one C; tuning is offered for stacked and log_odds.")
+    inner_folds = min(inner_folds, len(keep) // 2) if force else inner_folds
+    plan = Plan.of(len(keep), folds, inner_folds, sweep, fusion, seed, member)
     rooms = {
         name: Room.of(plan, v, here[name], name in scale, None if name in controls else regress, name in fused, sweep)
         for name, v in values.items()
     }
     rng = np.random.default_rng((seed, 0, 1))  # its own stream: zeros at the end of a key add nothing to it
-    member = None if blocks is None else np.asarray([str(b) for b in blocks])[keep]
     signs = sign_flips(permutations, len(keep), rng, member)
     truth = decide(plan, rooms, fused, np.ones((1, len(keep))))
     tests = _Tests(plan, rooms, fused, truth, contributions and len(fused) > 1)
     nulls = _permuted(tests, signs, stop_after, jobs, show_progress)
-    drawn = resamples(len(keep), rng)
+    drawn = _drawn(len(keep), member, rng)
     scores = {name: _score(m, nulls[name], drawn, stop_after) for name, m in truth.models.items()}
     weights, duals = _weights(values, rooms, sweep)
     return Evaluation(
@@ -133,7 +139,7 @@ def _available(
     if len(set(patients)) < len(patients):
         twice = sorted({p for p in patients if patients.count(p) > 1})
         raise InputError(f"Patients must differ: {', '.join(twice[:5])} came more than once. One on both sides of a "
-                         "fold would be a leak; join their visits, or give them one block.")  # fmt: skip
+                         "fold would be a leak; join their visits.")  # fmt: skip
     for name, v in modalities.items():
         if v.ndim != 3 or v.shape[:2] != (len(patients), 2):
             raise InputError(f"{name}: expected (patient, visit, feature) with {len(patients)} patients; "
@@ -153,6 +159,19 @@ def _enough(patients: int, force: bool) -> None:
             "even a perfect score is hardly distinguishable from luck and its interval spans a third of the scale"
             + ("." if force else "; force=True (--force) does it all the same.")
         )
+
+
+def _as_float(values: np.ndarray) -> np.ndarray:
+    values = np.asarray(values)
+    return values if values.dtype.kind == "f" and values.itemsize >= 4 else values.astype(np.float64)
+
+
+def _drawn(n: int, blocks: np.ndarray | None, rng: np.random.Generator) -> list[np.ndarray]:
+    """Rows of resampled patients; blocks are drawn whole."""
+    if blocks is None:
+        return list(resamples(n, rng))
+    rows = [np.flatnonzero(blocks == b) for b in np.unique(blocks)]
+    return [np.concatenate([rows[i] for i in drawn]) for drawn in resamples(len(rows), rng)]
 
 
 def _check(name: str, values: np.ndarray, here: np.ndarray) -> None:
@@ -228,18 +247,18 @@ def _p(observed: float, null: np.ndarray, stop_after: int | None) -> tuple[float
     return sequential_p(observed, null, stop_after)
 
 
-def _score(model: Model, null: np.ndarray, drawn: np.ndarray, stop_after: int | None) -> Score:
+def _score(model: Model, null: np.ndarray, drawn: list[np.ndarray], stop_after: int | None) -> Score:
     reached = np.stack(model.statistics)[:, 0]
-    d = np.where(model.here, model.decision[0], np.nan)
+    d = np.full(len(model.here), np.nan)
+    d[model.here] = rounded(model.decision[0, model.here])
     scans = np.stack([model.first[0], model.first[0] + model.decision[0]], -1)
     scans[~model.here] = np.nan
-    hit = np.where(model.here, (d > 0) + 0.5 * (d == 0), np.nan)
     ps = [_p(r, row, stop_after) for r, row in zip(_compared(reached), _compared(null), strict=True)]
     n = int(model.here.sum())
     return Score(
         decisions=d,
         accuracy=float(reached[0]),
-        accuracy_ci=percentile(np.nanmean(hit[drawn], 1)),
+        accuracy_ci=percentile(_resampled_mean(right(d), drawn)),
         accuracy_exact_ci=exact_interval(float(reached[0]) * n, n),
         auc=float(reached[1]),
         auc_ci=percentile(_resampled_auc(d, drawn)),
@@ -255,22 +274,32 @@ def _score(model: Model, null: np.ndarray, drawn: np.ndarray, stop_after: int | 
     )
 
 
-def _resampled_auc(d: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    if np.isnan(d).any():
-        return np.array([machine.mirrored_auc(d[r][np.isfinite(d[r])][None])[0] for r in drawn])
-    return machine.mirrored_auc(d[drawn])
+def _resampled_mean(values: np.ndarray, drawn: list[np.ndarray]) -> np.ndarray:
+    """Means without NaN; NaN for a resample of nobody."""
+    known = np.isfinite(values)
+    total, count = np.where(known, values, 0), known.astype(float)
+    return np.array([total[rows].sum() / count[rows].sum() if count[rows].any() else np.nan for rows in drawn])
 
 
-def _resampled_single(scans: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+def _resampled_auc(d: np.ndarray, drawn: list[np.ndarray]) -> np.ndarray:
+    return _resampled(drawn, np.isfinite(d), lambda rows: machine.mirrored_auc(d[rows]))
+
+
+def _resampled_single(scans: np.ndarray, drawn: list[np.ndarray]) -> np.ndarray:
     known = np.isfinite(scans[:, 0])
-    if known.all():
-        return machine.two_sample_auc(scans[drawn, 1], scans[drawn, 0])
-    rows = [r[known[r]] for r in drawn]
-    return np.array([machine.two_sample_auc(scans[r, 1][None], scans[r, 0][None])[0] for r in rows])
+    return _resampled(drawn, known, lambda rows: machine.two_sample_auc(scans[rows, 1], scans[rows, 0]))
+
+
+def _resampled(drawn: list[np.ndarray], known: np.ndarray, figures: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Figures (resample,) of rows (resample, patient), all at once where every resample has as many patients."""
+    if known.all() and len({len(rows) for rows in drawn}) == 1:
+        return figures(np.stack(drawn))
+    kept = [rows[known[rows]] for rows in drawn]
+    return np.array([figures(rows[None])[0] if len(rows) else np.nan for rows in kept])
 
 
 def _contributions(
-    tests: _Tests, nulls: dict[str, np.ndarray], drawn: np.ndarray, stop_after: int | None
+    tests: _Tests, nulls: dict[str, np.ndarray], drawn: list[np.ndarray], stop_after: int | None
 ) -> dict[str, Contribution]:
     found, whole = {}, tests.truth.models["fused"]
     reached = np.stack(whole.statistics)[:, 0]
@@ -280,18 +309,18 @@ def _contributions(
         part = tests.truth.models[others[0]] if len(others) == 1 else (
             fuse(tests.plan, tests.rooms, others, tests.truth.held, ones)[0])  # fmt: skip
         both = whole.here & part.here
-        a, b = (np.where(both, m.decision[0], np.nan) for m in (whole, part))
+        a, b = (np.where(both, rounded(m.decision[0]), np.nan) for m in (whole, part))
         without = (
             np.stack(Model(whole.decision, whole.first, both).statistics)[:, 0],
             np.stack(Model(part.decision, part.first, both).statistics)[:, 0],
         )
-        gain = np.where(both, (a > 0).astype(float) - (b > 0), np.nan)
+        gain = right(a) - right(b)
         found[name] = Contribution(
             weight=float(tests.truth.weights[0, k]),
             accuracy=float(without[1][0]),
             auc=float(without[1][1]),
             accuracy_gain=float(without[0][0] - without[1][0]),
-            accuracy_gain_ci=percentile(np.nanmean(gain[drawn], 1)),
+            accuracy_gain_ci=percentile(_resampled_mean(gain, drawn)),
             auc_gain=float(without[0][1] - without[1][1]),
             auc_gain_ci=percentile(_resampled_auc(a, drawn) - _resampled_auc(b, drawn)),
             p=_p(_compared(reached)[0], _compared(nulls[f"without {name}"])[0], stop_after)[0],

@@ -8,7 +8,8 @@ import numpy as np
 
 from cingulum.prediction import machine
 from cingulum.prediction.heldout import Held, Plan, Room
-from cingulum.prediction.metrics import accuracy
+from cingulum.prediction.metrics import accuracy, rounded
+from cingulum.prediction.prepare import middle
 
 
 class Model(NamedTuple):
@@ -21,8 +22,10 @@ class Model(NamedTuple):
     @property
     def statistics(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Accuracy, mirrored AUC and single-scan AUC (problem,)."""
-        d, first = self.decision[:, self.here], self.first[:, self.here]
-        return accuracy(d), machine.mirrored_auc(d), machine.two_sample_auc(first + d, first)
+        d, first = rounded(self.decision[:, self.here]), self.first[:, self.here]
+        scans = rounded(np.concatenate([first, first + d], 1))
+        first, second = np.split(scans, 2, axis=1)
+        return accuracy(d), machine.mirrored_auc(d), machine.two_sample_auc(second, first)
 
 
 class Decided(NamedTuple):
@@ -55,8 +58,8 @@ def fuse(
     if plan.fusion == "kernels":
         taken = np.asarray(here.all(1))
         found, first, weights = machine.aligned(
-            np.stack([rooms[n].shared.gram for n in names]), np.stack([rooms[n].shared.cross for n in names]),
-            signs, plan.outer, plan.folds, taken, 2 * plan.C[0])  # fmt: skip
+            *_kernels(plan, [rooms[n].shared.gram for n in names], [rooms[n].shared.cross for n in names], taken),
+            signs, plan.outer, plan.folds, taken, 2 * plan.penalty)  # fmt: skip
         first = np.where(signs < 0, first - found, first)
         return Model(found, first, taken), weights
     problems = max(len(held[n].decision) for n in names)
@@ -65,7 +68,7 @@ def fuse(
                   for n in names], -1) for part in ("inside", "decision", "first"))  # fmt: skip
     if plan.fusion == "stacked":
         taken = np.asarray(here.all(1))
-        found, first, weights = machine.stacked(inside, decision, score, plan.outer, taken, 2 * plan.C[0])
+        found, first, weights = machine.stacked(inside, decision, score, plan.outer, taken, 2 * plan.penalty)
         return Model(found, first, taken), weights
     slopes = log_odds(inside, here, plan)
     mine = slopes[:, plan.outer] * here
@@ -73,13 +76,26 @@ def fuse(
     return model, slopes.mean(1)
 
 
+def _kernels(
+    plan: Plan, grams: list[np.ndarray], crosses: list[np.ndarray], taken: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Inner products (modality, n, n) and those of the mean training scans (modality, fold, n)."""
+    trains = plan.trains[:, -1] * taken
+    return (
+        np.stack(grams),
+        np.stack(crosses),
+        np.stack([middle(g, c, trains) for g, c in zip(grams, crosses, strict=True)]),
+    )
+
+
 def log_odds(inside: np.ndarray, here: np.ndarray, plan: Plan) -> np.ndarray:
     """Slopes (problem, fold, modality) of log-odds in the decision d ~ N(±μ, σ²): 2 μ / σ², not below zero."""
     judged = (here[None] & (plan.outer != np.arange(plan.folds)[:, None])[..., None]).astype(float)
     count = judged.sum(1)
-    mean = (inside * judged).sum(2) / count
+    mean = (inside * judged).sum(2) / np.maximum(count, 1)
     variance = (np.square(inside - mean[:, :, None]) * judged).sum(2) / np.maximum(count - 1, 1)
-    return np.maximum(0.0, 2 * mean / np.maximum(variance, 1e-300))
+    # Of fewer than three training patients nothing is learnt; a modality that never errs the same way counts as sure.
+    return np.where(count < 3, 0.0, np.maximum(0.0, 2 * mean / np.maximum(variance, 1e-12 * np.square(mean) + 1e-300)))
 
 
 def one_flipped(plan: Plan, rooms: dict[str, Room], names: list[str], name: str, signs: np.ndarray) -> Model:
@@ -93,5 +109,6 @@ def one_flipped(plan: Plan, rooms: dict[str, Room], names: list[str], name: str,
         crosses.append(labelled * flip[n][None])
     taken = np.asarray(np.all([rooms[n].here for n in names], axis=0))
     ones = np.ones((1, len(signs)))
-    found, first, _ = machine.aligned(grams, np.stack(crosses), ones, plan.outer, plan.folds, taken, 2 * plan.C[0])
+    kernels = _kernels(plan, list(grams), crosses, taken)
+    found, first, _ = machine.aligned(*kernels, ones, plan.outer, plan.folds, taken, 2 * plan.penalty)
     return Model(found, first, taken)

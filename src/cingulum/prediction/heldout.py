@@ -9,7 +9,7 @@ import numpy as np
 
 from cingulum.errors import InputError
 from cingulum.prediction import machine
-from cingulum.prediction.prepare import Products, products, products_each, residual
+from cingulum.prediction.prepare import Products, middle, products, products_each, residual
 
 Fusion = Literal["stacked", "kernels", "log_odds"]
 Missing = Literal["complete", "log_odds"]
@@ -25,18 +25,41 @@ class Plan:
     fusion: Fusion
 
     @staticmethod
-    def of(n: int, folds: int | None, parts: int, C: tuple[float, ...], fusion: Fusion, seed: int) -> Plan:
+    def of(
+        n: int,
+        folds: int | None,
+        parts: int,
+        C: tuple[float, ...],
+        fusion: Fusion,
+        seed: int,
+        blocks: np.ndarray | None = None,
+    ) -> Plan:
+        """Patients of a block (a family) are dealt together; without folds, one block is left out at a time."""
+        member = np.arange(n) if blocks is None else np.unique(blocks, return_inverse=True)[1]
+        n = int(member.max()) + 1
         if folds is not None and not 2 <= folds <= n:
             raise InputError(f"folds is between 2 and the number of patients, {n}; came {folds}.")
         if not 2 <= parts <= n // 2:
             raise InputError(f"inner_folds is between 2 and half the patients, {n // 2}; came {parts}.")
-        if min(C) <= 0:
-            raise InputError(f"C must be positive; came {min(C)}.")
+        if not all(0 < c < np.inf for c in C):
+            raise InputError(f"C must be positive; came {', '.join(map(str, C))}.")
         if fusion not in ("stacked", "kernels", "log_odds"):
             raise InputError(f"fusion is stacked, kernels or log_odds; came {fusion!r}.")
         rng = np.random.default_rng((seed, 0, 2))
         outer = np.arange(n) if folds is None else rng.permutation(n) % folds
-        return Plan(outer, rng.permutation(n) % parts, C, fusion)
+        return Plan(outer[member], (rng.permutation(n) % parts)[member], tuple(sorted(C)), fusion)
+
+    @property
+    def penalty(self) -> float:
+        """Of the second machine and of kernels: the middle one."""
+        return self.C[len(self.C) // 2]
+
+    @property
+    def trains(self) -> np.ndarray:
+        """(fold, part + 1, patient): who trains the model without the fold and the part; the last part is nobody."""
+        outside = self.outer != np.arange(self.folds)[:, None]
+        apart = self.inner != np.arange(self.parts + 1)[:, None]
+        return outside[:, None] & apart[None]
 
     @property
     def folds(self) -> int:
@@ -83,9 +106,8 @@ class Room:
         inside = fused or len(C) > 1
         if not scale and confounds is None:
             return Room(plan, here, products(values, here), None, None, inside, C, np.eye(len(here)))
-        outer = np.stack([plan.outer != f for f in range(plan.folds)])
-        inner = [(plan.outer != f) & (plan.inner != k) for f in range(plan.folds) for k in range(plan.parts)]
-        trains = np.concatenate([outer, np.stack(inner)]) if inside else outer
+        marked = plan.trains  # outer models first, then inner ones fold by fold
+        trains = np.concatenate([marked[:, -1], marked[:, :-1].reshape(-1, len(here))]) if inside else marked[:, -1]
         everybody = products_each(values, here, np.ones((1, len(here)), bool), scale, confounds)
         shared = Products(everybody.gram[0], everybody.cross[0])
         left, _ = residual(confounds, here, len(here))
@@ -98,7 +120,7 @@ class Room:
         if len(each) == 1:
             return each[0]
         counted = np.stack([self._inner_accuracy(h.inside) for h in each])  # (C, problem, fold)
-        best = counted.argmax(0)  # the first, hence smallest, of equals when C is given rising
+        best = counted.argmax(0)  # the smallest of equals
         mine = best[:, self.plan.outer]  # (problem, n)
         return Held(
             np.take_along_axis(np.stack([h.decision for h in each]), mine[None], 0)[0],
@@ -116,10 +138,13 @@ class Room:
         plan = self.plan
         if self.each is None:
             parts = plan.parts if self.inside else 0
-            return Held(*machine.held_out(self.shared.gram, self.shared.cross, signs, plan.outer, plan.inner,
-                                           plan.folds, parts, 2 * C))  # fmt: skip
+            gram, cross = self.shared.gram, self.shared.cross
+            centre = middle(gram, cross, plan.trains * self.here)
+            centre = centre if parts else np.ascontiguousarray(centre[:, -1:])
+            return Held(*machine.held_out(gram, cross, centre, signs, plan.outer, plan.inner, plan.folds, parts, 2 * C))
         kept = np.asarray(self.trains, float)
-        decision, first = machine.held_out_each(self.each.gram, self.each.cross, kept, signs, 2 * C)
+        centre = middle(self.each.gram, self.each.cross, kept * self.here)
+        decision, first = machine.held_out_each(self.each.gram, self.each.cross, centre, kept, signs, 2 * C)
         rows = np.arange(len(plan.outer))
         inner = plan.folds + np.arange(plan.folds)[:, None] * plan.parts + plan.inner[None]
         inside = inside_first = np.zeros((len(signs), 0, len(rows)))

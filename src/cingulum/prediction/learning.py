@@ -32,6 +32,9 @@ def learning_curve(
     sizes: Sequence[int] | None = None,
     repeats: int = 20,
     controls: tuple[str, ...] = (),
+    confounds: dict[str, np.ndarray] | None = None,
+    folds: int | None = None,
+    scale: tuple[str, ...] = (),
     seed: int = 0,
     show_progress: bool = False,
     **options: object,
@@ -42,15 +45,17 @@ def learning_curve(
     for an interval at large sizes.
     """
     n, rng = len(patients), np.random.default_rng((seed, 0, 8))
-    small = {name: compact(v) for name, v in modalities.items()}
+    small = {name: v if name in scale else compact(v) for name, v in modalities.items()}
     sizes = sizes or sorted({10, 15, 20, 30, 40, 60, 80, 120, 200, n} & set(range(10, n + 1)))
     rows = []
     tasks = [(size, r) for size in sizes for r in range(1 if size == n else repeats)]
     for size, r in track(tasks, "learning curve", total=len(tasks), show=show_progress):
         taken = np.sort(rng.choice(n, size, replace=False))
         part = {name: v[taken] for name, v in small.items()}
+        regressed = {name: c[taken] for name, c in (confounds or {}).items()}
         found = evaluate(part, [patients[i] for i in taken], controls=controls, permutations=0, contributions=False,
-                         seed=seed + r, jobs=1, **options)  # type: ignore[arg-type]  # fmt: skip
+                         confounds=regressed, scale=scale, folds=None if folds is None else min(folds, size), seed=seed + r,
+                         jobs=1, **options)  # type: ignore[arg-type]  # fmt: skip
         best = found.scores.get("fused") or found.scores[found.fused[0]]
         rows.append((size, best.accuracy, best.auc))
     table = pd.DataFrame(rows, columns=["patients", "accuracy", "auc"]).groupby("patients")

@@ -239,10 +239,11 @@ def duals(gram, signs, box, limit=0):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def held_out(gram, cross, signs, outer, inner, folds, parts, penalty):  # type: ignore[no-untyped-def]
+def held_out(gram, cross, middle, signs, outer, inner, folds, parts, penalty):  # type: ignore[no-untyped-def]
     """Responses of patients to models that never saw them, in the frame in which every label is +1.
 
-    gram: (n, n) inner products of differences; cross: (n, n) of first visits with differences
+    gram: (n, n) inner products of differences; cross: (n, n) of first visits with differences; middle: (fold,
+    part + 1, n) of each model's mean training scan with them, the outer model last: scores are about that scan
     signs: (problem, n); outer, inner: fold and part of each patient; parts 0: no inner responses are wanted; penalty:
     2 C of the mirrored problem
 
@@ -275,7 +276,7 @@ def held_out(gram, cross, signs, outer, inner, folds, parts, penalty):  # type: 
                     if (outer[i] == f) if k == parts else (inner[i] == k and outer[i] != f):
                         score = 0.0
                         for j in range(n):
-                            score += cross[i, j] * at.dual[j]
+                            score += (cross[i, j] - middle[f, k, j]) * at.dual[j]
                         if k == parts:
                             decision[p, i], first[p, i] = at.margin[i] * s[i], score
                         else:
@@ -284,9 +285,9 @@ def held_out(gram, cross, signs, outer, inner, folds, parts, penalty):  # type: 
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def held_out_each(grams, crosses, kept, signs, penalty):  # type: ignore[no-untyped-def]
+def held_out_each(grams, crosses, middles, kept, signs, penalty):  # type: ignore[no-untyped-def]
     """As `held_out` for models that each have a Gram matrix of their own, since something was fitted to their
-    training patients: grams, crosses (model, n, n), kept (model, n) marks training patients.
+    training patients: grams, crosses (model, n, n), middles (model, n), kept (model, n) marks training patients.
 
     Returns decisions and scores of first visits (problem, model, n), of all patients.
     """
@@ -304,6 +305,11 @@ def held_out_each(grams, crosses, kept, signs, penalty):  # type: ignore[no-unty
             for k in range(n):
                 decision[p, g, k] = at.margin[k] * signs[p, k]
             margins(crosses[g], at.dual, first[p, g])
+            centre = 0.0
+            for k in range(n):
+                centre += middles[g, k] * at.dual[k]
+            for k in range(n):
+                first[p, g, k] -= centre
     return decision, first
 
 
@@ -348,12 +354,13 @@ def stacked(inside, decision, first, outer, here, penalty):  # type: ignore[no-u
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def aligned(grams, crosses, signs, outer, folds, here, penalty):  # type: ignore[no-untyped-def]
+def aligned(grams, crosses, middles, signs, outer, folds, here, penalty):  # type: ignore[no-untyped-def]
     """One machine on a weighted sum of kernels: (problem, n) decisions, scores of first visits, (problem, modality)
     mean weights. Labels are the signs; decisions and scores come back in the frame in which they are +1.
 
-    Each kernel has mean diagonal 1 over the training patients and is weighted by how its other entries agree with
-    the labels there (kernel-target alignment, Cristianini et al. 2001), not below zero; grams (modality, n, n).
+    Each kernel has mean diagonal 1 over the training patients and is weighted by how its other entries agree with the
+    labels there (kernel-target alignment, Cristianini et al. 2001), not below zero; grams, crosses (modality, n, n),
+    middles (modality, fold, n).
     """
     many, n, _ = grams.shape
     problems, box = len(signs), np.full(n, penalty)
@@ -388,7 +395,7 @@ def aligned(grams, crosses, signs, outer, folds, here, penalty):  # type: ignore
                     for i in range(n):
                         for j in range(n):
                             total[i, j] += agree[m] / scale[m] * grams[m, i, j]
-                            cross[i, j] += agree[m] / scale[m] * crosses[m, i, j]
+                            cross[i, j] += agree[m] / scale[m] * (crosses[m, i, j] - middles[m, f, j])
             begin(at, total, s)
             optimise(at, total, s, box, tiny(total), 200 + 20 * n)
             for i in range(n):

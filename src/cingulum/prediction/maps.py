@@ -27,7 +27,7 @@ CHUNK = 256
 class Inference:
     """A map against its permutations, (feature,) each.
 
-    z: in permuted standard deviations; p: two-sided, by count, (b + 1) / (m + 1); p_fwe: against the largest |z| of
+    z: in root mean squares over all flips; p: two-sided, by count, (b + 1) / (m + 1); p_fwe: against the largest |z| of
     every permutation; q: false discovery rate of Benjamini and Hochberg, from the normal tail beyond |z|. NaN where the
     feature never changes.
 
@@ -109,11 +109,13 @@ def _pattern(beta: np.ndarray, gram: np.ndarray) -> np.ndarray:
 
 def _against(made: np.ndarray, differences: np.ndarray, label: str, show: bool) -> Inference:
     """made: combinations (1 + permutation, patient), the first of them observed."""
-    own, null = made[0], made[1:]
+    # Flips are symmetric, so the centre is 0; the observed map is one of those that make the spread, or |z| of the
+    # observed and of the permuted ones could not be exchanged.
+    own, null = made[0], made[1:].astype(np.float32)
     features, m = differences.shape[1], len(null)
-    centre, spread = null.mean(0), np.atleast_2d(np.cov(null.T, bias=True))
+    spread = made.T @ made / len(made)
     value, z, hits = (np.zeros(features) for _ in range(3))
-    largest, apart = np.zeros(m, np.float32), (null - centre).astype(np.float32)
+    largest = np.zeros(m, np.float32)
     sd = np.sqrt(np.einsum("if,if->f", differences, spread.astype(np.float32) @ differences).clip(0))
     alive = sd > 1e-12 * (sd.max() or 1.0)
     chunks = range(0, features, CHUNK)
@@ -122,8 +124,8 @@ def _against(made: np.ndarray, differences: np.ndarray, label: str, show: bool) 
         d = differences[:, here]
         scaled = np.divide(d, sd[here], out=np.zeros_like(d), where=alive[here])
         value[here] = own @ d
-        z[here] = (own - centre) @ scaled
-        machine.count_extremes(apart @ scaled, np.abs(z[here]).astype(np.float32), hits[here], largest)
+        z[here] = own @ scaled
+        machine.count_extremes(null @ scaled, np.abs(z[here]).astype(np.float32), hits[here], largest)
     p = np.where(alive, (hits + 1) / (m + 1), np.nan)
     p_fwe = np.where(alive, max_statistic_p(np.abs(z), largest), np.nan)
     z = np.where(alive, z, np.nan)

@@ -30,6 +30,17 @@ def paired_auc(decisions: np.ndarray) -> float:
     return float(machine.mirrored_auc(np.atleast_2d(np.asarray(decisions, float)))[0])
 
 
+def rounded(decisions: np.ndarray) -> np.ndarray:
+    """Decisions (…, patient) to nine digits of the largest: ties are ties, not what rounding makes of them."""
+    top = np.abs(decisions).max(-1, keepdims=True).clip(1e-300)
+    return np.round(decisions / top, 9) * top
+
+
+def right(decisions: np.ndarray) -> np.ndarray:
+    """1 for a recognised patient, 0 for one that is not, ½ for an undecided one, NaN without data."""
+    return np.where(np.isfinite(decisions), (decisions > 0) + 0.5 * (decisions == 0), np.nan)
+
+
 def auc(positive: np.ndarray, negative: np.ndarray) -> float:
     """Probability that a positive case scores above a negative one; ties count half."""
     ranks = rankdata(np.concatenate([positive, negative]))
@@ -67,7 +78,10 @@ def exact_interval(correct: float, n: int) -> Interval:
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
-    """Two-sided exact p that two models recognise equally many of the same patients; decisions (patient,) each."""
+    """Two-sided exact p that two models recognise equally many of the same patients; decisions (patient,) each.
+    Patients on whom either is undecided do not count."""
+    decided = (first != 0) & (second != 0)
+    first, second = first[decided], second[decided]
     only_first = int(((first > 0) & ~(second > 0)).sum())
     only_second = int(((second > 0) & ~(first > 0)).sum())
     apart = only_first + only_second
@@ -109,9 +123,20 @@ def delong(positive: np.ndarray, negative: np.ndarray) -> DeLong:
 
 def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Pearson r over the last axis; 0 where one of the two does not vary (a constant predicts nothing)."""
-    a, b = a - a.mean(-1, keepdims=True), b - b.mean(-1, keepdims=True)
-    size = np.sqrt((a * a).sum(-1) * (b * b).sum(-1))
-    return np.where(size > 1e-12, (a * b).sum(-1) / np.where(size > 1e-12, size, 1), 0.0)
+    varies = varying(a) & varying(b)
+    a, b = _unit(a), _unit(b)
+    return np.where(varies, (a * b).sum(-1), 0.0)
+
+
+def varying(a: np.ndarray) -> np.ndarray:
+    """Whether values differ along the last axis by more than rounding."""
+    return np.ptp(a, axis=-1) > 1e-10 * np.abs(a).max(-1)
+
+
+def _unit(a: np.ndarray) -> np.ndarray:
+    a = a - a.mean(-1, keepdims=True)
+    a = a / np.abs(a).max(-1, keepdims=True).clip(1e-300)
+    return a / np.sqrt(np.square(a).sum(-1, keepdims=True)).clip(1e-300)
 
 
 def fusion_of_independent(aucs: np.ndarray) -> tuple[float, float]:

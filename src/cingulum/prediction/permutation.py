@@ -75,11 +75,18 @@ def sequential_p(observed: float, null: np.ndarray, enough: int) -> tuple[float,
     Permutations are looked at in order until `enough` are at least as extreme: p = enough / looked at. If that never
     happens it is (b + 1) / (m + 1). Both are exact.
     """
+    check_enough(enough)
     hits = np.flatnonzero(np.asarray(null) >= observed - ALIKE)
     if len(hits) >= enough:
         looked = int(hits[enough - 1]) + 1
         return enough / looked, looked
     return (len(hits) + 1) / (len(null) + 1), len(null)
+
+
+def check_enough(enough: int | None) -> None:
+    """Raises InputError for an early stop that would not look at anything."""
+    if enough is not None and enough < 1:
+        raise InputError(f"stop_after is at least 1 permutation as good as what was found; came {enough}.")
 
 
 def max_statistic_p(observed: np.ndarray, largest: np.ndarray) -> np.ndarray:

@@ -23,6 +23,13 @@ class Products:
     cross: np.ndarray
 
 
+def middle(gram: np.ndarray, cross: np.ndarray, trains: np.ndarray) -> np.ndarray:
+    """Inner products (…, n) of the mean training scan, over both visits, with the differences; trains (…, n) marks
+    patients. Swapping a patient's visits does not move it."""
+    mean = trains / trains.sum(-1, keepdims=True).clip(1)
+    return np.einsum("...i,...ij->...j", mean, cross + gram / 2)
+
+
 def products(values: np.ndarray, here: np.ndarray) -> Products:
     """values (patient, visit, feature); patients that are not `here` have zero differences."""
     n = len(values)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cingulum.prediction.heldout import Fusion
-from cingulum.prediction.metrics import Interval
+from cingulum.prediction.metrics import Interval, right
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +47,9 @@ class Contribution:
 
     weight: mean weight in the fused machine; accuracy, auc: of the fusion without it; gains: with − without, with
     bootstrap intervals over patients; p: the modality's differences alone change sign, everything else stays (its
-    weight in the fusion is learnt anew), one-sided, of the fused accuracy with AUC deciding ties; mcnemar: exact,
-    two-sided, of the patients on whom the two fusions disagree
+    weight in the fusion is learnt anew), one-sided, of the fused accuracy with AUC deciding ties: does it carry any
+    information? A copy of another modality does, and adds nothing: that is what gains and mcnemar (exact, two-sided, of
+    the patients on whom the two fusions disagree) are for
     """
 
     weight: float
@@ -119,7 +120,7 @@ class Evaluation:
                     "model": name,
                     "fold": self.folds,
                     "decision": s.decisions,
-                    "correct": np.where(np.isfinite(s.decisions), s.decisions > 0, np.nan),
+                    "correct": right(s.decisions),
                     "score_first": s.scans[:, 0],
                     "score_second": s.scans[:, 1],
                 }
