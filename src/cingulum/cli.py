@@ -404,6 +404,9 @@ def _predict_table(given: argparse.Namespace) -> None:
     _at_least(given.permutations, 19, "--permutations", "p of .05 needs that many")
     if given.n_jobs is not None:
         _at_least(given.n_jobs, 1, "--n-jobs", "a thread does the work")
+    named = [name for name, _ in given.modality or ()]
+    if len(set(named)) < len(named):
+        raise InputError("--modality: a name came twice. Put all its columns into one: NAME=COLUMN,COLUMN.")
     request = Request(
         given.outcome, given.group, given.design, given.order, tuple(given.features or ()), dict(given.modality or ()),
         tuple(given.controls or ()), tuple(given.confounds or ()), given.site, given.harmonise, given.fusion,

@@ -43,6 +43,7 @@ def evaluate(
     blocks: Sequence[str] | None = None,
     stop_after: int | None = None,
     contributions: bool = True,
+    bootstrap: int = 2000,
     seed: int = 0,
     jobs: int | None = None,
     force: bool = False,
@@ -65,7 +66,7 @@ def evaluate(
     confounds: by name (patient, visit), regressed out of all modalities that are not controls, inside the folds
     missing: `complete` leaves out patients that lack a modality; `log_odds` keeps them, and implies that fusion
     blocks: patients of one block (a family) are left out together, flip together and are resampled together
-    force: also with fewer than 10 patients
+    bootstrap: resamples of the intervals (0: none, they are NaN); force: also with fewer than 10 patients
 
     Raises InputError for unequal patients, missing values, a constant modality, too few patients.
     """
@@ -103,7 +104,7 @@ def evaluate(
     truth = decide(plan, rooms, fused, np.ones((1, len(keep))))
     tests = _Tests(plan, rooms, fused, truth, contributions and len(fused) > 1)
     nulls = _permuted(tests, signs, stop_after, jobs, show_progress)
-    drawn = _drawn(len(keep), member, rng)
+    drawn = _drawn(len(keep), member, rng, bootstrap)
     scores = {name: _score(m, nulls[name], drawn, stop_after) for name, m in truth.models.items()}
     weights, duals = _weights(values, rooms, sweep)
     return Evaluation(
@@ -166,12 +167,12 @@ def _as_float(values: np.ndarray) -> np.ndarray:
     return values if values.dtype.kind == "f" and values.itemsize >= 4 else values.astype(np.float64)
 
 
-def _drawn(n: int, blocks: np.ndarray | None, rng: np.random.Generator) -> list[np.ndarray]:
+def _drawn(n: int, blocks: np.ndarray | None, rng: np.random.Generator, times: int) -> list[np.ndarray]:
     """Rows of resampled patients; blocks are drawn whole."""
     if blocks is None:
-        return list(resamples(n, rng))
+        return list(resamples(n, rng, times))
     rows = [np.flatnonzero(blocks == b) for b in np.unique(blocks)]
-    return [np.concatenate([rows[i] for i in drawn]) for drawn in resamples(len(rows), rng)]
+    return [np.concatenate([rows[i] for i in drawn]) for drawn in resamples(len(rows), rng, times)]
 
 
 def _check(name: str, values: np.ndarray, here: np.ndarray) -> None:
@@ -276,6 +277,8 @@ def _score(model: Model, null: np.ndarray, drawn: list[np.ndarray], stop_after: 
 
 def _resampled_mean(values: np.ndarray, drawn: list[np.ndarray]) -> np.ndarray:
     """Means without NaN; NaN for a resample of nobody."""
+    if np.isfinite(values).all() and len({len(rows) for rows in drawn}) == 1:
+        return values[np.stack(drawn)].mean(1)
     known = np.isfinite(values)
     total, count = np.where(known, values, 0), known.astype(float)
     return np.array([total[rows].sum() / count[rows].sum() if count[rows].any() else np.nan for rows in drawn])

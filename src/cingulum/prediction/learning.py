@@ -53,9 +53,20 @@ def learning_curve(
         taken = np.sort(rng.choice(n, size, replace=False))
         part = {name: v[taken] for name, v in small.items()}
         regressed = {name: c[taken] for name, c in (confounds or {}).items()}
-        found = evaluate(part, [patients[i] for i in taken], controls=controls, permutations=0, contributions=False,
-                         confounds=regressed, scale=scale, folds=None if folds is None else min(folds, size), seed=seed + r,
-                         jobs=1, **options)  # type: ignore[arg-type]  # fmt: skip
+        found = evaluate(
+            part,
+            [patients[i] for i in taken],
+            controls=controls,
+            confounds=regressed,
+            scale=scale,
+            folds=None if folds is None else min(folds, size),
+            permutations=0,
+            contributions=False,
+            bootstrap=0,
+            seed=seed + r if size < n else seed,
+            jobs=1,
+            **options,  # type: ignore[arg-type]
+        )
         best = found.scores.get("fused") or found.scores[found.fused[0]]
         rows.append((size, best.accuracy, best.auc))
     table = pd.DataFrame(rows, columns=["patients", "accuracy", "auc"]).groupby("patients")

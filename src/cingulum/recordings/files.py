@@ -77,10 +77,10 @@ def _mib(size: int) -> str:
 
 
 def read_table(path: Path, **options: Any) -> pd.DataFrame:
-    """A tab-separated table (.tsv or .tsv.gz); `n/a` is missing."""
+    """A tab-separated table (.tsv or .tsv.gz); `n/a` is missing. options: of pandas' read_csv"""
     content = read_bytes(path)
     try:
-        return pd.read_csv(io.BytesIO(content), sep="\t", na_values=["n/a"], **options)
+        return pd.read_csv(io.BytesIO(content), **{"sep": "\t", "na_values": ["n/a"], **options})
     except (ValueError, OverflowError, csv.Error) as trouble:  # pandas' parser errors are ValueErrors
         raise InputError(f"{path}: not a readable tab-separated table ({trouble}).") from None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ def find(
     patients: Sequence[str],
     *,
     ratings: np.ndarray | None = None,
-    rose: np.ndarray | None = None,
+    higher: np.ndarray | None = None,
     controls: tuple[str, ...] = (),
     scale: tuple[str, ...] = (),
     confounds: dict[str, np.ndarray] | None = None,
@@ -63,34 +63,55 @@ def find(
     force: bool = False,
     show_progress: bool = False,
 ) -> Findings:
-    """values: by modality (patient, visit, feature); ratings (patient, visit); rose (patient,): whether the second
-    visit was the later one. Further options: `evaluate` and `evaluate_ratings`."""
+    """values: by modality (patient, visit, feature), ratings and confounds (patient, visit), in the order of time.
+
+    higher (patient,): whether the second visit is the one to be recognised, default all. Only the forced choice and
+    single scans are turned that way: between patients, a scan's place must not come from its own rating.
+    Further options: `evaluate` and `evaluate_ratings`.
+    """
+    higher = np.ones(len(patients), bool) if higher is None else np.asarray(higher, bool)
+    turned = {name: _turned(v, higher) for name, v in values.items()}
+    regressed = {name: _turned(c, higher) for name, c in (confounds or {}).items()}
     paired = evaluate(
-        values, patients, controls=controls, permutations=permutations, folds=folds, C=C, fusion=fusion, scale=scale,
-        confounds=confounds, missing=missing, stop_after=stop_after, seed=seed, jobs=jobs, force=force,
+        turned, patients, controls=controls, permutations=permutations, folds=folds, C=C, fusion=fusion, scale=scale,
+        confounds=regressed, missing=missing, stop_after=stop_after, seed=seed, jobs=jobs, force=force,
         show_progress=show_progress)  # fmt: skip
-    words: list[str] = []
     kept = [i for i, p in enumerate(patients) if str(p) in set(paired.patients)]
-    part = {name: v[kept] for name, v in values.items()}
-    best = paired.scores["fused" if "fused" in paired.scores else paired.fused[0]]
-    regressions: dict[str, Ratings] = {}
-    published, dose = None, None
+    turned, regressed = _rows(turned, kept), _rows(regressed, kept)
+    decisions = paired.scores["fused" if "fused" in paired.scores else paired.fused[0]].decisions
+    found = Findings(paired, calibration=calibrate_decisions(decisions))
+    words: list[str] = []
     if ratings is not None:
-        asked = {name: compact(part[name]) if name not in scale else part[name] for name in paired.fused}
-        regressions, published = _between(asked, ratings[kept], paired, words, confounds, kept, sites, scale, on, model,
-                                          permutations, stop_after, seed, jobs)  # fmt: skip
-        extra = None if not confounds else np.stack([(c[:, 1] - c[:, 0])[kept] for c in confounds.values()], -1)
-        change = ratings[kept, 1] - ratings[kept, 0]
-        dose = dose_response(best.decisions, change, extra, permutations=max(permutations, 19), seed=seed)
-    checks = audit(
-        part, paired, rose=None if rose is None else rose[kept], ratings=regressions.get("both"), published=published,
-        seed=seed)  # fmt: skip
+        rated = _rows({n: values[n] if n in scale else compact(values[n]) for n in paired.fused}, kept)
+        extra = {"scale": scale, "confounds": _rows(confounds or {}, kept) or None, "on": on, "model": model,
+                 "sites": None if sites is None else np.asarray(sites)[kept], "permutations": permutations,
+                 "stop_after": stop_after, "seed": seed, "jobs": jobs}  # fmt: skip
+        regressions, published = _between(rated, ratings[kept], paired.patients, words, extra)
+        change = np.diff(_turned(ratings, higher)[kept], axis=1)[:, 0]
+        moved = np.stack([np.diff(c, axis=1)[:, 0] for c in regressed.values()], -1) if regressed else None
+        dose = dose_response(decisions, change, moved, permutations=max(permutations, 19), seed=seed)
+        found = replace(found, ratings=regressions, published=published, dose=dose)
+    checks = audit(turned, paired, rose=higher[kept], ratings=found.ratings.get("both"), published=found.published,
+                   confounds=regressed, seed=seed)  # fmt: skip
     curve = []
     if learning and len(kept) >= 20 and not paired.missing:
-        chosen = {name: part[name] for name in paired.fused}
-        curve = learning_curve(chosen, paired.patients, fusion=fusion, scale=scale, C=C, seed=seed, repeats=10)
-        curve = curve.to_dict("records")
-    return Findings(paired, regressions, published, dose, calibrate_decisions(best.decisions), checks, curve, words)
+        chosen = {name: turned[name] for name in paired.fused}
+        curve = learning_curve(chosen, paired.patients, confounds=regressed, folds=folds, scale=scale, repeats=10,
+                               fusion=fusion, C=C, seed=seed).to_dict("records")  # fmt: skip
+    still = [n for n, c in regressed.items() if np.ptp(c, axis=1).max() == 0]
+    if still:
+        words.append(f"{', '.join(still)}: the same at both visits of everybody, so it cancels in the forced choice.")
+    return replace(found, checks=checks, learning=curve, words=words)
+
+
+def _turned(values: np.ndarray, higher: np.ndarray) -> np.ndarray:
+    """(patient, visit, …) with the visit to be recognised second."""
+    values = np.asarray(values)
+    return np.where(higher.reshape(-1, *[1] * (values.ndim - 1)), values, values[:, ::-1])
+
+
+def _rows(tables: dict[str, np.ndarray], kept: list[int]) -> dict[str, np.ndarray]:
+    return {name: table[kept] for name, table in tables.items()}
 
 
 def told(found: Findings) -> dict[str, Any]:
@@ -98,6 +119,7 @@ def told(found: Findings) -> dict[str, Any]:
     return {
         "estimands": summarise.estimands(found.paired, found.ratings, found.published, found.words),
         "contributions": summarise.contributions(found.paired),
+        "notes": found.words,
         **summarise.evidence(found.dose, found.calibration, found.checks, found.learning),
     }
 
@@ -105,27 +127,17 @@ def told(found: Findings) -> dict[str, Any]:
 def _between(
     values: dict[str, np.ndarray],
     ratings: np.ndarray,
-    paired: Evaluation,
+    patients: list[str],
     words: list[str],
-    confounds: dict[str, np.ndarray] | None,
-    kept: list[int],
-    sites: np.ndarray | None,
-    scale: tuple[str, ...],
-    on: On,
-    model: Model,
-    permutations: int,
-    stop_after: int | None,
-    seed: int,
-    jobs: int | None,
+    options: dict[str, Any],
 ) -> tuple[dict[str, Ratings], PublishedRegression | None]:
-    if len(paired.patients) < 10:
+    if len(patients) < 10:
         words.append("Between patients: fewer than 10 patients.")
         return {}, None
     if any(np.isnan(v).any() for v in values.values()):
         words.append("Between patients: some patients lack a modality; ask with complete cases.")
         return {}, None
     found: dict[str, Ratings] = {}
-    given = None if not confounds else {name: c[kept] for name, c in confounds.items()}
     asked: tuple[tuple[Visits, np.ndarray], ...] = (
         ("both", ratings), ("first", ratings[:, 0]), ("second", ratings[:, 1])
     )  # fmt: skip
@@ -133,8 +145,5 @@ def _between(
         if np.ptp(given_ratings) == 0:
             words.append(f"Between patients, {visits} visits: all ratings are the same.")
             continue
-        found[visits] = evaluate_ratings(
-            values, ratings, paired.patients, visits=visits, on=on, model=model, scale=scale, confounds=given,
-            sites=None if sites is None else sites[kept], permutations=permutations, stop_after=stop_after, seed=seed,
-            jobs=jobs)  # fmt: skip
-    return found, published_regression(values, ratings, seed=seed)
+        found[visits] = evaluate_ratings(values, ratings, patients, visits=visits, **options)
+    return found, published_regression(values, ratings, seed=options["seed"])

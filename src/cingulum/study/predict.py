@@ -6,7 +6,7 @@ import difflib
 import fnmatch
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from cingulum.prediction.between import Model, Ratings, of_features, regress
 from cingulum.prediction.conformal import conformal_intervals
 from cingulum.prediction.heldout import Fusion, Missing
 from cingulum.prediction.scans import Scans
-from cingulum.recordings.files import read_bytes, read_json, read_table, write_bytes, write_json, write_table
+from cingulum.recordings.files import read_json, read_table, write_bytes, write_json, write_table
 from cingulum.report import plots, summarise
 from cingulum.report.page import render_prediction
 from cingulum.study.findings import Findings, find, told
@@ -28,6 +28,12 @@ CONTROL_FEATURES = ("motion", "quality")
 
 KNOWN_ORDERS = (("pre", "post"), ("before", "after"), ("baseline", "followup"), ("low", "high"))
 """Session labels whose alphabetical order is not the order in time."""
+
+MISSING = ("", "n/a", "NaN", "nan")
+"""What says that a value is missing."""
+
+LARGEST = 1e100
+"""Beyond it, products of features leave the range of numbers."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +85,12 @@ def predict(
 
     Raises InputError for columns that are not there, too few participants, and outcomes that do not vary.
     """
+    _sensible(request)
     asked = read(path, request)
-    if request.design == "paired":
-        summary, tables, picture = _paired(asked, request, jobs, show_progress)
-    elif request.design == "between":
-        summary, tables, picture = _between(asked, request, jobs, show_progress)
-    else:
-        raise InputError(f"--design is paired or between; came {request.design!r}.")
-    settings = {k: v for k, v in asdict(request).items() if v not in ((), None, {})}
+    made = _paired if request.design == "paired" else _between
+    summary, tables, picture = made(asked, request, jobs, show_progress)
+    fusion = "log_odds" if request.missing == "log_odds" else request.fusion
+    settings = {k: v for k, v in asdict(replace(request, fusion=fusion)).items() if v not in ((), None, {})}
     summary |= {"columns": asked.columns, "left_out": asked.left_out, "settings": settings,
                 "versions": summarise.versions()}  # fmt: skip
     out = Path(out)
@@ -101,45 +105,73 @@ def predict(
 # Reading
 
 
+def _sensible(request: Request) -> None:
+    if request.design not in ("paired", "between"):
+        raise InputError(f"--design is paired or between; came {request.design!r}.")
+    if request.seed < 0:
+        raise InputError(f"--seed is a whole number from 0; came {request.seed}.")
+    if request.harmonise and (request.site is None or request.design == "paired"):
+        raise InputError(
+            "--harmonise needs --site, and --design between: in the difference of two visits of a person sites cancel."
+        )
+    used = {request.outcome: "the outcome", request.group: "the group"}
+    for column in (*request.confounds, *request.features, *(c for m in request.modalities.values() for c in m)):
+        if column in used:
+            raise InputError(f"{column} is {used[column]}: as a feature or confound it would give the answer away.")
+    if "fused" in request.modalities:
+        raise InputError("A modality cannot be called fused: that is the name of their fusion.")
+
+
 def read(path: Path, request: Request) -> Asked:
     """The table, checked: columns are there, groups and outcome are usable, features are numbers."""
     path = Path(path)
-    table = _table(path)
+    table = _table(path, {request.group, request.site, request.order, "session_id", "participant_id"})
     order = request.order or ("session_id" if "session_id" in table else None)
     for column in (request.outcome, request.group, request.order, request.site, *request.confounds):
         if column is not None and column not in table:
             raise InputError(_unknown(column, table, path))
     outcome = pd.to_numeric(table[request.outcome], errors="coerce")
-    unread = outcome.isna() & table[request.outcome].notna()
+    unread = (outcome.isna() & table[request.outcome].notna()) | np.isinf(outcome)
     if unread.any():
-        raise InputError(f"{path}: the outcome {request.outcome} must be numbers; row {unread.idxmax() + 2} has "
+        raise InputError(f"{path}: the outcome {request.outcome} must be finite numbers; row {unread.idxmax() + 2} has "
                          f"{table[request.outcome][unread.idxmax()]!r}. Code it as numbers first.")  # fmt: skip
-    nobody = table[request.group].isna()
-    left_out: dict[str, Any] = {
-        "rows without outcome": int(outcome.isna().sum()),
-        "rows without group": int(nobody.sum()),
-    }
-    table = table.assign(**{request.outcome: outcome})[outcome.notna() & ~nobody].reset_index(drop=True)
+    lost = {"rows without outcome": outcome.isna(), f"rows without {request.group}": table[request.group].isna()}
+    for column in dict.fromkeys(c for c in (order, request.site) if c):
+        lost[f"rows without {column}"] = table[column].isna()
+    left_out: dict[str, Any] = {what: int(rows.sum()) for what, rows in lost.items()}
+    kept = ~np.any(list(lost.values()), axis=0)
+    table = table.assign(**{request.outcome: outcome})[kept].reset_index(drop=True)
     if not len(table):
         raise InputError(f"{path}: no row has both {request.outcome} and {request.group}.")
-    table[request.group] = table[request.group].astype(str)
-    table["_rank"] = _ranks(table, request.group, order)
-    reserved = {request.outcome, request.group, request.site, order, "session_id", "_rank", *request.confounds}
-    columns, controls = _modalities(table, path, request, reserved, left_out)
-    for confound in request.confounds:
-        table[confound] = pd.to_numeric(table[confound], errors="coerce")
-    return Asked(table, columns, controls, {k: v for k, v in left_out.items() if v})
+    if order and table.duplicated([request.group, order]).any():
+        twice = table[table.duplicated([request.group, order])].iloc[0]
+        raise InputError(
+            f"{path}: {twice[request.group]} has {order} {twice[order]!r} more than once. A row is a scan: average or "
+            "leave out repeated runs first."
+        )
+    reserved = {request.outcome, request.group, request.site, order, "session_id", "participant_id", *request.confounds}
+    confounds = {c: _confound(table[c], c, path) for c in request.confounds}
+    table = table.assign(**confounds)
+    rank, state = _ranks(table, request.group, order)
+    columns, controls = _modalities(table, path, request, reserved, rank, left_out)
+    return Asked(table.assign(_rank=rank, _state=state), columns, controls, {k: v for k, v in left_out.items() if v})
 
 
-def _table(path: Path) -> pd.DataFrame:
-    if path.suffix == ".csv":
-        import io
+def _table(path: Path, words: set[str | None]) -> pd.DataFrame:
+    """The table; columns that name people, sites and visits stay text, so that 001 and 1E5 are what they are."""
+    dtype = {str(column): str for column in words if column}
+    separator = "," if path.suffix == ".csv" else "\t"
+    return read_table(path, sep=separator, dtype=dtype, keep_default_na=False, na_values=[*MISSING])
 
-        try:
-            return pd.read_csv(io.BytesIO(read_bytes(path)), na_values=["n/a"])
-        except ValueError as trouble:
-            raise InputError(f"{path}: not a readable comma-separated table ({trouble}).") from None
-    return read_table(path)
+
+def _confound(column: pd.Series, name: str, path: Path) -> pd.Series:
+    """Numbers, or two groups as 0 and 1."""
+    values = pd.to_numeric(column, errors="coerce")
+    if (values.isna() & column.notna()).any() and column.dropna().nunique() == 2:
+        values = (column == column.dropna().iloc[0]).astype(float).where(column.notna())
+    if (values.isna() & column.notna()).any() or np.isinf(values).any():
+        raise InputError(f"{path}: the confound {name} must be finite numbers, or two groups.")
+    return values
 
 
 def _unknown(column: str, table: pd.DataFrame, path: Path) -> str:
@@ -149,29 +181,39 @@ def _unknown(column: str, table: pd.DataFrame, path: Path) -> str:
 
 
 def _natural(text: object) -> tuple:
-    if isinstance(text, (int, float, np.number)):
-        return ((0, float(text), ""),)
     label = re.sub(r"^ses-", "", str(text)).lower()
     for pair in KNOWN_ORDERS:
         if label in pair:
             return ((0, float(pair.index(label)), ""),)
+    pieces = re.split(r"([0-9]+)", label)
     return tuple(
-        (0, float(part), "") if part.isdigit() else (1, 0.0, part) for part in re.split(r"(\d+)", label) if part
+        (0, float(part), "") if part.isascii() and part.isdigit() else (1, 0.0, part) for part in pieces if part
     )
 
 
-def _ranks(table: pd.DataFrame, group: str, order: str | None) -> np.ndarray:
-    """Which visit of its participant a row is, from 0; ties keep the order of the file."""
+def _ranks(table: pd.DataFrame, group: str, order: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """Which visit of its participant a row is, from 0 (without `order`, as the rows come), and which state.
+
+    The state is the label of the visit where labels are shared by participants, so that a lost scan moves no other
+    into its place; where nearly every scan has a label of its own (dates), it is the rank.
+    """
     ranks = np.zeros(len(table), int)
+    if order is None:
+        ranks = table.groupby(group, sort=False).cumcount().to_numpy()
+        return ranks, ranks
+    numbers = pd.to_numeric(table[order], errors="coerce")
+    keys = [((0, x, ""),) for x in numbers] if numbers.notna().all() else [_natural(x) for x in table[order]]
     for _, rows in table.groupby(group, sort=False).indices.items():
-        keys = [_natural(table[order].iloc[i]) if order else () for i in rows]
-        for rank, place in enumerate(sorted(range(len(rows)), key=lambda k: keys[k])):
+        for rank, place in enumerate(sorted(range(len(rows)), key=lambda k: keys[rows[k]])):
             ranks[rows[place]] = rank
-    return ranks
+    labels = sorted(set(keys))
+    if len(labels) > max(4, 2 * (ranks.max() + 1)):
+        return ranks, ranks
+    return ranks, np.array([labels.index(key) for key in keys])
 
 
 def _modalities(
-    table: pd.DataFrame, path: Path, request: Request, reserved: set, left_out: dict[str, Any]
+    table: pd.DataFrame, path: Path, request: Request, reserved: set, rank: np.ndarray, left_out: dict[str, Any]
 ) -> tuple[dict[str, list[str]], tuple[str, ...]]:
     numeric = [c for c in table.columns if c not in reserved and pd.api.types.is_numeric_dtype(table[c])]
     words = [str(c) for c in table.columns if c not in reserved and c not in numeric and c not in ("failed", "flags")]
@@ -179,9 +221,18 @@ def _modalities(
         numeric = _matching(request.features, numeric, table, path)
     elif words:
         left_out["columns that are not numbers"] = words
-    infinite = [c for c in numeric if np.isinf(table[c].to_numpy(float)).any()]
+    infinite = [c for c in numeric if (np.abs(table[c].to_numpy(float)) > LARGEST).any()]
     if infinite:
-        raise InputError(f"{path}: {', '.join(infinite[:5])}: infinite values. Repair or leave those columns out.")
+        raise InputError(
+            f"{path}: {', '.join(infinite[:5])}: values that are infinite or beyond {LARGEST:g}. Repair or leave those "
+            "columns out."
+        )
+    telling = _telling(table, numeric, request, rank)
+    asked = [c for c in telling if c in request.features or any(c in m for m in request.modalities.values())]
+    if asked:
+        raise InputError(f"{path}: {', '.join(asked)}: {telling[asked[0]]}. That is the answer, not a feature.")
+    left_out["columns that give the answer away"] = [f"{c} ({why})" for c, why in telling.items()]
+    numeric = [c for c in numeric if c not in telling]
     empty = [c for c in numeric if table[c].isna().mean() > 0.5]
     constant = [c for c in numeric if c not in empty and table[c].nunique() < 2]
     left_out["columns missing in most rows"], left_out["constant columns"] = empty, constant
@@ -201,6 +252,21 @@ def _modalities(
         raise InputError(f"{path}: no feature column is left. Features are numeric columns that vary; left out: "
                          f"{ {k: v for k, v in left_out.items() if v} }.")  # fmt: skip
     return columns, controls
+
+
+def _telling(table: pd.DataFrame, numeric: list[str], request: Request, rank: np.ndarray) -> dict[str, str]:
+    """Columns that are the outcome over again, or number the visits."""
+    found, outcome = {}, table[request.outcome].to_numpy(float)
+    for column in numeric:
+        x = table[column].to_numpy(float)
+        known = np.isfinite(x)
+        if known.sum() < 3 or np.ptp(x[known]) == 0:
+            continue
+        if np.ptp(outcome[known]) > 0 and abs(np.corrcoef(x[known], outcome[known])[0, 1]) > 1 - 1e-9:
+            found[column] = "repeats the outcome"
+        elif np.ptp(rank[known]) > 0 and abs(np.corrcoef(x[known], rank[known])[0, 1]) > 1 - 1e-9:
+            found[column] = "numbers the visits"
+    return found
 
 
 def _matching(patterns: Sequence[str], numeric: list[str], table: pd.DataFrame, path: Path) -> list[str]:
@@ -237,27 +303,10 @@ def _described(path: Path, numeric: list[str]) -> dict[str, list[str]]:
 def _paired(
     asked: Asked, request: Request, jobs: int | None, show: bool
 ) -> tuple[dict[str, Any], dict[str, pd.DataFrame], bytes]:
-    patients, ratings, rows = _pairs(asked, request)
-    values = {name: asked.table[columns].to_numpy(float)[rows] for name, columns in asked.columns.items()}
-    for name, v in values.items():
-        partly = np.isnan(v).any((1, 2))
-        v[partly] = np.nan
-        if partly.any():
-            asked.left_out[f"participants without {name}"] = int(partly.sum())
-    higher = (ratings[:, 1] > ratings[:, 0]).astype(int)
-    turn = np.stack([1 - higher, higher], 1)
-    take = lambda v: np.take_along_axis(v, turn.reshape(*turn.shape, *[1] * (v.ndim - 2)), 1)  # noqa: E731
-    confounds = {c: take(asked.table[c].to_numpy(float)[rows]) for c in request.confounds}
-    sites = asked.table[request.site].astype(str).to_numpy()[rows[:, 0]] if request.site else None
-    found = find(
-        {name: take(v) for name, v in values.items()}, patients, ratings=take(ratings), rose=higher.astype(bool),
-        controls=asked.controls, scale=tuple(values) if request.scale and request.fusion != "kernels" else (),
-        confounds=confounds or None, sites=sites, fusion=request.fusion, missing=request.missing, C=request.C,
-        folds=request.folds, on="features", model=request.model, permutations=request.permutations,
-        stop_after=request.stop_after, seed=request.seed, jobs=jobs, force=request.force, show_progress=show,
-    )  # fmt: skip
+    found = _found(asked, request, jobs, show, rated=True)
     if found.paired.dropped:
-        asked.left_out["participants that lack a modality"] = found.paired.dropped
+        lack = "every modality" if request.missing == "log_odds" else "a modality"
+        asked.left_out[f"participants that lack {lack}"] = found.paired.dropped
     if found.paired.missing:
         asked.left_out["participants kept without"] = found.paired.missing
     score = found.paired.scores[found.best]
@@ -281,6 +330,27 @@ def _paired(
     if "both" in found.ratings:
         tables["predictions_between"] = _rated(found.ratings["both"], request.level)
     return summary, tables, plots.performance(found.paired)
+
+
+def _found(asked: Asked, request: Request, jobs: int | None, show: bool, rated: bool) -> Findings:
+    """Everything asked of pairs of visits; with `rated`, of the ratings between participants too."""
+    patients, ratings, rows = _pairs(asked, request)
+    values = {name: asked.table[columns].to_numpy(float)[rows] for name, columns in asked.columns.items()}
+    for name, v in values.items():
+        partly = np.isnan(v).any((1, 2))
+        v[partly] = np.nan
+        if partly.any():
+            asked.left_out[f"participants without {name}"] = int(partly.sum())
+    confounds = {c: asked.table[c].to_numpy(float)[rows] for c in request.confounds}
+    sites = asked.table[request.site].astype(str).to_numpy()[rows[:, 0]] if request.site else None
+    return find(
+        values, patients, ratings=ratings if rated else None, higher=ratings[:, 1] > ratings[:, 0],
+        controls=asked.controls, scale=tuple(values) if request.scale and request.fusion != "kernels" else (),
+        confounds=confounds or None, sites=sites, fusion=request.fusion, missing=request.missing, C=request.C,
+        folds=request.folds if request.design == "paired" else None, on="features", model=request.model,
+        permutations=request.permutations, stop_after=request.stop_after, learning=rated, seed=request.seed, jobs=jobs,
+        force=request.force, show_progress=show,
+    )  # fmt: skip
 
 
 def _pairs(asked: Asked, request: Request) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -323,7 +393,7 @@ def _between(
     place = {name: i for i, name in enumerate(names)}
     sites = table[request.site].astype(str) if request.site else None
     scans = Scans(
-        table[request.group].map(place).to_numpy(), _ranks(table, request.group, "_rank"),
+        table[request.group].map(place).to_numpy(), table["_state"].to_numpy(),
         table[request.outcome].to_numpy(float), names,
         None if sites is None else sites.groupby(table[request.group]).first().loc[names].to_numpy(),
     )  # fmt: skip
@@ -334,7 +404,7 @@ def _between(
     site_rows = sites.to_numpy() if sites is not None and request.harmonise else None
     kernel = of_features(rows, tuple(rows) if request.scale else (), extra, site_rows)
     rng = np.random.default_rng((request.seed, 0, 4))
-    outer = scans.folds(request.folds or min(10, len(names)), rng)
+    outer = scans.folds(min(10, len(names)) if request.folds is None else request.folds, rng)
     others = {"confounds": of_features({"confounds": extra}, ("confounds",))} if extra is not None else {}
     for name in asked.controls:
         column = table[asked.columns[name]]
@@ -353,7 +423,7 @@ def _between(
         "estimands": {"between_patients": {"all": summarise.ratings(found)}},
         "audit": [],
     }
-    paired = _also_paired(asked, request, jobs, show)
+    paired = _also_paired(asked, request, jobs)
     if isinstance(paired, Findings):
         again = told(paired)
         summary["estimands"] = {**again["estimands"], **summary["estimands"]}
@@ -370,20 +440,11 @@ def _between(
     return summary, {"predictions": _rated(found, request.level)}, plots.predicted_observed(found)
 
 
-def _also_paired(asked: Asked, request: Request, jobs: int | None, show: bool) -> Findings | str:
+def _also_paired(asked: Asked, request: Request, jobs: int | None) -> Findings | str:
     """The paired estimands of the same table, or why they cannot be had."""
     try:
         again = Asked(asked.table, asked.columns, asked.controls, {})
-        patients, ratings, rows = _pairs(again, request)
-        higher = (ratings[:, 1] > ratings[:, 0]).astype(int)
-        turn = np.stack([1 - higher, higher], 1)
-        values = {n: asked.table[c].to_numpy(float)[rows] for n, c in asked.columns.items()}
-        values = {n: np.take_along_axis(np.where(np.isnan(v).any((1, 2), keepdims=True), np.nan, v), turn[..., None], 1)
-                  for n, v in values.items()}  # fmt: skip
-        return find(values, patients, rose=higher.astype(bool), controls=asked.controls, fusion=request.fusion,
-                    scale=tuple(values) if request.scale and request.fusion != "kernels" else (), learning=False,
-                    permutations=request.permutations, stop_after=request.stop_after or 20, seed=request.seed,
-                    jobs=jobs, force=request.force)  # fmt: skip
+        return _found(again, replace(request, stop_after=request.stop_after or 20), jobs, False, rated=False)
     except InputError as trouble:
         return str(trouble)
 

@@ -67,7 +67,6 @@ def evaluated(
         features.values,
         features.patients,
         ratings=ratings.to_numpy(float),
-        rose=np.ones(len(ratings), bool),
         controls=() if fuse_controls else tuple(c for c in CONTROLS if c in features.values),
         confounds={name: _confound(name, features, people) for name in confounds} or None,
         sites=None if site is None else people[site].astype(str).to_numpy(),
