@@ -1,4 +1,4 @@
-"""No effect planted, none found: the whole chain from files to p-values, on forty null cohorts."""
+"""No effect planted, none found: the whole chain from files to p-values, on sixteen null cohorts."""
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ from scipy.stats import binom
 from cingulum.datasets import Settings, synthesize
 from cingulum.study import evaluated, gather, measure
 
-COHORTS, PATIENTS = 40, 30
+COHORTS, PATIENTS = 16, 30
 
 
 def one_cohort(folder, seed):
@@ -21,13 +21,13 @@ def one_cohort(folder, seed):
 
 @pytest.mark.slow
 def test_null_cohorts_give_chance(tmp_path):
-    """Share of fused p < .05 over 40 cohorts: more than 7 has probability .0007 under 5 %. Mean fused accuracy must be
-    0.50 ± 0.05; its own standard error is .02 (permuted accuracies of one cohort have SD .13: the decisions of a
-    leave-one-out loop hang together), so other seeds would fail about once in eighty."""
+    """Share of fused p < .05 over 16 cohorts: more than 4 has probability .0009 under 5 %. Mean accuracies must be
+    0.50 ± 0.10, three standard errors (permuted accuracies of one cohort have SD .13: the decisions of a leave-one-out
+    loop hang together). A thousand cohorts of features are in test_prediction_nulls."""
     with parallel_config("loky", inner_max_num_threads=1):
         rows = Parallel(n_jobs=2)(delayed(one_cohort)(tmp_path / str(seed), seed) for seed in range(COHORTS))
     table = pd.DataFrame(rows)
     print(table.round(3).to_string(), table.mean().round(3).to_string(), sep="\n")
     assert binom.sf(np.sum(table["p"] < 0.05) - 1, COHORTS, 0.05) > 0.001
-    assert table["fused"].mean() == pytest.approx(0.5, abs=0.05)
-    assert table.drop(columns=["seed", "p"]).to_numpy().mean() == pytest.approx(0.5, abs=0.05)
+    assert table["fused"].mean() == pytest.approx(0.5, abs=0.10)
+    assert table.drop(columns=["seed", "p"]).to_numpy().mean() == pytest.approx(0.5, abs=0.10)

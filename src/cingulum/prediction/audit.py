@@ -74,8 +74,8 @@ def _noise(
     for r in range(repeats):
         noise = {name: rng.normal(size=(n, 2, width)) for name, width in shapes.items()}
         again = evaluate(
-            noise, names, permutations=0, contributions=False, bootstrap=0, inner_folds=evaluation.inner_folds, C=evaluation.C,
-            fusion=evaluation.fusion, folds=folds, confounds=confounds,
+            noise, names, permutations=0, contributions=False, bootstrap=0, inner_folds=evaluation.inner_folds,
+            C=evaluation.C, fusion=evaluation.fusion, folds=folds, confounds=confounds,
             scale=tuple(s for s in evaluation.scaled if s in shapes), seed=seed + r, jobs=1, force=True)  # fmt: skip
         reached.append(again.scores[_best(again)].accuracy)
     mean, error = float(np.mean(reached)), float(np.std(reached, ddof=1) / np.sqrt(repeats))

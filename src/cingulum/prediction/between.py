@@ -97,6 +97,7 @@ def evaluate_ratings(
     harmonise: bool = False,
     permutations: int = 5000,
     stop_after: int | None = None,
+    bootstrap: int = 1000,
     seed: int = 0,
     jobs: int | None = None,
     show_progress: bool = False,
@@ -137,7 +138,7 @@ def evaluate_ratings(
         raise InputError(f"on is responses or features; came {on!r}.")
     others = {} if extra is None else {"confounds": of_columns(lambda f: extra[:, taken].reshape(n * len(taken), -1))}
     return regress(scans, kernel, outer, on=on, model=model, inner_folds=inner_folds, others=others,
-                   permutations=permutations, stop_after=stop_after, seed=seed, jobs=jobs,
+                   permutations=permutations, stop_after=stop_after, bootstrap=bootstrap, seed=seed, jobs=jobs,
                    show_progress=show_progress)  # fmt: skip
 
 
@@ -152,6 +153,7 @@ def regress(
     others: dict[str, Kernel] | None = None,
     permutations: int = 5000,
     stop_after: int | None = None,
+    bootstrap: int = 1000,
     seed: int = 0,
     jobs: int | None = None,
     show_progress: bool = False,
@@ -168,7 +170,7 @@ def regress(
     within, pooled = _permuted(machines, scans, drawn, deviation, stop_after, jobs, show_progress)
     mean = _training_means(scans, outer, by_state=False)
     found = figures(scans, deviation, mean)
-    boot = _bootstrap(scans, deviation, mean, rng)
+    boot = _bootstrap(scans, deviation, mean, rng, bootstrap)
     baselines = {"training mean": figures(scans, np.zeros_like(mean), mean)}
     if len(np.unique(scans.state)) > 1:
         baselines["state only"] = figures(scans, _training_means(scans, outer, by_state=True) - mean, mean)
@@ -447,14 +449,16 @@ def _training_means(scans: Scans, outer: np.ndarray, by_state: bool) -> np.ndarr
     return found
 
 
-def _bootstrap(scans: Scans, deviation: np.ndarray, mean: np.ndarray, rng: np.random.Generator) -> dict[str, Interval]:
+def _bootstrap(
+    scans: Scans, deviation: np.ndarray, mean: np.ndarray, rng: np.random.Generator, times: int
+) -> dict[str, Interval]:
     rows = [np.flatnonzero(scans.patient == i) for i in range(len(scans.names))]
     each, drawn = _per_patient(scans, deviation), []
-    for patients in resamples(len(rows), rng, 1000):
+    for patients in resamples(len(rows), rng, times):
         taken = np.concatenate([rows[i] for i in patients])
         if np.ptp(scans.rating[taken]) > 0:
             drawn.append(_figures(scans, deviation, mean, taken, each[patients]))
-    return {name: percentile(np.array([d[name] for d in drawn])) for name in FIGURES}
+    return {name: percentile(np.array([d[name] for d in drawn], float)) for name in FIGURES}
 
 
 @dataclass(frozen=True)

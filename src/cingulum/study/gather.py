@@ -27,6 +27,7 @@ class Features:
     grids: for maps, shape and affine
     evidence: what a feature tells beside its columns (for the mechanism, the fits)
     flags: what readers should know of recordings, and of how many visits; equations: of quantified blood flow
+    sources: SHA-256 of what every measurement was made from
     """
 
     values: dict[str, np.ndarray]
@@ -37,6 +38,7 @@ class Features:
     evidence: dict[str, dict[str, Any]] = field(default_factory=dict)
     flags: dict[str, int] = field(default_factory=dict)
     equations: list[str] = field(default_factory=list)
+    sources: set[str] = field(default_factory=set)
 
     def table(self, ratings: pd.DataFrame) -> pd.DataFrame:
         """One row a visit: the rating, and every feature that is not a map."""
@@ -94,6 +96,7 @@ def _heart_controls(gathered: Features, table: pd.DataFrame) -> None:
 
 def _tell(gathered: Features, rows: list[Measurement]) -> None:
     for row in rows:
+        gathered.sources.add(row.source)
         for flag in row.flags:
             gathered.flags[flag] = gathered.flags.get(flag, 0) + 1
         equation = row.details.get("Equation")

@@ -188,6 +188,7 @@ def _write_model(out: Path, features: Features, evaluation: Evaluation) -> None:
             write_table(out / "model" / file, pd.DataFrame({"column": columns, "weight": weights}))
         told["Modalities"][name] = {"File": file, "Unit": _unit(name, unit)}
     told["Fusion"] = _fusion_weights(evaluation)
+    told["TrainedOn"] = sorted(source[:16] for source in features.sources)
     write_json(out / "model" / "model.json", told)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +55,13 @@ def apply_to_bids(
     failed = {(f.participant, f.session, f.feature) for f in failures}
     scans: Scans = {(v.participant, v.session): {} for v in found}
     names: dict[str, list[str]] = {}
+    trained, known = set(signed.told.get("TrainedOn", [])), set()
     for name, feature in wanted.items():
         have = [v for v in found if (v.participant, v.session, name) not in failed]
         if not have:
             continue
         rows = [load(v, feature, out) for v in have]
+        known |= {v.participant for v, row in zip(have, rows, strict=True) if row.source[:16] in trained}
         if feature.is_map:
             for v, row in zip(have, rows, strict=True):
                 scans[v.participant, v.session][name] = (row.values, row.affine)
@@ -70,7 +72,7 @@ def apply_to_bids(
             scans[v.participant, v.session][name] = (values, None)
     told = [{"participant": f.participant, "session": f.session, "modality": f.feature, "reason": f.reason}
             for f in failures]  # fmt: skip
-    return _score(signed, scans, names, _ordered(Path(bids), found), out, told)
+    return _score(signed, scans, names, _ordered(Path(bids), found), out, told, known)
 
 
 def apply_to_table(signature: Path, table: Path, out: Path) -> dict[str, Any]:
@@ -123,8 +125,14 @@ def _score(
     order: list[tuple[str, str, float]],
     out: Path,
     failures: list[dict[str, str]],
+    known: Set[str] = frozenset(),
 ) -> dict[str, Any]:
     rows, decisions, flags = [], [], set()
+    if known:
+        flags.add(
+            f"the signature was trained on {len(known)} of these participants: their scores are in-sample and say "
+            "nothing about new ones"
+        )
     for participant in dict.fromkeys(p for p, _, _ in order):
         mine = [(s, pain) for p, s, pain in order if p == participant]
         scored: dict[str, dict[str, float]] = {}
@@ -225,6 +233,7 @@ def export(run: Path, out: Path, name: str | None = None) -> Path:
             parts[part] = Part(np.asarray(image.dataobj, float), one["Unit"], 0.0, image.affine)
     described = {
         "Trained": f"{summary['evaluation']['patients']} patients, two visits each",
+        "TrainedOn": told.get("TrainedOn", []),
         "Preprocessing": summary["methods"],
         "Performance": {k: {"accuracy": v["accuracy"], "accuracy_ci": v["accuracy_ci"], "p": v["p"]}
                         for k, v in summary["prediction"].items() if k in (*parts, "fused")},
