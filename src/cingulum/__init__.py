@@ -29,6 +29,8 @@ _WHERE = {
     "ConvergenceError": "cingulum.errors",
     "InputError": "cingulum.errors",
     "evaluate": "cingulum.prediction",
+    "evaluate_ratings": "cingulum.prediction",
+    "FusedPairedSVC": "cingulum.prediction",
     "Evaluation": "cingulum.prediction",
     "PairedSVC": "cingulum.prediction",
     "TimeSeries": "cingulum.timeseries",

@@ -377,7 +377,8 @@ def _predict(commands) -> None:  # type: ignore[no-untyped-def]
     )
     made.add_argument("--model", choices=["ridge", "kernel_ridge", "svr"], default="ridge", help="between "
                       "(default: %(default)s)")  # fmt: skip
-    made.add_argument("--folds", type=int, metavar="N", help="default: paired, one participant at a time; between, 10")
+    made.add_argument("--folds", type=int, metavar="N", help="default: paired, one participant at a "
+                      "time, beyond 100 participants 20; between, 10")  # fmt: skip
     made.add_argument("-C", type=float, nargs="+", default=[1.0], metavar="C", help="penalty of the machines; several "
                       "are tuned inside the folds (default: 1)")  # fmt: skip
     made.add_argument("--raw", action="store_true", help="features in their own units instead of scaled in every fold")

@@ -294,22 +294,24 @@ def held_out_each(grams, crosses, middles, kept, signs, penalty):  # type: ignor
     problems, n = signs.shape
     models, box = len(grams), np.full(n, penalty)
     decision, first = np.zeros((problems, models, n)), np.zeros((problems, models, n))
-    at, limit, s = empty(n), 200 + 20 * n, np.empty(n)
+    at, limit, s, small = empty(n), 200 + 20 * n, np.empty(n), np.empty(models)
     for g in range(models):
-        small = tiny(grams[g])
-        for p in range(problems):
+        small[g] = tiny(grams[g])
+    for p in range(problems):
+        for k in range(n):
+            at.dual[k] = 0.0
+        for g in range(models):  # each begins where the one before ended: they differ by a few patients
             for k in range(n):
                 s[k] = signs[p, k] * kept[g, k]
-            begin(at, grams[g], s)
-            optimise(at, grams[g], s, box, small, limit)
-            for k in range(n):
-                decision[p, g, k] = at.margin[k] * signs[p, k]
+            begin_near(at, grams[g], s, box)
+            optimise(at, grams[g], s, box, small[g], limit)
             margins(crosses[g], at.dual, first[p, g])
             centre = 0.0
             for k in range(n):
                 centre += middles[g, k] * at.dual[k]
             for k in range(n):
                 first[p, g, k] -= centre
+                decision[p, g, k] = at.margin[k] * signs[p, k]
     return decision, first
 
 

@@ -257,6 +257,6 @@ def describe(out: Path) -> None:
     write_json(path, content)
     ignored = (
         "*_seed-*\n*_relmat.*\n*_desc-hfhrv_*\n*_desc-hrv_*\n*_timeseries.tsv\n*_cbf.tsv\n*_desc-relative_*\n*.html\n"
-        "summary.json\nfeatures.*\nfailures.tsv\npatterns/\n"
+        "summary.json\nfeatures.*\nfailures.tsv\npredictions*\npatterns/\nmaps/\nmodel/\n"
     )
     write_bytes(Path(out) / ".bidsignore", ignored.encode())

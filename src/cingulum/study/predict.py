@@ -32,6 +32,9 @@ KNOWN_ORDERS = (("pre", "post"), ("before", "after"), ("baseline", "followup"), 
 MISSING = ("", "n/a", "NaN", "nan")
 """What says that a value is missing."""
 
+MANY = 100
+"""Participants beyond which the paired design deals them into 20 folds."""
+
 LARGEST = 1e100
 """Beyond it, products of features leave the range of numbers."""
 
@@ -347,10 +350,17 @@ def _found(asked: Asked, request: Request, jobs: int | None, show: bool, rated: 
         values, patients, ratings=ratings if rated else None, higher=ratings[:, 1] > ratings[:, 0],
         controls=asked.controls, scale=tuple(values) if request.scale and request.fusion != "kernels" else (),
         confounds=confounds or None, sites=sites, fusion=request.fusion, missing=request.missing, C=request.C,
-        folds=request.folds if request.design == "paired" else None, on="features", model=request.model,
+        folds=_folds(request, len(patients)), on="features", model=request.model,
         permutations=request.permutations, stop_after=request.stop_after, learning=rated, seed=request.seed, jobs=jobs,
         force=request.force, show_progress=show,
     )  # fmt: skip
+
+
+def _folds(request: Request, participants: int) -> int | None:
+    """One participant at a time up to MANY; beyond, that costs much and tells no more than folds do."""
+    if request.design == "paired" and request.folds is not None:
+        return request.folds
+    return None if participants <= MANY else 20
 
 
 def _pairs(asked: Asked, request: Request) -> tuple[list[str], np.ndarray, np.ndarray]:

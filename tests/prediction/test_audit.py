@@ -1,0 +1,83 @@
+"""The leak audit: quiet where all is well, loud where it is not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cingulum.prediction import evaluate
+from cingulum.prediction.audit import audit, failed
+from cingulum.prediction.between import evaluate_ratings
+from cingulum.prediction.conformal import calibrate_decisions
+from cingulum.prediction.learning import compact, learning_curve
+from cingulum.prediction.lee2019 import published_regression
+
+NAMES = [f"sub-{i:02d}" for i in range(40)]
+
+
+@pytest.fixture(scope="module")
+def study():
+    rng = np.random.default_rng(0)
+    values = {"a": rng.normal(size=(40, 2, 300)), "motion": rng.normal(size=(40, 2, 1))}
+    values["a"][:, 1] += 0.12
+    values["motion"][:, 1] += 1.5
+    ratings = 40 + 10 * rng.normal(size=(40, 1)) + np.array([0, 20]) + rng.normal(size=(40, 2))
+    return values, ratings, evaluate(values, NAMES, controls=("motion",), permutations=99)
+
+
+def test_every_way_around_the_brain_is_asked(study):
+    values, ratings, found = study
+    only = {"a": values["a"]}
+    rated = evaluate_ratings(only, ratings, NAMES, permutations=49, confounds={"motion": values["motion"][..., 0]})
+    recipe = published_regression(only, ratings, permutations=1, noises=10)
+    checks = {c.name: c for c in audit(values, found, rose=np.ones(40, bool), ratings=rated, published=recipe)}
+    assert checks["noise features"].verdict == "pass" and abs(checks["noise features"].found - 0.5) < 0.1
+    assert checks["shuffled visits"].verdict == "pass" and checks["shuffled patients"].verdict == "pass"
+    assert checks["order oracle"].verdict == "warn" and checks["order oracle"].found == 1.0
+    assert checks["motion alone"].verdict == "warn" and "motion" in checks["motion alone"].words
+    assert checks["state-only oracle"].found > 0.5 and "confounds alone, ratings" in checks
+    assert checks["published 2019 split"].verdict != "pass" and recipe.noise_range.low > 0, "the sentinel sees the leak"
+    assert failed(list(checks.values())) == []
+
+
+def test_a_pipeline_that_beats_its_own_permutations_on_average_fails(study):
+    values, _, found = study
+    leaky = replace(found.scores["a"], null=np.full(99, 0.7))
+    checks = audit(values, replace(found, scores={**found.scores, "a": leaky}), repeats=5)
+    assert [c.name for c in failed(checks)] == ["shuffled visits"]
+
+
+def test_a_balanced_order_passes(study):
+    values, _, found = study
+    checks = {c.name: c for c in audit(values, found, rose=np.arange(40) % 2 == 0, repeats=5)}
+    assert checks["order oracle"].verdict == "pass"
+
+
+def test_learning_curves_rise_with_patients_and_end_at_the_score(study):
+    values, _, found = study
+    curve = learning_curve({"a": values["a"]}, NAMES, repeats=15, sizes=(10, 20, 40))
+    assert curve["patients"].tolist() == [10, 20, 40]
+    assert curve["accuracy"].iloc[0] < curve["accuracy"].iloc[-1] + 0.05
+    assert curve["accuracy"].iloc[-1] == pytest.approx(found.scores["a"].accuracy)
+
+
+def test_compacted_features_have_the_same_inner_products():
+    values = np.random.default_rng(0).normal(size=(6, 2, 5000)).astype(np.float32)
+    small = compact(values)
+    assert small.shape == (6, 2, 12)
+    a, b = values.reshape(12, -1).astype(float), small.reshape(12, -1)
+    np.testing.assert_allclose(b @ b.T, a @ a.T, rtol=1e-4, atol=1e-2)
+
+
+def test_probabilities_are_meant_as_they_are_said():
+    """Gaussian decisions with d = 1: the Brier score of the true log-odds is .126 (integrated here); ours, learnt from
+    200 patients, within .03; noise gives .25."""
+    rng = np.random.default_rng(0)
+    d = rng.normal(1, 1, size=200)
+    found = calibrate_decisions(d)
+    many = rng.normal(1, 1, size=200_000)
+    assert found.brier == pytest.approx(np.mean((1 - 1 / (1 + np.exp(-2 * many))) ** 2), abs=0.03)
+    assert found.curve.shape[1] == 3 and found.curve[:, 2].sum() == 400
+    assert np.abs(found.curve[:, 0] - found.curve[:, 1]).max() < 0.15
+    assert calibrate_decisions(rng.normal(size=200)).brier == pytest.approx(0.25, abs=0.02)
+    assert np.isnan(calibrate_decisions(np.append(d[:20], np.nan)).probability[-1])
