@@ -7,7 +7,7 @@ import pytest
 from sklearn.svm import SVC
 
 from cingulum.errors import InputError
-from cingulum.prediction import evaluate
+from cingulum.prediction import difference, evaluate
 from cingulum.prediction.evaluate import TIE
 from cingulum.prediction.metrics import accuracy, paired_auc
 from cingulum.prediction.permutation import sign_flips
@@ -226,6 +226,17 @@ def test_a_modality_that_few_have_does_no_harm():
     values["m1"][3:] = np.nan
     found = evaluate(values, NAMES[:20], permutations=19, missing="log_odds")
     assert np.isfinite(found.scores["fused"].decisions).all() and found.missing == {"m1": 17}
+
+
+def test_models_are_compared_patient_by_patient():
+    values = cohort(30, (4, 1), effect=1.5, seed=2)
+    scores = evaluate(values, NAMES[:30], permutations=0).scores
+    found = difference(scores["m0"], scores["m1"])
+    assert found.accuracy == pytest.approx(scores["m0"].accuracy - scores["m1"].accuracy)
+    assert found.auc == pytest.approx(scores["m0"].auc - scores["m1"].auc)
+    assert found.accuracy_ci.low <= found.accuracy <= found.accuracy_ci.high and 0 < found.mcnemar <= 1
+    same = difference(scores["m0"], scores["m0"])
+    assert (same.accuracy, same.auc, same.mcnemar) == (0.0, 0.0, 1.0)
 
 
 def test_stopping_at_nothing_is_refused():

@@ -18,7 +18,7 @@ from cingulum.prediction.heldout import Fusion, Missing, Plan, Room
 from cingulum.prediction.metrics import exact_interval, mcnemar, percentile, resamples, right, rounded
 from cingulum.prediction.permutation import ALIKE, check_enough, in_blocks, p_value, sequential_p, sign_flips
 from cingulum.prediction.prepare import scales
-from cingulum.prediction.scores import Contribution, Evaluation, Score
+from cingulum.prediction.scores import Contribution, Difference, Evaluation, Score
 
 BLOCK = 32
 """Permutations worked on together."""
@@ -250,8 +250,7 @@ def _p(observed: float, null: np.ndarray, stop_after: int | None) -> tuple[float
 
 def _score(model: Model, null: np.ndarray, drawn: list[np.ndarray], stop_after: int | None) -> Score:
     reached = np.stack(model.statistics)[:, 0]
-    d = np.full(len(model.here), np.nan)
-    d[model.here] = rounded(model.decision[0, model.here])
+    d = _decided(model)
     scans = np.stack([model.first[0], model.first[0] + model.decision[0]], -1)
     scans[~model.here] = np.nan
     ps = [_p(r, row, stop_after) for r, row in zip(_compared(reached), _compared(null), strict=True)]
@@ -273,6 +272,13 @@ def _score(model: Model, null: np.ndarray, drawn: list[np.ndarray], stop_after: 
         null_auc=null[1],
         permutations=ps[0][1],
     )
+
+
+def _decided(model: Model) -> np.ndarray:
+    """Decisions (patient,) of the first problem; NaN for patients without data."""
+    d = np.full(len(model.here), np.nan)
+    d[model.here] = rounded(model.decision[0, model.here])
+    return d
 
 
 def _resampled_mean(values: np.ndarray, drawn: list[np.ndarray]) -> np.ndarray:
@@ -311,25 +317,38 @@ def _contributions(
         others = [n for n in tests.fused if n != name]
         part = tests.truth.models[others[0]] if len(others) == 1 else (
             fuse(tests.plan, tests.rooms, others, tests.truth.held, ones)[0])  # fmt: skip
-        both = whole.here & part.here
-        a, b = (np.where(both, rounded(m.decision[0]), np.nan) for m in (whole, part))
-        without = (
-            np.stack(Model(whole.decision, whole.first, both).statistics)[:, 0],
-            np.stack(Model(part.decision, part.first, both).statistics)[:, 0],
-        )
-        gain = right(a) - right(b)
+        alone, apart = _decided(part), _difference(_decided(whole), _decided(part), drawn)
         found[name] = Contribution(
             weight=float(tests.truth.weights[0, k]),
-            accuracy=float(without[1][0]),
-            auc=float(without[1][1]),
-            accuracy_gain=float(without[0][0] - without[1][0]),
-            accuracy_gain_ci=percentile(_resampled_mean(gain, drawn)),
-            auc_gain=float(without[0][1] - without[1][1]),
-            auc_gain_ci=percentile(_resampled_auc(a, drawn) - _resampled_auc(b, drawn)),
+            accuracy=float(np.nanmean(right(alone))),
+            auc=float(_resampled_auc(alone, [np.arange(len(alone))])[0]),
+            accuracy_gain=apart.accuracy,
+            accuracy_gain_ci=apart.accuracy_ci,
+            auc_gain=apart.auc,
+            auc_gain_ci=apart.auc_ci,
             p=_p(_compared(reached)[0], _compared(nulls[f"without {name}"])[0], stop_after)[0],
-            mcnemar=mcnemar(a[both], b[both]),
+            mcnemar=apart.mcnemar,
         )
     return found
+
+
+def difference(first: Score, second: Score, *, seed: int = 0) -> Difference:
+    """What one model of an evaluation is better by than another, patient by patient."""
+    drawn = list(resamples(len(first.decisions), np.random.default_rng((seed, 0, 10))))
+    return _difference(first.decisions, second.decisions, drawn)
+
+
+def _difference(a: np.ndarray, b: np.ndarray, drawn: list[np.ndarray]) -> Difference:
+    both = np.isfinite(a) & np.isfinite(b)
+    a, b = np.where(both, a, np.nan), np.where(both, b, np.nan)
+    everybody, gain = [np.flatnonzero(both)], right(a) - right(b)
+    return Difference(
+        float(np.nanmean(gain)),
+        percentile(_resampled_mean(gain, drawn)),
+        float(_resampled_auc(a, everybody)[0] - _resampled_auc(b, everybody)[0]),
+        percentile(_resampled_auc(a, drawn) - _resampled_auc(b, drawn)),
+        mcnemar(a[both], b[both]),
+    )
 
 
 def _weights(

@@ -42,6 +42,18 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """One model minus another, on the patients that both decide: accuracy and paired AUC with bootstrap intervals over
+    patients, and McNemar's exact two-sided p."""
+
+    accuracy: float
+    accuracy_ci: Interval
+    auc: float
+    auc_ci: Interval
+    mcnemar: float
+
+
+@dataclass(frozen=True)
 class Contribution:
     """What one modality adds to the fusion of the others.
 
