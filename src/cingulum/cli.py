@@ -337,7 +337,7 @@ def _predict(commands) -> None:  # type: ignore[no-untyped-def]
         "predict",
         "evaluate a prediction from any table of features",
         "Takes a table with a row a scan (.tsv or .csv, from `cingulum features` or anywhere else) and writes\n"
-        "summary.json, predictions.tsv (every prediction, out of fold), weights.tsv and report.html.\n\n"
+        "summary.json, predictions.tsv (every prediction, out of fold), report.html and, paired, weights.tsv.\n\n"
         "designs:\n"
         "  paired   which of a participant's two visits had the higher outcome? Support vector machines on\n"
         "           differences, one participant left out at a time, nested fusion of modalities; p by swapping\n"
@@ -416,10 +416,15 @@ def _predict_table(given: argparse.Namespace) -> None:
     summary = predict(given.table, given.out, request, jobs=given.n_jobs, show_progress=True)
     for what, which in summary["left_out"].items():
         print(f"left out, {what}: {', '.join(map(str, which)) if isinstance(which, list) else which}", file=sys.stderr)
+    for name, columns in summary["columns"].items():
+        more = f" and {len(columns) - 12} more" if len(columns) > 12 else ""
+        print(f"{name}: {', '.join(columns[:12])}{more}", file=sys.stderr)
     print(f"\n{summary['lead']}\n")
     for check in summary["audit"]:
-        if check["verdict"] == "fail":
-            print(f"LEAK AUDIT FAILED: {check['name']}. {check['words']}")
+        if check["verdict"] != "pass":
+            print(f"{'LEAK AUDIT FAILED' if check['verdict'] == 'fail' else 'warning'}: {check['words']}")
+    for note in summary["notes"]:
+        print(f"note: {note}")
     print(f"Report:  {(given.out / 'report.html').resolve()}\nNumbers: {(given.out / 'summary.json').resolve()}")
 
 
@@ -477,6 +482,8 @@ def _apply_signature(given: argparse.Namespace) -> int:
             show_progress=True,
         )
     for name, figures in summary["models"].items():
+        if not figures["decided"]:
+            continue
         known = (
             f", right in {100 * figures['accuracy']:.1f} % of {figures['pain_known']}" if "accuracy" in figures else ""
         )

@@ -239,6 +239,13 @@ def test_models_are_compared_patient_by_patient():
     assert (same.accuracy, same.auc, same.mcnemar) == (0.0, 0.0, 1.0)
 
 
+def test_visits_in_the_order_of_time_are_turned():
+    values, higher = cohort(20, (5,), effect=2.0), np.arange(20) % 3 > 0
+    timed = {"m0": np.where(higher[:, None, None], values["m0"], values["m0"][:, ::-1])}
+    found = evaluate(timed, NAMES[:20], higher=higher, permutations=0).scores["m0"]
+    np.testing.assert_array_equal(found.decisions, evaluate(values, NAMES[:20], permutations=0).scores["m0"].decisions)
+
+
 def test_stopping_at_nothing_is_refused():
     with pytest.raises(InputError, match="at least 1 permutation"):
         evaluate(cohort(12, (3,)), NAMES[:12], permutations=19, stop_after=0)

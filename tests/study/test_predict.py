@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -43,6 +44,8 @@ def test_an_effect_is_found_in_pairs_and_every_prediction_is_written(tmp_path):
     assert found["interval"][0] < found["score"] < found["interval"][1] and found["participants"] == 24
     assert set(found["estimands"]) == {"forced_choice", "single_interval", "between_patients"}
     rows = pd.read_csv(tmp_path / "out" / "predictions.tsv", sep="\t")
+    assert (rows["outcome_lower"] < rows["outcome_higher"]).all() and set(rows["visit_higher"]) == {"ses-post"}
+    np.testing.assert_allclose(rows["score_higher"] - rows["score_lower"], rows["decision"], rtol=1e-6)
     assert len(rows) == 24 and rows["correct"].mean() == pytest.approx(found["score"])
     assert rows["fold"].nunique() == 24
     between = pd.read_csv(tmp_path / "out" / "predictions_between.tsv", sep="\t")
@@ -73,8 +76,10 @@ def test_the_label_is_the_outcome_not_the_order(tmp_path):
     )
     _, found = run(frame, tmp_path, *FEATURES)
     assert found["score"] > 0.7
-    order = next(c for c in found["audit"] if c["name"] == "order oracle")
-    assert order["verdict"] == "pass"
+    checks = {c["name"]: c for c in found["audit"]}
+    assert checks["order oracle"]["verdict"] == "pass" and "published 2019 split" not in checks
+    rows = pd.read_csv(tmp_path / "out" / "predictions.tsv", sep="\t")
+    assert set(rows["visit_higher"]) == {"ses-pre", "ses-post"}
 
 
 def test_ratings_between_participants(tmp_path):
@@ -88,6 +93,44 @@ def test_ratings_between_participants(tmp_path):
     )
     rows = pd.read_csv(tmp_path / "out" / "predictions.tsv", sep="\t")
     assert rows.groupby("participant_id")["fold"].nunique().max() == 1
+
+
+def test_columns_that_may_not_be_features_are_named(tmp_path, capsys):
+    """By their name, and by what they have in common with the outcome, in both designs."""
+    frame = table()
+    frame["unpleasantness"] = 0.9 * frame["pain"] + np.random.default_rng(0).normal(size=len(frame))
+    for design in ("paired", "between"):
+        _, found = run(frame, tmp_path, "--design", design)
+        names = [c["name"] for c in found["audit"] if c["verdict"] == "warn"]
+        assert "a column like the outcome" in names and "columns that may be confounds" in names
+        said = capsys.readouterr().out
+        assert "unpleasantness alone correlates" in said and "age, motion" in said
+    assert any(c["name"] == "noise features, ratings" and c["verdict"] == "pass" for c in found["audit"])
+    assert not (tmp_path / "out" / "weights.tsv").exists(), "what the paired run left is gone"
+
+
+def test_options_of_the_other_design_are_told(tmp_path):
+    _, found = run(table(), tmp_path, *FEATURES, "--design", "between", "--fusion", "kernels", "-C", "0.1")
+    assert any("--fusion, --C" in note for note in found["notes"])
+
+
+def test_large_units_end(tmp_path):
+    """A date as a number once kept the published recipe's SVR from converging."""
+    frame = table(14)
+    frame["when"] = 20240101 + np.arange(len(frame))
+    code, _ = run(frame, tmp_path, "--features", "f*", "when")
+    assert code == 0
+
+
+def test_the_code_of_the_documentation_runs():
+    code = (Path(__file__).parents[2] / "docs" / "prediction.md").read_text().split("```python\n")[1].split("```")[0]
+    rng = np.random.default_rng(0)
+    ratings = rng.normal(size=(12, 2))
+    given = {"flow": rng.normal(size=(12, 2, 50)), "variability": rng.normal(size=(12, 2, 1)),
+             "motion": rng.normal(size=(12, 2, 1)), "patients": [f"{i:02d}" for i in range(12)], "ratings": ratings,
+             "higher": ratings[:, 1] > ratings[:, 0], "sites": np.arange(12) % 2}  # fmt: skip
+    exec(code.replace("(measured, patients,", "(measured, patients, permutations=19,"), given)
+    assert given["where"].pattern.z.shape == (50,) and given["checks"]
 
 
 def test_one_visit_a_participant_is_enough_between(tmp_path):
@@ -161,7 +204,7 @@ def test_hostile_labels_are_escaped(tmp_path):
         (lambda t: t, ("--design", "between", "--outcome", "const"), "has no column 'const'"),
         (lambda t: t.head(10), FEATURES, "at least 10 patients; came 5"),
         (lambda t: t.assign(session_id="ses-1"), FEATURES, "more than once"),
-        (lambda t: t, ("--features", "sex"), "cannot be a feature"),
+        (lambda t: t, ("--features", "sex"), "cannot be a feature: it is not numeric"),
         (lambda t: t, ("--features", "f9"), "Did you mean f"),
         (lambda t: t, ("--confounds", "pain"), "give the answer away"),
         (lambda t: t, ("--harmonise",), "needs --site"),

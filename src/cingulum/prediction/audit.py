@@ -8,7 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from cingulum.prediction.between import Ratings
+from cingulum.errors import InputError
+from cingulum.prediction.between import Ratings, of_features, regress
 from cingulum.prediction.evaluate import evaluate
 from cingulum.prediction.lee2019 import PublishedRegression
 from cingulum.prediction.scores import Evaluation
@@ -43,12 +44,15 @@ def audit(
     seed: int = 0,
 ) -> list[Check]:
     """rose: (patient,) whether the visit called second came later in time; ratings, published: regressions."""
+    lost = [name for name in evaluation.fused if name not in modalities]
+    if lost:
+        raise InputError(f"The audit needs every modality that was evaluated; missing: {', '.join(lost)}.")
     found = [_noise(modalities, evaluation, confounds, repeats, seed), _shuffled(evaluation)]
     if rose is not None:
         found.append(_order(rose))
     found += [_confound(name, evaluation) for name in evaluation.scores if name not in (*evaluation.fused, "fused")]
     if ratings is not None:
-        found += _ratings(ratings)
+        found += audit_ratings(ratings)
     if published is not None:
         found.append(_published(published))
     return found
@@ -118,8 +122,11 @@ def _confound(name: str, evaluation: Evaluation) -> Check:
     )  # fmt: skip
 
 
-def _ratings(ratings: Ratings) -> list[Check]:
+def audit_ratings(ratings: Ratings, noise: int = 0, seed: int = 0) -> list[Check]:
+    """The checks of a regression between patients; noise: repeats with as many features of noise as scans."""
     found, r = [], ratings.figures["r"]
+    if noise:
+        found.append(_noise_ratings(ratings, noise, seed))
     oracle = ratings.baselines.get("state only")
     if oracle:
         beaten = r > oracle["r"] + 0.02
@@ -128,12 +135,13 @@ def _ratings(ratings: Ratings) -> list[Check]:
                   f"Who knows only before from after predicts ratings with r = {oracle['r']:.2f}; the model's pooled r "
                   f"is {r:.2f}. Read the r within states ({ratings.figures['r_within_state']:.2f}) instead.")
         )  # fmt: skip
-    confounds = ratings.baselines.get("confounds")
-    if confounds:
-        theirs, ours = confounds["r_within_state"], ratings.figures["r_within_state"]
-        words = f"A ridge regression on the confounds alone: r within states = {theirs:.2f}, the model {ours:.2f}."
+    for name, alone in ratings.baselines.items():
+        if name in ("training mean", "state only"):
+            continue
+        theirs, ours = alone["r_within_state"], ratings.figures["r_within_state"]
+        words = f"A ridge regression on {name} alone: r within states = {theirs:.2f}, the model {ours:.2f}."
         verdict: Verdict = "pass" if theirs < ours else "warn"
-        found.append(Check("confounds alone, ratings", theirs, "below the model", verdict, words))
+        found.append(Check(f"{name} alone, ratings", theirs, "below the model", verdict, words))
     if len(ratings.null):
         mean = float(ratings.null.mean())
         found.append(
@@ -143,11 +151,26 @@ def _ratings(ratings: Ratings) -> list[Check]:
     return found
 
 
-def _published(published: PublishedRegression) -> Check:
+def _noise_ratings(ratings: Ratings, repeats: int, seed: int) -> Check:
+    rng, s = np.random.default_rng((seed, 0, 11)), ratings.scans
+    reached = []
+    for r in range(repeats):
+        kernel = of_features({"noise": rng.normal(size=(len(s.rating), len(s.rating)))})
+        again = regress(s, kernel, ratings.folds, permutations=0, bootstrap=0, seed=seed + r, jobs=1)
+        reached.append(again.figures["r_within_state"])
+    mean, error = float(np.mean(reached)), float(np.std(reached, ddof=1) / np.sqrt(repeats))
+    ok = mean <= 4 * error
     return Check(
-        "published 2019 split", published.noise_r, "0 if it did not leak", "warn",
-        f"{published.label} On these data it gives r = {published.test_r:.2f}.",
+        "noise features, ratings", mean, "at most 0 and 4 standard errors", "pass" if ok else "fail",
+        f"A ridge regression on noise with the same folds, {repeats} times: r within states = {mean:.2f} ± {error:.2f} "
+        + ("(no better than guessing)." if ok else "(better than guessing: something leaks)."),
     )  # fmt: skip
+
+
+def _published(published: PublishedRegression) -> Check:
+    verdict: Verdict = "warn" if published.noise_r > 0.1 else "pass"
+    words = f"{published.label} On these data it gives r = {published.test_r:.2f}."
+    return Check("published 2019 split", published.noise_r, "0 if it did not leak", verdict, words)
 
 
 def failed(checks: Sequence[Check]) -> list[Check]:

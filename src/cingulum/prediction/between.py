@@ -171,17 +171,18 @@ def regress(
     mean = _training_means(scans, outer, by_state=False)
     found = figures(scans, deviation, mean)
     boot = _bootstrap(scans, deviation, mean, rng, bootstrap)
-    baselines = {"training mean": figures(scans, np.zeros_like(mean), mean)}
+    nothing = figures(scans, np.zeros_like(mean), mean)
+    baselines = {"training mean": {**nothing, "slope": float("nan"), "intercept": float("nan")}}
     if len(np.unique(scans.state)) > 1:
         baselines["state only"] = figures(scans, _training_means(scans, outer, by_state=True) - mean, mean)
     for name, other in (others or {}).items():
         alone = _fold_machines(scans, other, outer, inner, "ridge")
         baselines[name] = figures(scans, _predict(alone, scans.rating[:, None])[:, 0], mean)
-    p = [p_value(found[k], v) if stop_after is None else sequential_p(found[k], v, stop_after)[0]
-         for k, v in (("r_within_state", within), ("r", pooled))]  # fmt: skip
-    return Ratings(
-        scans, outer, deviation + mean, found, boot, p[0], p[1], within, baselines, model, on, len(within), seed
+    (p, looked), (p_pooled, _) = (
+        (p_value(found[k], v), len(v)) if stop_after is None else sequential_p(found[k], v, stop_after)
+        for k, v in (("r_within_state", within), ("r", pooled))
     )
+    return Ratings(scans, outer, deviation + mean, found, boot, p, p_pooled, within, baselines, model, on, looked, seed)
 
 
 # Inner products

@@ -17,7 +17,7 @@ from cingulum.prediction.fusion import Decided, Model, decide, fuse, one_flipped
 from cingulum.prediction.heldout import Fusion, Missing, Plan, Room
 from cingulum.prediction.metrics import exact_interval, mcnemar, percentile, resamples, right, rounded
 from cingulum.prediction.permutation import ALIKE, check_enough, in_blocks, p_value, sequential_p, sign_flips
-from cingulum.prediction.prepare import scales
+from cingulum.prediction.prepare import scales, turned
 from cingulum.prediction.scores import Contribution, Difference, Evaluation, Score
 
 BLOCK = 32
@@ -31,6 +31,7 @@ def evaluate(
     modalities: dict[str, np.ndarray],
     patients: Sequence[str],
     *,
+    higher: np.ndarray | None = None,
     controls: tuple[str, ...] = (),
     permutations: int = 5000,
     folds: int | None = None,
@@ -49,10 +50,11 @@ def evaluate(
     force: bool = False,
     show_progress: bool = False,
 ) -> Evaluation:
-    """Evaluate paired classifiers.
+    """Evaluate paired classifiers. There is no y: **the second visit is the one in more pain**, to be recognised.
 
-    modalities: by name, features (patient, visit, feature) with the visits in the order first, second; a patient
-        without a modality has NaN throughout
+    modalities: by name, features (patient, visit, feature); a patient without a modality has NaN throughout
+    higher: (patient,) whether the second visit is the one in more pain, where visits come in another order (of time,
+        say); default: it always is
     controls: modalities that are scored but kept out of the fusion
     permutations: each swaps the two visits of a random half of the patients, in all modalities together, and refits
         everything; stop_after ends once every model has met so many permutations as good as itself (Besag and
@@ -73,6 +75,9 @@ def evaluate(
     check_enough(stop_after)
     patients = [str(p) for p in patients]
     modalities = {name: _as_float(v) for name, v in modalities.items()}
+    if higher is not None:
+        modalities = {name: turned(v, higher) for name, v in modalities.items()}
+        confounds = {name: turned(c, higher) for name, c in (confounds or {}).items()}
     here, dropped = _available(modalities, patients, missing)
     if missing == "log_odds":
         fusion = "log_odds"

@@ -53,8 +53,10 @@ def in_blocks(
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "[0-9]+ tasks have been successfully executed")  # when left early
-        yield from track(tasks, "permutations", total=len(blocks), show=show_progress)
-        tasks.close()
+        try:
+            yield from track(tasks, "permutations", total=len(blocks), show=show_progress)
+        finally:
+            tasks.close()
 
 
 def p_value(observed: float, null: np.ndarray, side: Side = "greater") -> float:

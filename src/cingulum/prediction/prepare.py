@@ -23,6 +23,12 @@ class Products:
     cross: np.ndarray
 
 
+def turned(values: np.ndarray, higher: np.ndarray) -> np.ndarray:
+    """(patient, visit, …) with the visit to be recognised second; higher (patient,): it is so already."""
+    values = np.asarray(values)
+    return np.where(np.asarray(higher, bool).reshape(-1, *[1] * (values.ndim - 1)), values, values[:, ::-1])
+
+
 def middle(gram: np.ndarray, cross: np.ndarray, trains: np.ndarray) -> np.ndarray:
     """Inner products (…, n) of the mean training scan, over both visits, with the differences; trains (…, n) marks
     patients. Swapping a patient's visits does not move it."""

@@ -15,6 +15,7 @@ from cingulum.prediction.conformal import Calibration, calibrate_decisions
 from cingulum.prediction.heldout import Fusion, Missing
 from cingulum.prediction.learning import compact, learning_curve
 from cingulum.prediction.lee2019 import PublishedRegression, published_regression
+from cingulum.prediction.prepare import turned
 from cingulum.report import summarise
 
 
@@ -70,14 +71,14 @@ def find(
     Further options: `evaluate` and `evaluate_ratings`.
     """
     higher = np.ones(len(patients), bool) if higher is None else np.asarray(higher, bool)
-    turned = {name: _turned(v, higher) for name, v in values.items()}
-    regressed = {name: _turned(c, higher) for name, c in (confounds or {}).items()}
+    shown = {name: turned(v, higher) for name, v in values.items()}
+    regressed = {name: turned(c, higher) for name, c in (confounds or {}).items()}
     paired = evaluate(
-        turned, patients, controls=controls, permutations=permutations, folds=folds, C=C, fusion=fusion, scale=scale,
+        shown, patients, controls=controls, permutations=permutations, folds=folds, C=C, fusion=fusion, scale=scale,
         confounds=regressed, missing=missing, stop_after=stop_after, seed=seed, jobs=jobs, force=force,
         show_progress=show_progress)  # fmt: skip
     kept = [i for i, p in enumerate(patients) if str(p) in set(paired.patients)]
-    turned, regressed = _rows(turned, kept), _rows(regressed, kept)
+    shown, regressed = _rows(shown, kept), _rows(regressed, kept)
     decisions = paired.scores["fused" if "fused" in paired.scores else paired.fused[0]].decisions
     found = Findings(paired, calibration=calibrate_decisions(decisions))
     words: list[str] = []
@@ -87,27 +88,21 @@ def find(
                  "sites": None if sites is None else np.asarray(sites)[kept], "permutations": permutations,
                  "stop_after": stop_after, "seed": seed, "jobs": jobs}  # fmt: skip
         regressions, published = _between(rated, ratings[kept], paired.patients, words, extra)
-        change = np.diff(_turned(ratings, higher)[kept], axis=1)[:, 0]
+        change = np.diff(turned(ratings, higher)[kept], axis=1)[:, 0]
         moved = np.stack([np.diff(c, axis=1)[:, 0] for c in regressed.values()], -1) if regressed else None
         dose = dose_response(decisions, change, moved, permutations=max(permutations, 19), seed=seed)
         found = replace(found, ratings=regressions, published=published, dose=dose)
-    checks = audit(turned, paired, rose=higher[kept], ratings=found.ratings.get("both"), published=found.published,
+    checks = audit(shown, paired, rose=higher[kept], ratings=found.ratings.get("both"), published=found.published,
                    confounds=regressed, seed=seed)  # fmt: skip
     curve = []
     if learning and len(kept) >= 20 and not paired.missing:
-        chosen = {name: turned[name] for name in paired.fused}
+        chosen = {name: shown[name] for name in paired.fused}
         curve = learning_curve(chosen, paired.patients, confounds=regressed, folds=folds, scale=scale, repeats=10,
                                fusion=fusion, C=C, seed=seed).to_dict("records")  # fmt: skip
     still = [n for n, c in regressed.items() if np.ptp(c, axis=1).max() == 0]
     if still:
         words.append(f"{', '.join(still)}: the same at both visits of everybody, so it cancels in the forced choice.")
     return replace(found, checks=checks, learning=curve, words=words)
-
-
-def _turned(values: np.ndarray, higher: np.ndarray) -> np.ndarray:
-    """(patient, visit, …) with the visit to be recognised second."""
-    values = np.asarray(values)
-    return np.where(higher.reshape(-1, *[1] * (values.ndim - 1)), values, values[:, ::-1])
 
 
 def _rows(tables: dict[str, np.ndarray], kept: list[int]) -> dict[str, np.ndarray]:
@@ -146,4 +141,6 @@ def _between(
             words.append(f"Between patients, {visits} visits: all ratings are the same.")
             continue
         found[visits] = evaluate_ratings(values, ratings, patients, visits=visits, **options)
+    if not (ratings[:, 1] > ratings[:, 0]).all():
+        return found, None  # the published recipe takes the second visit for the one in more pain
     return found, published_regression(values, ratings, seed=options["seed"])

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from cingulum.errors import InputError
+from cingulum.prediction.audit import Check, audit_ratings
 from cingulum.prediction.between import Model, Ratings, of_features, regress
 from cingulum.prediction.conformal import conformal_intervals
 from cingulum.prediction.heldout import Fusion, Missing
@@ -32,8 +33,19 @@ KNOWN_ORDERS = (("pre", "post"), ("before", "after"), ("baseline", "followup"), 
 MISSING = ("", "n/a", "NaN", "nan")
 """What says that a value is missing."""
 
+WRITTEN = (
+    "predictions.tsv", "predictions_between.tsv", "weights.tsv", "prediction.png", "summary.json", "report.html"
+)  # fmt: skip
+"""Files of an earlier run that would lie beside this one's."""
+
+DOUBTFUL = re.compile(r"(^|_)(fd|motion|movement|age|sex|gender|date|time|order|run|trial|scanner|site)(_|$)", re.I)
+"""Names of columns that are rarely meant as features."""
+
 MANY = 100
 """Participants beyond which the paired design deals them into 20 folds."""
+
+NEAR = 0.95
+"""Correlation with the outcome beyond which a column is named."""
 
 LARGEST = 1e100
 """Beyond it, products of features leave the range of numbers."""
@@ -94,15 +106,53 @@ def predict(
     summary, tables, picture = made(asked, request, jobs, show_progress)
     fusion = "log_odds" if request.missing == "log_odds" else request.fusion
     settings = {k: v for k, v in asdict(replace(request, fusion=fusion)).items() if v not in ((), None, {})}
+    summary["audit"] += _doubts(asked, request)
+    summary["notes"] = [*summary.get("notes", []), *_ignored(request)]
     summary |= {"columns": asked.columns, "left_out": asked.left_out, "settings": settings,
                 "versions": summarise.versions()}  # fmt: skip
     out = Path(out)
+    for name in WRITTEN:
+        (out / name).unlink(missing_ok=True)
     for name, table in tables.items():
         write_table(out / f"{name}.tsv", table)
     write_bytes(out / "prediction.png", picture)
     write_json(out / "summary.json", summarise.plain(summary))
     write_bytes(out / "report.html", render_prediction(summarise.plain(summary), picture).encode())
     return summary
+
+
+def _doubts(asked: Asked, request: Request) -> list[dict[str, Any]]:
+    """Columns whose name, or whose agreement with the outcome, says that they may not be features."""
+    found, outcome = [], asked.table[request.outcome].to_numpy(float)
+    features = [c for name, columns in asked.columns.items() if name not in asked.controls for c in columns]
+    named = [c for c in features if DOUBTFUL.search(c)]
+    if named and not request.features and not request.modalities:
+        words = (
+            f"Taken as features: {', '.join(named)}. If they are not, name them in --controls or --confounds, or "
+            "choose --features."
+        )
+        found.append(Check("columns that may be confounds", float(len(named)), "none", "warn", words))
+    for column in features:
+        x = asked.table[column].to_numpy(float)
+        known = np.isfinite(x)
+        r = float(np.corrcoef(x[known], outcome[known])[0, 1]) if known.sum() > 3 and np.ptp(x[known]) > 0 else 0.0
+        if abs(r) > NEAR:
+            words = f"{column} alone correlates {r:.2f} with {request.outcome}: is it the outcome in other words?"
+            found.append(Check("a column like the outcome", r, f"below {NEAR}", "warn", words))
+    return [asdict(check) for check in found]
+
+
+def _ignored(request: Request) -> list[str]:
+    if request.design == "paired":
+        return []
+    plain = Request("", "")
+    used = [f"--{name.replace('_', '-')}" for name in ("fusion", "missing", "C")
+            if getattr(request, name) != getattr(plain, name)]  # fmt: skip
+    return (
+        [f"{', '.join(used)}: of the forced choice; the regression takes complete rows and adds kernels."]
+        if used
+        else []
+    )
 
 
 # Reading
@@ -164,6 +214,12 @@ def _table(path: Path, words: set[str | None]) -> pd.DataFrame:
     """The table; columns that name people, sites and visits stay text, so that 001 and 1E5 are what they are."""
     dtype = {str(column): str for column in words if column}
     separator = "," if path.suffix == ".csv" else "\t"
+    head = read_table(path, sep=separator, dtype=str, nrows=1)
+    if head.shape[1] == 1 and any(mark in str(head.columns[0]) for mark in (";", ",", "\t")):
+        mark = "commas" if separator == "," else "tabs"
+        raise InputError(
+            f"{path}: reads as one column, {head.columns[0]!r}. Expected {mark} between columns, and points in numbers."
+        )
     return read_table(path, sep=separator, dtype=dtype, keep_default_na=False, na_values=[*MISSING])
 
 
@@ -278,11 +334,18 @@ def _matching(patterns: Sequence[str], numeric: list[str], table: pd.DataFrame, 
         hits = [c for c in numeric if fnmatch.fnmatchcase(c, pattern)]
         if not hits:
             if pattern in table:
-                raise InputError(f"{path}: {pattern} cannot be a feature: it is not numeric, does not vary, is mostly "
-                                 "missing, or has another part.")  # fmt: skip
+                raise InputError(f"{path}: {pattern} cannot be a feature: {_why_not(table[pattern])}.")
             raise InputError(_unknown(pattern, table, path))
         found += [c for c in hits if c not in found]
     return found
+
+
+def _why_not(column: pd.Series) -> str:
+    if not pd.api.types.is_numeric_dtype(column):
+        return "it is not numeric"
+    if column.isna().mean() > 0.5:
+        return "it is missing in most rows"
+    return "it does not vary" if column.nunique() < 2 else "it is the outcome, a confound or the name of something"
 
 
 def _described(path: Path, numeric: list[str]) -> dict[str, list[str]]:
@@ -311,7 +374,8 @@ def _paired(
         lack = "every modality" if request.missing == "log_odds" else "a modality"
         asked.left_out[f"participants that lack {lack}"] = found.paired.dropped
     if found.paired.missing:
-        asked.left_out["participants kept without"] = found.paired.missing
+        kept = [f"{name}: {number}" for name, number in found.paired.missing.items()]
+        asked.left_out["kept, though without a modality"] = kept
     score = found.paired.scores[found.best]
     summary: dict[str, Any] = {
         "design": "paired",
@@ -329,7 +393,8 @@ def _paired(
         f"in {100 * score.accuracy:.1f} % of {len(found.paired.patients)} participants (95 % interval "
         f"{100 * score.accuracy_ci.low:.1f} to {100 * score.accuracy_ci.high:.1f} %, p = {score.p:.4f})."
     )
-    tables = {"predictions": found.paired.predictions(), "weights": _weights(asked, found)}
+    summary["notes"].append("An undecided participant (decision 0) counts half.")
+    tables = {"predictions": _named(asked, request, found), "weights": _weights(asked, found)}
     if "both" in found.ratings:
         tables["predictions_between"] = _rated(found.ratings["both"], request.level)
     return summary, tables, plots.performance(found.paired)
@@ -339,11 +404,14 @@ def _found(asked: Asked, request: Request, jobs: int | None, show: bool, rated: 
     """Everything asked of pairs of visits; with `rated`, of the ratings between participants too."""
     patients, ratings, rows = _pairs(asked, request)
     values = {name: asked.table[columns].to_numpy(float)[rows] for name, columns in asked.columns.items()}
+    v0 = {name: v.copy() for name, v in values.items()}
     for name, v in values.items():
         partly = np.isnan(v).any((1, 2))
         v[partly] = np.nan
         if partly.any():
-            asked.left_out[f"participants without {name}"] = int(partly.sum())
+            empty = [c for k, c in enumerate(asked.columns[name]) if np.isnan(v0[name][..., k]).any()]
+            who = [p for p, out in zip(patients, partly, strict=True) if out]
+            asked.left_out[f"participants without all of {name} (missing: {', '.join(empty[:5])})"] = who
     confounds = {c: asked.table[c].to_numpy(float)[rows] for c in request.confounds}
     sites = asked.table[request.site].astype(str).to_numpy()[rows[:, 0]] if request.site else None
     return find(
@@ -392,7 +460,10 @@ def _between(
     needed = [*used, *request.confounds]
     whole = asked.table[needed].notna().all(axis=1)
     if (~whole).any():
-        asked.left_out["rows with missing values"] = int((~whole).sum())
+        gaps = asked.table[needed].isna().sum()
+        gaps = gaps[gaps > 0].sort_values(ascending=False).head(5)
+        told_gaps = ", ".join(f"{column} {number}" for column, number in gaps.items())
+        asked.left_out["rows with missing values"] = [f"{int((~whole).sum())} ({told_gaps})"]
     table = asked.table[whole].reset_index(drop=True)
     names = sorted(table[request.group].unique())
     if len(names) < (4 if request.force else 10):
@@ -431,19 +502,22 @@ def _between(
         "permutations": found.permutations,
         "participants": len(names),
         "estimands": {"between_patients": {"all": summarise.ratings(found)}},
-        "audit": [],
+        "audit": [asdict(check) for check in audit_ratings(found, noise=20, seed=request.seed)],
+        "notes": [],
     }
     paired = _also_paired(asked, request, jobs)
     if isinstance(paired, Findings):
         again = told(paired)
         summary["estimands"] = {**again["estimands"], **summary["estimands"]}
-        summary["audit"] = again["audit"]
+        summary["audit"] += again["audit"]
     else:
         summary["estimands"]["forced_choice"] = summary["estimands"]["single_interval"] = {"not asked": paired}
     where = "" if summary["score_name"] == "r" else "within states "
     low, high = summary["interval"]
+    everybody = asked.table[request.group].nunique()
+    of = f"{len(names)}" if len(names) == everybody else f"{len(names)} of {everybody}"
     summary["lead"] = (
-        f"Predicted {request.outcome} of {len(names)} participants never seen correlates with "
+        f"Predicted {request.outcome} of {of} participants never seen correlates with "
         f"r = {summary['score']:.2f} {where}(95 % interval {low:.2f} to {high:.2f}, p = {found.p:.4f}); "
         f"prediction R² = {found.figures['r2']:.2f}."
     )
@@ -464,6 +538,22 @@ def _rated(found: Ratings, level: float) -> pd.DataFrame:
     table = found.predictions()
     reach = conformal_intervals(found.predicted, found.scans.rating, found.scans.patient, level)
     return table.assign(low=reach[:, 0], high=reach[:, 1], level=level)
+
+
+def _named(asked: Asked, request: Request, found: Findings) -> pd.DataFrame:
+    """Every prediction, with the visits it is about: the one with the lower outcome, and the one with the higher."""
+    table = found.paired.predictions().rename(columns={"score_first": "score_lower", "score_second": "score_higher"})
+    patients, ratings, rows = _pairs(Asked(asked.table, asked.columns, asked.controls, {}), request)
+    higher = (ratings[:, 1] > ratings[:, 0]).astype(int)
+    order = request.order or ("session_id" if "session_id" in asked.table else None)
+    labels = asked.table[order].astype(str) if order else asked.table["_rank"].map(lambda k: f"visit {k + 1}")
+    place = {p: i for i, p in enumerate(patients)}
+    at = table["participant_id"].map(place).to_numpy()
+    for side, pick in (("lower", 1 - higher), ("higher", higher)):
+        row = rows[np.arange(len(rows)), pick]
+        table[f"visit_{side}"] = labels.to_numpy()[row][at]
+        table[f"outcome_{side}"] = asked.table[request.outcome].to_numpy(float)[row][at]
+    return table
 
 
 def _weights(asked: Asked, found: Findings) -> pd.DataFrame:

@@ -78,7 +78,12 @@ def apply_to_bids(
 def apply_to_table(signature: Path, table: Path, out: Path) -> dict[str, Any]:
     """Score scans that a table names: columns participant_id, session_id, one a modality (a NIfTI file, relative to
     the table, or a number), and pain where it is known; sessions in the order of the rows."""
-    signed, rows = read_signature(signature), read_table(table, dtype={"participant_id": str, "session_id": str})
+    signed, rows = (
+        read_signature(signature),
+        read_table(
+            table, dtype={"participant_id": str, "session_id": str}, sep="," if Path(table).suffix == ".csv" else "\t"
+        ),
+    )
     needed = {"participant_id", "session_id"}
     present = [name for name in signed.parts if name in rows]
     if not needed <= set(rows) or not present:
