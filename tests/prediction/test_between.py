@@ -88,16 +88,16 @@ def test_a_planted_trait_is_found_and_a_label_says_in_whom():
 
 
 def test_the_published_recipe_leaks_on_noise_and_ours_does_not(lee2019_folder):
-    """White noise, digitised ratings: recipe .54 (range .37–.68, lee2019.md §4.1) within .06; ours below .1 on average
-    over 20 cohorts (one has SD .14, so .1 is 3 standard errors)."""
+    """White noise, digitised ratings: recipe .54 (range .37–.68, lee2019.md §4.1) within .08; ours below .12 on average
+    over 12 cohorts (one has SD .14, so .12 is 3 standard errors). benchmarks/published_split.py has the whole table."""
     ratings = published_ratings(lee2019_folder)
     theirs, ours = [], []
-    for seed in range(20):
+    for seed in range(12):
         rng = np.random.default_rng(seed)
         noise = {"rcbf": rng.normal(size=(53, 2, 1500)), "hfhrv": rng.normal(size=(53, 2, 1))}
         theirs.append(published_regression(noise, ratings, permutations=1, noises=1, seed=seed).test_r)
-        ours.append(evaluate_ratings(noise, ratings, NAMES[:53], permutations=0, seed=seed).figures["r"])
-    assert np.mean(theirs) == pytest.approx(0.54, abs=0.06) and abs(np.mean(ours)) < 0.1
+        ours.append(evaluate_ratings(noise, ratings, NAMES[:53], permutations=0, bootstrap=0, seed=seed).figures["r"])
+    assert np.mean(theirs) == pytest.approx(0.54, abs=0.08) and abs(np.mean(ours)) < 0.12
     found = published_regression(noise, ratings, permutations=19, noises=10)
     assert found.noise_r > 0.4 and "leaks" in found.label and found.p > 1 / 20
 

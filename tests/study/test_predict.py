@@ -60,6 +60,7 @@ def test_an_effect_is_found_in_pairs_and_every_prediction_is_written(tmp_path):
     assert "<script" not in page and not re.findall(r'(?:src|href)="(?!data:|#)', page)
 
 
+@pytest.mark.slow
 def test_the_last_row_of_the_learning_curve_is_the_score(tmp_path):
     """Scaled, with a confound: the same model, not one of rotated features."""
     _, found = run(table(), tmp_path, *FEATURES, "--confounds", "motion")
@@ -95,6 +96,7 @@ def test_ratings_between_participants(tmp_path):
     assert rows.groupby("participant_id")["fold"].nunique().max() == 1
 
 
+@pytest.mark.slow
 def test_columns_that_may_not_be_features_are_named(tmp_path, capsys):
     """By their name, and by what they have in common with the outcome, in both designs."""
     frame = table()
@@ -109,11 +111,13 @@ def test_columns_that_may_not_be_features_are_named(tmp_path, capsys):
     assert not (tmp_path / "out" / "weights.tsv").exists(), "what the paired run left is gone"
 
 
+@pytest.mark.slow
 def test_options_of_the_other_design_are_told(tmp_path):
     _, found = run(table(), tmp_path, *FEATURES, "--design", "between", "--fusion", "kernels", "-C", "0.1")
     assert any("--fusion, --C" in note for note in found["notes"])
 
 
+@pytest.mark.slow
 def test_large_units_end(tmp_path):
     """A date as a number once kept the published recipe's SVR from converging."""
     frame = table(14)
@@ -150,6 +154,7 @@ def test_a_lost_scan_moves_no_other_into_its_state(tmp_path):
     assert rows["state"].nunique() == 2
 
 
+@pytest.mark.slow
 def test_modalities_controls_and_missing_ones(tmp_path):
     frame = table()
     frame.loc[frame["participant_id"].isin(["sub-001", "sub-005"]), ["f3", "f4"]] = np.nan
@@ -162,6 +167,7 @@ def test_modalities_controls_and_missing_ones(tmp_path):
     assert kept["participants"] == 24 and kept["settings"]["fusion"] == "log_odds"
 
 
+@pytest.mark.slow
 def test_names_that_look_like_numbers_stay_names(tmp_path):
     frame = table(12)
     names = ["001", "01", "1", "1E5", "100000", "NA", "1.0", "2", "3", "4", "5", "6"]
@@ -172,6 +178,7 @@ def test_names_that_look_like_numbers_stay_names(tmp_path):
     assert set(rows["participant_id"]) == set(names)
 
 
+@pytest.mark.slow
 def test_columns_that_give_the_answer_away_are_left_out_and_told(tmp_path):
     frame = table()
     frame["visit"] = frame["session_id"].map({"ses-pre": 1, "ses-post": 2})
@@ -182,6 +189,7 @@ def test_columns_that_give_the_answer_away_are_left_out_and_told(tmp_path):
     assert not {"visit", "pain_copy", "age_copy"} & set(found["columns"]["features"])
 
 
+@pytest.mark.slow
 def test_csv_and_order_columns(tmp_path):
     frame = table().rename(columns={"session_id": "when"})
     frame["when"] = np.tile([2, 10], 24)
@@ -189,6 +197,7 @@ def test_csv_and_order_columns(tmp_path):
     assert code == 0 and found["score"] > 0.7
 
 
+@pytest.mark.slow
 def test_hostile_labels_are_escaped(tmp_path):
     frame = table().rename(columns={"f0": "<script>alert(1)</script>"})
     run(frame, tmp_path)
@@ -227,6 +236,7 @@ def test_what_cannot_be_used_is_told(tmp_path, capsys, change, options, message)
     assert not (tmp_path / "out" / "summary.json").exists()
 
 
+@pytest.mark.slow
 def test_few_participants_by_force(tmp_path):
     code, found = run(table(6), tmp_path, *FEATURES, "--force")
     assert code == 0 and found["participants"] == 6

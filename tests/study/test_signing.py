@@ -29,6 +29,7 @@ def test_published_weights_score_a_dataset(lee2019_folder, small_cohort, tmp_pat
     assert (table["pain_change"] > 0).all() and scores["coverage"].eq(1).all()
 
 
+@pytest.mark.slow
 def test_own_weights_are_exported_and_say_what_they_were_trained_on(small_cohort, tmp_path, capsys):
     run, signed = tmp_path / "run", tmp_path / "signed"
     assert (
