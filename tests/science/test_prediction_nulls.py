@@ -60,8 +60,8 @@ def test_p_of_null_cohorts_within_patients(n):
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [20, 53])
 def test_p_of_null_cohorts_between_patients(n):
-    """And r that is nil on average: |mean| < .1 (the honest gate of lee2019.md §3.7). Cross-validated correlations of few
-    patients are pessimistic, which costs power and no validity."""
+    """And r that is nil on average: |mean| < .1 (the honest gate of lee2019.md §3.7). Cross-validated correlations of
+    few patients are pessimistic, which costs power and no validity."""
     rows = shared(between, range(COHORTS), n)
     share = (rows[:, 0] <= 0.05).mean()
     print(n, share, rows[:, 1].mean())
