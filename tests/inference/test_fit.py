@@ -23,6 +23,7 @@ def brain_of(n=10):
     return Brain(ReducedWongWang(), distance_rule(positions, tuple(f"r{i}" for i in range(n))), strength=0.3)
 
 
+@pytest.mark.slow
 def test_recovers_planted_coupling_that_its_prior_is_not_centred_on():
     brain, prior = brain_of(), {"strength": LogNormal(np.log(0.3), 0.7)}
     for truth in (0.2, 0.5, 0.9):

@@ -63,6 +63,7 @@ def test_without_holdout_nothing_is_called_held_out(files, tmp_path):
     assert fc_r["heldout_free_running"] is None and fc_r["reliability"] is None
 
 
+@pytest.mark.slow
 def test_the_published_scheme_is_a_comparison_and_labelled_so(files, tmp_path, monkeypatch):
     monkeypatch.setattr(recording, "published_fit", partial(recording.published_fit, epochs=1, test_windows=3))
     assert fit(files, tmp_path / "fitted", "bold.npy", "sc.tsv", "--scheme", "griffiths2022") == 0
