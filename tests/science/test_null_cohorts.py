@@ -7,7 +7,9 @@ from joblib import Parallel, delayed, parallel_config
 from scipy.stats import binom
 
 from cingulum.datasets import Settings, synthesize
-from cingulum.study import evaluated, gather, measure
+from cingulum.prediction import evaluate
+from cingulum.study import gather, measure
+from cingulum.study.measure import CONTROLS
 
 COHORTS, PATIENTS = 16, 30
 
@@ -15,7 +17,10 @@ COHORTS, PATIENTS = 16, 30
 def one_cohort(folder, seed):
     bids = synthesize(folder / "bids", Settings(PATIENTS, effect="none", seed=seed, voxel=9.0, volumes=40, tr=2.0))
     cohort = measure(bids, folder / "out")
-    scores = evaluated(gather(cohort, folder / "out"), cohort, permutations=99, seed=seed, learning=False).paired.scores
+    features = gather(cohort, folder / "out")
+    controls = tuple(c for c in CONTROLS if c in features.values)
+    options = {"permutations": 99, "contributions": False, "bootstrap": 0, "seed": seed, "jobs": 1}
+    scores = evaluate(features.values, features.patients, controls=controls, **options).scores
     return {"seed": seed, "p": scores["fused"].p} | {name: s.accuracy for name, s in scores.items()}
 
 
