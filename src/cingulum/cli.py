@@ -400,7 +400,8 @@ def _modality(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _predict_table(given: argparse.Namespace) -> None:
-    from cingulum.study.predict import Request, predict
+    from cingulum.study.asked import Request
+    from cingulum.study.predict import predict
 
     _at_least(given.permutations, 19, "--permutations", "p of .05 needs that many")
     if given.n_jobs is not None:

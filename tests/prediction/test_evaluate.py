@@ -7,7 +7,7 @@ import pytest
 from sklearn.svm import SVC
 
 from cingulum.errors import InputError
-from cingulum.prediction import difference, evaluate
+from cingulum.prediction import difference, evaluate, evaluate_ratings
 from cingulum.prediction.evaluate import TIE
 from cingulum.prediction.metrics import accuracy, paired_auc
 from cingulum.prediction.permutation import sign_flips
@@ -226,6 +226,31 @@ def test_a_modality_that_few_have_does_no_harm():
     values["m1"][3:] = np.nan
     found = evaluate(values, NAMES[:20], permutations=19, missing="log_odds")
     assert np.isfinite(found.scores["fused"].decisions).all() and found.missing == {"m1": 17}
+
+
+def test_a_copied_patient_is_refused_under_any_name():
+    values = cohort(12, (4, 1))
+    copied = {name: np.concatenate([v, v[3:4]]) for name, v in values.items()}
+    with pytest.raises(InputError, match="sub-03 and sub-12 have the same features"):
+        evaluate(copied, NAMES[:13], permutations=0)
+    family = evaluate(copied, NAMES[:13], permutations=0, blocks=[*range(12), 3])
+    assert family.folds[12] == family.folds[3]
+    with pytest.raises(InputError, match="is a copy of"):
+        evaluate_ratings(copied, np.random.default_rng(0).normal(size=(13, 2)), NAMES[:13], permutations=0)
+    ordinal = np.random.default_rng(0).integers(0, 2, size=(30, 2, 3)).astype(float)
+    assert len(evaluate({"a": ordinal}, NAMES[:30], permutations=0).patients) == 30, "they coincide by chance"
+
+
+def test_the_order_in_which_penalties_are_typed_does_not_matter():
+    values = cohort(16, (5, 1), effect=0.5, seed=3)
+    up, down = (evaluate(values, NAMES[:16], permutations=0, C=c) for c in ((1e-3, 1, 100), (100, 1, 1e-3)))
+    for name, score in up.scores.items():
+        np.testing.assert_array_equal(score.decisions, down.scores[name].decisions)
+
+
+def test_a_study_of_controls_only_is_refused():
+    with pytest.raises(InputError, match="Every modality is a control"):
+        evaluate(cohort(12, (3,)), NAMES[:12], controls=("m0",), permutations=0)
 
 
 def test_models_are_compared_patient_by_patient():

@@ -225,6 +225,16 @@ def test_hostile_labels_are_escaped(tmp_path):
         (lambda t: t, ("--modality", "a=f1", "--modality", "a=f2"), "came twice"),
         (lambda t: t, ("--modality", "fused=f1"), "cannot be called fused"),
         (lambda t: t.assign(f0=np.inf), (), "infinite"),
+        (
+            lambda t: pd.concat([t, t[t.participant_id == "sub-003"].assign(participant_id="twin")]),
+            FEATURES,
+            "a copy of",
+        ),
+        (
+            lambda t: pd.concat([t, t.head(1).assign(participant_id="twin")]),
+            (*FEATURES, "--design", "between"),
+            "a copy of",
+        ),
         (lambda t: t, ("--permutations", "5"), "at least 19"),
         (lambda t: t.query("session_id == 'ses-pre'"), FEATURES, "0 have two visits"),
     ],

@@ -82,13 +82,16 @@ def _noise(
             C=evaluation.C, fusion=evaluation.fusion, folds=folds, confounds=confounds,
             scale=tuple(s for s in evaluation.scaled if s in shapes), seed=seed + r, jobs=1, force=True)  # fmt: skip
         reached.append(again.scores[_best(again)].accuracy)
-    mean, error = float(np.mean(reached)), float(np.std(reached, ddof=1) / np.sqrt(repeats))
-    ok = mean - 0.5 <= 4 * error + 1e-9
-    return Check(
-        "noise features", mean, "at most 50 % and 4 standard errors", "pass" if ok else "fail",
-        f"The same pipeline on noise of the same shape, {repeats} times: {100 * mean:.1f} % ± {100 * error:.1f} % "
-        + ("(no better than guessing, as it should be)." if ok else "(better than guessing: something leaks)."),
-    )  # fmt: skip
+    what = f"The same pipeline on noise of the same shape, {repeats} times: accuracy"
+    return _no_better("noise features", what, np.array(reached), 0.5)
+
+
+def _no_better(name: str, what: str, reached: np.ndarray, guessing: float) -> Check:
+    mean, error = float(reached.mean()), float(reached.std(ddof=1) / np.sqrt(len(reached)))
+    ok = mean - guessing <= 4 * error + 1e-9
+    verdict = "no better than guessing, as it should be" if ok else "better than guessing: something leaks"
+    words = f"{what} {mean:.3f} ± {error:.3f} ({verdict})."
+    return Check(name, mean, f"at most {guessing:g} and 4 standard errors", "pass" if ok else "fail", words)
 
 
 def _shuffled(evaluation: Evaluation) -> Check:
@@ -158,13 +161,8 @@ def _noise_ratings(ratings: Ratings, repeats: int, seed: int) -> Check:
         kernel = of_features({"noise": rng.normal(size=(len(s.rating), len(s.rating)))})
         again = regress(s, kernel, ratings.folds, permutations=0, bootstrap=0, seed=seed + r, jobs=1)
         reached.append(again.figures["r_within_state"])
-    mean, error = float(np.mean(reached)), float(np.std(reached, ddof=1) / np.sqrt(repeats))
-    ok = mean <= 4 * error
-    return Check(
-        "noise features, ratings", mean, "at most 0 and 4 standard errors", "pass" if ok else "fail",
-        f"A ridge regression on noise with the same folds, {repeats} times: r within states = {mean:.2f} ± {error:.2f} "
-        + ("(no better than guessing)." if ok else "(better than guessing: something leaks)."),
-    )  # fmt: skip
+    what = f"A ridge regression on noise with the same folds, {repeats} times: r within states"
+    return _no_better("noise features, ratings", what, np.array(reached), 0.0)
 
 
 def _published(published: PublishedRegression) -> Check:

@@ -20,6 +20,7 @@ from cingulum.prediction.control import ComBat
 from cingulum.prediction.heldout import Plan, Room
 from cingulum.prediction.metrics import Interval, correlation, percentile, resamples, varying
 from cingulum.prediction.permutation import ALIKE, check_enough, in_blocks, p_value, sequential_p
+from cingulum.prediction.prepare import copy_of
 from cingulum.prediction.scans import Scans, of_pairs
 
 Model = Literal["ridge", "kernel_ridge", "svr"]
@@ -116,6 +117,12 @@ def evaluate_ratings(
     for name, v in modalities.items():
         if v.shape[:2] != (n, 2) or not np.isfinite(v).all():
             raise InputError(f"{name}: expected finite values (patient, 2, feature) of {n} patients; came {v.shape}.")
+    twins = copy_of(list(modalities.values()))
+    if twins:
+        raise InputError(
+            f"{patients[twins[0]]} and {patients[twins[1]]} have the same features to the last digit: one is a copy "
+            "of the other and would be tested on itself. Leave one out."
+        )
     if n < 10:
         raise InputError(f"Regression between patients needs at least 10 patients; came {n}.")
     taken = {"both": (0, 1), "first": (0,), "second": (1,)}[visits]
@@ -203,7 +210,7 @@ def _responses(
     plan = Plan(outer, np.random.default_rng((seed, 0, 2)).permutation(n) % parts, (C,), "stacked")
     found = np.empty((plan.folds, n, 2, len(modalities)))
     for m, (name, values) in enumerate(modalities.items()):
-        room = Room.of(plan, values, np.ones(n, bool), name in scale, confounds, True, (C,))
+        room = Room.of(plan, values, np.ones(n, bool), name in scale, confounds, True)
         held = room.held(np.ones((1, n)))
         tested = outer == np.arange(plan.folds)[:, None]
         first = np.where(tested, held.first, held.inside_first[0])

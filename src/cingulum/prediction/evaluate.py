@@ -1,4 +1,4 @@
-"""Which of two visits came second? Evaluation of paired classifiers, one a modality and one that fuses them.
+"""Which of two visits hurt more? Evaluation of paired classifiers, one a modality and one that fuses them.
 
 Nothing that is tested was seen in training: a patient's two visits leave together, and the decisions on which the
 fusion is trained come from models that saw neither the patient they judge nor the patient under test.
@@ -17,7 +17,7 @@ from cingulum.prediction.fusion import Decided, Model, decide, fuse, one_flipped
 from cingulum.prediction.heldout import Fusion, Missing, Plan, Room
 from cingulum.prediction.metrics import exact_interval, mcnemar, percentile, resamples, right, rounded
 from cingulum.prediction.permutation import ALIKE, check_enough, in_blocks, p_value, sequential_p, sign_flips
-from cingulum.prediction.prepare import scales, turned
+from cingulum.prediction.prepare import copy_of, scales, turned
 from cingulum.prediction.scores import Contribution, Difference, Evaluation, Score
 
 BLOCK = 32
@@ -70,7 +70,7 @@ def evaluate(
     blocks: patients of one block (a family) are left out together, flip together and are resampled together
     bootstrap: resamples of the intervals (0: none, they are NaN); force: also with fewer than 10 patients
 
-    Raises InputError for unequal patients, missing values, a constant modality, too few patients.
+    Raises InputError for unequal patients, copies of a patient, missing values, a constant modality, too few patients.
     """
     check_enough(stop_after)
     patients = [str(p) for p in patients]
@@ -79,59 +79,51 @@ def evaluate(
         modalities = {name: turned(v, higher) for name, v in modalities.items()}
         confounds = {name: turned(c, higher) for name, c in (confounds or {}).items()}
     here, dropped = _available(modalities, patients, missing)
-    if missing == "log_odds":
-        fusion = "log_odds"
     keep = [i for i, p in enumerate(patients) if p not in set(dropped)]
-    values = {name: v[keep] for name, v in modalities.items()}
-    here = {name: h[keep] for name, h in here.items()}
-    _enough(len(keep), force)
-    for name, v in values.items():
-        _check(name, v, here[name])
-    fused = [name for name in modalities if name not in controls]
-    regress = None if not confounds else np.stack([np.asarray(c, float)[keep] for c in confounds.values()], -1)
-    if regress is not None and not np.isfinite(regress).all():
-        raise InputError(f"Confounds {', '.join(confounds or {})}: values are missing. Fill them, or leave them out.")
-    sweep = tuple(float(c) for c in np.atleast_1d(C))
-    if fusion == "kernels" and (scale or regress is not None):
-        raise InputError("fusion='kernels' takes features as they are: without scale and confounds, which are fitted "
-                         "inside the folds. Use stacked or log_odds with those.")  # fmt: skip
+    values, here = ({name: v[keep] for name, v in table.items()} for table in (modalities, here))
     member = None if blocks is None else np.asarray([str(b) for b in blocks])[keep]
-    if fusion == "kernels" and len(sweep) > 1:
-        raise InputError("fusion='kernels' takes one C; tuning is offered for stacked and log_odds.")
+    _check_all(values, here, [patients[i] for i in keep], member, force)
+    fused = [name for name in modalities if name not in controls]
+    if not fused:
+        raise InputError("Every modality is a control; at least one must be evaluated.")
+    regress = _regressed(confounds, keep)
+    sweep = tuple(sorted(float(c) for c in np.atleast_1d(C)))
+    fusion = "log_odds" if missing == "log_odds" else fusion
+    if fusion == "kernels" and (scale or regress is not None or len(sweep) > 1):
+        raise InputError("fusion='kernels' takes features as they are and one C: without scale, confounds and tuning, "
+                         "which belong inside the folds. Use stacked or log_odds with those.")  # fmt: skip
     inner_folds = min(inner_folds, len(keep) // 2) if force else inner_folds
     plan = Plan.of(len(keep), folds, inner_folds, sweep, fusion, seed, member)
     rooms = {
-        name: Room.of(plan, v, here[name], name in scale, None if name in controls else regress, name in fused, sweep)
+        name: Room.of(plan, v, here[name], name in scale, None if name in controls else regress, name in fused)
         for name, v in values.items()
     }
     rng = np.random.default_rng((seed, 0, 1))  # its own stream: zeros at the end of a key add nothing to it
     signs = sign_flips(permutations, len(keep), rng, member)
-    truth = decide(plan, rooms, fused, np.ones((1, len(keep))))
-    tests = _Tests(plan, rooms, fused, truth, contributions and len(fused) > 1)
+    tests = _Tests(plan, rooms, fused, decide(plan, rooms, fused, np.ones((1, len(keep)))), contributions)
     nulls = _permuted(tests, signs, stop_after, jobs, show_progress)
     drawn = _drawn(len(keep), member, rng, bootstrap)
-    scores = {name: _score(m, nulls[name], drawn, stop_after) for name, m in truth.models.items()}
-    weights, duals = _weights(values, rooms, sweep)
+    weights, duals = _weights(values, rooms, plan.penalty)
     return Evaluation(
-        scores,
-        _contributions(tests, nulls, drawn, stop_after) if tests.contributions else {},
-        weights,
-        {n: _pattern(values[n], here[n], weights[n]) for n in weights},
-        duals,
-        [patients[i] for i in keep],
-        fused,
-        permutations,
-        plan.outer,
-        plan.inner,
-        inner_folds,
-        sweep,
-        seed,
-        fusion,
-        tuple(scale),
-        tuple(confounds or ()),
-        stop_after,
-        dropped,
-        {name: int((~h).sum()) for name, h in here.items() if not h.all()},
+        scores={name: _score(m, nulls[name], drawn, stop_after) for name, m in tests.truth.models.items()},
+        contributions=_contributions(tests, nulls, drawn, stop_after) if tests.asks_contributions else {},
+        weights=weights,
+        patterns={n: _pattern(values[n], here[n], weights[n]) for n in weights},
+        duals=duals,
+        patients=[patients[i] for i in keep],
+        fused=fused,
+        permutations=permutations,
+        folds=plan.outer,
+        parts=plan.inner,
+        inner_folds=inner_folds,
+        C=sweep,
+        seed=seed,
+        fusion=fusion,
+        scaled=tuple(scale),
+        confounds=tuple(confounds or ()),
+        stop_after=stop_after,
+        dropped=dropped,
+        missing={name: int((~h).sum()) for name, h in here.items() if not h.all()},
     )
 
 
@@ -167,6 +159,34 @@ def _enough(patients: int, force: bool) -> None:
         )
 
 
+def _check_all(
+    values: dict[str, np.ndarray],
+    here: dict[str, np.ndarray],
+    patients: list[str],
+    blocks: np.ndarray | None,
+    force: bool,
+) -> None:
+    _enough(len(patients), force)
+    for name, v in values.items():
+        _check(name, v, here[name])
+    twins = copy_of(list(values.values()), blocks)
+    if twins:
+        raise InputError(
+            f"{patients[twins[0]]} and {patients[twins[1]]} have the same features to the last digit at both "
+            "visits: one is a copy of the other and would be tested on itself. Leave one out."
+        )
+
+
+def _regressed(confounds: dict[str, np.ndarray] | None, keep: list[int]) -> np.ndarray | None:
+    """Confounds (patient, visit, confound) of the patients that are kept."""
+    if not confounds:
+        return None
+    found = np.stack([np.asarray(c, float)[keep] for c in confounds.values()], -1)
+    if not np.isfinite(found).all():
+        raise InputError(f"Confounds {', '.join(confounds)}: values are missing. Fill them, or leave them out.")
+    return found
+
+
 def _as_float(values: np.ndarray) -> np.ndarray:
     values = np.asarray(values)
     return values if values.dtype.kind == "f" and values.itemsize >= 4 else values.astype(np.float64)
@@ -200,12 +220,16 @@ class _Tests:
     truth: Decided
     contributions: bool
 
+    @property
+    def asks_contributions(self) -> bool:
+        return self.contributions and len(self.fused) > 1
+
     def __call__(self, signs: np.ndarray) -> dict[str, np.ndarray]:
         """Statistics (accuracy, AUC, single-scan AUC; problem) of every model, and of the fusion with one modality
         flipped alone, under the name `without <modality>`."""
         found = decide(self.plan, self.rooms, self.fused, signs)
         rows = {name: np.stack(model.statistics) for name, model in found.models.items()}
-        if self.contributions:
+        if self.asks_contributions:
             for name in self.fused:
                 alone = self._alone(name, found, signs)
                 rows[f"without {name}"] = np.stack(alone.statistics)
@@ -227,7 +251,7 @@ def _permuted(
     """Statistics (3, permutation) by model; with `stop_after`, of as many permutations as every model needs."""
     parts = [signs[i : i + BLOCK] for i in range(0, len(signs), BLOCK)]
     reached = {name: np.stack(model.statistics)[:, 0] for name, model in tests.truth.models.items()}
-    if tests.contributions:
+    if tests.asks_contributions:
         reached |= {f"without {name}": reached["fused"] for name in tests.fused}
     hits = {name: np.zeros(3, int) for name in reached}
     done: list[dict[str, np.ndarray]] = []
@@ -357,13 +381,13 @@ def _difference(a: np.ndarray, b: np.ndarray, drawn: list[np.ndarray]) -> Differ
 
 
 def _weights(
-    values: dict[str, np.ndarray], rooms: dict[str, Room], C: tuple[float, ...]
+    values: dict[str, np.ndarray], rooms: dict[str, Room], penalty: float
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Weights (feature,) on everybody, in the features' units, and their duals. Of several C, the middle one."""
+    """Weights (feature,) on everybody, in the features' units, and their duals."""
     weights, duals = {}, {}
     for name, room in rooms.items():
         v = values[name]
-        dual = machine.duals(room.shared.gram, room.here[None].astype(float), 2 * sorted(C)[len(C) // 2])[0]
+        dual = machine.duals(room.shared.gram, room.here[None].astype(float), 2 * penalty)[0]
         dual = dual[room.here] @ room.residual[room.here][:, room.here]
         differences = v[room.here, 1] - v[room.here, 0]
         w = dual.astype(v.dtype) @ differences

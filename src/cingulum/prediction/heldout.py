@@ -17,7 +17,7 @@ Missing = Literal["complete", "log_odds"]
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """outer (patient,): who is tested together; inner (patient,): who is judged together inside."""
+    """outer (patient,): who is tested together; inner (patient,): who is judged together inside; C: rising."""
 
     outer: np.ndarray
     inner: np.ndarray
@@ -89,7 +89,6 @@ class Room:
     each: Products | None
     trains: np.ndarray | None
     inside: bool
-    C: tuple[float, ...]
     residual: np.ndarray
     scale: bool = False
 
@@ -101,22 +100,21 @@ class Room:
         scale: bool,
         confounds: np.ndarray | None,
         fused: bool,
-        C: tuple[float, ...],
     ) -> Room:
-        inside = fused or len(C) > 1
+        inside = fused or len(plan.C) > 1
         if not scale and confounds is None:
-            return Room(plan, here, products(values, here), None, None, inside, C, np.eye(len(here)))
+            return Room(plan, here, products(values, here), None, None, inside, np.eye(len(here)))
         marked = plan.trains  # outer models first, then inner ones fold by fold
         trains = np.concatenate([marked[:, -1], marked[:, :-1].reshape(-1, len(here))]) if inside else marked[:, -1]
         everybody = products_each(values, here, np.ones((1, len(here)), bool), scale, confounds)
         shared = Products(everybody.gram[0], everybody.cross[0])
         left, _ = residual(confounds, here, len(here))
         each = products_each(values, here, trains, scale, confounds)
-        return Room(plan, here, shared, each, trains, inside, C, left, scale)
+        return Room(plan, here, shared, each, trains, inside, left, scale)
 
     def held(self, signs: np.ndarray) -> Held:
         """Responses under these signs (problem, n), C tuned where there are several."""
-        each = [self._held(signs * self.here, c) for c in self.C]
+        each = [self._held(signs * self.here, c) for c in self.plan.C]
         if len(each) == 1:
             return each[0]
         counted = np.stack([self._inner_accuracy(h.inside) for h in each])  # (C, problem, fold)

@@ -79,8 +79,9 @@ def find(
         show_progress=show_progress)  # fmt: skip
     kept = [i for i, p in enumerate(patients) if str(p) in set(paired.patients)]
     shown, regressed = _rows(shown, kept), _rows(regressed, kept)
-    decisions = paired.scores["fused" if "fused" in paired.scores else paired.fused[0]].decisions
-    found = Findings(paired, calibration=calibrate_decisions(decisions))
+    found = Findings(paired)
+    decisions = paired.scores[found.best].decisions
+    found = replace(found, calibration=calibrate_decisions(decisions))
     words: list[str] = []
     if ratings is not None:
         rated = _rows({n: values[n] if n in scale else compact(values[n]) for n in paired.fused}, kept)

@@ -240,6 +240,9 @@ def _summary(
         s["fit"] = {"source": fit.source, **summarise.fitted(fit.verified, fit.weights, fit.train, fit.heldout)}
     if "fit" in features.evidence.get("mechanism", {}):
         s["visit_fits"] = summarise.visit_fits(**features.evidence["mechanism"])
+    if evaluation.confounds:
+        note = "Maps and patterns are of features as they are: confounds were regressed out for the scores only."
+        s["notes"] = [*s["notes"], note]
     s["lead"] = words.lead(s)
     s["warnings"] = [{"kind": "serious", "text": note} for note in notes] + words.warnings(s, synthetic)
     s["methods"] = words.methods(s)
