@@ -53,6 +53,23 @@ def test_own_weights_are_exported_and_say_what_they_were_trained_on(small_cohort
     assert "has no model/" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_weights_that_new_data_cannot_meet_are_not_signed(small_cohort, tmp_path, capsys):
+    run = tmp_path / "run"
+    options = ["run", str(small_cohort), str(run), "group", "--permutations", "19", "--modalities", "rcbf", "hfhrv"]
+    for more, message in (
+        (["--confounds", "rate"], "confounds that were regressed out"),
+        (["--fuse-controls"], "rate"),
+    ):
+        assert main([*options, *more]) == 0
+        assert main(["signature", "export", str(run), "--out", str(tmp_path / "signed")]) == 4
+        assert message in capsys.readouterr().err
+    assert main([*options, "--fusion", "log_odds"]) == 0
+    told = json.loads((run / "model" / "model.json").read_text())
+    decisions = pd.read_csv(run / "predictions.tsv", sep="\t").query("model == 'hfhrv'")["decision"]
+    assert told["Fusion"]["hfhrv"] == pytest.approx(max(0, 2 * decisions.mean() / decisions.var()))
+
+
 def test_tables_of_maps_are_scored_and_absolute_flow_is_refused(lee2019_folder, tmp_path, capsys):
     weights = read_image(lee2019_folder / "s1back_roi.nii.gz", 3)
     from cingulum.prediction.signature import read_signature

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cingulum.prediction.evaluate import evaluate
+from cingulum.prediction.prepare import inner_products
 from cingulum.progress import track
 
 
@@ -17,10 +18,7 @@ def compact(values: np.ndarray) -> np.ndarray:
     n, visits, features = values.shape
     if features <= n * visits:
         return values.astype(np.float64)
-    gram = np.zeros((n * visits, n * visits))
-    for start in range(0, features, 20_000):
-        block = values[..., start : start + 20_000].reshape(n * visits, -1).astype(np.float64)
-        gram += block @ block.T
+    gram = inner_products(values.reshape(n * visits, features))
     size, vectors = np.linalg.eigh(gram)
     return (vectors * np.sqrt(size.clip(0))).reshape(n, visits, -1)
 

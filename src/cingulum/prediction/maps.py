@@ -16,6 +16,7 @@ from scipy.stats import norm
 from cingulum.errors import InputError
 from cingulum.prediction import machine
 from cingulum.prediction.permutation import fdr, max_statistic_p, sign_flips
+from cingulum.prediction.prepare import inner_products
 from cingulum.progress import track
 from cingulum.recordings.atlas import named_atlas
 
@@ -81,7 +82,7 @@ def maps(
     if not np.isfinite(differences).all():
         raise InputError("Maps need patients that have the modality whole: leave those with NaN out.")
     n = len(differences)
-    gram = _gram(differences)
+    gram = inner_products(differences)
     rng = np.random.default_rng((seed, 0, 3))
     signs = np.concatenate([np.ones((1, n)), sign_flips(permutations, n, rng)])
     beta = machine.duals(gram, signs, 2 * C)
@@ -92,14 +93,6 @@ def maps(
     halves = np.stack([rng.permuted(np.arange(n) % 2) for _ in range(50)])
     halves = machine.duals(gram, np.concatenate([halves == 0, halves == 1]).astype(float), 2 * C)
     return Maps(weights, pattern, _stability(boot, beta[0], halves, gram, differences))
-
-
-def _gram(differences: np.ndarray) -> np.ndarray:
-    gram = np.zeros((len(differences), len(differences)))
-    for start in range(0, differences.shape[1], 20_000):
-        block = differences[:, start : start + 20_000].astype(np.float64)
-        gram += block @ block.T
-    return gram
 
 
 def _pattern(beta: np.ndarray, gram: np.ndarray) -> np.ndarray:

@@ -56,6 +56,15 @@ def middle(gram: np.ndarray, cross: np.ndarray, trains: np.ndarray) -> np.ndarra
     return np.einsum("...i,...ij->...j", mean, cross + gram / 2)
 
 
+def inner_products(rows: np.ndarray) -> np.ndarray:
+    """(row, row) of rows (row, feature), in float64."""
+    found = np.zeros((len(rows), len(rows)))
+    for start in range(0, rows.shape[1], CHUNK):
+        block = rows[:, start : start + CHUNK].astype(np.float64)
+        found += block @ block.T
+    return found
+
+
 def products(values: np.ndarray, here: np.ndarray) -> Products:
     """values (patient, visit, feature); patients that are not `here` have zero differences."""
     n = len(values)

@@ -12,14 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 
 from cingulum import __version__
 from cingulum.errors import InputError
 from cingulum.recordings.files import (
     check_vacant,
-    read_bytes,
     read_json,
     read_table,
     write_bytes,
@@ -95,11 +93,10 @@ def _read_published(folder: Path) -> Signature:
     units = {"rcbf": RCBF_UNIT, "s1conn": "regression estimate"}
     parts = {}
     for name, (file, intercept) in LEE2019.items():
-        image = nib.Nifti1Image.from_bytes(_unpacked(folder / file))
-        weights = np.asarray(image.dataobj, float)
-        weights = weights[..., 0] if weights.ndim == 4 and weights.shape[3] == 1 else weights
-        if weights.ndim != 3 or not np.isfinite(weights).all() or not weights.any():
-            raise InputError(f"{folder / file}: expected a map of finite weights; came shape {weights.shape}.")
+        image = read_image(folder / file, 4)  # one volume
+        weights = np.asarray(image.dataobj, float)[..., 0]
+        if not weights.any():
+            raise InputError(f"{folder / file}: expected a map of weights; it is zero everywhere.")
         parts[name] = Part(weights, units[name], intercept, image.affine)
     parts["hfhrv"] = Part(np.array([-2.17344043]), "ln(ms²)", 0.0, None, ("hfhrv",))
     told = {
@@ -109,13 +106,6 @@ def _read_published(folder: Path) -> Signature:
         "Fusion": "the weights of the fused machine were not published",
     }
     return Signature("lee2019", parts, {}, told)
-
-
-def _unpacked(path: Path) -> bytes:
-    import gzip
-
-    raw = read_bytes(path)
-    return gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
 
 
 def _read_own(folder: Path) -> Signature:

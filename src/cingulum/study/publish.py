@@ -188,6 +188,7 @@ def _write_model(out: Path, features: Features, evaluation: Evaluation) -> None:
             write_table(out / "model" / file, pd.DataFrame({"column": columns, "weight": weights}))
         told["Modalities"][name] = {"File": file, "Unit": _unit(name, unit)}
     told["Fusion"] = _fusion_weights(evaluation)
+    told["Confounds"] = list(evaluation.confounds)
     told["TrainedOn"] = sorted(source[:16] for source in features.sources)
     write_json(out / "model" / "model.json", told)
 
@@ -197,13 +198,20 @@ def _unit(name: str, unit: str) -> str:
 
 
 def _fusion_weights(evaluation: Evaluation) -> dict[str, float]:
-    """Of the second machine, fitted to everybody's out-of-fold decisions; with one modality, 1."""
+    """What the modalities' decisions are multiplied by, from everybody's out-of-fold decisions; empty for kernels,
+    whose fusion is no sum of decisions."""
     if len(evaluation.fused) < 2:
         return {name: 1.0 for name in evaluation.fused}
+    if evaluation.fusion == "kernels":
+        return {}
     decisions = np.stack([evaluation.scores[name].decisions for name in evaluation.fused], 1)
-    whole = np.isfinite(decisions).all(1)
-    model = PairedSVC(C=evaluation.C[0]).fit(decisions[whole], np.ones(int(whole.sum()), int))
-    return dict(zip(evaluation.fused, model.coef_[0].tolist(), strict=True))
+    if evaluation.fusion == "log_odds":
+        mean, variance = np.nanmean(decisions, 0), np.nanvar(decisions, 0, ddof=1)
+        weights = np.maximum(0.0, 2 * mean / variance)
+    else:
+        whole = decisions[np.isfinite(decisions).all(1)]
+        weights = PairedSVC(C=evaluation.C[len(evaluation.C) // 2]).fit(whole, np.ones(len(whole), int)).coef_[0]
+    return dict(zip(evaluation.fused, weights.tolist(), strict=True))
 
 
 def _summary(

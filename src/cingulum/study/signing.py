@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cingulum.errors import InputError
+from cingulum.features import FEATURES
 from cingulum.prediction.metrics import exact_interval
 from cingulum.prediction.signature import (
     Applied,
@@ -78,12 +79,8 @@ def apply_to_bids(
 def apply_to_table(signature: Path, table: Path, out: Path) -> dict[str, Any]:
     """Score scans that a table names: columns participant_id, session_id, one a modality (a NIfTI file, relative to
     the table, or a number), and pain where it is known; sessions in the order of the rows."""
-    signed, rows = (
-        read_signature(signature),
-        read_table(
-            table, dtype={"participant_id": str, "session_id": str}, sep="," if Path(table).suffix == ".csv" else "\t"
-        ),
-    )
+    signed, separator = read_signature(signature), "," if Path(table).suffix == ".csv" else "\t"
+    rows = read_table(table, dtype={"participant_id": str, "session_id": str}, sep=separator)
     needed = {"participant_id", "session_id"}
     present = [name for name in signed.parts if name in rows]
     if not needed <= set(rows) or not present:
@@ -220,11 +217,22 @@ def _figures(table: pd.DataFrame, name: str) -> dict[str, Any]:
 
 
 def export(run: Path, out: Path, name: str | None = None) -> Path:
-    """Sign the weights of a `cingulum run … group`: its maps, columns and fusion, with a model card."""
+    """Sign the weights of a `cingulum run … group`: its maps, columns and fusion, with a model card.
+
+    Raises InputError for a folder without a model, and for weights that new data cannot meet: of features cleaned of
+    confounds by regression, or fused with controls.
+    """
     run = Path(run)
     if not (run / "model" / "model.json").is_file():
         raise InputError(f"{run}: has no model/. Run `cingulum run BIDS_DIR {run} group` first.")
     told, summary = read_json(run / "model" / "model.json"), read_json(run / "summary.json")
+    unmeasured = [part for part in told["Modalities"] if part not in FEATURES]
+    if unmeasured or told["Confounds"]:
+        reason = (
+            f"controls in the fusion ({', '.join(unmeasured)})" if unmeasured else "confounds that were regressed out"
+        )
+        raise InputError(f"{run}: these weights stand on {reason}, which new data cannot be given in the same way. Run "
+                         "the study without them, in another folder, and export that.")  # fmt: skip
     parts = {}
     for part, one in told["Modalities"].items():
         path = run / "model" / one["File"]
