@@ -47,7 +47,7 @@ def _page(template: str) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page.filters |= {"r": _correlation, "percent": _percent, "p": _p, "label": _label}
+    page.filters |= {"r": _correlation, "points": _points, "percent": _percent, "p": _p, "label": _label}
     return page.get_template(template)
 
 
@@ -57,6 +57,10 @@ def _label(name: str) -> str:
 
 def _correlation(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}".replace("-", "−")
+
+
+def _points(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}".replace("-", "−")
 
 
 def _percent(value: float | None) -> str:
