@@ -39,6 +39,7 @@ def recordings(brain):
     return found
 
 
+@pytest.mark.slow
 def test_everybody_is_fitted_with_what_is_theirs(brain, recordings):
     cohort = fit_cohort(brain, recordings, FREE, prepare=balanced)
     wide = cohort.wide()

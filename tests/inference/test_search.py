@@ -106,6 +106,7 @@ def test_lines_in_maps_and_their_names(brain):
         fit(brain, target, {"mass.w_plus": Mapped(LogNormal(0.3, 0.1), maps[:, :5])}, **QUICK)
 
 
+@pytest.mark.slow
 def test_connection_weights_keep_what_is_absent_absent(brain):
     weights = brain.connectome.weights.clone()
     weights[0, 1] = weights[1, 0] = 0.0
@@ -146,6 +147,7 @@ def test_simulated_road_finds_the_planted_coupling(brain, scan):
     assert found.history["loss"].iloc[-1] < found.history["loss"].iloc[0]
 
 
+@pytest.mark.slow
 def test_the_search_can_be_asked_to_stay_near_the_bifurcation(brain, target):
     margins = [
         fit(brain, target, PRIOR, near_bifurcation=wanted, **{**QUICK, "steps": 80}).stability.margin
@@ -154,6 +156,7 @@ def test_the_search_can_be_asked_to_stay_near_the_bifurcation(brain, target):
     assert margins == pytest.approx([2.0, 4.0], rel=0.1)
 
 
+@pytest.mark.slow
 def test_a_start_that_is_unstable_is_moved_or_refused_with_its_eigenvalue(brain, target):
     found = fit(brain, target, {"strength": LogNormal(np.log(3.0), 0.5)}, objective={fc_mismatch: 100.0}, **QUICK)
     assert found.loop_gain < 0.9 and found.stability.stable

@@ -57,6 +57,7 @@ def test_time_by_region_and_every_format_read_the_same(files):
         np.testing.assert_allclose(series.data, bold, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_without_holdout_nothing_is_called_held_out(files, tmp_path):
     assert fit(files, tmp_path / "fitted", "bold.npy", "sc.tsv", "--holdout", "0") == 0
     fc_r = json.loads((tmp_path / "fitted" / "fit.json").read_text())["fc_r"]
