@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shutil
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,11 @@ from cingulum.datasets import Settings, hcp, synthesize
 from cingulum.errors import InputError
 from cingulum.inference import resting_fit
 from cingulum.inference.protocol import free_running_fc
-from cingulum.recordings import Cohort
+from cingulum.recordings import Cohort, read_cohort
 from cingulum.recordings.atlas import pain_atlas
 from cingulum.recordings.files import read_json, read_table
 from cingulum.simulation import time_step
-from cingulum.study import Features, evaluated, gather, measure, publish
+from cingulum.study import Features, Place, Study, evaluated, gathered, publish, take
 from cingulum.study.publish import FittedBrain
 
 TR = 0.72
@@ -47,7 +46,7 @@ def demo(
 
     A cohort and measurements left there by an earlier run are used again if they are whole and of this version.
     """
-    began, settings = time.monotonic(), settings or Settings()
+    settings = settings or Settings()
     say("1/6 Real brains: structural and functional connectivity")
     (source, connectome, train, heldout), notes = brains(offline, say)
     say(f"2/6 Fit a brain model to {len(connectome.regions)} regions, then let it run freely (about ten seconds)")
@@ -57,8 +56,9 @@ def demo(
     bids = cohort_folder(out / "cohort", settings)
     say("4/6 Measure features of every visit, and fit a brain to each")
     measurements = out / "derivatives" / "cingulum"
-    cohort = measure(bids, measurements, show_progress=True)
-    features = gather(cohort, measurements, show_progress=True)
+    study, place = Study(), Place(bids, measurements, show_progress=True)
+    cohort = read_cohort(bids)
+    features, cohort = gathered(study, place, take(study, place, cohort.visits), cohort)
     say(f"5/6 Predict: leave-one-patient-out, nested fusion, {permutations} permutations")
     findings = evaluated(features, cohort, permutations=permutations, seed=settings.seed, show_progress=True)
     say("6/6 Report")
@@ -68,7 +68,6 @@ def demo(
         cohort,
         features,
         findings,
-        seconds=time.monotonic() - began,
         fit=fit,
         planted=planted(cohort, features, read_table(bids / "sourcedata" / "truth.tsv", dtype={"participant": str})),
         notes=notes,

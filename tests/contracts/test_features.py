@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from cingulum.features import FEATURES, Choices
+from cingulum.parallel import Crew
 from cingulum.recordings import visits
 from cingulum.recordings.opened import Opened
 from cingulum.study import Plan, features, write_features
@@ -72,11 +73,26 @@ def test_rows_of_the_table_depend_on_no_other_visit(small_cohort, tmp_path):
     """The whole way, to the bit: three visits of two people, and one of them alone."""
     torch.set_default_dtype(torch.float64)
     names = ["s1conn", "rcbf", "cbf", "hrv", "fc", "quality"]
-    both = write_features(small_cohort, tmp_path / "both", Plan(features(names)), participants=["01", "02"], jobs=1)
+    both = write_features(
+        small_cohort, tmp_path / "both", Plan(features(names)), participants=["01", "02"], crew=Crew(jobs=1)
+    )
     one = write_features(
-        small_cohort, tmp_path / "one", Plan(features(names)), participants=["02"], sessions=["post"], jobs=1
+        small_cohort, tmp_path / "one", Plan(features(names)), participants=["02"], sessions=["post"], crew=Crew(jobs=1)
     )
     mine = both.table[(both.table["participant_id"] == "sub-02") & (both.table["session_id"] == "ses-post")]
     pd.testing.assert_frame_equal(mine.reset_index(drop=True), one.table)
     for path in (tmp_path / "one").rglob("*.nii.gz"):
         assert path.read_bytes() == (tmp_path / "both" / path.relative_to(tmp_path / "one")).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mechanism", "physiology"])
+def test_fitted_rows_depend_on_no_other_visit(small_cohort, tmp_path, name):
+    """To the bit, whoever else is in the batch, and whoever does it: one visit alone, and the last of six."""
+    alone = write_features(
+        small_cohort, tmp_path / "one", Plan(features([name])), participants=["03"], sessions=["pre"]
+    )
+    among = write_features(small_cohort, tmp_path / "all", Plan(features([name])), participants=["01", "02", "03"],
+                           crew=Crew(jobs=2))  # fmt: skip
+    mine = among.table[(among.table["participant_id"] == "sub-03") & (among.table["session_id"] == "ses-pre")]
+    pd.testing.assert_frame_equal(mine.reset_index(drop=True), alone.table, check_exact=True)

@@ -7,8 +7,10 @@ from joblib import Parallel, delayed, parallel_config
 from scipy.stats import binom
 
 from cingulum.datasets import Settings, synthesize
+from cingulum.parallel import Crew
 from cingulum.prediction import evaluate
-from cingulum.study import gather, measure
+from cingulum.recordings import read_cohort
+from cingulum.study import Place, Study, gathered, take
 from cingulum.study.measure import CONTROLS
 
 COHORTS, PATIENTS = 16, 30
@@ -16,8 +18,8 @@ COHORTS, PATIENTS = 16, 30
 
 def one_cohort(folder, seed):
     bids = synthesize(folder / "bids", Settings(PATIENTS, effect="none", seed=seed, voxel=9.0, volumes=40, tr=2.0))
-    cohort = measure(bids, folder / "out")
-    features = gather(cohort, folder / "out")
+    study, place, cohort = Study(), Place(bids, folder / "out", crew=Crew(jobs=1)), read_cohort(bids)
+    features, _ = gathered(study, place, take(study, place, cohort.visits), cohort)
     controls = tuple(c for c in CONTROLS if c in features.values)
     options = {"permutations": 99, "contributions": False, "bootstrap": 0, "seed": seed, "jobs": 1}
     scores = evaluate(features.values, features.patients, controls=controls, **options).scores

@@ -11,10 +11,11 @@ from cingulum.inference import resting_fit
 from cingulum.inference.protocol import free_running_fc
 from cingulum.measures import similarity
 from cingulum.prediction.maps import maps
+from cingulum.recordings import read_cohort
 from cingulum.recordings.atlas import pain_atlas
 from cingulum.recordings.parcellation import voxel_centres
 from cingulum.simulation import time_step
-from cingulum.study import evaluated, gather, measure
+from cingulum.study import Place, Study, evaluated, gathered, take
 
 
 @pytest.mark.slow
@@ -39,9 +40,10 @@ def test_group_fit_runs_freely_and_holds_out(hcp_folder):
 def test_planted_effects_are_found(tmp_path):
     """Fused accuracy's bootstrap interval must exclude 0.5 (measured .91 [.81, .98] with seed 0)."""
     torch.set_default_dtype(torch.float32)
-    cohort = measure(synthesize(tmp_path / "bids", Settings(53)), tmp_path / "out")
+    bids = synthesize(tmp_path / "bids", Settings(53))
     torch.set_default_dtype(torch.float64)
-    features = gather(cohort, tmp_path / "out")
+    study, place, cohort = Study(), Place(bids, tmp_path / "out"), read_cohort(bids)
+    features, _ = gathered(study, place, take(study, place, cohort.visits), cohort)
     scores = evaluated(features, cohort, permutations=99, learning=False).paired.scores
     assert scores["fused"].accuracy_ci.low > 0.5 and scores["fused"].p <= 0.05
     print({name: (round(s.accuracy, 3), s.accuracy_ci, s.p) for name, s in scores.items()})

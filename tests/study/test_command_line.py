@@ -147,7 +147,7 @@ def one_visit(bids):
         (not_an_image, [], "damaged gzip file"),
         (remove("dataset_description.json"), [], "expected a BIDS dataset"),
         (lambda bids: None, ["--participant-label", "01", "99"], "No such participant: 99"),
-        (lambda bids: None, ["--modalities", "eeg"], "Unknown modality eeg. Known are s1conn, rcbf"),
+        (lambda bids: None, ["--modalities", "eeg"], "takes s1conn, rcbf, hfhrv, mechanism, physiology; came 'eeg'"),
         (lambda bids: None, ["--participant-label", "01", "02"], "at least 10 patients"),
         (lambda bids: None, ["--connectome", "nowhere.tsv"], "nowhere.tsv: cannot be read"),
     ],

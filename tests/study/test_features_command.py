@@ -11,8 +11,7 @@ import pytest
 from cingulum.cli import main
 from cingulum.recordings.images import write_image
 from cingulum.recordings.parcellation import sphere
-from cingulum.study.measure import Failure
-from cingulum.study.table import _without_folder
+from cingulum.study.ledger import without_folders
 
 FAST = ["rcbf", "cbf", "hrv", "fc", "quality", "motion", "s1conn"]
 
@@ -90,9 +89,9 @@ def test_what_is_repaired_is_measured_and_the_rest_is_kept(own_cohort, tmp_path)
 def test_reasons_lose_folders_and_nothing_else():
     text = "/home/ann/ds/sub-01/x_bold.nii.gz: TR 2.5 s. See /home/ann/ds and ds/sub-02/y.json, not odds/even."
     for folder in (Path("."), Path("ds"), Path("/home/ann/ds")):
-        reason = _without_folder(Failure("01", "pre", "fc", text), folder, []).reason
+        reason = without_folders(text, [folder])
         assert "2.5 s. See" in reason and "x_bold.nii.gz" in reason and "odds/even." in reason
-    assert "ann" not in _without_folder(Failure("01", "pre", "fc", text), Path("/home/ann/ds"), []).reason
+    assert "ann" not in without_folders(text, [Path("/home/ann/ds")])
 
 
 def test_other_settings_are_measured_anew(small_cohort, tmp_path):

@@ -90,7 +90,7 @@ class Feature(ABC):
     def finish(self, measured: Sequence[Measurement], show_progress: bool = False) -> pd.DataFrame:
         """From measurements of visits to rows; a visit's row does not depend on the other visits.
 
-        What is worth telling beside the columns may be put into the table's `attrs`.
+        What is worth telling beside the columns may be put into the table's `attrs`: arrays with a row a visit.
         """
         rows = np.stack([np.asarray(one.values, dtype=float).ravel() for one in measured])
         names = [column.name for column in self.columns()]

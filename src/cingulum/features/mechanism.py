@@ -69,7 +69,8 @@ class Mechanism(Feature):
         intervals, and only then is every column followed by its standard deviation (`sd …`).
         The likelihood sees each visit's signals scaled to one overall amplitude (AMPLITUDE).
     Columns are parameters in units of their priors (unconstrained value minus prior mean, by prior SD), which makes
-    them comparable without looking at other people. The table's `attrs` carry the fits themselves.
+    them comparable without looking at other people. The table's `attrs` carry the modelled and recorded connectivity
+    of every visit, their correlation and the loop gain.
     """
 
     name: ClassVar = "mechanism"
@@ -175,7 +176,8 @@ class Mechanism(Feature):
             standard = _standardise(found.estimates[path].reshape(len(measured), -1), prior)
             columns.update(dict(zip(self._names(path, prior), standard.T, strict=True)))
         table = pd.DataFrame(columns)
-        table.attrs = {"fit": found, "recorded": recorded, "connectome": self.brain.connectome}
+        told = {"fc": found.fc, "recorded": recorded, "fc_r": found.fc_r, "loop_gain": found.loop_gain}
+        table.attrs = {name: value.detach().numpy() for name, value in told.items()}
         return table
 
     def _by_likelihood(
@@ -196,9 +198,7 @@ class Mechanism(Feature):
         priors = [prior for path, prior in self.free.items() for _ in self._names(path, prior)]
         centre, spread = np.array([_unconstrained(prior) for prior in priors]).T
         mean, sd = (found.coordinates.numpy() - centre) / spread, found.sd.numpy() / spread
-        table = pd.DataFrame(np.hstack([mean, sd]), columns=[column.name for column in self.columns()])
-        table.attrs = {"cohort": found}
-        return table
+        return pd.DataFrame(np.hstack([mean, sd]), columns=[column.name for column in self.columns()])
 
     def _names(self, path: str, prior: Distribution) -> list[str]:
         return [f"{path} {region}" for region in self.atlas.regions] if len(prior.batch_shape) else [path]

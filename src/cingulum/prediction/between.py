@@ -19,7 +19,7 @@ from cingulum.errors import InputError
 from cingulum.prediction.control import ComBat
 from cingulum.prediction.heldout import Plan, Room
 from cingulum.prediction.metrics import Interval, correlation, percentile, resamples, varying
-from cingulum.prediction.permutation import ALIKE, check_enough, in_blocks, p_value, sequential_p
+from cingulum.prediction.permutation import ALIKE, Jobs, check_enough, in_blocks, p_value, sequential_p
 from cingulum.prediction.prepare import copy_of
 from cingulum.prediction.scans import Scans, of_pairs
 
@@ -100,7 +100,7 @@ def evaluate_ratings(
     stop_after: int | None = None,
     bootstrap: int = 1000,
     seed: int = 0,
-    jobs: int | None = None,
+    jobs: Jobs = None,
     show_progress: bool = False,
 ) -> Ratings:
     """Predict ratings (patient, visit) of patients never seen.
@@ -162,7 +162,7 @@ def regress(
     stop_after: int | None = None,
     bootstrap: int = 1000,
     seed: int = 0,
-    jobs: int | None = None,
+    jobs: Jobs = None,
     show_progress: bool = False,
 ) -> Ratings:
     """The evaluation behind `evaluate_ratings`, of any scans and inner products. outer: fold of each patient."""
@@ -364,13 +364,25 @@ def _svr(fold: _Fold, ratings: np.ndarray) -> np.ndarray:
     return found
 
 
+@dataclass(frozen=True, eq=False)
+class _Permuting:
+    """r within states and pooled r of a block (scan, permutation) of exchanged ratings."""
+
+    machines: list[_Fold]
+    state: np.ndarray
+
+    def __call__(self, block: np.ndarray) -> np.ndarray:
+        guesses = _predict(self.machines, block)
+        return np.stack([_r_within(self.state, guesses.T, block.T), correlation(guesses.T, block.T)])
+
+
 def _permuted(
     machines: list[_Fold],
     scans: Scans,
     drawn: np.ndarray,
     deviation: np.ndarray,
     stop_after: int | None,
-    jobs: int | None,
+    jobs: Jobs,
     show: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Permuted r within states and pooled r; as many as needed with early stopping."""
@@ -379,13 +391,9 @@ def _permuted(
     y = scans.rating
     observed = np.stack([_r_within(scans.state, deviation[None], y[None]), correlation(deviation, y)[None]])
 
-    def one(block: np.ndarray) -> np.ndarray:
-        guesses = _predict(machines, block)
-        return np.stack([_r_within(scans.state, guesses.T, block.T), correlation(guesses.T, block.T)])
-
     found: list[np.ndarray] = []
     hits = np.zeros(2, int)
-    for rows in in_blocks(one, blocks, jobs, show):
+    for rows in in_blocks(_Permuting(machines, scans.state), blocks, jobs, show):
         found.append(rows)
         hits += (rows >= observed - ALIKE).sum(1)
         if stop_after is not None and hits.min() >= stop_after:

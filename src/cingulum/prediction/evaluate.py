@@ -16,7 +16,7 @@ from cingulum.prediction import machine
 from cingulum.prediction.fusion import Decided, Model, decide, fuse, one_flipped
 from cingulum.prediction.heldout import Fusion, Missing, Plan, Room
 from cingulum.prediction.metrics import exact_interval, mcnemar, percentile, resamples, right, rounded
-from cingulum.prediction.permutation import ALIKE, check_enough, in_blocks, p_value, sequential_p, sign_flips
+from cingulum.prediction.permutation import ALIKE, Jobs, check_enough, in_blocks, p_value, sequential_p, sign_flips
 from cingulum.prediction.prepare import copy_of, scales, turned
 from cingulum.prediction.scores import Contribution, Difference, Evaluation, Score
 
@@ -46,7 +46,7 @@ def evaluate(
     contributions: bool = True,
     bootstrap: int = 2000,
     seed: int = 0,
-    jobs: int | None = None,
+    jobs: Jobs = None,
     force: bool = False,
     show_progress: bool = False,
 ) -> Evaluation:
@@ -246,7 +246,7 @@ class _Tests:
 
 
 def _permuted(
-    tests: _Tests, signs: np.ndarray, stop_after: int | None, jobs: int | None, show: bool
+    tests: _Tests, signs: np.ndarray, stop_after: int | None, jobs: Jobs, show: bool
 ) -> dict[str, np.ndarray]:
     """Statistics (3, permutation) by model; with `stop_after`, of as many permutations as every model needs."""
     parts = [signs[i : i + BLOCK] for i in range(0, len(signs), BLOCK)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import joblib
 import numpy as np
@@ -19,6 +19,10 @@ from cingulum.errors import InputError
 from cingulum.progress import track
 
 T = TypeVar("T")
+
+Jobs = int | None | Callable[[Callable[[np.ndarray], Any], Sequence[np.ndarray]], Iterator[Any]]
+"""Who permutes: so many threads (None: one a core), or a function of the work and its blocks that gives the results in
+order, kept from an earlier run or made by a cluster. Blocks are independent, so the results are the same."""
 
 Side = Literal["greater", "less", "two-sided"]
 
@@ -45,9 +49,13 @@ def exchanges(times: int, patients: int, rng: np.random.Generator, sites: np.nda
 
 
 def in_blocks(
-    work: Callable[[np.ndarray], T], blocks: Sequence[np.ndarray], jobs: int | None, show_progress: bool
+    work: Callable[[np.ndarray], T], blocks: Sequence[np.ndarray], jobs: Jobs, show_progress: bool
 ) -> Iterator[T]:
-    """Results of work(block), in order, by threads (compiled code lets go of Python's lock); may be left early."""
+    """Results of work(block), in order, by threads (compiled code lets go of Python's lock), or by whoever `jobs` is;
+    may be left early."""
+    if callable(jobs):
+        yield from track(jobs(work, blocks), "permutations", total=len(blocks), show=show_progress)
+        return
     tasks = joblib.Parallel(n_jobs=jobs or joblib.cpu_count(), prefer="threads", return_as="generator")(
         joblib.delayed(work)(block) for block in blocks
     )

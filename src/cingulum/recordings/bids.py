@@ -156,15 +156,19 @@ def read_filters(path: Path) -> dict[str, dict[str, Any]]:
 
     Raises InputError for an unknown kind or entity, with the nearest known one.
     """
-    content = read_json(path)
+    return checked_filters(read_json(path), str(path))
+
+
+def checked_filters(content: Mapping[str, Any], source: str) -> dict[str, dict[str, Any]]:
+    """Filters in short entity names. Raises InputError, naming the source, for an unknown kind or entity."""
     for kind, query in content.items():
         if kind not in KINDS:
             near = difflib.get_close_matches(kind, KINDS, 1)
             hint = f" Did you mean {near[0]}?" if near else f" Known are {', '.join(KINDS)}."
-            raise InputError(f"{path}: no kind of recording is called {kind!r}.{hint}")
+            raise InputError(f"{source}: no kind of recording is called {kind!r}.{hint}")
         if not isinstance(query, dict):
-            raise InputError(f"{path}: {kind} needs an object of entities; came {query!r}.")
-    return {kind: entity_query(query, f"{path}: {kind}") for kind, query in content.items()}
+            raise InputError(f"{source}: {kind} needs an object of entities; came {query!r}.")
+    return {kind: entity_query(query, f"{source}: {kind}") for kind, query in content.items()}
 
 
 def _first(value: Any) -> str:

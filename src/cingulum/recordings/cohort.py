@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,34 +20,55 @@ class Cohort:
 
     ratings: one row a visit: participant, session, state (0 first, 1 second), pain (0–100)
     people: participants.tsv
+    left_out: participants that cannot be analysed, with the reason
     """
 
     visits: tuple[Visit, ...]
     ratings: pd.DataFrame
     people: pd.DataFrame
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def participants(self) -> list[str]:
         return sorted({visit.participant for visit in self.visits})
+
+    def without(self, reasons: Mapping[str, str]) -> Cohort:
+        """The cohort without some participants. Raises InputError, with the first reason, where nobody is left."""
+        gone = set(reasons)
+        ratings = self.ratings[~self.ratings["participant"].isin(gone)].reset_index(drop=True)
+        if ratings.empty and reasons:
+            raise InputError(f"No participant can be analysed. The first, sub-{min(reasons)}: {reasons[min(reasons)]}")
+        people = self.people[~self.people["participant_id"].str.removeprefix("sub-").isin(gone)].reset_index(drop=True)
+        visits = tuple(visit for visit in self.visits if visit.participant not in gone)
+        return Cohort(visits, ratings, people, {**self.left_out, **reasons})
 
 
 def read_cohort(
     root: Path,
     participants: Sequence[str] | None = None,
     *,
+    sessions: Sequence[str] | None = None,
     filters: Mapping[str, Mapping[str, Any]] | None = None,
     derivatives: Sequence[Path] = (),
 ) -> Cohort:
-    """Read a dataset with two visits a participant; filters and derivatives as for `visits`.
+    """Read a dataset with two visits a participant; options as for `visits`.
 
-    Raises InputError for a participant with fewer or more than two visits, or without a rating.
+    A participant with fewer or more than two visits, or without a rating, is left out and told in `left_out`.
+    Raises InputError where nobody is left.
     """
-    found = visits(root, participants, filters=filters, derivatives=derivatives)
+    found = visits(root, participants, sessions=sessions, filters=filters, derivatives=derivatives)
     people = read_table(Path(root) / "participants.tsv", dtype={"participant_id": str})
-    tables = [_ratings(Path(root), p, found) for p in sorted({v.participant for v in found})]
-    ratings = pd.concat(tables, ignore_index=True)
-    known = {f"sub-{p}" for p in ratings["participant"]}
-    return Cohort(tuple(found), ratings, people[people["participant_id"].isin(known)].reset_index(drop=True))
+    tables, left_out = [], {}
+    for participant in sorted({visit.participant for visit in found}):
+        try:
+            tables.append(_ratings(Path(root), participant, found))
+        except InputError as trouble:
+            left_out[participant] = str(trouble)
+    empty = pd.DataFrame(columns=["participant", "session", "state", "pain"])
+    ratings = pd.concat(tables, ignore_index=True) if tables else empty
+    here = {f"sub-{visit.participant}" for visit in found}
+    people = people[people["participant_id"].isin(here)].reset_index(drop=True)
+    return Cohort(tuple(found), ratings, people).without(left_out)
 
 
 def _ratings(root: Path, participant: str, found: Sequence[Visit]) -> pd.DataFrame:

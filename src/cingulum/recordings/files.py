@@ -7,10 +7,12 @@ import gzip
 import io
 import json
 import os
+import platform
+import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -135,12 +137,28 @@ def write_bytes(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".gz":
         content = gzip.compress(content, compresslevel=1, mtime=0)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{_mine()}.partial")
     try:
         partial.write_bytes(content)
         partial.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that cannot be written has a better error to tell
+            partial.unlink(missing_ok=True)
+
+
+def _mine() -> str:
+    """Who writes: a hash of this machine's name, and this process."""
+    return f"{zlib.crc32(platform.node().encode()):08x}-{os.getpid()}"
+
+
+def sweep(folder: Path) -> None:
+    """Remove halves of files that processes of this machine left when they were killed; those of the living stay."""
+    here = _mine().partition("-")[0]
+    for partial in Path(folder).rglob(".*.partial"):
+        host, _, pid = partial.name.split(".")[-2].partition("-")
+        if host == here and pid.isdigit() and not Path(f"/proc/{pid}").exists() and Path("/proc").exists():
+            with suppress(OSError):
+                shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
 
 
 def write_matrix(path: Path, matrix: np.ndarray) -> None:
@@ -182,12 +200,10 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
     Raises InputError if `target` already holds something.
     """
-    import shutil
-
     target = Path(target)
     check_vacant(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial = target.with_name(f".{target.name}.{_mine()}.partial")
     partial.mkdir()
     try:
         yield partial

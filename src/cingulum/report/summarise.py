@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
 from cingulum.brain.connectome import Connectome
-from cingulum.inference import Fit, linear_network
+from cingulum.inference import linear_network
 from cingulum.inference.protocol import Verified
 from cingulum.measures import edges, similarity
 from cingulum.prediction import Evaluation
@@ -232,22 +233,30 @@ def versions() -> Numbers:
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
-def visit_fits(fit: Fit, recorded: Tensor, connectome: Connectome) -> Numbers:
-    """Brains fitted to visits (visit, region, region), two a patient, beside the controls they are read against."""
-    total = recorded.sum(0)
-    pairs = recorded.unflatten(0, (-1, 2)).sum(1).repeat_interleave(2, 0)
-    others = (total - pairs) / (len(recorded) - 2) if len(recorded) > 2 else recorded
-    mean = recorded.mean(0)
+def visit_fits(
+    fc: np.ndarray,
+    recorded: np.ndarray,
+    fc_r: np.ndarray,
+    loop_gain: np.ndarray,
+    connectome: Connectome,
+    parameters: int,
+) -> Numbers:
+    """Brains fitted to visits, connectivity (visit, region, region), two a patient, beside the controls they are read
+    against."""
+    seen = torch.as_tensor(recorded)
+    pairs = seen.unflatten(0, (-1, 2)).sum(1).repeat_interleave(2, 0)
+    others = (seen.sum(0) - pairs) / (len(seen) - 2) if len(seen) > 2 else seen
+    mean, modelled = seen.mean(0), torch.as_tensor(fc)
     control = linear_network(connectome, mean, regional=2)
     return {
-        "visits": len(recorded),
-        "regions": recorded.shape[-1],
-        "parameters": sum(value[0].numel() for value in fit.estimates.values()),
-        "fc_r": spread(fit.fc_r.tolist()),
-        "mean_fc": {"recorded": edges(mean).mean().item(), "fitted": edges(fit.fc).mean().item()},
-        "mean_fc_r": similarity(fit.fc.mean(0), mean).item(),
+        "visits": len(seen),
+        "regions": seen.shape[-1],
+        "parameters": parameters,
+        "fc_r": spread(fc_r.tolist()),
+        "mean_fc": {"recorded": edges(mean).mean().item(), "fitted": edges(modelled).mean().item()},
+        "mean_fc_r": similarity(modelled.mean(0), mean).item(),
         "linear_control": control.fc_r,
-        "baseline": spread(similarity(others, recorded).tolist()),
-        "sc_fc": spread(similarity(connectome.weights.to(recorded).expand_as(recorded), recorded).tolist()),
-        "loop_gain": spread(fit.loop_gain.tolist()),
+        "baseline": spread(similarity(others, seen).tolist()),
+        "sc_fc": spread(similarity(connectome.weights.to(seen).expand_as(seen), seen).tolist()),
+        "loop_gain": spread(loop_gain.tolist()),
     }

@@ -32,6 +32,8 @@ def warnings(s: Numbers, synthetic: bool) -> list[Numbers]:
     found = []
     if synthetic:
         found.append(_serious("The patients on this page are synthetic: no person was scanned."))
+    for name, why in s.get("left_out", {}).items():
+        found.append(_serious(f"{name} was left out: {why}"))
     first, second = (s["cohort"][key] for key in ("first_session", "second_session"))
     if len(first) == len(second) == 1:
         found.append(

@@ -15,6 +15,7 @@ from cingulum.prediction.conformal import Calibration, calibrate_decisions
 from cingulum.prediction.heldout import Fusion, Missing
 from cingulum.prediction.learning import compact, learning_curve
 from cingulum.prediction.lee2019 import PublishedRegression, published_regression
+from cingulum.prediction.permutation import Jobs
 from cingulum.prediction.prepare import turned
 from cingulum.report import summarise
 
@@ -60,7 +61,7 @@ def find(
     stop_after: int | None = None,
     learning: bool = True,
     seed: int = 0,
-    jobs: int | None = None,
+    jobs: Jobs = None,
     force: bool = False,
     show_progress: bool = False,
 ) -> Findings:

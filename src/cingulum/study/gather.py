@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cingulum.brain.connectome import Connectome
 from cingulum.errors import InputError
 from cingulum.features import Feature, Measurement
+from cingulum.parallel import Crew
 from cingulum.recordings import Cohort, Visit
-from cingulum.study.measure import MODALITIES, load, measured, modalities
+from cingulum.study.finish import finish
+from cingulum.study.measure import Failure, load
+from cingulum.study.measure import measured as place_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +30,7 @@ class Features:
     evidence: what a feature tells beside its columns (for the mechanism, the fits)
     flags: what readers should know of recordings, and of how many visits; equations: of quantified blood flow
     sources: SHA-256 of what every measurement was made from
+    told: by feature, tables (a row a visit) that are shown and not predicted from: quality, heart, fitted parameters
     """
 
     values: dict[str, np.ndarray]
@@ -39,6 +42,7 @@ class Features:
     flags: dict[str, int] = field(default_factory=dict)
     equations: list[str] = field(default_factory=list)
     sources: set[str] = field(default_factory=set)
+    told: dict[str, pd.DataFrame] = field(default_factory=dict)
 
     def table(self, ratings: pd.DataFrame) -> pd.DataFrame:
         """One row a visit: the rating, and every feature that is not a map."""
@@ -53,35 +57,88 @@ class Features:
 def gather(
     cohort: Cohort,
     out: Path,
-    names: Sequence[str] = MODALITIES,
-    connectome: Connectome | None = None,
+    wanted: Mapping[str, Feature],
     *,
+    work: Path | None = None,
+    failures: Sequence[Failure] = (),
+    missing: str = "complete",
+    crew: Crew | None = None,
     show_progress: bool = False,
-) -> Features:
-    """Read the measurements of a cohort back; the mechanism is fitted here, all visits in one batch.
+) -> tuple[Features, Cohort]:
+    """Read the measurements of a cohort back, and fit where a model is to be fitted; also who is left of the cohort.
 
-    Raises InputError for a visit not measured yet, or maps on different grids.
+    missing: `complete` leaves out participants that lack a feature; else their values are NaN at both visits
+    Raises InputError for a visit not measured yet, maps on different grids, or nobody left.
     """
-    order = cohort.ratings.sort_values(["participant", "state"])
-    found = {(v.participant, v.session): v for v in cohort.visits}
-    ordered = [found[key] for key in zip(order["participant"], order["session"], strict=True)]
-    wanted = modalities(names, connectome)
+    work = Path(work or Path(out) / "work")
+    cohort = _complete(cohort, failures) if missing == "complete" else cohort
+    lacking = {(one.participant, one.feature) for one in failures}
+    rows, lost = {}, []
+    order = _ordered(cohort)
+    for name, feature in wanted.items():
+        here = [visit for visit in order if (visit.participant, name) not in lacking]
+        measured = [load(visit, feature, out) for visit in here]
+        table, failed = (None, []) if feature.is_map else (
+            finish(feature, here, measured, out, work, crew, show_progress))  # fmt: skip
+        lost += [Failure(here[k].participant, here[k].session, name, why) for k, why in failed]
+        rows[name] = (here, measured, table)
+    if lost:  # what fits failed on is known now: leave those out, and read again (nothing is fitted twice)
+        return gather(cohort, out, wanted, work=work, failures=[*failures, *lost], missing=missing, crew=crew)
     gathered = Features({}, {}, {n: f.unit for n, f in wanted.items()}, {}, cohort.participants)
     for name, feature in wanted.items():
-        rows = [load(visit, feature, out) for visit in ordered]
-        _tell(gathered, rows)
-        if feature.is_map:
-            gathered.grids[name] = _one_grid(feature, rows, ordered, out)
-        elif len({row.values.shape for row in rows}) > 1:
-            raise InputError(f"{name}: visits have measurements of different length; measure them again.")
-        table = feature.finish(rows, show_progress)
-        if name == "hrv":
-            _heart_controls(gathered, table)
-            continue
-        gathered.values[name] = table.to_numpy(float).reshape(len(ordered) // 2, 2, -1)
-        gathered.columns[name] = [str(column) for column in table.columns]
-        gathered.evidence[name] = dict(table.attrs)
-    return gathered
+        _enter(gathered, feature, order, *rows[name], out)
+    return gathered, cohort
+
+
+def _complete(cohort: Cohort, failures: Sequence[Failure]) -> Cohort:
+    reasons: dict[str, str] = {}
+    for one in failures:
+        if one.participant in cohort.participants:
+            reasons.setdefault(one.participant, one.reason)
+    return cohort.without(reasons)
+
+
+def _ordered(cohort: Cohort) -> list[Visit]:
+    """Visits by participant, first and second."""
+    order = cohort.ratings.sort_values(["participant", "state"])
+    found = {(visit.participant, visit.session): visit for visit in cohort.visits}
+    return [found[key] for key in zip(order["participant"], order["session"], strict=True)]
+
+
+def _enter(
+    gathered: Features,
+    feature: Feature,
+    order: list[Visit],
+    here: list[Visit],
+    measured: list[Measurement],
+    table: pd.DataFrame | None,
+    out: Path,
+) -> None:
+    """Put a feature's values into their places among all visits."""
+    name, places = feature.name, {visit.name: k for k, visit in enumerate(order)}
+    if not measured:
+        return
+    _tell(gathered, measured)
+    if feature.is_map:
+        gathered.grids[name] = _one_grid(feature, measured, here, out)
+    elif len({row.values.shape for row in measured}) > 1 and not feature.fitted:
+        raise InputError(f"{name}: visits have measurements of different length; measure them again.")
+    if table is None:
+        table = feature.finish(measured)
+    rows = [places[visit.name] for visit in here]
+    full = pd.DataFrame(np.full((len(order), table.shape[1]), np.nan), columns=table.columns)
+    full.iloc[rows] = table.to_numpy(float)
+    if name == "hrv":
+        _heart_controls(gathered, full)
+    if name in ("hrv", "quality"):
+        gathered.told[name] = full
+        return
+    estimates = [column for column in full.columns if not str(column).startswith("sd ")]
+    gathered.values[name] = full[estimates].to_numpy(float).reshape(len(order) // 2, 2, -1)
+    gathered.columns[name] = [str(column) for column in estimates]
+    if feature.fitted:
+        gathered.told[name] = full
+        gathered.evidence[name] = {**table.attrs, "connectome": feature.brain.connectome}  # type: ignore[attr-defined]
 
 
 def _heart_controls(gathered: Features, table: pd.DataFrame) -> None:
@@ -89,7 +146,8 @@ def _heart_controls(gathered: Features, table: pd.DataFrame) -> None:
     for name, unit in (("rate", "1/min"), ("breath", "Hz")):
         values = table[name].to_numpy(float)
         gathered.units[name] = unit
-        if np.isfinite(values).all() and np.ptp(values) > 0:
+        known = np.isfinite(values) if name == "rate" else np.isfinite(values).all()
+        if np.any(known) and np.ptp(values[np.isfinite(values)]) > 0:
             gathered.values[name] = values.reshape(-1, 2, 1)
             gathered.columns[name] = [name]
 
@@ -113,8 +171,8 @@ def _one_grid(
         assert row.affine is not None
         if row.values.shape != first.values.shape or not np.allclose(row.affine, first.affine):
             raise InputError(
-                f"{measured(visit, feature, out)}: its grid {row.values.shape} differs from {first.values.shape}, that "
-                f"of {visits[0].name}. All visits must be resampled to one grid (one --output-spaces resolution of "
+                f"{place_of(visit, feature, out).name}: its grid {row.values.shape} differs from {first.values.shape}, "
+                f"that of {visits[0].name}. All visits must be on one grid (one --output-spaces resolution of "
                 "fMRIPrep and ASLPrep)."
             )
     return first.values.shape, first.affine

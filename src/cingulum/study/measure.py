@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed, parallel_config
 
 from cingulum import __version__
-from cingulum.brain.connectome import Connectome
 from cingulum.errors import InputError
 from cingulum.features import FEATURES, Choices, Feature, Measurement
+from cingulum.parallel import Crew, Lost, each
 from cingulum.progress import track
-from cingulum.recordings import Cohort, Visit, read_cohort
+from cingulum.recordings import Visit
 from cingulum.recordings.bold import Denoising
-from cingulum.recordings.files import read_json, read_matrix, write_bytes, write_json, write_matrix
+from cingulum.recordings.files import read_json, read_matrix, sweep, write_bytes, write_json, write_matrix
 from cingulum.recordings.images import read_image, write_image
 from cingulum.recordings.opened import Opened
 from cingulum.recordings.perfusion import Constants
+from cingulum.study import ledger
 
-MODALITIES = ("s1conn", "rcbf", "hfhrv", "mechanism")
 CONTROLS = ("motion", "rate", "breath")
 """Scored, and kept out of the fusion: head motion beside BOLD, heart rate and breathing beside the pulse."""
 
@@ -41,12 +41,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Failure:
-    """A feature that a visit does not have, and why."""
+    """A feature that a visit does not have, and why; unexpected: another try may help."""
 
     participant: str
     session: str
     feature: str
     reason: str
+    unexpected: bool = False
 
 
 def features(names: Sequence[str], choices: Choices | None = None) -> dict[str, Feature]:
@@ -58,74 +59,74 @@ def features(names: Sequence[str], choices: Choices | None = None) -> dict[str, 
     return {name: FEATURES[name](choices) for name in names}
 
 
-def modalities(names: Sequence[str] = MODALITIES, connectome: Connectome | None = None) -> dict[str, Feature]:
-    """The features of the paired study; head motion is measured beside BOLD, heart rate and breathing beside the
-    pulse, as controls.
+def modalities(names: Sequence[str], choices: Choices | None = None) -> dict[str, Feature]:
+    """The features of the paired study; head motion and quality are measured beside BOLD, heart rate and breathing
+    beside the pulse, as controls.
 
     Raises InputError for an unknown name.
     """
-    unknown = [name for name in names if name not in MODALITIES]
-    if unknown or not names:
-        raise InputError(f"Unknown modality {', '.join(unknown)}. Known are {', '.join(MODALITIES)}.")
-    known = features((*names, "motion", "hrv"), Choices(connectome=connectome))
-    beside = {"motion": "bold", "hrv": "cardiac"}
+    known = features((*names, "motion", "quality", "hrv"), choices)
+    beside = {"motion": "bold", "quality": "bold", "hrv": "cardiac"}
     added = [control for control, kind in beside.items() if any(kind in known[name].needs for name in names)]
     return {name: known[name] for name in (*names, *added)}
 
 
-def measure(
-    bids: Path,
+def measure_visits(
+    visits: Sequence[Visit],
+    plan: Plan,
     out: Path,
     *,
-    labels: Sequence[str] | None = None,
-    names: Sequence[str] = MODALITIES,
-    connectome: Connectome | None = None,
-    filters: Mapping[str, Mapping[str, Any]] | None = None,
-    derivatives: Sequence[Path] = (),
+    work: Path | None = None,
+    folders: Sequence[Path] = (),
+    crew: Crew | None = None,
     show_progress: bool = False,
-) -> Cohort:
-    """Measure every visit of the participants of a paired study and write the features below `out`.
-
-    Every recording that is needed is looked for before the first is measured. A measurement made before by this
-    version from files with the same content is kept. Raises InputError, naming visit and file, for whatever is
-    missing, damaged or unfit, after all other visits have been measured.
-    """
-    cohort = read_cohort(bids, labels, filters=filters, derivatives=derivatives)
-    wanted = modalities(names, connectome)
-    for visit in cohort.visits:
-        for feature in wanted.values():
-            feature.kinds(visit)
-    describe(out)
-    failures = measure_visits(cohort.visits, Plan(wanted), out, show_progress=show_progress)
-    if failures:
-        more = f" (and {len(failures) - 1} more of this kind of trouble)" if len(failures) > 1 else ""
-        raise InputError(f"{failures[0].reason}{more}")
-    return cohort
-
-
-def measure_visits(
-    visits: Sequence[Visit], plan: Plan, out: Path, *, jobs: int | None = None, show_progress: bool = False
 ) -> list[Failure]:
-    """Measure visits in processes of their own; what fails is told, and the rest goes on.
+    """Measure visits, each a unit of its own; what fails is told and entered in the ledger, and the rest goes on.
 
-    jobs: processes, default one a core
+    A measurement made before by this version from files with the same content is kept.
+    work: where the ledger is kept (default: work/ in `out`); folders: whose names are taken out of reasons
     """
+    work, folders = Path(work or Path(out) / "work"), [*folders, out, Path.home()]
+    sweep(Path(out))
+    ledger.expect(work, visits, {visit.name: ledger.files_of(visit, plan.features) for visit in visits})
     failures: list[Failure] = []
-    done = parallel(_measure, ((visit, plan, out) for visit in visits), len(visits), jobs)
+    seconds: list[float] = []
+    units = [(visit, plan, Path(out)) for visit in visits]
+    done = each(_measure, units, crew, need=_memory(visits), again=_worth_another_try)
 
-    def note() -> str:
+    def tell() -> str:
         return f"{len(failures)} failed" if failures else ""
 
-    for found in track(done, "measure", total=len(visits), show=show_progress, note=note):
-        failures += found
+    for i, found in track(done, "measure", total=len(visits), show=show_progress, note=tell):
+        visit = visits[i]
+        if isinstance(found, Lost):
+            why = found.reason
+            found = _Done([Failure(visit.participant, visit.session, name, why) for name in plan.features])
+        seconds += [found.seconds] * bool(found.seconds)
+        told = [replace(one, reason=ledger.without_folders(one.reason, folders)) for one in found.failures]
+        ledger.note(work, visit, {one.feature: one.reason for one in told}, plan.features)
+        failures += told
+    if seconds:
+        ledger.note_seconds(work, "measure", sum(seconds) / len(seconds))
     return sorted(failures, key=lambda one: (one.participant, one.session, one.feature))
 
 
-def parallel(work: Callable, arguments: Iterable[tuple], total: int, jobs: int | None = None) -> Iterator[Any]:
-    """Results of work(*arguments) in order, by processes with one thread each; default one process a core."""
-    jobs = min(jobs or len(os.sched_getaffinity(0)), max(total, 1))
-    with parallel_config("loky", inner_max_num_threads=1):
-        yield from Parallel(n_jobs=jobs, return_as="generator")(delayed(work)(*one) for one in arguments)
+@dataclass(frozen=True)
+class _Done:
+    """What failed of a visit, and the seconds it took; 0 where everything was there already."""
+
+    failures: list[Failure]
+    seconds: float = 0.0
+
+
+def _worth_another_try(done: _Done) -> bool:
+    return any(failure.unexpected for failure in done.failures)
+
+
+def _memory(visits: Sequence[Visit]) -> float:
+    """GB that measuring a visit takes: three copies of its BOLD in float32, beside the libraries."""
+    packed = max((visit["bold"].stat().st_size for visit in visits if "bold" in visit.files), default=0)
+    return 0.6 + 3 * 2.5 * packed / 1e9  # packed images unfold to about two and a half times their size in float32
 
 
 def measured(visit: Visit, feature: Feature, out: Path) -> Path:
@@ -137,7 +138,7 @@ def load(visit: Visit, feature: Feature, out: Path) -> Measurement:
     """A visit's measurement, read back. Raises InputError where it was not measured yet."""
     path = measured(visit, feature, out)
     if not path.is_file():
-        raise InputError(f"{path}: not measured yet. Run `cingulum run BIDS_DIR {out} participant` first.")
+        raise InputError(f"{path}: not measured yet. Run `cingulum run BIDS_DIR OUT_DIR participant` first.")
     told = read_json(_sidecar(path))
     details, flags, source = told.get("Details", {}), told.get("Flags", []), str(told.get("SourceSHA256", ""))
     if feature.is_map:
@@ -146,19 +147,28 @@ def load(visit: Visit, feature: Feature, out: Path) -> Measurement:
     return Measurement(read_matrix(path), None, details, flags, source)
 
 
-def _measure(visit: Visit, plan: Plan, out: Path) -> list[Failure]:
+def _measure(visit: Visit, plan: Plan, out: Path) -> _Done:
+    began, fresh = time.monotonic(), False
     opened, digests, failures = Opened(visit, plan.denoising, plan.constants), dict[Path, str](), []
     for feature in plan.features.values():
         try:
             path, source = measured(visit, feature, out), fingerprint(visit, feature, plan, digests)
-            if not _known(path, source):
+            if not known(path, source):
+                fresh = True
                 save(path, feature, feature.measure(opened), source, _sources(visit, feature))
         except InputError as trouble:
             failures.append(Failure(visit.participant, visit.session, feature.name, str(trouble)))
-        except (MemoryError, ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as trouble:
+        except (MemoryError, ArithmeticError, LookupError, TypeError, ValueError, RuntimeError, OSError) as trouble:
             reason = f"unexpected {type(trouble).__name__}: {trouble} (please report it)"
-            failures.append(Failure(visit.participant, visit.session, feature.name, reason))
-    return failures
+            if isinstance(trouble, OSError) and trouble.errno in (
+                errno.ENOSPC,
+                errno.EDQUOT,
+                errno.EROFS,
+                errno.EACCES,
+            ):
+                reason = f"cannot write to the output folder ({trouble.strerror}). Make room, or give another OUT_DIR."
+            failures.append(Failure(visit.participant, visit.session, feature.name, reason, unexpected=True))
+    return _Done(failures, time.monotonic() - began if fresh else 0.0)
 
 
 def fingerprint(visit: Visit, feature: Feature, plan: Plan, digests: dict[Path, str] | None = None) -> str:
@@ -195,9 +205,13 @@ def _sidecar(path: Path) -> Path:
     return path.with_name(path.name.partition(".")[0] + ".json")
 
 
-def _known(path: Path, source: str) -> bool:
+def known(path: Path, source: str) -> bool:
+    """Whether a measurement of these sources is there, and whole."""
     sidecar = _sidecar(path)
-    return path.is_file() and sidecar.is_file() and read_json(sidecar).get("SourceSHA256") == source
+    if not path.is_file() or not sidecar.is_file():
+        return False
+    told = read_json(sidecar)
+    return told.get("SourceSHA256") == source and told.get("ResultSHA256") == _digest(path)
 
 
 def _sources(visit: Visit, feature: Feature) -> list[str]:
@@ -223,6 +237,7 @@ def save(path: Path, feature: Feature, measurement: Measurement, source: str, so
         "Units": feature.unit,
         "Sources": list(sources),
         "SourceSHA256": source,
+        "ResultSHA256": _digest(path),
         "Settings": plain(feature.settings()),
         "Details": plain(measurement.details),
         "Flags": list(measurement.flags),
@@ -256,7 +271,8 @@ def describe(out: Path) -> None:
     content = {"Name": "cingulum features", "BIDSVersion": "1.10.0", "DatasetType": "derivative", "GeneratedBy": made}
     write_json(path, content)
     ignored = (
-        "*_seed-*\n*_relmat.*\n*_desc-hfhrv_*\n*_desc-hrv_*\n*_timeseries.tsv\n*_cbf.tsv\n*_desc-relative_*\n*.html\n"
-        "summary.json\nfeatures.*\nfailures.tsv\npredictions*\npatterns/\nmaps/\nmodel/\n"
+        "*_seed-*\n*_relmat.*\n*_desc-hfhrv_*\n*_desc-hrv_*\n*_timeseries.tsv\n*_cbf.tsv\n*_desc-relative_*\n*_fit.*\n"
+        "*.html\nsummary.json\nfeatures.*\nfailures.tsv\nstudy.toml\nreferences.bib\npredictions*\npatterns/\nmaps/\n"
+        "model/\nfigures/\nwork/\n"
     )
     write_bytes(Path(out) / ".bidsignore", ignored.encode())

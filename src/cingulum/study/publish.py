@@ -15,8 +15,9 @@ from scipy.stats import norm
 from cingulum.errors import InputError
 from cingulum.inference.protocol import Verified
 from cingulum.prediction import Evaluation, PairedSVC
-from cingulum.prediction.heldout import Fusion
+from cingulum.prediction.heldout import Fusion, Missing
 from cingulum.prediction.maps import Maps, maps, peaks, threshold_fdr
+from cingulum.prediction.permutation import Jobs
 from cingulum.recordings import Cohort
 from cingulum.recordings.atlas import pain_atlas
 from cingulum.recordings.files import write_bytes, write_json, write_table
@@ -49,6 +50,8 @@ def evaluated(
     fuse_controls: bool = False,
     site: str | None = None,
     stop_after: int | None = None,
+    missing: Missing = "complete",
+    jobs: Jobs = None,
     learning: bool = True,
     show_progress: bool = False,
 ) -> Findings:
@@ -71,6 +74,8 @@ def evaluated(
         confounds={name: _confound(name, features, people) for name in confounds} or None,
         sites=None if site is None else people[site].astype(str).to_numpy(),
         fusion=fusion,
+        missing=missing,
+        jobs=jobs,
         permutations=permutations,
         stop_after=stop_after,
         learning=learning,
@@ -102,7 +107,6 @@ def publish(
     features: Features,
     findings: Findings,
     *,
-    seconds: float,
     fit: FittedBrain | None = None,
     planted: dict[str, float] | None = None,
     notes: tuple[str, ...] = (),
@@ -130,7 +134,6 @@ def publish(
     write_table(out / "predictions.tsv", findings.paired.predictions())
     for visits, one in findings.ratings.items():
         write_table(out / f"predictions_between_{visits}.tsv", one.predictions())
-    summary["seconds"] = seconds
     summary = summarise.plain(summary)
     write_json(out / "summary.json", summary)
     write_bytes(out / "report.html", render(summary, pictures).encode())
@@ -242,12 +245,14 @@ def _summary(
         "planted": planted,
         "flags": features.flags,
         "equations": features.equations,
+        "left_out": {f"sub-{name}": why for name, why in cohort.left_out.items()},
         "versions": summarise.versions(),
     }
     if fit:
         s["fit"] = {"source": fit.source, **summarise.fitted(fit.verified, fit.weights, fit.train, fit.heldout)}
-    if "fit" in features.evidence.get("mechanism", {}):
-        s["visit_fits"] = summarise.visit_fits(**features.evidence["mechanism"])
+    if "fc" in features.evidence.get("mechanism", {}):
+        parameters = len(features.columns["mechanism"])
+        s["visit_fits"] = summarise.visit_fits(**features.evidence["mechanism"], parameters=parameters)
     if evaluation.confounds:
         note = "Maps and patterns are of features as they are: confounds were regressed out for the scores only."
         s["notes"] = [*s["notes"], note]
@@ -332,9 +337,9 @@ def _fit_pictures(features: Features, fit: FittedBrain | None) -> list[Picture]:
         pair = plots.connectivity_pair(fit.train.numpy(), fit.verified.simulated_fc.numpy(), "recorded (training)")
         found.append(Picture("fit", pair, alt, "Training connectivity and the fitted brain running freely."))
     evidence = features.evidence.get("mechanism", {})
-    if "fit" in evidence:
+    if "fc" in evidence:
         pair = plots.connectivity_pair(
-            evidence["recorded"].mean(0).numpy(), evidence["fit"].fc.mean(0).numpy(), "recorded (mean of visits)"
+            evidence["recorded"].mean(0), evidence["fc"].mean(0), "recorded (mean of visits)"
         )
         found.append(Picture("visit_fits", pair, alt, "Mean over visits: recorded, and analytic of the fitted brains."))
     return found

@@ -11,6 +11,7 @@ import pandas as pd
 
 from cingulum.errors import InputError
 from cingulum.features import FEATURES
+from cingulum.parallel import Crew
 from cingulum.prediction.metrics import exact_interval
 from cingulum.prediction.signature import (
     Applied,
@@ -25,7 +26,8 @@ from cingulum.recordings.bids import Visit, visits
 from cingulum.recordings.files import read_json, read_table, write_json, write_table
 from cingulum.recordings.images import read_image
 from cingulum.report.summarise import plain, versions
-from cingulum.study.measure import Plan, describe, features, load, measure_visits
+from cingulum.study.finish import finish
+from cingulum.study.measure import Failure, Plan, describe, features, load, measure_visits
 
 Scans = dict[tuple[str, str], dict[str, tuple[np.ndarray, np.ndarray | None]]]
 """By participant and session, by modality: values and, for maps, affine."""
@@ -37,9 +39,11 @@ def apply_to_bids(
     out: Path,
     *,
     participants: Sequence[str] | None = None,
+    sessions: Sequence[str] | None = None,
     filters: Mapping[str, Mapping[str, Any]] | None = None,
     derivatives: Sequence[Path] = (),
-    jobs: int | None = None,
+    work: Path | None = None,
+    crew: Crew | None = None,
     show_progress: bool = False,
 ) -> dict[str, Any]:
     """Measure what the signature needs of every visit, and score it; returns the summary.
@@ -48,11 +52,13 @@ def apply_to_bids(
     summary.json. A visit that lacks a recording is told and scored on the rest.
     """
     signed = read_signature(signature)
-    found = visits(bids, participants, filters=filters, derivatives=derivatives)
+    found = visits(bids, participants, sessions=sessions, filters=filters, derivatives=derivatives)
     wanted = features(list(signed.parts))
     describe(out)
     plan = Plan(wanted)
-    failures = measure_visits(found, plan, out, jobs=jobs, show_progress=show_progress)
+    failures = measure_visits(
+        found, plan, out, work=work, folders=[bids, *derivatives], crew=crew, show_progress=show_progress
+    )
     failed = {(f.participant, f.session, f.feature) for f in failures}
     scans: Scans = {(v.participant, v.session): {} for v in found}
     names: dict[str, list[str]] = {}
@@ -67,9 +73,13 @@ def apply_to_bids(
             for v, row in zip(have, rows, strict=True):
                 scans[v.participant, v.session][name] = (row.values, row.affine)
             continue
-        table = feature.finish(rows, show_progress)
+        table, lost = finish(feature, have, rows, out, work or Path(out) / "work", crew, show_progress)
+        failures += [Failure(have[k].participant, have[k].session, name, why) for k, why in lost]
         names[name] = [str(c) or name for c in table.columns]
-        for v, values in zip(have, table.to_numpy(float), strict=True):
+        unfit = {k for k, _ in lost}
+        for k, (v, values) in enumerate(zip(have, table.to_numpy(float), strict=True)):
+            if k in unfit:
+                continue
             scans[v.participant, v.session][name] = (values, None)
     told = [{"participant": f.participant, "session": f.session, "modality": f.feature, "reason": f.reason}
             for f in failures]  # fmt: skip

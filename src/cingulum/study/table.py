@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 
 from cingulum import __version__
-from cingulum.errors import ConvergenceError, InputError
-from cingulum.features import Feature, Measurement
-from cingulum.progress import track
+from cingulum.errors import InputError
+from cingulum.features import Feature
+from cingulum.parallel import Crew
 from cingulum.recordings import Visit, visits
-from cingulum.recordings.files import read_json, read_matrix, write_bytes, write_json, write_matrix, write_table
+from cingulum.recordings.files import write_bytes, write_json, write_table
 from cingulum.report.overview import overview
-from cingulum.study.measure import Failure, Plan, describe, load, measure_visits, parallel
-from cingulum.study.measure import measured as place_of
+from cingulum.study.finish import finish
+from cingulum.study.measure import Failure, Plan, describe, load, measure_visits
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,12 +43,14 @@ def write_features(
     filters: Mapping[str, Mapping[str, Any]] | None = None,
     derivatives: Sequence[Path] = (),
     skip_absent: bool = True,
-    jobs: int | None = None,
+    crew: Crew | None = None,
+    work: Path | None = None,
     show_progress: bool = False,
 ) -> FeatureTable:
     """Measure every visit and write features.tsv, .json and .png, failures.tsv and voxelwise maps to `out`.
 
     skip_absent: leave out features whose recordings no visit has (else they are failures)
+    crew: who does the work; work: where fits are kept (default: work/ in `out`)
     A visit's row depends on no other visit. Interrupted, the same call goes on where it was.
     Raises InputError where there is no dataset, no visit, or nothing to measure.
     """
@@ -61,11 +63,10 @@ def write_features(
         )
     wanted = {name: feature for name, feature in plan.features.items() if name not in skipped}
     describe(out)
-    failures = measure_visits(
-        found, Plan(wanted, plan.denoising, plan.constants), out, jobs=jobs, show_progress=show_progress
-    )
-    failures = [_without_folder(failure, bids, derivatives) for failure in failures]
-    made = _assemble(found, wanted, out, failures, jobs, show_progress)
+    work, folders = Path(work or Path(out) / "work"), [Path(bids), *map(Path, derivatives)]
+    only = Plan(wanted, plan.denoising, plan.constants)
+    failures = measure_visits(found, only, out, work=work, folders=folders, crew=crew, show_progress=show_progress)
+    made = _assemble(found, wanted, out, work, failures, crew, show_progress)
     _write(out, made, skipped, plan)
     return FeatureTable(made.table, made.columns, made.failures, skipped)
 
@@ -96,8 +97,9 @@ def _assemble(
     found: Sequence[Visit],
     wanted: Mapping[str, Feature],
     out: Path,
+    work: Path,
     failures: list[Failure],
-    jobs: int | None,
+    crew: Crew | None,
     show: bool,
 ) -> FeatureTable:
     failed = {(one.participant, one.session, one.feature) for one in failures}
@@ -118,10 +120,7 @@ def _assemble(
         else:
             measured = [load(found[i], feature, out) for i in have]
             flags = [one.flags for one in measured]
-            if feature.fitted:
-                values, lost = _fitted(feature, [found[i] for i in have], measured, out, jobs, show)
-            else:
-                values, lost = _finish(feature, measured, show)
+            values, lost = finish(feature, [found[i] for i in have], measured, out, work, crew, show)
             failures += [Failure(found[have[k]].participant, found[have[k]].session, name, why) for k, why in lost]
             part, told = _columns(name, feature, values, have, len(found))
             columns |= told
@@ -140,63 +139,6 @@ def _assemble(
         "flags": {"Description": "What a reader should know of this visit's recordings"},
     }
     return FeatureTable(pd.concat([*parts, last], axis=1), columns, failures)
-
-
-def _finish(feature: Feature, measured: list[Measurement], show: bool) -> tuple[pd.DataFrame, list[tuple[int, str]]]:
-    """Rows of visits in one batch; where the batch fails, one by one, so that the others keep theirs."""
-    names = [column.name for column in feature.columns()]
-    if not measured:
-        return pd.DataFrame(columns=names), []
-    try:
-        return feature.finish(measured, show), []
-    except (InputError, ConvergenceError):
-        rows, lost = [], []
-        for k, one in enumerate(measured):
-            try:
-                rows.append(feature.finish([one]))
-            except (InputError, ConvergenceError) as trouble:
-                lost.append((k, str(trouble)))
-                rows.append(pd.DataFrame([[np.nan] * len(names)], columns=names))
-        return pd.concat(rows, ignore_index=True), lost
-
-
-def _fitted(
-    feature: Feature, found: Sequence[Visit], measured: list[Measurement], out: Path, jobs: int | None, show: bool
-) -> tuple[pd.DataFrame, list[tuple[int, str]]]:
-    """Rows of a feature whose `finish` is long work: in batches by processes, each visit's row kept beside its
-    measurement, so that an interrupted run loses at most the batches under way."""
-    kept = [_row_of(visit, feature, out) for visit in found]
-    rows = [_kept(path, one) for path, one in zip(kept, measured, strict=True)]
-    todo = [k for k, row in enumerate(rows) if row is None]
-    batches = [todo[i : i + feature.fitted] for i in range(0, len(todo), feature.fitted)]
-    lost: list[tuple[int, str]] = []
-    work = ((feature, [measured[k] for k in batch], False) for batch in batches)
-    done = parallel(_finish, work, len(batches), jobs)
-    label = f"{feature.name}, {feature.fitted} visits at a time"
-    for batch, (table, failed) in zip(batches, track(done, label, total=len(batches), show=show), strict=True):
-        failing = dict(failed)
-        lost += [(batch[place], why) for place, why in failed]
-        for place, k in enumerate(batch):
-            row = rows[k] = table.iloc[place].to_numpy(float)
-            if place not in failing:
-                write_matrix(kept[k], np.atleast_2d(row))
-                write_json(kept[k].with_suffix(".json"), {"Of": measured[k].source, "Columns": list(table.columns)})
-    names = [column.name for column in feature.columns()]
-    return pd.DataFrame(np.stack(rows) if rows else None, columns=names), lost  # type: ignore[arg-type]
-
-
-def _row_of(visit: Visit, feature: Feature, out: Path) -> Path:
-    path = place_of(visit, feature, out)
-    return path.with_name(f"{visit.name}_desc-{feature.name}_fit.tsv")
-
-
-def _kept(path: Path, measured: Measurement) -> np.ndarray | None:
-    """A row fitted before to the same measurement."""
-    if not path.is_file() or not path.with_suffix(".json").is_file():
-        return None
-    if read_json(path.with_suffix(".json")).get("Of") != measured.source:
-        return None
-    return read_matrix(path)[0]
 
 
 def _columns(
@@ -222,16 +164,6 @@ def _columns(
     return pd.DataFrame(full, columns=list(told)), told
 
 
-def _without_folder(failure: Failure, bids: Path, derivatives: Sequence[Path]) -> Failure:
-    """The reason without the folders of this machine, which would name people."""
-    reason = failure.reason
-    for folder in (Path(bids), *map(Path, derivatives)):
-        for text in {str(folder), str(folder.resolve())} - {".", "/"}:
-            reason = re.sub(rf"(?<![\w./-]){re.escape(text)}/", "", reason)
-            reason = re.sub(rf"(?<![\w./-]){re.escape(text)}(?![\w/])", folder.resolve().name, reason)
-    return Failure(failure.participant, failure.session, failure.feature, reason)
-
-
 def _write(out: Path, made: FeatureTable, skipped: tuple[str, ...], plan: Plan) -> None:
     out = Path(out)
     write_table(out / "features.tsv", made.table)
@@ -243,6 +175,8 @@ def _write(out: Path, made: FeatureTable, skipped: tuple[str, ...], plan: Plan) 
     if picture:
         write_bytes(out / "features.png", picture)
     if made.failures:
-        write_table(out / "failures.tsv", pd.DataFrame([asdict(one) for one in made.failures]))
+        write_table(
+            out / "failures.tsv", pd.DataFrame([asdict(one) for one in made.failures]).drop(columns="unexpected")
+        )
     else:
         (out / "failures.tsv").unlink(missing_ok=True)

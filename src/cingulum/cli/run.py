@@ -1,0 +1,129 @@
+"""cingulum run: a BIDS App. Every setting of a study is an option; the study file says the same at length."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from cingulum.cli.options import Commands, command, crew, crew_options, dataset_options
+from cingulum.settings import PARTS, Dataset, Study, changed, read_study, setting_words
+
+TEXT = """\
+participant: measure every visit, and fit brain models. group: measure what is missing, then predict (or compare the
+fitted models) and write report.html, a page for each participant, summary.json, features.tsv and maps.
+
+Everything is kept as it is finished: after an interruption the same command goes on. A visit that fails is recorded in
+failures.tsv, and the rest goes on (exit code 3). `cingulum status OUT_DIR` tells how far it is.
+
+The study: one TOML file (--study) and the options below, which win over it; the whole study is written to
+OUT_DIR/study.toml. The analysis "prediction" needs two visits a patient and their pain in sub-<label>_sessions.tsv
+(columns session_id, pain; 0 to 100); "model" needs BOLD."""
+
+
+def add(commands: Commands) -> None:
+    made = command(
+        commands,
+        "run",
+        "analyse a BIDS dataset (BIDS App)",
+        TEXT,
+        "cingulum run dataset results participant --n-jobs 4\n"
+        "  cingulum run dataset results group --study study.toml --modalities rcbf hfhrv",
+    )
+    made.add_argument("bids_dir", type=Path, metavar="BIDS_DIR", help="dataset, with derivatives/ in it")
+    made.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="where results go")
+    made.add_argument("level", choices=["participant", "group"], help="which part to run")
+    dataset_options(made)
+    crew_options(made)
+    made.add_argument("--study", type=Path, metavar="TOML", help="study file (examples/studies has three)")
+    made.add_argument("--dry-run", action="store_true", help="say what would be done, how much is done already and "
+                      "how long the rest will take; write nothing")  # fmt: skip
+    made.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True, help="use what is in OUT_DIR "
+                      "and the work folder again; --no-resume measures and fits everything anew")  # fmt: skip
+    _settings(made)
+    made.set_defaults(run=run)
+
+
+def _settings(made: argparse.ArgumentParser) -> None:
+    """Every setting of a study as an option, except those that the options of datasets say."""
+    for part, kind in {"": Study, **{p: k for p, k in PARTS.items() if p != "dataset"}}.items():
+        group = made.add_argument_group(f"settings of the study: [{part}]" if part else "settings of the study")
+        hints = get_type_hints(kind)
+        for one in fields(kind):
+            if one.name not in PARTS and not (part == "model" and one.name == "seed"):
+                _option(group, f"{part}.{one.name}".lstrip("."), one, hints[one.name])
+
+
+def _option(group: Any, name: str, one: Any, hint: Any) -> None:
+    flag, told = "--" + one.name.replace("_", "-"), setting_words(one)
+    plain = next((t for t in (bool, int, float) if hint is t or hint == t | None), str)
+    if plain is bool:
+        group.add_argument(flag, dest=name, action="store_true", default=None, help=told)
+    elif str(hint).startswith("tuple"):
+        group.add_argument(flag, dest=name, nargs="+", metavar="NAME", help=told)
+    else:
+        metavar = {int: "N", float: "X", str: "TEXT"}[plain]
+        group.add_argument(flag, dest=name, type=plain, metavar=metavar, help=told)
+
+
+def study_of(given: argparse.Namespace) -> Study:
+    """The study of a command line: its file, and the options that win over it."""
+    study = read_study(given.study) if given.study else Study()
+    options = {name: value for name, value in vars(given).items() if value is not None and _is_setting(name)}
+    if "prediction.seed" in options:
+        options["model.seed"] = options["prediction.seed"]
+    if given.participant_label:
+        options["dataset.participants"] = given.participant_label
+    if given.session_label:
+        options["dataset.sessions"] = given.session_label
+    if given.bids_filter_file:
+        from cingulum.recordings.bids import read_filters
+
+        options["dataset.filters"] = read_filters(given.bids_filter_file)
+    return changed(study, options)
+
+
+def _is_setting(name: str) -> bool:
+    return name.partition(".")[0] in PARTS if "." in name else name in {"title", "analysis"}
+
+
+def run(given: argparse.Namespace) -> int:
+    study = study_of(given)
+    from cingulum.study import conduct, outline
+
+    place = conduct.Place(
+        given.bids_dir, given.out_dir, tuple(given.derivatives), given.work_dir, crew(given), show_progress=True
+    )
+    if given.dry_run:
+        print(outline.told(study, place, given.level))
+        return 0
+    if not given.resume:
+        conduct.forget(study, place)
+    if given.level == "participant":
+        return _participant(study, place, given)
+    summary = conduct.group(study, place)
+    print(f"\n{summary['lead']}\n\nReport: {(given.out_dir / 'report.html').resolve()}")
+    return _failures(given.out_dir, len(summary["left_out"]), "participant(s) left out")
+
+
+def _participant(study: Study, place: Any, given: argparse.Namespace) -> int:
+    """One of many jobs, perhaps, with a participant each: their labels are no part of the study that is written."""
+    from cingulum.study import conduct
+
+    everybody = read_study(given.study).dataset if given.study else Dataset()
+    conduct.describe(place.out)
+    conduct.write_study(replace(study, dataset=replace(everybody, filters=study.dataset.filters)), place.out)
+    taken = conduct.take(study, place)
+    print(f"Measured {len(taken.visits)} visits in {place.out.resolve()}")
+    return _failures(place.out, len(taken.failures), "measurement(s) failed")
+
+
+def _failures(out: Path, count: int, what: str) -> int:
+    if not count:
+        return 0
+    import sys
+
+    where = out / "failures.tsv"
+    print(f"{count} {what}; {where if where.is_file() else out / 'summary.json'} says why.", file=sys.stderr)
+    return 3

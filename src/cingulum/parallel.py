@@ -1,0 +1,219 @@
+"""Independent units of work, by processes here or by a Dask cluster: retried, recorded, and the rest goes on.
+
+A unit is a function and its arguments; what it makes it writes itself, whole or not at all, under a name that says what
+it was made from. So it does not matter who does a unit, in which order, or whether somebody did it before.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from cingulum.errors import InputError
+
+AHEAD = 2
+"""Units handed out for every worker: one under way, one waiting, so that no worker waits for us."""
+
+SINGLE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Who does the work.
+
+    cluster: empty: processes of this machine; `local`, `slurm`: a Dask cluster of our own; else the address of a Dask
+        scheduler (tcp://host:8786) that is running already
+    jobs: processes, or SLURM jobs; default one a core. memory: GB that all processes here may take together
+    retries: how often a unit that fails unexpectedly is tried again
+    """
+
+    cluster: str = ""
+    jobs: int | None = None
+    memory: float | None = None
+    retries: int = 1
+
+    def __post_init__(self) -> None:
+        if self.cluster not in ("", "local", "slurm") and "://" not in self.cluster:
+            raise InputError(
+                f"--cluster takes local, slurm or the address of a scheduler (tcp://host:8786); came {self.cluster!r}."
+            )
+        if self.jobs is not None and self.jobs < 1:
+            raise InputError(f"--n-jobs must be at least 1; came {self.jobs}.")
+        if self.memory is not None and not self.memory > 0:
+            raise InputError(f"--mem is in GB, above 0; came {self.memory}.")
+
+    def workers(self, need: float = 0.0) -> int:
+        """Processes here, as memory allows at `need` GB each."""
+        count = self.jobs or len(os.sched_getaffinity(0))
+        return count if self.memory is None or not need else max(1, min(count, int(self.memory / need)))
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A unit that could not be done, and why."""
+
+    reason: str
+
+
+def each(
+    work: Callable[..., Any],
+    units: Sequence[tuple],
+    crew: Crew | None = None,
+    *,
+    need: float = 0.0,
+    again: Callable[[Any], bool] = lambda result: False,
+) -> Iterator[tuple[int, Any]]:
+    """(index, result) of work(*units[index]), as they are done; a `Lost` where a unit failed on every try.
+
+    need: GB that a unit takes; again: whether a result is of the kind that is worth another try (a disk that was full)
+    An interrupt ends the workers, and no unit is left half done on disk.
+    """
+    crew = crew or Crew()
+    if not crew.cluster and (len(units) < 2 or min(crew.workers(need), len(units)) == 1):
+        yield from ((i, _alone(work, unit, crew.retries, again)) for i, unit in enumerate(units))
+    elif crew.cluster:
+        with _dask(crew, len(units)) as (executor, width):
+            yield from _hand_out(work, units, crew.retries, again, lambda: executor, width)
+    else:
+        width = min(crew.workers(need), len(units))
+        yield from _hand_out(work, units, crew.retries, again, lambda: _processes(width), width)
+
+
+def _alone(work: Callable, unit: tuple, retries: int, again: Callable[[Any], bool]) -> Any:
+    for left in range(retries, -1, -1):
+        try:
+            result = work(*unit)
+        except Exception as trouble:
+            result = Lost(_told(trouble))
+        if not left or not (isinstance(result, Lost) or again(result)):
+            return result
+    raise AssertionError("unreachable")
+
+
+def _hand_out(
+    work: Callable,
+    units: Sequence[tuple],
+    retries: int,
+    again: Callable[[Any], bool],
+    executor: Callable[[], Executor],
+    width: int,
+) -> Iterator[tuple[int, Any]]:
+    """Keep every worker busy. Where a process dies (killed for memory, say), the units that it may have taken down are
+    tried one at a time, so that only the guilty one is lost."""
+    waiting, alone = deque((i, retries) for i in range(len(units))), deque[tuple[int, int]]()
+    under_way: dict[Future, tuple[int, int]] = {}
+    try:
+        while waiting or alone or under_way:
+            while waiting and len(under_way) < AHEAD * width:
+                i, left = waiting.popleft()
+                under_way[executor().submit(work, *units[i])] = (i, left)
+            if alone and not under_way:
+                i, left = alone.popleft()
+                under_way[executor().submit(work, *units[i])] = (i, left)
+            done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+            broken = [(future, under_way.pop(future)) for future in done]
+            for future, (i, left) in broken:
+                trouble = future.exception()
+                result = future.result() if trouble is None else Lost(_told(trouble))
+                if trouble is None and not again(result) or not left:
+                    yield i, result
+                elif isinstance(trouble, BrokenProcessPool) and width > 1:
+                    alone.append((i, left - 1))
+                else:
+                    waiting.append((i, left - 1))
+    except KeyboardInterrupt:
+        if hasattr(executor(), "_executor_manager_thread"):
+            executor().shutdown(wait=False, kill_workers=True)  # type: ignore[call-arg]
+        raise
+    finally:
+        for future in under_way:
+            future.cancel()
+
+
+def _told(trouble: BaseException) -> str:
+    if isinstance(trouble, InputError):
+        return str(trouble)
+    if isinstance(trouble, BrokenProcessPool) or type(trouble).__name__ == "KilledWorker":
+        return "the process that did it was ended from outside, most often for want of memory: give --mem, or fewer "\
+            "--n-jobs"  # fmt: skip
+    return f"unexpected {type(trouble).__name__}: {trouble} (please report it)"
+
+
+def _processes(width: int) -> Executor:
+    """Processes that are kept for the next call; a broken pool is replaced."""
+    from loky import get_reusable_executor
+
+    return get_reusable_executor(width, timeout=60, env=SINGLE, initializer=_follow, initargs=(os.getpid(),))
+
+
+def _follow(parent: int) -> None:
+    """End this worker when the process that started it is gone, also by kill -9."""
+    from loky import process_executor
+
+    # Loky takes a worker that has loaded torch, or a larger image than the first, for one that leaks.
+    process_executor._MAX_MEMORY_LEAK_SIZE = 4_000_000_000
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _dask(crew: Crew, count: int) -> Iterator[tuple[Executor, int]]:
+    """A Dask client in the manners of concurrent.futures, and how many units it can do at once."""
+    try:
+        from dask.distributed import Client
+    except ImportError:
+        raise InputError("--cluster needs Dask: pip install 'cingulum[cluster]'.") from None
+    with _cluster(crew, count) as address:
+        try:
+            client = Client(address, timeout=30, set_as_default=False)
+        except (OSError, ValueError) as trouble:
+            raise InputError(f"--cluster {crew.cluster}: no Dask scheduler answers there ({trouble}).") from None
+        with client:
+            print(f"Dask dashboard: {client.dashboard_link}", file=sys.stderr, flush=True)
+            client.wait_for_workers(1)
+            width = sum(client.nthreads().values()) if crew.cluster != "slurm" else (crew.jobs or 1)
+            yield client.get_executor(pure=False, retries=0), width
+
+
+@contextmanager
+def _cluster(crew: Crew, count: int) -> Iterator[Any]:
+    width = min(crew.workers(), max(count, 1))
+    if crew.cluster == "local":
+        from dask.distributed import LocalCluster
+
+        memory = f"{crew.memory / width}GB" if crew.memory else "auto"
+        with LocalCluster(  # type: ignore[no-untyped-call]
+            width, threads_per_worker=1, memory_limit=memory, dashboard_address="127.0.0.1:0", host="127.0.0.1"
+        ) as cluster:
+            yield cluster
+    elif crew.cluster == "slurm":
+        try:
+            from dask_jobqueue import SLURMCluster
+        except ImportError:
+            raise InputError("--cluster slurm needs dask-jobqueue: pip install 'cingulum[cluster]'.") from None
+        try:
+            cluster = SLURMCluster(job_script_prologue=[f"export {k}={v}" for k, v in SINGLE.items()])
+        except (ValueError, TypeError) as trouble:
+            raise InputError(
+                f"--cluster slurm: {trouble}. Queue, cores, memory and walltime are read from "
+                "~/.config/dask/jobqueue.yaml; docs/cluster.md has an example."
+            ) from None
+        with cluster:
+            cluster.scale(jobs=crew.jobs or 1)
+            yield cluster
+    else:
+        yield crew.cluster

@@ -1,0 +1,197 @@
+"""A study from dataset to report: participant by participant, then the group; whatever is done is not done twice."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cingulum.errors import InputError
+from cingulum.features import Choices, Feature
+from cingulum.parallel import Crew
+from cingulum.recordings import Cohort, Visit, read_cohort, visits
+from cingulum.recordings.atlas import named_atlas
+from cingulum.recordings.bids import checked_filters
+from cingulum.recordings.bold import Denoising
+from cingulum.recordings.files import read_matrix, write_bytes, write_matrix, write_table
+from cingulum.settings import Study, written
+from cingulum.study import ledger
+from cingulum.study.finish import finish
+from cingulum.study.gather import Features, gather
+from cingulum.study.measure import Failure, Plan, describe, load, measure_visits, modalities
+from cingulum.study.measure import measured as place_of
+from cingulum.study.store import Store
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a study is done, and by whom.
+
+    derivatives: further derivative datasets; work: where what is half done is kept (default: work/ in `out`)
+    """
+
+    bids: Path
+    out: Path
+    derivatives: tuple[Path, ...] = ()
+    work: Path | None = None
+    crew: Crew = field(default_factory=Crew)
+    show_progress: bool = False
+
+    @property
+    def keep(self) -> Path:
+        return Path(self.work or Path(self.out) / "work")
+
+
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """What was measured: visits, features by name, and what failed."""
+
+    visits: list[Visit]
+    wanted: dict[str, Feature]
+    failures: list[Failure]
+
+
+def planned(study: Study) -> Plan:
+    """What a study measures of every visit. Raises InputError for an unfit connectome."""
+    told = study.features
+    atlas, connectome = named_atlas(told.atlas), None
+    if told.connectome:
+        from cingulum.study.recording import read_atlas_connectome
+
+        connectome = read_atlas_connectome(Path(told.connectome), atlas.regions)
+    wanted = modalities(told.modalities, Choices(atlas=atlas, connectome=connectome))
+    return Plan(wanted, Denoising(told.strategy, told.scrub, told.low_pass, told.high_pass))
+
+
+def found(study: Study, place: Place) -> list[Visit]:
+    """The visits that a study is about. Raises InputError for a folder that is no dataset, or unknown labels."""
+    told = study.dataset
+    return visits(
+        place.bids,
+        told.participants or None,
+        sessions=told.sessions or None,
+        filters=checked_filters(told.filters, "filters"),
+        derivatives=place.derivatives,
+    )
+
+
+def take(study: Study, place: Place, seen: Sequence[Visit] | None = None) -> Taken:
+    """Measure every visit, and fit where a model is to be fitted. What fails is recorded, and the rest goes on.
+
+    Raises InputError where nothing could be measured at all.
+    """
+    plan = planned(study)
+    seen = list(seen) if seen is not None else found(study, place)
+    describe(place.out)
+    folders = [place.bids, *place.derivatives]
+    failures = measure_visits(
+        seen, plan, place.out, work=place.keep, folders=folders, crew=place.crew, show_progress=place.show_progress
+    )
+    failed = {(one.participant, one.session, one.feature) for one in failures}
+    for name, feature in plan.features.items():
+        if feature.fitted:
+            here = [visit for visit in seen if (visit.participant, visit.session, name) not in failed]
+            rows = [load(visit, feature, place.out) for visit in here]
+            _, lost = finish(feature, here, rows, place.out, place.keep, place.crew, place.show_progress)
+            failures += [Failure(here[k].participant, here[k].session, name, why) for k, why in lost]
+            for visit in here:
+                why = {here[k].name: why for k, why in lost}.get(visit.name)
+                ledger.note(place.keep, visit, {name: why} if why else {}, [name])
+    if len({(one.participant, one.session) for one in failures}) == len(seen) and _nothing(failures, plan, seen):
+        raise InputError(f"Nothing could be measured. The first reason: {failures[0].reason}")
+    _note_failures(place.out, failures)
+    return Taken(seen, dict(plan.features), failures)
+
+
+def _nothing(failures: list[Failure], plan: Plan, seen: Sequence[Visit]) -> bool:
+    return len(failures) == len(plan.features) * len(seen)
+
+
+def _note_failures(out: Path, failures: list[Failure]) -> None:
+    path = Path(out) / "failures.tsv"
+    if failures:
+        write_table(path, pd.DataFrame([asdict(one) for one in failures]).drop(columns="unexpected"))
+    else:
+        path.unlink(missing_ok=True)
+
+
+def group(study: Study, place: Place) -> dict[str, Any]:
+    """Everything of a paired study: measure what is missing, predict, report; returns the summary.
+
+    Raises InputError where fewer than 10 participants are left to analyse.
+    """
+    from cingulum.study.blocks import kept
+    from cingulum.study.publish import evaluated, publish
+
+    cohort = _cohort(study, place)
+    describe(place.out)
+    write_study(study, place.out)
+    taken = take(study, place, cohort.visits)
+    features, cohort = gathered(study, place, taken, cohort)
+    told = study.prediction
+    try:
+        findings = evaluated(
+            features, cohort, permutations=told.permutations, seed=told.seed, fusion=told.fusion,  # type: ignore[arg-type]
+            missing=told.missing, confounds=told.confounds, fuse_controls=told.fuse_controls, site=told.site,  # type: ignore[arg-type]
+            stop_after=told.stop_after, jobs=kept(Store(place.keep), place.crew), show_progress=place.show_progress,
+        )  # fmt: skip
+    except InputError as trouble:
+        raise InputError(f"{trouble}{_lost(cohort)}") from None
+    title = study.title or f"Which visit hurt more? {len(cohort.participants)} patients, two visits each"
+    return publish(place.out, title, cohort, features, findings)
+
+
+def _lost(cohort: Cohort) -> str:
+    if not cohort.left_out:
+        return ""
+    name, why = next(iter(cohort.left_out.items()))
+    return f" {len(cohort.left_out)} participant(s) had to be left out; the first, sub-{name}: {why}"
+
+
+def _cohort(study: Study, place: Place) -> Cohort:
+    told = study.dataset
+    return read_cohort(
+        place.bids,
+        told.participants or None,
+        sessions=told.sessions or None,
+        filters=checked_filters(told.filters, "filters"),
+        derivatives=place.derivatives,
+    )
+
+
+def gathered(study: Study, place: Place, taken: Taken, cohort: Cohort) -> tuple[Features, Cohort]:
+    """The features of a cohort, and who is left of it."""
+    return gather(
+        cohort,
+        place.out,
+        taken.wanted,
+        work=place.keep,
+        failures=taken.failures,
+        missing=study.prediction.missing,
+        crew=place.crew,
+    )
+
+
+def write_study(study: Study, out: Path) -> None:
+    """Write the study, complete, to study.toml, with a copy of its connectome beside it."""
+    if study.features.connectome:
+        write_matrix(Path(out) / "connectome.tsv", np.asarray(read_matrix(Path(study.features.connectome))))
+        study = replace(study, features=replace(study.features, connectome="connectome.tsv"))
+    write_bytes(Path(out) / "study.toml", written(study).encode())
+
+
+def forget(study: Study, place: Place) -> None:
+    """Take back what a study measured and fitted, so that everything is done anew."""
+    if not (Path(place.out) / "dataset_description.json").is_file():
+        return
+    describe(place.out)  # raises for a folder that is not ours
+    plan = planned(study)
+    for visit in found(study, place):
+        for feature in plan.features.values():
+            place_of(visit, feature, place.out).unlink(missing_ok=True)
+    shutil.rmtree(place.keep, ignore_errors=True)

@@ -1,0 +1,116 @@
+"""`cingulum run` as a BIDS App: order of options, study files, failures, status, and the same bits whoever works."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cingulum.cli import main, parser
+from cingulum.cli.run import study_of
+from cingulum.settings import read_study
+
+FAST = ["--modalities", "hfhrv"]
+
+
+def digest(folder):
+    """Every file that a run shows, with its content; work/ is not shown."""
+    kept = (p for p in sorted(Path(folder).rglob("*")) if p.is_file() and "work" not in p.relative_to(folder).parts)
+    return {str(p.relative_to(folder)): p.read_bytes() for p in kept}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "run in out group --participant-label 01 02 --n-jobs 2",
+        "run --participant-label 01 02 in out group --n-jobs 2",
+        "run --n-jobs 2 --participant-label 01 02 in out group",
+        "run --n-jobs 2 in out group --participant-label 01 02",
+        "run in out --participant-label 01 02 --n-jobs 2 group",
+    ],
+)
+def test_options_stand_on_either_side(words):
+    given = parser().parse_args(words.split())
+    assert (str(given.bids_dir), str(given.out_dir), given.level) == ("in", "out", "group")
+    assert given.participant_label == ["01", "02"] and given.n_jobs == 2
+    features = parser().parse_args("features --features hrv fc in out".split())
+    assert features.features == ["hrv", "fc"] and str(features.out_dir) == "out"
+
+
+def test_a_typo_has_a_suggestion(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main("run in out group --permutation-s 3".split())
+    assert stop.value.code == 2 and "Did you mean --permutations?" in capsys.readouterr().err
+
+
+def test_options_win_over_the_study_file(tmp_path):
+    (tmp_path / "s.toml").write_text("[prediction]\nfusion = 'kernels'\npermutations = 99\n")
+    words = f"run in out group --study {tmp_path / 's.toml'} --permutations 199 --session-label pre --scrub 0.5"
+    study = study_of(parser().parse_args(words.split()))
+    assert study.prediction.fusion == "kernels" and study.prediction.permutations == 199
+    assert study.dataset.sessions == ("pre",) and study.features.scrub == 0.5
+
+
+def test_dry_run_writes_nothing(small_cohort, tmp_path, capsys):
+    assert main(["run", str(small_cohort), str(tmp_path / "out"), "participant", "--dry-run", *FAST]) == 0
+    said = capsys.readouterr().out
+    assert "10 participants, 20 visits" in said and "20 visits to do" in said and not (tmp_path / "out").exists()
+
+
+def test_a_failed_visit_is_recorded_and_the_rest_goes_on(own_cohort, tmp_path, capsys):
+    out = tmp_path / "out"
+    damaged = next(own_cohort.rglob("sub-02_ses-pre*_physio.tsv.gz"))
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:-200])
+    options = ["--participant-label", "01", "02", "--n-jobs", "1", *FAST]
+    assert main(["run", str(own_cohort), str(out), "participant", *options]) == 3
+    table = pd.read_csv(out / "failures.tsv", sep="\t", dtype=str)
+    assert set(table["participant"]) == {"02"} and table["reason"].str.contains("damaged gzip").all()
+    assert str(own_cohort) not in (out / "failures.tsv").read_text()
+    capsys.readouterr()
+    assert main(["status", str(out)]) == 3
+    said = capsys.readouterr().out
+    assert "failed (2): sub-02 ses-pre" in said and "to finish: cingulum run BIDS_DIR" in said
+    damaged.write_bytes(whole)
+    assert main(["run", str(own_cohort), str(out), "participant", *options]) == 0
+    assert not (out / "failures.tsv").exists() and main(["status", str(out)]) == 0
+    assert read_study(out / "study.toml").dataset.participants == ()
+
+
+def test_status_of_nothing_says_what_it_wants(tmp_path, capsys):
+    assert main(["status", str(tmp_path)]) == 4
+    assert "nothing was begun here" in capsys.readouterr().err
+
+
+def test_a_participant_that_failed_is_left_out_and_told(own_cohort, tmp_path):
+    """Eleven with one that fails: ten are analysed, and the page says so first."""
+    for path in sorted(own_cohort.rglob("*sub-10*"), reverse=True):
+        if path.is_dir():
+            shutil.copytree(path, str(path).replace("sub-10", "sub-11"))
+    for path in own_cohort.rglob("*sub-10*"):
+        if "sub-11" in str(path.parent):
+            path.rename(str(path).replace("sub-10", "sub-11"))
+    table = own_cohort / "participants.tsv"
+    last = table.read_text().rstrip("\n").split("\n")[-1]
+    table.write_text(table.read_text().rstrip("\n") + "\n" + last.replace("sub-10", "sub-11") + "\n")
+    next(own_cohort.rglob("sub-11_ses-pre*_physio.tsv.gz")).write_bytes(b"")
+    out = tmp_path / "out"
+    assert main(["run", str(own_cohort), str(out), "group", "--permutations", "19", *FAST]) == 3
+    summary = json.loads((out / "summary.json").read_text())
+    assert list(summary["left_out"]) == ["sub-11"] and summary["cohort"]["patients"] == 10
+    assert "sub-11" in summary["warnings"][0]["text"] and summary["warnings"][0]["kind"] == "serious"
+
+
+@pytest.mark.slow
+def test_the_same_bits_at_any_worker_count(small_cohort, tmp_path):
+    """All modalities and the report: one process, two, and a Dask cluster of two."""
+    runs = {"one": ["--n-jobs", "1"], "two": ["--n-jobs", "2"], "dask": ["--n-jobs", "2", "--cluster", "local"]}
+    for name, options in runs.items():
+        command = ["run", str(small_cohort), str(tmp_path / name), "group", "--permutations", "199", *options]
+        assert main(command) == 0
+    one = digest(tmp_path / "one")
+    for other in ("two", "dask"):
+        found = digest(tmp_path / other)
+        assert found.keys() == one.keys()
+        assert [name for name in one if found[name] != one[name]] == []

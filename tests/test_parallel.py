@@ -1,0 +1,109 @@
+"""Units of work: every one is done or accounted for, whatever happens to the processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cingulum.errors import InputError
+from cingulum.parallel import Crew, Lost, each
+
+
+def square(x):
+    return x * x
+
+
+def fail_once(folder, x):
+    """Fails the first time it sees x."""
+    mark = Path(folder) / str(x)
+    if not mark.exists():
+        mark.touch()
+        raise RuntimeError("the disk hiccups")
+    return x
+
+
+def deadly(x):
+    if x == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.05)
+    return x
+
+
+def always_fails(x):
+    raise ValueError(f"no {x}")
+
+
+def done(work, units, crew):
+    return dict(each(work, units, crew))
+
+
+@pytest.mark.parametrize("crew", [Crew(jobs=1), Crew(jobs=2)])
+def test_every_unit_is_done_once(crew):
+    assert done(square, [(x,) for x in range(20)], crew) == {x: x * x for x in range(20)}
+    assert done(square, [], crew) == {}
+
+
+@pytest.mark.parametrize("crew", [Crew(jobs=1), Crew(jobs=2)])
+def test_failures_are_tried_again_then_recorded(crew, tmp_path):
+    assert done(fail_once, [(tmp_path, x) for x in range(4)], crew) == {x: x for x in range(4)}
+    lost = done(always_fails, [(1,), (2,)], crew)
+    assert all(isinstance(one, Lost) and "unexpected ValueError: no" in one.reason for one in lost.values())
+
+
+def test_a_process_that_is_killed_loses_its_unit_only():
+    found = done(deadly, [(x,) for x in range(8)], Crew(jobs=2))
+    assert {x: r for x, r in found.items() if x != 3} == {x: x for x in range(8) if x != 3}
+    assert isinstance(found[3], Lost) and "want of memory" in found[3].reason
+
+
+def test_wrong_crews_are_refused():
+    with pytest.raises(InputError, match="local, slurm or the address"):
+        Crew("slrum")
+    with pytest.raises(InputError, match="--n-jobs"):
+        Crew(jobs=0)
+    assert Crew(jobs=8, memory=10).workers(need=3) == 3 and Crew(jobs=2, memory=1).workers(need=3) == 1
+
+
+SLEEPER = """
+import os, sys, time
+from pathlib import Path
+from cingulum.parallel import Crew, each
+def sleep(folder, i):
+    Path(folder, f"{i}-{os.getpid()}").touch()
+    time.sleep(30)
+list(each(sleep, [(sys.argv[1], i) for i in range(2)], Crew(jobs=2)))
+"""
+
+
+def test_workers_end_with_the_process_that_started_them(tmp_path):
+    """kill -9 of the main process leaves no worker behind."""
+    main = subprocess.Popen([sys.executable, "-c", SLEEPER, str(tmp_path)])
+    for _ in range(200):
+        if len(list(tmp_path.iterdir())) == 2:
+            break
+        time.sleep(0.1)
+    workers = [int(p.name.partition("-")[2]) for p in tmp_path.iterdir()]
+    assert len(set(workers)) == 2
+    main.kill()
+    main.wait()
+    for _ in range(50):
+        if not any(Path(f"/proc/{pid}").exists() for pid in workers):
+            break
+        time.sleep(0.1)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_does_the_same(tmp_path):
+    pytest.importorskip("distributed")
+    units = [(x,) for x in range(20)]
+    assert done(square, units, Crew("local", jobs=2)) == {x: x * x for x in range(20)}
+    found = done(deadly, [(x,) for x in range(6)], Crew("local", jobs=2))
+    assert {x: r for x, r in found.items() if x != 3} == {x: x for x in range(6) if x != 3}
+    assert isinstance(found[3], Lost)
+    with pytest.raises(InputError, match="no Dask scheduler answers"):
+        done(square, units, Crew("tcp://127.0.0.1:9"))

@@ -1,0 +1,61 @@
+"""A study file: read with care, written back complete, and the same again when it is read back."""
+
+from dataclasses import replace
+
+import pytest
+
+from cingulum.errors import InputError
+from cingulum.settings import Dataset, Measuring, Predicting, Study, changed, read_study, written
+
+
+def file(tmp_path, text):
+    path = tmp_path / "study.toml"
+    path.write_text(text)
+    return path
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    study = Study(
+        title='Back pain, "early" – 50 %\n',
+        dataset=Dataset(("01", "02"), filters={"bold": {"task": "rest", "run": [1, 2]}}),
+        features=Measuring(("rcbf",), low_pass=0.1),
+        prediction=Predicting(confounds=("age",), stop_after=20, fuse_controls=True),
+    )
+    assert read_study(file(tmp_path, written(study))) == study
+    assert read_study(file(tmp_path, written(Study()))) == Study() == read_study(file(tmp_path, ""))
+
+
+def test_a_connectome_lies_beside_the_study(tmp_path):
+    found = read_study(file(tmp_path, '[features]\nconnectome = "sc.tsv"'))
+    assert found.features.connectome == str(tmp_path / "sc.tsv")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[prediction]\npermutation = 99", "[prediction] has no setting 'permutation'. Did you mean permutations?"),
+        ("[predicton]\nseed = 1", "has no setting 'predicton'. Did you mean prediction?"),
+        ("[features]\nfusion = 'kernels'", "It belongs into [prediction]."),
+        ("[prediction]\nfusion = 'stackd'", "takes stacked, kernels, log_odds; came 'stackd'. Did you mean stacked?"),
+        ("[prediction]\npermutations = 5", "permutations must be at least 19; came 5"),
+        ("[prediction]\npermutations = 99.5", "must be a whole number; came 99.5"),
+        ("[prediction]\npermutations = true", "must be a whole number; came True"),
+        ("[prediction]\nfuse_controls = 1", "must be true or false; came 1"),
+        ("[model]\nholdout = 0.95", "must be 0.0 to 0.9; came 0.95"),
+        ("[features]\nmodalities = ['s1con']", "Did you mean s1conn?"),
+        ("features = 3", "[features] must be a table of settings; came 3"),
+        ("[dataset]\nparticipants = [1]", "must be a text; came 1"),
+        ("title = ", "is no TOML"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, text, said):
+    with pytest.raises(InputError) as trouble:
+        read_study(file(tmp_path, text))
+    assert said in str(trouble.value)
+
+
+def test_options_win_and_are_checked_alike():
+    study = changed(Study(), {"prediction.permutations": 99, "title": "x", "features.modalities": ["rcbf"]})
+    assert study == replace(Study(title="x"), features=Measuring(("rcbf",)), prediction=Predicting(permutations=99))
+    with pytest.raises(InputError, match="at least 19"):
+        changed(Study(), {"prediction.permutations": 3})
