@@ -26,6 +26,7 @@ from cingulum.recordings.atlas import pain_atlas
 from cingulum.recordings.files import read_json, read_table
 from cingulum.simulation import time_step
 from cingulum.study import Features, Place, Study, evaluated, gathered, publish, take
+from cingulum.study.pages import write_pages
 from cingulum.study.publish import FittedBrain
 
 TR = 0.72
@@ -51,17 +52,22 @@ def demo(
     (source, connectome, train, heldout), notes = brains(offline, say)
     say(f"2/6 Fit a brain model to {len(connectome.regions)} regions, then let it run freely (about ten seconds)")
     verified = resting_fit(connectome, train, TR, show_progress=True)
-    fit = FittedBrain(source, verified, connectome.weights, train, heldout)
+    fit = FittedBrain(source, verified, connectome.regions, connectome.weights, train, heldout)
     say(f"3/6 A synthetic cohort: {settings.patients} patients, two visits each (half a minute; kept for next time)")
     bids = cohort_folder(out / "cohort", settings)
     say("4/6 Measure features of every visit, and fit a brain to each")
     measurements = out / "derivatives" / "cingulum"
     study, place = Study(), Place(bids, measurements, show_progress=True)
     cohort = read_cohort(bids)
-    features, cohort = gathered(study, place, take(study, place, cohort.visits), cohort)
+    taken = take(study, place, cohort.visits)
+    features, cohort = gathered(study, place, taken, cohort)
     say(f"5/6 Predict: leave-one-patient-out, nested fusion, {permutations} permutations")
     findings = evaluated(features, cohort, permutations=permutations, seed=settings.seed, show_progress=True)
-    say("6/6 Report")
+    say("6/6 Report, and a page for each patient")
+    pages = write_pages(
+        taken.visits, taken.wanted, taken.failures, place.out, place.keep, to=out, ratings=cohort.ratings,
+        decisions=findings.paired.predictions(), show_progress=True,
+    )  # fmt: skip
     summary = publish(
         out,
         f"Cingulum demo: a synthetic back-pain cohort, and a brain fitted to {'synthetic' if notes else 'real'} data",
@@ -71,6 +77,7 @@ def demo(
         fit=fit,
         planted=planted(cohort, features, read_table(bids / "sourcedata" / "truth.tsv", dtype={"participant": str})),
         notes=notes,
+        pages=pages,
         synthetic=True,
     )
     return summary

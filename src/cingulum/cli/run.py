@@ -110,11 +110,13 @@ def run(given: argparse.Namespace) -> int:
 def _participant(study: Study, place: Any, given: argparse.Namespace) -> int:
     """One of many jobs, perhaps, with a participant each: their labels are no part of the study that is written."""
     from cingulum.study import conduct
+    from cingulum.study.pages import write_pages
 
     everybody = read_study(given.study).dataset if given.study else Dataset()
     conduct.describe(place.out)
     conduct.write_study(replace(study, dataset=replace(everybody, filters=study.dataset.filters)), place.out)
     taken = conduct.take(study, place)
+    write_pages(taken.visits, taken.wanted, taken.failures, place.out, place.keep, crew=place.crew, show_progress=True)
     print(f"Measured {len(taken.visits)} visits in {place.out.resolve()}")
     return _failures(place.out, len(taken.failures), "measurement(s) failed")
 

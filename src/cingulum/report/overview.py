@@ -19,6 +19,8 @@ FAR = 3.5
 
 def far_out(values: np.ndarray) -> np.ndarray:
     """Values (visit,) more than FAR robust standard deviations from the median; none where most are alike."""
+    if np.isnan(values).all():
+        return np.zeros(len(values), bool)
     spread = 1.4826 * np.nanmedian(np.abs(values - np.nanmedian(values)))
     if not spread > 0:
         return np.zeros(len(values), bool)

@@ -70,7 +70,7 @@ def performance(evaluation: Evaluation) -> bytes:
             bars.plot([low, high], [row, row], color="#e3e6ea", lw=14, solid_capstyle="butt", zorder=0)
         bars.plot([score.accuracy_ci.low, score.accuracy_ci.high], [row, row], color=colour, lw=2)
         bars.plot(score.accuracy, row, "o", color=colour, ms=8)
-        reach, hit = _roc(score.decisions)
+        reach, hit = roc_points(score.decisions)
         style = "--" if name not in (*evaluation.fused, "fused") else "-"
         roc.plot(reach, hit, style, color=colour, lw=2.6 if name == "fused" else 1.4, label=LABELS.get(name, name))
     bars.axvline(0.5, color="#56606e", lw=0.8, ls=":")
@@ -83,7 +83,9 @@ def performance(evaluation: Evaluation) -> bytes:
     return png(figure)
 
 
-def _roc(decisions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def roc_points(decisions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """1 − specificity and sensitivity of mirrored decisions, from the strictest threshold to the laxest."""
+    decisions = decisions[np.isfinite(decisions)]
     thresholds = np.sort(np.concatenate([decisions, -decisions]))[::-1]
     hit = (decisions[None] >= thresholds[:, None]).mean(1)
     reach = (-decisions[None] >= thresholds[:, None]).mean(1)
@@ -109,10 +111,17 @@ def predicted_observed(found: Ratings) -> bytes:
     return png(figure)
 
 
-def permuted(evaluation: Evaluation, name: str) -> bytes:
-    """Accuracy of a model against its permutations."""
-    figure, (ax,) = _axes(1, 4.6, 3.4)
-    _histogram(ax, evaluation.scores[name].null, evaluation.scores[name].accuracy, "accuracy")
+def permuted(evaluation: Evaluation) -> bytes:
+    """Accuracy of every model against its permutations."""
+    names = list(evaluation.scores)
+    figure, axes = plt.subplots(-(-len(names) // 4), 4, figsize=(11, 2.4 * -(-len(names) // 4)), layout="constrained",
+                                squeeze=False)  # fmt: skip
+    for ax in axes.flat[len(names) :]:
+        ax.set_axis_off()
+    for ax, name in zip(axes.flat, names, strict=False):
+        _histogram(ax, evaluation.scores[name].null, evaluation.scores[name].accuracy, "accuracy")
+        ax.set_title(LABELS.get(name, name), fontsize=9)
+        ax.set_xlabel("")
     return png(figure)
 
 
@@ -199,4 +208,64 @@ def connectivity_pair(recorded: np.ndarray, modelled: np.ndarray, source: str = 
     low, high = min(recorded[edge].min(), modelled[edge].min()), max(recorded[edge].max(), modelled[edge].max())
     right.plot([low, high], [low, high], color="#9aa3ae", lw=0.8, ls=":")
     right.set(xlabel=source, ylabel="fitted brain", title="every pair of regions")
+    return png(figure)
+
+
+def slices(maps: Sequence[tuple[str, np.ndarray]], affine: np.ndarray, centre: float = 0.0) -> bytes:
+    """Maps (x, y, z) of one grid as rows of seven axial slices, on one scale around `centre`; quick and plain."""
+    heights = np.linspace(-24, 66, 7)
+    planes = np.rint((heights - affine[2, 3]) / affine[2, 2]).astype(int).clip(0, maps[0][1].shape[2] - 1)
+    limit = float(np.quantile(np.concatenate([np.abs(v[v != 0] - centre) for _, v in maps]), 0.98)) or 1.0
+    rows = [np.hstack([np.where(v[..., k] == 0, np.nan, v[..., k]).T[::-1] for k in planes]) for _, v in maps]
+    across = [(i + 0.5) * maps[0][1].shape[0] - 0.5 for i in range(7)]
+    ticks = (across, [f"z {z:.0f} mm" for z in heights])
+    return _mosaic(rows, [label for label, _ in maps], ticks, centre, limit, "")
+
+
+def matrices(rows: Sequence[tuple[str, Sequence[np.ndarray]]], heads: Sequence[str], label: str) -> bytes:
+    """Matrices of one size in rows, with a label each, and columns, with a head each, on one scale around 0."""
+    n = len(rows[0][1][0])
+    apart = ~np.eye(n, dtype=bool)
+    limit = max(float(np.quantile(np.abs(m[apart]), 0.99)) for _, row in rows for m in row)
+    gap = np.full((n, max(1, n // 20)), np.nan)
+    joined = [np.hstack([part for m in row for part in (m, gap)][:-1]) for _, row in rows]
+    across = [(n - 1) / 2 + i * (n + gap.shape[1]) for i in range(len(heads))]
+    return _mosaic(joined, [name for name, _ in rows], (across, list(heads)), 0.0, limit, label)
+
+
+def _mosaic(
+    rows: Sequence[np.ndarray],
+    names: Sequence[str],
+    ticks: tuple[list[float], list[str]],
+    centre: float,
+    limit: float,
+    label: str,
+) -> bytes:
+    """Pictures below each other as one image: a fraction of the time that an axis for each would take."""
+    whole, tall = np.vstack(rows), rows[0].shape[0]
+    figure, ax = plt.subplots(figsize=(10.5, 10.5 * whole.shape[0] / whole.shape[1]))
+    drawn = ax.imshow(whole, cmap="RdBu_r", vmin=centre - limit, vmax=centre + limit, interpolation="nearest")
+    ax.set_xticks(ticks[0], ticks[1], fontsize=8)
+    ax.set_yticks([(i + 0.5) * tall - 0.5 for i in range(len(rows))], names, fontsize=8, rotation=90, va="center")
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    figure.colorbar(drawn, ax=ax, fraction=0.02, pad=0.01, label=label)
+    return png(figure)
+
+
+def estimates(table: pd.DataFrame, spread: pd.DataFrame | None, label: str) -> bytes:
+    """Fitted parameters (a row a visit, a column a parameter): a dot a visit, with its standard deviation where the fit
+    gives one; prior mean 0 and SD 1."""
+    names = list(table.columns)
+    figure, axes = plt.subplots(1, len(names), figsize=(3.1 * len(names), 2.8), squeeze=False, layout="constrained")
+    for ax, name in zip(axes[0], names, strict=True):
+        values = table[name].to_numpy(float)
+        order = np.argsort(values)
+        ax.axhspan(-1, 1, color="#eef1f4")
+        if spread is not None:
+            ax.errorbar(np.arange(len(values)), values[order], spread[name].to_numpy(float)[order], fmt="none",
+                        ecolor="#9aa3ae", lw=0.8)  # fmt: skip
+        ax.plot(np.arange(len(values)), values[order], ".", color="#1f5f8b", ms=4)
+        ax.set(title=name, xticks=[], xlabel="visits, in order", ylabel=label)
+        ax.spines[["top", "right"]].set_visible(False)
     return png(figure)

@@ -18,7 +18,8 @@ from cingulum.recordings import Cohort, Visit, read_cohort, visits
 from cingulum.recordings.atlas import named_atlas
 from cingulum.recordings.bids import checked_filters
 from cingulum.recordings.bold import Denoising
-from cingulum.recordings.files import read_matrix, write_bytes, write_matrix, write_table
+from cingulum.recordings.files import read_json, read_matrix, write_bytes, write_matrix, write_table
+from cingulum.recordings.index import index
 from cingulum.settings import Study, written
 from cingulum.study import ledger
 from cingulum.study.finish import finish
@@ -126,6 +127,7 @@ def group(study: Study, place: Place) -> dict[str, Any]:
     Raises InputError where fewer than 10 participants are left to analyse.
     """
     from cingulum.study.blocks import kept
+    from cingulum.study.pages import write_pages
     from cingulum.study.publish import evaluated, publish
 
     cohort = _cohort(study, place)
@@ -143,7 +145,22 @@ def group(study: Study, place: Place) -> dict[str, Any]:
     except InputError as trouble:
         raise InputError(f"{trouble}{_lost(cohort)}") from None
     title = study.title or f"Which visit hurt more? {len(cohort.participants)} patients, two visits each"
-    return publish(place.out, title, cohort, features, findings)
+    pages = write_pages(
+        taken.visits, taken.wanted, taken.failures, place.out, place.keep, ratings=cohort.ratings,
+        decisions=findings.paired.predictions(), crew=place.crew, show_progress=place.show_progress,
+    )  # fmt: skip
+    return publish(place.out, title, cohort, features, findings, pipelines=pipelines(place), pages=pages)
+
+
+def pipelines(place: Place) -> list[str]:
+    """What made the derivatives, with versions, as they say themselves."""
+    told = set()
+    for root in index(place.bids, place.derivatives).roots[1:]:
+        path = root / "dataset_description.json"
+        for tool in (read_json(path).get("GeneratedBy") or []) if path.is_file() else []:
+            if isinstance(tool, dict) and tool.get("Name"):
+                told.add(f"{tool['Name']} {tool.get('Version', '')}".strip())
+    return sorted(told)
 
 
 def _lost(cohort: Cohort) -> str:

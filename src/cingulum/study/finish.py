@@ -60,6 +60,17 @@ def finish(
     return _assembled(feature, [store.get(key) for key in keys], failed), sorted(failed.items())
 
 
+def kept_fits(
+    feature: Feature, visits: Sequence[Visit], measured: Sequence[Measurement], out: Path, work: Path
+) -> pd.DataFrame | None:
+    """Rows of fits that were made before, with what was kept beside them; None where one is not there, or the feature
+    is none that is fitted."""
+    if not feature.fitted:
+        return None
+    found = [Store(work).get(_key(feature, one)) for one in measured]
+    return None if any(one is None for one in found) else _assembled(feature, found, {})
+
+
 def file_of(visit: Visit, feature: Feature, out: Path) -> Path:
     """The row of a fitted visit, for people: a table with a header, described beside it."""
     return place_of(visit, feature, out).with_name(f"{visit.name}_desc-{feature.name}_fit.tsv")

@@ -14,8 +14,9 @@ from cingulum.errors import InputError
 from cingulum.features import Feature, Measurement
 from cingulum.parallel import Crew
 from cingulum.recordings import Cohort, Visit
+from cingulum.recordings.atlas import Atlas, pain_atlas
 from cingulum.study.finish import finish
-from cingulum.study.measure import Failure, load
+from cingulum.study.measure import Failure, load, slug
 from cingulum.study.measure import measured as place_of
 
 
@@ -31,6 +32,7 @@ class Features:
     flags: what readers should know of recordings, and of how many visits; equations: of quantified blood flow
     sources: SHA-256 of what every measurement was made from
     told: by feature, tables (a row a visit) that are shown and not predicted from: quality, heart, fitted parameters
+    units_of: by column of those tables; atlas: regions of the fitted brains
     """
 
     values: dict[str, np.ndarray]
@@ -43,6 +45,8 @@ class Features:
     equations: list[str] = field(default_factory=list)
     sources: set[str] = field(default_factory=set)
     told: dict[str, pd.DataFrame] = field(default_factory=dict)
+    units_of: dict[str, dict[str, Any]] = field(default_factory=dict)
+    atlas: Atlas = field(default_factory=pain_atlas)
 
     def table(self, ratings: pd.DataFrame) -> pd.DataFrame:
         """One row a visit: the rating, and every feature that is not a map."""
@@ -84,10 +88,19 @@ def gather(
         rows[name] = (here, measured, table)
     if lost:  # what fits failed on is known now: leave those out, and read again (nothing is fitted twice)
         return gather(cohort, out, wanted, work=work, failures=[*failures, *lost], missing=missing, crew=crew)
-    gathered = Features({}, {}, {n: f.unit for n, f in wanted.items()}, {}, cohort.participants)
+    gathered = Features({}, {}, {n: f.unit for n, f in wanted.items()}, {}, cohort.participants,
+                        units_of=_units(wanted), atlas=_atlas(wanted))  # fmt: skip
     for name, feature in wanted.items():
         _enter(gathered, feature, order, *rows[name], out)
     return gathered, cohort
+
+
+def _units(wanted: Mapping[str, Feature]) -> dict[str, dict[str, Any]]:
+    return {slug(f"{name} {c.name}"): {"Units": c.unit} for name, f in wanted.items() for c in f.columns()}
+
+
+def _atlas(wanted: Mapping[str, Feature]) -> Atlas:
+    return next((f.atlas for f in wanted.values() if f.fitted), pain_atlas())  # type: ignore[attr-defined]
 
 
 def _complete(cohort: Cohort, failures: Sequence[Failure]) -> Cohort:

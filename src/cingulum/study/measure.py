@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -244,6 +245,11 @@ def save(path: Path, feature: Feature, measurement: Measurement, source: str, so
         "GeneratedBy": [{"Name": "cingulum", "Version": __version__}],
     }
     write_json(_sidecar(path), content)
+
+
+def slug(text: str) -> str:
+    """A column name that statistics programs take: letters, digits and underscores."""
+    return re.sub(r"[^0-9A-Za-z]+", "_", text).strip("_")
 
 
 def plain(value: Any) -> Any:

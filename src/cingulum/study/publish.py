@@ -19,13 +19,15 @@ from cingulum.prediction.heldout import Fusion, Missing
 from cingulum.prediction.maps import Maps, maps, peaks, threshold_fdr
 from cingulum.prediction.permutation import Jobs
 from cingulum.recordings import Cohort
-from cingulum.recordings.atlas import pain_atlas
 from cingulum.recordings.files import write_bytes, write_json, write_table
 from cingulum.recordings.images import write_image
-from cingulum.report import Picture, plots, render, summarise, words
+from cingulum.report import render, summarise, words
+from cingulum.report.references import bibtex, cited
+from cingulum.study import quality
 from cingulum.study.findings import Findings, find, told
 from cingulum.study.gather import Features
 from cingulum.study.measure import CONTROLS
+from cingulum.study.pictures import fit_pictures, study_pictures
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +36,7 @@ class FittedBrain:
 
     source: str
     verified: Verified
+    regions: tuple[str, ...]
     weights: torch.Tensor
     train: torch.Tensor
     heldout: torch.Tensor
@@ -110,6 +113,8 @@ def publish(
     fit: FittedBrain | None = None,
     planted: dict[str, float] | None = None,
     notes: tuple[str, ...] = (),
+    pipelines: Sequence[str] = (),
+    pages: Sequence[str] = (),
     synthetic: bool = False,
 ) -> dict[str, Any]:
     """Write report.html, summary.json, features.tsv, predictions.tsv, patterns/, maps/ and model/ to `out`; returns
@@ -117,6 +122,7 @@ def publish(
 
     planted: correlation of what was read with the truth, for synthetic cohorts
     notes: sentences put before the other warnings
+    pipelines: what made the derivatives, with versions; pages: files of the participants' pages beside the report
     """
     found = {  # never fewer than 5000 flips: a count cannot tell small p apart, and maps are cheap
         name: maps(
@@ -127,8 +133,13 @@ def publish(
     }
     tables = {name: _write_maps(out, name, features, one) for name, one in found.items()}
     summary = _summary(title, cohort, features, findings, fit, planted, notes, synthetic)
+    summary |= {"pipelines": list(pipelines), "pages": list(pages)}
+    summary["quality"] = quality.told(quality.quality_table(features, cohort))
     summary["maps"] = {name: _told_map(one, tables[name]) for name, one in found.items()}
-    pictures = [*_study_pictures(cohort, features, findings, found), *_fit_pictures(features, fit)]
+    pictures = [*study_pictures(cohort, features, findings, found, tables), *fit_pictures(features, fit)]
+    for picture in pictures:
+        if picture.table is not None:
+            write_table(Path(out) / "figures" / f"{picture.name}.tsv", picture.table, float_format="%.9g")
     _write_model(out, features, findings.paired)
     write_table(out / "features.tsv", features.table(cohort.ratings))
     write_table(out / "predictions.tsv", findings.paired.predictions())
@@ -136,6 +147,7 @@ def publish(
         write_table(out / f"predictions_between_{visits}.tsv", one.predictions())
     summary = summarise.plain(summary)
     write_json(out / "summary.json", summary)
+    write_bytes(out / "references.bib", bibtex(cited(summary)).encode())
     write_bytes(out / "report.html", render(summary, pictures).encode())
     return summary
 
@@ -265,81 +277,3 @@ def _summary(
 def _varying(values: np.ndarray) -> int:
     """Columns that differ somewhere: a map's voxels outside the brain do not count."""
     return int((np.ptp(values.reshape(-1, values.shape[-1]), axis=0) > 0).sum())
-
-
-def _study_pictures(
-    cohort: Cohort, features: Features, findings: Findings, found_maps: dict[str, Maps]
-) -> list[Picture]:
-    evaluation = findings.paired
-    found = [
-        Picture("cohort", plots.pain(cohort.ratings), "Pain at both visits, one line a patient.", "Grey: patients; "
-                "black: mean."),
-        Picture(
-            "prediction",
-            plots.performance(evaluation),
-            "Left: accuracy of each model with its interval. Right: ROC curve of each model. The numbers are in the "
-            "table above.",
-            "Left: accuracy with 95 % interval, against the middle 95 % of permuted accuracies (grey). Right: ROC of "
-            "the mirrored paired decisions.",
-        ),
-    ]  # fmt: skip
-    if "both" in findings.ratings:
-        picture = plots.predicted_observed(findings.ratings["both"])
-        alt = "Left: rated against predicted pain, a line a patient. Right: histogram of permuted correlations."
-        caption = "Pain of patients never seen: rated against predicted, and permuted correlations (grey)."
-        found.append(Picture("findings", picture, alt, caption))
-    if findings.calibration is not None:
-        picture = plots.curves(findings.calibration.curve, findings.learning)
-        alt = "Left: share of answers that came true against probability. Right: accuracy against number of patients."
-        caption = "Left: how well probabilities are meant. Right: accuracy with fewer patients."
-        found.append(Picture("findings", picture, alt, caption))
-    for name, (shape, affine) in features.grids.items():
-        label = summarise.LABELS.get(name, name)
-        if name in found_maps:
-            z = np.nan_to_num(found_maps[name].pattern.z).reshape(shape)
-            level = threshold_fdr(found_maps[name].pattern)
-            if np.isfinite(level):
-                caption = f"{label}: z of the pattern against permutations, false discovery rate below .05"
-                picture = plots.brain_map(z, affine, max(level - 1e-6, 1e-3))
-            else:
-                caption = f"{label}: no voxel below a false discovery rate of .05; shown are the strongest tenth"
-                picture = plots.brain_map(z, affine)
-        elif name in evaluation.patterns:
-            caption = f"{label}: the strongest tenth of voxels"
-            picture = plots.brain_map(evaluation.patterns[name].reshape(shape), affine)
-        else:
-            continue
-        found.append(Picture("maps", picture, f"Axial slices with the pattern of {label}.", f"{caption}; red rises "
-                             "with the second visit, blue falls."))  # fmt: skip
-    if "mechanism" in evaluation.patterns:
-        found.extend(_mechanism_pictures(features, evaluation))
-    return found
-
-
-def _mechanism_pictures(features: Features, evaluation: Evaluation) -> list[Picture]:
-    atlas, columns = pain_atlas(), features.columns["mechanism"]
-    index = {column: i for i, column in enumerate(columns)}
-    found = []
-    for path, label in (("mass.w_plus", "recurrent excitation"), ("noise", "noise level")):
-        rows = [index[f"{path} {region}"] for region in atlas.regions if f"{path} {region}" in index]
-        if len(rows) == len(atlas.regions):
-            values = evaluation.patterns["mechanism"][rows]
-            found.append(Picture("maps", plots.region_map(values, atlas.centres), f"Glass brain with the pattern of "
-                                 f"fitted {label} in {len(rows)} regions.", f"Mechanism: fitted {label}; red rises "
-                                 "with the second visit, blue falls; size is strength."))  # fmt: skip
-    return found
-
-
-def _fit_pictures(features: Features, fit: FittedBrain | None) -> list[Picture]:
-    found = []
-    alt = "Recorded and modelled connectivity matrices, and a scatter of one against the other."
-    if fit:
-        pair = plots.connectivity_pair(fit.train.numpy(), fit.verified.simulated_fc.numpy(), "recorded (training)")
-        found.append(Picture("fit", pair, alt, "Training connectivity and the fitted brain running freely."))
-    evidence = features.evidence.get("mechanism", {})
-    if "fc" in evidence:
-        pair = plots.connectivity_pair(
-            evidence["recorded"].mean(0), evidence["fc"].mean(0), "recorded (mean of visits)"
-        )
-        found.append(Picture("visit_fits", pair, alt, "Mean over visits: recorded, and analytic of the fitted brains."))
-    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from cingulum.recordings import Visit, visits
 from cingulum.recordings.files import write_bytes, write_json, write_table
 from cingulum.report.overview import overview
 from cingulum.study.finish import finish
-from cingulum.study.measure import Failure, Plan, describe, load, measure_visits
+from cingulum.study.measure import Failure, Plan, describe, load, measure_visits, slug
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,11 +68,6 @@ def write_features(
     made = _assemble(found, wanted, out, work, failures, crew, show_progress)
     _write(out, made, skipped, plan)
     return FeatureTable(made.table, made.columns, made.failures, skipped)
-
-
-def slug(text: str) -> str:
-    """A column name that statistics programs take: letters, digits and underscores."""
-    return re.sub(r"[^0-9A-Za-z]+", "_", text).strip("_")
 
 
 def _absent(found: Sequence[Visit], features: Mapping[str, Feature]) -> tuple[str, ...]:

@@ -1,0 +1,197 @@
+"""A page for each participant: quality first, then what was measured at each visit, and what the models said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cingulum.features import Feature
+from cingulum.parallel import Crew, Lost, each
+from cingulum.progress import track
+from cingulum.recordings import Visit
+from cingulum.recordings.files import write_bytes
+from cingulum.report import Picture, plots, summarise, tables
+from cingulum.report.overview import far_out
+from cingulum.report.page import render_participant
+from cingulum.report.viewers import brain_viewer
+from cingulum.study.finish import kept_fits
+from cingulum.study.measure import Failure, load, slug
+
+CENTRE = {"rcbf": 1.0, "cbfmap": 0.0, "s1conn": 0.0}
+"""The value of a map that is drawn white."""
+
+
+def write_pages(
+    visits: Sequence[Visit],
+    wanted: Mapping[str, Feature],
+    failures: Sequence[Failure],
+    out: Path,
+    work: Path,
+    *,
+    to: Path | None = None,
+    ratings: pd.DataFrame | None = None,
+    decisions: pd.DataFrame | None = None,
+    crew: Crew | None = None,
+    show_progress: bool = False,
+) -> list[str]:
+    """Write sub-<label>.html for every participant; returns their names.
+
+    out: where the measurements are; to: where pages go, if elsewhere
+    ratings: participant, session, state, pain; decisions: out-of-fold, as `Evaluation.predictions` gives them
+    """
+    measured = _numbers(visits, wanted, failures, out, work)
+    people = sorted({visit.participant for visit in visits})
+    states = {} if ratings is None else {(r.participant, r.session): int(r.state) for r in ratings.itertuples()}
+    visits = sorted(visits, key=lambda v: (v.participant, states.get((v.participant, v.session), 0), v.session))
+    lost = {(one.participant, one.session, one.feature): one.reason for one in failures}
+    units = []
+    for person in people:
+        own = [visit for visit in visits if visit.participant == person]
+        told = _told(person, own, measured, lost, ratings, decisions)
+        units.append((told, own, {n: f for n, f in wanted.items()}, set(lost), Path(out), Path(work), Path(to or out)))
+    done = each(_write, units, crew)
+    for i, result in track(done, "pages of participants", total=len(units), show=show_progress):
+        if isinstance(result, Lost):
+            raise RuntimeError(f"The page of sub-{people[i]} could not be made: {result.reason}")
+    return [f"sub-{person}.html" for person in people]
+
+
+def _numbers(
+    visits: Sequence[Visit], wanted: Mapping[str, Feature], failures: Sequence[Failure], out: Path, work: Path
+) -> pd.DataFrame:
+    """A row a visit and number: what it is, its unit, its value, and whether it stands apart from all visits."""
+    lost = {(one.participant, one.session, one.feature) for one in failures}
+    parts = []
+    for name, feature in wanted.items():
+        here = [v for v in visits if not feature.is_map and (v.participant, v.session, name) not in lost]
+        if not here:
+            continue
+        rows = [load(visit, feature, out) for visit in here]
+        fits = kept_fits(feature, here, rows, out, work)
+        table = fits if fits is not None else feature.finish(rows)
+        columns = {c.name: c for c in feature.columns()}
+        shown = [c for c in table.columns if not feature.fitted or " " not in str(c) or str(c).startswith("sd ")]
+        for column in shown[:40]:
+            values = table[column].to_numpy(float)
+            if np.isnan(values).all():
+                continue
+            told = columns.get(str(column), feature.columns()[0])
+            part = {"visit": [v.name for v in here], "measure": slug(f"{name} {column}"), "meaning": told.meaning,
+                    "unit": told.unit, "value": values, "median": np.nanmedian(values),
+                    "far": far_out(values), "feature": name}  # fmt: skip
+            parts.append(pd.DataFrame(part))
+    head = ["visit", "measure", "meaning", "unit", "value", "median", "far", "feature"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=head)
+
+
+def _told(
+    person: str,
+    own: list[Visit],
+    measured: pd.DataFrame,
+    lost: dict[tuple[str, str, str], str],
+    ratings: pd.DataFrame | None,
+    decisions: pd.DataFrame | None,
+) -> dict[str, Any]:
+    """Everything the page prints."""
+    rows = []
+    for measure, part in measured[measured["visit"].isin([v.name for v in own])].groupby("measure", sort=False):
+        by = part.set_index("visit")
+        cells = [_one(by, visit.name) for visit in own]
+        first = part.iloc[0]
+        of_quality = first["feature"] in ("quality", "motion")
+        rows.append({"measure": measure, "meaning": first["meaning"], "unit": first["unit"], "cells": cells,
+                     "median": float(first["median"]), "quality": of_quality})  # fmt: skip
+    pain = {} if ratings is None else {
+        row.session: float(row.pain) for row in ratings[ratings["participant"] == person].itertuples()}  # fmt: skip
+    said = [] if decisions is None else _said(decisions, person)
+    return {
+        "title": f"sub-{person}",
+        "visits": [visit.session or "the visit" for visit in own],
+        "pain": [pain.get(visit.session) for visit in own],
+        "numbers": rows,
+        "failed": [
+            {"visit": s or "the visit", "feature": f, "reason": why}
+            for (p, s, f), why in sorted(lost.items())
+            if p == person
+        ],  # fmt: skip
+        "decisions": said,
+        "versions": summarise.versions(),
+    }
+
+
+def _one(by: pd.DataFrame, visit: str) -> dict[str, Any]:
+    if visit not in by.index:
+        return {"value": None, "far": False}
+    return {"value": float(by.loc[visit, "value"]), "far": bool(by.loc[visit, "far"])}
+
+
+def _said(decisions: pd.DataFrame, person: str) -> list[dict[str, Any]]:
+    """What each model, that never saw this participant, said of the two visits."""
+    own = decisions[decisions["participant_id"].astype(str) == person]
+    return [
+        {"model": summarise.LABELS.get(row.model, row.model), "decision": float(row.decision),
+         "answer": {1.0: "right", 0.0: "wrong"}.get(float(row.correct), "undecided")}
+        for row in own.itertuples()
+        if np.isfinite(row.decision)
+    ]  # fmt: skip
+
+
+def _write(
+    told: dict[str, Any],
+    own: list[Visit],
+    wanted: Mapping[str, Feature],
+    lost: set[tuple[str, str, str]],
+    out: Path,
+    work: Path,
+    to: Path,
+) -> None:
+    pictures, flags = [], dict[str, list[str]]()
+    for name, feature in wanted.items():
+        here = [visit for visit in own if (visit.participant, visit.session, name) not in lost]
+        if not here:
+            continue
+        rows = [load(visit, feature, out) for visit in here]
+        for visit, row in zip(here, rows, strict=True):
+            for flag in row.flags:
+                flags.setdefault(flag, []).append(visit.session)
+        if feature.is_map:
+            pictures.append(_map(feature, here, rows))
+        elif feature.fitted:
+            pictures += _fits(feature, here, rows, out, work)
+    told = {**told, "flags": {flag: sorted(set(where)) for flag, where in flags.items()}}
+    write_bytes(to / f"{told['title']}.html", render_participant(summarise.plain(told), pictures).encode())
+
+
+def _map(feature: Feature, here: list[Visit], rows: list[Any]) -> Picture:
+    label, centre = summarise.LABELS.get(feature.name, feature.name), CENTRE.get(feature.name, 0.0)
+    affine = rows[0].affine
+    maps = [(visit.session or "the visit", row.values) for visit, row in zip(here, rows, strict=True)]
+    alike = len({values.shape for _, values in maps}) == 1
+    shown = maps if alike else maps[:1]
+    drawn = plots.slices(shown, affine, centre)
+    pair = alike and len(maps) == 2
+    viewer = brain_viewer(maps[1][1] - maps[0][1] if pair else maps[0][1] - centre * (maps[0][1] != 0), affine)
+    which = f"; the viewer shows {maps[1][0]} minus {maps[0][0]}" if pair else ""
+    return Picture("maps", drawn, f"Axial slices of {label}, a row for each visit.",
+                   f"{label} ({feature.unit}){which}.", viewer=viewer)  # fmt: skip
+
+
+def _fits(feature: Feature, here: list[Visit], rows: list[Any], out: Path, work: Path) -> list[Picture]:
+    table = kept_fits(feature, here, rows, out, work)
+    if table is None or "fc" not in table.attrs:
+        return []
+    sessions = [visit.session or "the visit" for visit in here]
+    seen, modelled, r = (table.attrs[name] for name in ("recorded", "fc", "fc_r"))
+    drawn = plots.matrices(
+        [(name, (seen[k], modelled[k])) for k, name in enumerate(sessions)], ("recorded", "fitted brain"), "correlation"
+    )
+    told = ", ".join(f"{name} r = {float(r[k]):.3f}" for k, name in enumerate(sessions))
+    regions = feature.atlas.regions  # type: ignore[attr-defined]
+    parts = [tables.edges(seen[k], modelled[k], regions).assign(visit=name) for k, name in enumerate(sessions)]
+    alt = "Matrices of connectivity between regions, a row for each visit: recorded, and of the fitted brain."
+    caption = f"Recorded connectivity and that of the fitted brain, in-sample ({told})."
+    return [Picture("fits", drawn, alt, caption, f"fc_{here[0].participant}", pd.concat(parts, ignore_index=True))]
