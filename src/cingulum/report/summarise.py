@@ -39,8 +39,11 @@ Numbers = dict[str, Any]
 
 
 def spread(values: Iterable[float]) -> Numbers:
-    """Mean, SD and range."""
+    """Mean, SD and range of what is known."""
     v = np.asarray(list(values), dtype=float)
+    v = v[np.isfinite(v)]
+    if not len(v):
+        return dict.fromkeys(("mean", "sd", "low", "high"))
     return {
         "mean": float(v.mean()),
         "sd": float(v.std(ddof=1)) if len(v) > 1 else 0.0,

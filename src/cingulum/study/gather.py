@@ -29,7 +29,7 @@ class Features:
     units: by feature
     grids: for maps, shape and affine
     evidence: what a feature tells beside its columns (for the mechanism, the fits)
-    flags: what readers should know of recordings, and of how many visits; equations: of quantified blood flow
+    flagged: what readers should know of recordings, and of which visits; equations: of quantified blood flow
     sources: SHA-256 of what every measurement was made from
     told: by feature, tables (a row a visit) that are shown and not predicted from: quality, heart, fitted parameters
     units_of: by column of those tables; atlas: regions of the fitted brains
@@ -41,12 +41,17 @@ class Features:
     grids: dict[str, tuple[tuple[int, ...], np.ndarray]]
     patients: list[str]
     evidence: dict[str, dict[str, Any]] = field(default_factory=dict)
-    flags: dict[str, int] = field(default_factory=dict)
+    flagged: dict[str, set[str]] = field(default_factory=dict)
     equations: list[str] = field(default_factory=list)
     sources: set[str] = field(default_factory=set)
     told: dict[str, pd.DataFrame] = field(default_factory=dict)
     units_of: dict[str, dict[str, Any]] = field(default_factory=dict)
     atlas: Atlas = field(default_factory=pain_atlas)
+
+    @property
+    def flags(self) -> dict[str, int]:
+        """What readers should know of recordings, and of how many visits."""
+        return {flag: len(visits) for flag, visits in self.flagged.items()}
 
     def table(self, ratings: pd.DataFrame) -> pd.DataFrame:
         """One row a visit: the rating, and every feature that is not a map."""
@@ -131,7 +136,7 @@ def _enter(
     name, places = feature.name, {visit.name: k for k, visit in enumerate(order)}
     if not measured:
         return
-    _tell(gathered, measured)
+    _tell(gathered, here, measured)
     if feature.is_map:
         gathered.grids[name] = _one_grid(feature, measured, here, out)
     elif len({row.values.shape for row in measured}) > 1 and not feature.fitted:
@@ -165,11 +170,11 @@ def _heart_controls(gathered: Features, table: pd.DataFrame) -> None:
             gathered.columns[name] = [name]
 
 
-def _tell(gathered: Features, rows: list[Measurement]) -> None:
-    for row in rows:
+def _tell(gathered: Features, visits: list[Visit], rows: list[Measurement]) -> None:
+    for visit, row in zip(visits, rows, strict=True):
         gathered.sources.add(row.source)
         for flag in row.flags:
-            gathered.flags[flag] = gathered.flags.get(flag, 0) + 1
+            gathered.flagged.setdefault(flag, set()).add(visit.name)
         equation = row.details.get("Equation")
         if equation and equation not in gathered.equations:
             gathered.equations.append(str(equation))
