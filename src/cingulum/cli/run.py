@@ -100,6 +100,8 @@ def run(given: argparse.Namespace) -> int:
         return 0
     if not given.resume:
         conduct.forget(study, place)
+    if study.analysis == "model":
+        return _model(study, place, given)
     if given.level == "participant":
         return _participant(study, place, given)
     summary = conduct.group(study, place)
@@ -119,6 +121,21 @@ def _participant(study: Study, place: Any, given: argparse.Namespace) -> int:
     write_pages(taken.visits, taken.wanted, taken.failures, place.out, place.keep, crew=place.crew, show_progress=True)
     print(f"Measured {len(taken.visits)} visits in {place.out.resolve()}")
     return _failures(place.out, len(taken.failures), "measurement(s) failed")
+
+
+def _model(study: Study, place: Any, given: argparse.Namespace) -> int:
+    from cingulum.study import conduct, models
+
+    if given.level == "participant":
+        conduct.describe(place.out)
+        everybody = read_study(given.study).dataset if given.study else Dataset()
+        conduct.write_study(replace(study, dataset=replace(everybody, filters=study.dataset.filters)), place.out)
+        seen, failures, _ = models.fit_visits(study, place)
+        print(f"Fitted {len(seen) - len(failures)} visits in {place.out.resolve()}")
+        return _failures(place.out, len(failures), "fit(s) failed")
+    summary = models.group(study, place)
+    print(f"\n{summary['lead']}\n\nReport: {(given.out_dir / 'report.html').resolve()}")
+    return _failures(given.out_dir, len(summary["left_out"]), "visit(s) left out")
 
 
 def _failures(out: Path, count: int, what: str) -> int:

@@ -269,3 +269,17 @@ def estimates(table: pd.DataFrame, spread: pd.DataFrame | None, label: str) -> b
         ax.set(title=name, xticks=[], xlabel="visits, in order", ylabel=label)
         ax.spines[["top", "right"]].set_visible(False)
     return png(figure)
+
+
+def controls(table: pd.DataFrame, labels: dict[str, str]) -> bytes:
+    """Correlations (a row a visit, a column a model): a dot a visit, and the mean."""
+    shown = [name for name in labels if table[name].notna().any()]
+    figure, (ax,) = _axes(1, 7.5, 3.4)
+    spread = np.random.default_rng(0).uniform(-0.18, 0.18, len(table))
+    for row, name in enumerate(shown[::-1]):
+        values = table[name].to_numpy(float)
+        colour = "#1f5f8b" if name == shown[0] else "#56606e"
+        ax.plot(values, row + spread, ".", color=colour, ms=4, alpha=0.6)
+        ax.plot([np.nanmean(values)] * 2, [row - 0.3, row + 0.3], color=colour, lw=2.5)
+    ax.set(yticks=range(len(shown)), yticklabels=[labels[n] for n in shown[::-1]], xlabel="correlation")
+    return png(figure)

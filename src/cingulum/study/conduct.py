@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cingulum.brain.connectome import Connectome
 from cingulum.errors import InputError
 from cingulum.features import Choices, Feature
 from cingulum.parallel import Crew
 from cingulum.recordings import Cohort, Visit, read_cohort, visits
-from cingulum.recordings.atlas import named_atlas
+from cingulum.recordings.atlas import Atlas, named_atlas
 from cingulum.recordings.bids import checked_filters
 from cingulum.recordings.bold import Denoising
 from cingulum.recordings.files import read_json, read_matrix, write_bytes, write_matrix, write_table
@@ -59,14 +60,24 @@ class Taken:
 
 def planned(study: Study) -> Plan:
     """What a study measures of every visit. Raises InputError for an unfit connectome."""
-    told = study.features
-    atlas, connectome = named_atlas(told.atlas), None
-    if told.connectome:
-        from cingulum.study.recording import read_atlas_connectome
+    atlas, connectome = atlas_and_connectome(study)
+    return Plan(modalities(study.features.modalities, Choices(atlas=atlas, connectome=connectome)), denoising(study))
 
-        connectome = read_atlas_connectome(Path(told.connectome), atlas.regions)
-    wanted = modalities(told.modalities, Choices(atlas=atlas, connectome=connectome))
-    return Plan(wanted, Denoising(told.strategy, told.scrub, told.low_pass, told.high_pass))
+
+def atlas_and_connectome(study: Study) -> tuple[Atlas, Connectome | None]:
+    """The regions of the fitted brains, and their connections where a file names them."""
+    told = study.features
+    atlas = named_atlas(told.atlas)
+    if not told.connectome:
+        return atlas, None
+    from cingulum.study.recording import read_atlas_connectome
+
+    return atlas, read_atlas_connectome(Path(told.connectome), atlas.regions)
+
+
+def denoising(study: Study) -> Denoising:
+    told = study.features
+    return Denoising(told.strategy, told.scrub, told.low_pass, told.high_pass)
 
 
 def found(study: Study, place: Place) -> list[Visit]:
@@ -105,7 +116,7 @@ def take(study: Study, place: Place, seen: Sequence[Visit] | None = None) -> Tak
                 ledger.note(place.keep, visit, {name: why} if why else {}, [name])
     if len({(one.participant, one.session) for one in failures}) == len(seen) and _nothing(failures, plan, seen):
         raise InputError(f"Nothing could be measured. The first reason: {failures[0].reason}")
-    _note_failures(place.out, failures)
+    note_failures(place.out, failures)
     return Taken(seen, dict(plan.features), failures)
 
 
@@ -113,7 +124,8 @@ def _nothing(failures: list[Failure], plan: Plan, seen: Sequence[Visit]) -> bool
     return len(failures) == len(plan.features) * len(seen)
 
 
-def _note_failures(out: Path, failures: list[Failure]) -> None:
+def note_failures(out: Path, failures: list[Failure]) -> None:
+    """Write failures.tsv, or remove one of an earlier run where nothing fails any more."""
     path = Path(out) / "failures.tsv"
     if failures:
         write_table(path, pd.DataFrame([asdict(one) for one in failures]).drop(columns="unexpected"))

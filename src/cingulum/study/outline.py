@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from cingulum.features import Feature
 from cingulum.recordings import Visit
 from cingulum.settings import Study
 from cingulum.study import ledger
@@ -16,25 +15,37 @@ from cingulum.study.conduct import Place, found, planned
 
 def told(study: Study, place: Place, level: str) -> str:
     """The plan in words. Nothing is written, and no recording is read."""
-    seen, wanted = found(study, place), planned(study).features
-    table = outlined(seen, wanted, place.out)
+    seen = found(study, place)
+    table = _fits(seen, place.out) if study.analysis == "model" else _measurements(study, seen, place.out)
     people = len({visit.participant for visit in seen})
     lines = [f"{people} participants, {len(seen)} visits; nothing is written by --dry-run.", ""]
     lines += [table.to_string(), "", _time(table, place)]
-    if level == "group":
-        lines.append(f"then {study.prediction.permutations} permutations, maps and the report")
+    if level == "group" and study.analysis == "prediction":
+        lines.append(f"then {study.prediction.permutations} permutations, maps, the report and a page a participant")
     return "\n".join(lines)
 
 
-def outlined(seen: Sequence[Visit], wanted: Mapping[str, Feature], out: Path) -> pd.DataFrame:
+def _measurements(study: Study, seen: Sequence[Visit], out: Path) -> pd.DataFrame:
     """A row a feature: visits, done, to do, and visits that lack its recordings."""
-    rows = {}
+    wanted = planned(study).features
     files = {visit.name: ledger.files_of(visit, wanted) for visit in seen}
+    rows = {}
     for name, feature in wanted.items():
         done = sum(all((Path(out) / file).is_file() for file in files[visit.name][name]) for visit in seen)
-        lacking = sum(any(not visit.has(kind) for kind in feature.needs) for visit in seen)
-        rows[name] = {"visits": len(seen), "done": done, "to do": len(seen) - done - lacking, "no recording": lacking}
+        rows[name] = _row(seen, done, feature.needs)
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _fits(seen: Sequence[Visit], out: Path) -> pd.DataFrame:
+    from cingulum.study.models import FIT, file_of
+
+    done = sum((Path(out) / file_of(visit)).is_file() for visit in seen)
+    return pd.DataFrame.from_dict({FIT: _row(seen, done, ("bold", "mask", "confounds"))}, orient="index")
+
+
+def _row(seen: Sequence[Visit], done: int, needs: Sequence[str]) -> dict[str, int]:
+    lacking = sum(any(not visit.has(kind) for kind in needs) for visit in seen)
+    return {"visits": len(seen), "done": done, "to do": len(seen) - done - lacking, "no recording": lacking}
 
 
 def _time(table: pd.DataFrame, place: Place) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from cingulum.report.page import render_participant
 from cingulum.report.viewers import brain_viewer
 from cingulum.study.finish import kept_fits
 from cingulum.study.measure import Failure, load, slug
+from cingulum.study.store import Store, key_of
 
 CENTRE = {"rcbf": 1.0, "cbfmap": 0.0, "s1conn": 0.0}
 """The value of a map that is drawn white."""
@@ -149,21 +151,38 @@ def _write(
     work: Path,
     to: Path,
 ) -> None:
-    pictures, flags = [], dict[str, list[str]]()
+    rows = {}
     for name, feature in wanted.items():
         here = [visit for visit in own if (visit.participant, visit.session, name) not in lost]
-        if not here:
-            continue
-        rows = [load(visit, feature, out) for visit in here]
-        for visit, row in zip(here, rows, strict=True):
+        rows[name] = (here, [load(visit, feature, out) for visit in here])
+    flags: dict[str, set[str]] = {}
+    for here, measured in rows.values():
+        for visit, row in zip(here, measured, strict=True):
             for flag in row.flags:
-                flags.setdefault(flag, []).append(visit.session)
-        if feature.is_map:
-            pictures.append(_map(feature, here, rows))
-        elif feature.fitted:
-            pictures += _fits(feature, here, rows, out, work)
-    told = {**told, "flags": {flag: sorted(set(where)) for flag, where in flags.items()}}
-    write_bytes(to / f"{told['title']}.html", render_participant(summarise.plain(told), pictures).encode())
+                flags.setdefault(flag, set()).add(visit.session)
+    told = summarise.plain({**told, "flags": {flag: sorted(where) for flag, where in flags.items()}})
+    sources = [[row.source for row in measured] for _, measured in rows.values()]
+    page, store, key = to / f"{told['title']}.html", Store(work), key_of(page=told, sources=sources)
+    kept = store.get(key)
+    if kept is not None and page.is_file() and _digest(page.read_bytes()) == str(kept["digest"]):
+        return
+    pictures = [one for name, (here, measured) in rows.items() for one in _pictures(wanted[name], here, measured,
+                                                                                    out, work)]  # fmt: skip
+    content = render_participant(told, pictures).encode()
+    write_bytes(page, content)
+    store.put(key, {"digest": _digest(content)})
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _pictures(feature: Feature, here: list[Visit], rows: list[Any], out: Path, work: Path) -> list[Picture]:
+    if not here:
+        return []
+    if feature.is_map:
+        return [_map(feature, here, rows)]
+    return _fits(feature, here, rows, out, work) if feature.fitted else []
 
 
 def _map(feature: Feature, here: list[Visit], rows: list[Any]) -> Picture:

@@ -85,7 +85,7 @@ def fit_recording(
         raise InputError(f"--holdout is a share of the recording, 0 to below 1; came {holdout}.")
     connectome = read_connectome(weights)
     series = read_series(bold, tr, connectome.regions)
-    train, heldout = _parts(bold, series, holdout)
+    train, heldout = parts_of(bold, series, holdout)
     with whole_folder(out) as folder:
         verified = resting_fit(connectome, train, tr, seed=seed, minutes=minutes, show_progress=show_progress)
         numbers = summarise.fitted(verified, connectome.weights, train, heldout)
@@ -128,7 +128,11 @@ def _published(weights: Path, train: TimeSeries, heldout: torch.Tensor | None, s
     }
 
 
-def _parts(path: Path, series: TimeSeries, holdout: float) -> tuple[torch.Tensor, torch.Tensor | None]:
+def parts_of(path: Path, series: TimeSeries, holdout: float) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Connectivity of the part to fit and of the part that is held out (None: nothing is).
+
+    Raises InputError, naming the file, where a part is too short or a region silent in it.
+    """
     volumes = series.data.shape[-1]
     kept = kept_volumes(series, holdout)
     if kept < FEWEST or (holdout and volumes - kept < FEWEST):
