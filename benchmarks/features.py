@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from cingulum.datasets import Settings, synthesize
+from cingulum.parallel import Crew
 from cingulum.recordings import visits
 from cingulum.recordings.index import index
 from cingulum.study import Plan, features, write_features
@@ -108,13 +109,13 @@ def cohort(patients: int, voxel: float, jobs: int, folder: Path) -> None:
     size = sum(p.stat().st_size for p in bids.rglob("*") if p.is_file())
     began = time.perf_counter()
     with Peak() as peak:
-        made = write_features(bids, folder / "out", Plan(features(NAMES)), jobs=jobs, show_progress=True)
+        made = write_features(bids, folder / "out", Plan(features(NAMES)), crew=Crew(jobs=jobs), show_progress=True)
     spent = time.perf_counter() - began
     print(f"\n{len(made.table)} visits, {voxel:g} mm, {size / 1e9:.2f} GB on disk, {jobs} processes: {spent:.0f} s, "
           f"{spent / len(made.table):.2f} s a visit; peak memory of all {peak.bytes / 1e9:.2f} GB; "
           f"{made.table.shape[1]} columns, {len(made.failures)} failures")  # fmt: skip
     began = time.perf_counter()
-    write_features(bids, folder / "out", Plan(features(NAMES)), jobs=jobs)
+    write_features(bids, folder / "out", Plan(features(NAMES)), crew=Crew(jobs=jobs))
     print(f"the same again, everything kept: {time.perf_counter() - began:.0f} s")
     profile(bids, folder / "profile")
 

@@ -1,5 +1,6 @@
 """The commands a newcomer types, from dataset to report, and what they say when something is wrong."""
 
+import html
 import json
 import re
 import subprocess
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 
 from cingulum.cli import main
+from cingulum.report.viewers import script_hash
 
 
 def run_group(bids, out, *more):
@@ -28,7 +30,7 @@ def leftovers(folder):
 def analysed(small_cohort, tmp_path_factory):
     out = tmp_path_factory.mktemp("analysed") / "results"
     assert main(["run", str(small_cohort), str(out), "participant", "--participant-label", "01", "sub-02"]) == 0
-    assert sorted(p.name for p in out.glob("sub-*")) == ["sub-01", "sub-02"]
+    assert sorted(p.name for p in out.glob("sub-*")) == ["sub-01", "sub-01.html", "sub-02", "sub-02.html"]
     first = next((out / "sub-01").rglob("*_cbf.nii.gz"))
     before = first.stat().st_mtime_ns
     assert run_group(small_cohort, out) == 0
@@ -43,16 +45,27 @@ def test_group_measures_the_rest_and_writes_every_result(analysed):
     for figures in summary["prediction"].values():
         assert 0 <= figures["accuracy_ci"][0] <= figures["accuracy"] <= figures["accuracy_ci"][1] <= 1
         assert 0 < figures["p"] <= 1 and 0 <= figures["auc"] <= 1
-    assert len(list(analysed.glob("sub-*"))) == 10
+    assert len(list(analysed.glob("sub-*/"))) == len(list(analysed.glob("sub-*.html"))) == 10
     table = pd.read_csv(analysed / "features.tsv", sep="\t")
     assert len(table) == 20 and {"participant", "pain", "hfhrv", "motion", "mechanism strength"} <= set(table)
 
 
-def test_the_report_is_one_page_that_asks_nothing_of_the_network(analysed):
-    page = (analysed / "report.html").read_text()
-    assert "default-src 'none'" in page and "<script" not in page
-    assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
-    assert page.count("<img ") == page.count('alt="') >= 5
+@pytest.mark.parametrize("name", ["report.html", "sub-01.html"])
+def test_a_page_asks_nothing_of_the_network(analysed, name):
+    """Only scripts that the policy knows by their hash; sources are data; links lead to DOIs, other pages, or down."""
+    page = (analysed / name).read_text()
+    policy = html.unescape(re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1])
+    assert policy.startswith("default-src 'none'; script-src 'sha256-") and "http" not in policy
+    assert "<script" not in page, "scripts run in the frames of viewers only"
+    for frame in re.findall(r'srcdoc="([^"]*)"', page):
+        scripts = re.findall(r"<script[^>]*>(.*?)</script>", html.unescape(frame), re.S)
+        assert scripts and all(script_hash(script) in policy for script in scripts)
+        assert not re.findall(r'(?:src|href)="(?!data:)', html.unescape(frame))
+    outside = re.sub(r'srcdoc="[^"]*"', "", page)
+    assert not re.findall(r'src="(?!data:)', outside)
+    links = re.findall(r'href="(?!data:|#)([^"]*)"', outside)
+    assert all(re.fullmatch(r"https://doi\.org/\S+|report\.html|sub-\w+\.html", link) for link in links)
+    assert outside.count("<img ") == outside.count('alt="') >= 3
 
 
 def test_every_figure_in_the_reports_tables_is_in_the_summary(analysed):
@@ -66,7 +79,7 @@ def test_every_figure_in_the_reports_tables_is_in_the_summary(analysed):
             numbers.append(float(value))
 
     collect(json.loads((analysed / "summary.json").read_text()))
-    page = (analysed / "report.html").read_text()
+    page = re.sub(r"<details.*?</details>", "", (analysed / "report.html").read_text(), flags=re.S)  # figures' tables
     cells = " ".join(re.findall(r"<td>(.*?)</td>", page)).replace("−", "-")
     printed = re.findall(r"(?<![\d.])-?\d+(?:\.\d+)?", cells.replace("–", " "))
     assert len(printed) > 60
@@ -190,3 +203,30 @@ def test_wrong_usage_is_code_2():
     with pytest.raises(SystemExit) as stop:
         main(["run", "somewhere"])
     assert stop.value.code == 2
+
+
+def test_the_output_is_a_bids_derivative(analysed):
+    """By the schema package: the description has every required field, what is not ignored is known, and names use
+    known entities in the schema's order (stat and seed come from the proposals for derivatives)."""
+    pathspec = pytest.importorskip("pathspec")
+    schema = pytest.importorskip("bidsschematools.schema").load_schema()
+    described = json.loads((analysed / "dataset_description.json").read_text())
+    rules = [rule for rule in schema.rules.json.dataset.values()
+             if "raw" not in str(rule.selectors) and "genetic" not in str(rule.selectors).lower()]  # fmt: skip
+    levels = {name: level for rule in rules for name, level in rule.get("fields", {}).items()}
+    required = {name for name, level in levels.items() if level == "required"}
+    assert {"Name", "BIDSVersion", "GeneratedBy"} <= required <= set(described)
+    assert described["DatasetType"] == "derivative"
+    version = tuple(map(int, described["BIDSVersion"].split(".")))
+    assert version <= tuple(int(part) for part in schema.bids_version.split("-")[0].split("."))
+    spec = pathspec.PathSpec.from_lines("gitignore", (analysed / ".bidsignore").read_text().splitlines())
+    files = [str(p.relative_to(analysed)) for p in analysed.rglob("*") if p.is_file() and p.name != ".bidsignore"]
+    assert sorted(f for f in files if not spec.match_file(f)) == ["dataset_description.json"]
+    short = {name: schema.objects.entities[name].name for name in schema.rules.entities}
+    order = [*short.values()]
+    for file in (f for f in files if f.startswith("sub-") and "/" in f):
+        folders, name = file.split("/")[:-1], file.split("/")[-1]
+        keys = [part.partition("-")[0] for part in name.partition(".")[0].split("_")[:-1]]
+        known = [key for key in keys if key not in ("stat", "seed")]
+        assert known == sorted(known, key=order.index), file
+        assert folders[-1] in schema.objects.datatypes and name.startswith("_".join(folders[:-1])), file

@@ -59,7 +59,7 @@ def _tamed(html: str) -> str:
     """Without the icon that nilearn fetches from the network, with names in place of random ones (the same map gives
     the same bytes), and with words for those who do not see it."""
     html = re.sub(r"<link\b[^>]*>", "", html)
-    for i, name in enumerate(sorted(set(re.findall(r"-([0-9a-f]{32})\b", html)))):
+    for i, name in enumerate(dict.fromkeys(re.findall(r"-([0-9a-f]{32})\b", html))):
         html = html.replace(name, f"viewer{i}")
     html = html.replace('<input type="range"', '<input type="range" aria-label="Opacity"')
     html = html.replace("<canvas ", '<canvas role="img" aria-label="Three slices through the map" ', 1)

@@ -56,7 +56,7 @@ class Features:
     def table(self, ratings: pd.DataFrame) -> pd.DataFrame:
         """One row a visit: the rating, and every feature that is not a map."""
         table = ratings.sort_values(["participant", "state"]).reset_index(drop=True)
-        for name in self.values.keys() - self.grids.keys():
+        for name in (name for name in self.values if name not in self.grids):
             flat = self.values[name].reshape(len(table), -1)
             heads = [name] if flat.shape[1] == 1 else [f"{name} {column}" for column in self.columns[name]]
             table = table.join(pd.DataFrame(flat, columns=heads))

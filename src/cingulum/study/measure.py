@@ -244,6 +244,8 @@ def save(path: Path, feature: Feature, measurement: Measurement, source: str, so
         "Flags": list(measurement.flags),
         "GeneratedBy": [{"Name": "cingulum", "Version": __version__}],
     }
+    if feature.is_map:
+        content["SkullStripped"] = True  # of a derivative's image BIDS requires to say it
     write_json(_sidecar(path), content)
 
 
@@ -276,9 +278,9 @@ def describe(out: Path) -> None:
     made = [{"Name": "cingulum", "Version": __version__}]
     content = {"Name": "cingulum features", "BIDSVersion": "1.10.0", "DatasetType": "derivative", "GeneratedBy": made}
     write_json(path, content)
-    ignored = (
-        "*_seed-*\n*_relmat.*\n*_desc-hfhrv_*\n*_desc-hrv_*\n*_timeseries.tsv\n*_cbf.tsv\n*_desc-relative_*\n*_fit.*\n"
-        "*.html\nsummary.json\nfeatures.*\nfailures.tsv\nstudy.toml\nreferences.bib\npredictions*\npatterns/\nmaps/\n"
-        "model/\nfigures/\nwork/\n"
+    ignored = (  # names after the proposals for derivatives of fMRI and perfusion, which the schema lacks so far
+        "*_seed-*\n*_relmat.*\n*_timeseries.*\n*_cbf.*\n*_att.*\n*_fit.*\n*_physio.*\n"
+        "*.html\nsummary.json\nfeatures.*\nfailures.tsv\nstudy.toml\nconnectome.tsv\nreferences.bib\npredictions*\n"
+        "patterns/\nmaps/\nmodel/\nfigures/\nwork/\n"
     )
     write_bytes(Path(out) / ".bidsignore", ignored.encode())
