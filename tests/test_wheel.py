@@ -58,7 +58,9 @@ def test_templates_data_and_licence_are_inside(names):
     assert any(name.startswith("cingulum/report/templates/") and name.endswith(".html") for name in names)
     assert {"cingulum/data/pain52.tsv", "cingulum/data/hcp_schaefer100.sha256"} <= names
     assert any(re.fullmatch(r"cingulum-[^/]+\.dist-info/licenses/LICENSE", name) for name in names)
-    assert not any("test" in Path(name).name or name.startswith(("docs", "examples")) for name in names)
+    assert not any(
+        Path(name).name.startswith(("test_", "conftest")) or name.startswith(("docs", "examples")) for name in names
+    )
 
 
 @pytest.fixture(scope="module")
