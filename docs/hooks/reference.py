@@ -113,7 +113,8 @@ def names() -> str:
     for name, layer in sorted(cingulum._WHERE.items(), key=lambda pair: (pair[1], pair[0].lower())):
         thing = getattr(import_module(layer), name)
         first = plain(first_words(inspect.getdoc(thing) or ""))
-        lines.append(f"| [`{name}`][{thing.__module__}.{thing.__qualname__}] | {first} | `{layer}` |")
+        link = f"[`{name}`][{thing.__module__}.{thing.__qualname__}]"
+        lines.append(f"| {link} | {first} | `{layer.removeprefix('cingulum.')}` |")
     return "\n".join(lines)
 
 
