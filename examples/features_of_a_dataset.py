@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cingulum import Denoising, synthesize, visits, write_features
 from cingulum.datasets import Settings
+from cingulum.parallel import Crew
 from cingulum.recordings.opened import Opened
 from cingulum.study import Plan, features
 
@@ -27,7 +28,7 @@ broken.write_bytes(broken.read_bytes()[:-100])
 
 # Every visit, every feature that was asked for.
 plan = Plan(features(["hrv", "cbf", "fc", "quality"]), Denoising("friston24"))
-made = write_features(dataset, folder / "results", plan, jobs=1)
+made = write_features(dataset, folder / "results", plan, crew=Crew(jobs=1))
 print(made.table[["participant_id", "session_id", "hrv_rate", "cbf_grey_matter", "quality_tsnr", "failed"]].round(1))
 for failure in made.failures:
     print(f"{failure.participant} {failure.session} {failure.feature}: {failure.reason}")
