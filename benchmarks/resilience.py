@@ -2,7 +2,7 @@
 
     python benchmarks/resilience.py [--kills 50] [--dask]
 
-A cohort of twelve patients is analysed (`cingulum run … group`) once undisturbed. Then it is begun in a new folder and
+A cohort of ten patients is analysed (`cingulum run … group`) once undisturbed. Then it is begun in a new folder and
 the main process killed (SIGKILL) at a random instant, again and again, until one run comes to its end; as often as it
 takes for all kills. Looked at after every kill: no file with its final name is partial (each equals that of the
 undisturbed run), and what was finished before is not done again. With --dask a worker of a local Dask cluster is killed
@@ -50,7 +50,7 @@ def kill_and_look(bids: Path, out: Path, whole: dict[str, str], longest: float, 
     before = finished(out)
     run = subprocess.Popen(command(bids, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        run.wait(timeout=rng.uniform(3.0, longest))
+        run.wait(timeout=rng.uniform(3.0, 0.8 * longest))
         ended = True
         assert run.returncode == 0, f"a rerun failed with {run.returncode}"
     except subprocess.TimeoutExpired:
@@ -112,7 +112,7 @@ def main() -> None:
     given = asked.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        bids = synthesize(folder / "cohort", Settings(12, voxel=9.0, volumes=50, tr=2.0))
+        bids = synthesize(folder / "cohort", Settings(10, voxel=9.0, volumes=40, tr=2.0))
         began = time.monotonic()
         subprocess.run(command(bids, folder / "whole"), check=True, capture_output=True)
         longest = time.monotonic() - began

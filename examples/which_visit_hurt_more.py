@@ -22,7 +22,7 @@ found = evaluate(
 )
 print(found.table().round(3).to_string(index=False))
 for name, added in found.contributions.items():
-    print(f"{name} carries information (p = {added.p:.3f}); paired AUC {added.auc_gain:+.3f} with it")
+    print(f"does {name} carry information? p = {added.p:.3f}; paired AUC {added.auc_gain:+.3f} with it")
 
 for check in audit({"rcbf": blood_flow, "hfhrv": variability, "motion": motion}, found, rose=np.ones(40, bool)):
     print(f"{check.verdict:5} {check.words}")

@@ -185,8 +185,16 @@ def _dask(crew: Crew, count: int) -> Iterator[tuple[Executor, int]]:
         with client:
             print(f"Dask dashboard: {client.dashboard_link}", file=sys.stderr, flush=True)
             client.wait_for_workers(1)
-            width = sum(client.nthreads().values()) if crew.cluster != "slurm" else (crew.jobs or 1)
+            width = max(sum(client.nthreads().values()), _asked_of_slurm(crew))
             yield client.get_executor(pure=False, retries=0), width
+
+
+def _asked_of_slurm(crew: Crew) -> int:
+    """Worker processes that the jobs will have once they run."""
+    import dask
+
+    each_job = dask.config.get("jobqueue.slurm.processes", 1) or 1
+    return (crew.jobs or 1) * each_job if crew.cluster == "slurm" else 1
 
 
 @contextmanager
@@ -206,7 +214,10 @@ def _cluster(crew: Crew, count: int) -> Iterator[Any]:
         except ImportError:
             raise InputError("--cluster slurm needs dask-jobqueue: pip install 'cingulum[cluster]'.") from None
         try:
-            cluster = SLURMCluster(job_script_prologue=[f"export {k}={v}" for k, v in SINGLE.items()])
+            import dask
+
+            own = dask.config.get("jobqueue.slurm.job-script-prologue", None) or []
+            cluster = SLURMCluster(job_script_prologue=[*own, *(f"export {k}={v}" for k, v in SINGLE.items())])
         except (ValueError, TypeError) as trouble:
             raise InputError(
                 f"--cluster slurm: {trouble}. Queue, cores, memory and walltime are read from "

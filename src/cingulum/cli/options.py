@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -28,9 +27,20 @@ class Parser(argparse.ArgumentParser):
 
     _trying = False
 
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **given})
+
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         args = list(args or [])
-        if self._subparsers is not None or not args or not args[0].startswith("-"):
+        if self._subparsers is not None:
+            return super().parse_known_args(args, namespace)
+        found, unknown = self._read(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._nearest(unknown[0])}")
+        return found, unknown
+
+    def _read(self, args: list[str], namespace: Any) -> Any:
+        if not args or not args[0].startswith("-"):
             return super().parse_known_args(args, namespace)
         self._trying = True
         try:
@@ -42,17 +52,14 @@ class Parser(argparse.ArgumentParser):
         finally:
             self._trying = False
 
+    def _nearest(self, wrong: str) -> str:
+        near = difflib.get_close_matches(wrong.partition("=")[0], self._option_string_actions, 1)
+        return f". Did you mean {near[0]}?" if near else ""
+
     def error(self, message: str) -> NoReturn:
         if self._trying:
             raise _Usage(message)
-        wrong = re.findall(r"unrecognized arguments: (--[\w-]+)", message)
-        known = {option for parser in self._all() for option in parser._option_string_actions}
-        near = difflib.get_close_matches(wrong[0], known, 1) if wrong else []
-        super().error(message + (f". Did you mean {near[0]}?" if near else ""))
-
-    def _all(self) -> list[argparse.ArgumentParser]:
-        groups = [a for a in self._actions if isinstance(a, argparse._SubParsersAction)]
-        return [self, *(parser for group in groups for parser in group.choices.values())]
+        super().error(message)
 
 
 def _positionals_first(args: list[str], count: int) -> list[str]:
@@ -91,7 +98,8 @@ def dataset_options(made: argparse.ArgumentParser) -> None:
 
 
 def crew_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--n-jobs", type=int, metavar="N", help="processes, or SLURM jobs (default: one a core)")
+    made.add_argument("--n-jobs", type=int, metavar="N", help="processes (default: one a core), or SLURM jobs "
+                      "(default: 1)")  # fmt: skip
     made.add_argument("--mem", type=float, metavar="GB", help="memory that all processes here may take together")
     made.add_argument("--cluster", default="", metavar="WHERE", help="a Dask cluster instead of processes: local, "
                       "slurm (queue and memory from ~/.config/dask/jobqueue.yaml) or tcp://HOST:PORT of a running "

@@ -155,7 +155,7 @@ def _enough(patients: int, force: bool) -> None:
         raise InputError(
             f"Paired evaluation needs at least {4 if force else 10} patients; came {patients}. With fewer than 10 "
             "even a perfect score is hardly distinguishable from luck and its interval spans a third of the scale"
-            + ("." if force else "; force=True (--force) does it all the same.")
+            + ("." if force else "; force=True does it all the same (`cingulum predict --force`).")
         )
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from cingulum.brain.connectome import Connectome
 from cingulum.errors import InputError
@@ -116,7 +115,7 @@ def take(study: Study, place: Place, seen: Sequence[Visit] | None = None) -> Tak
                 ledger.note(place.keep, visit, {name: why} if why else {}, [name])
     if len({(one.participant, one.session) for one in failures}) == len(seen) and _nothing(failures, plan, seen):
         raise InputError(f"Nothing could be measured. The first reason: {failures[0].reason}")
-    note_failures(place.out, failures)
+    note_failures(place)
     return Taken(seen, dict(plan.features), failures)
 
 
@@ -124,11 +123,12 @@ def _nothing(failures: list[Failure], plan: Plan, seen: Sequence[Visit]) -> bool
     return len(failures) == len(plan.features) * len(seen)
 
 
-def note_failures(out: Path, failures: list[Failure]) -> None:
-    """Write failures.tsv, or remove one of an earlier run where nothing fails any more."""
-    path = Path(out) / "failures.tsv"
-    if failures:
-        write_table(path, pd.DataFrame([asdict(one) for one in failures]).drop(columns="unexpected"))
+def note_failures(place: Place) -> None:
+    """Write failures.tsv from the ledger, so that many jobs on one folder tell all that failed; none: it goes."""
+    path, table = Path(place.out) / "failures.tsv", ledger.state(place.out, place.keep)
+    failed = table[table["state"] == "failed"].drop(columns="state")
+    if len(failed):
+        write_table(path, failed)
     else:
         path.unlink(missing_ok=True)
 

@@ -64,7 +64,7 @@ def fit_visits(study: Study, place: Place) -> tuple[list[Visit], list[Failure], 
         failures += [Failure(visit.participant, visit.session, FIT, why)] * bool(why)
     if len(failures) == len(seen):
         raise InputError(f"No visit could be fitted. The first reason: {failures[0].reason}")
-    note_failures(place.out, failures)
+    note_failures(place)
     return seen, failures, keys
 
 
