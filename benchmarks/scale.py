@@ -1,0 +1,128 @@
+"""How well does the machinery use the machine, and how far does it reach?
+
+    python benchmarks/scale.py [units] [overhead] [cohort --participants 1000]
+
+units: brains fitted to recordings, by one process and by two; overhead: the same units called in a plain loop and through
+the machinery with one process; cohort: a cohort of tiny images from dataset to report, with time and memory of all
+processes, and the time of index and plan alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from cingulum.datasets import Settings, synthesize
+from cingulum.features import FEATURES, Choices, Measurement
+from cingulum.parallel import Crew, each
+from cingulum.recordings.atlas import pain_atlas
+
+UNITS = 12
+
+
+def fit(seed: int) -> float:
+    """Brains fitted to the noise of four recordings: three to four seconds of compute."""
+    regions, rng = len(pain_atlas().regions), np.random.default_rng(seed)
+    noise = rng.normal(size=(4, regions, 120)) + 0.5 * rng.normal(size=(4, 1, 120))
+    return float(FEATURES["mechanism"](Choices()).finish([Measurement(np.corrcoef(x)) for x in noise]).to_numpy().sum())
+
+
+def timed(jobs: int) -> tuple[float, list[float]]:
+    """Seconds of all units by so many processes that are running already, and their results in order."""
+    list(each(fit, [(-1 - k,) for k in range(max(jobs, 2))], Crew(jobs=jobs)))  # imports and caches
+    began = time.perf_counter()
+    found = dict(each(fit, [(k,) for k in range(UNITS)], Crew(jobs=jobs)))
+    return time.perf_counter() - began, [found[k] for k in range(UNITS)]
+
+
+def units() -> None:
+    one, first = timed(1)
+    two, second = timed(2)
+    assert first == second, "one process and two must give the same bits"
+    print(f"{UNITS} fits of four recordings: one process {one:.1f} s, two {two:.1f} s, efficiency {one / two / 2:.0%}; "
+          "same bits")  # fmt: skip
+
+
+def overhead() -> None:
+    """A plain loop in a process of the machinery's, against the machinery."""
+    loop = dict(each(_loop, [(UNITS,), (0,)], Crew(jobs=2)))[0]
+    from cingulum import parallel
+
+    spent = []
+    for _ in range(2):
+        began = time.perf_counter()
+        list(
+            parallel._hand_out(fit, [(k,) for k in range(UNITS)], 1, lambda r: False, lambda: parallel._processes(1), 1)
+        )
+        spent.append(time.perf_counter() - began)
+    print(f"{UNITS} units: plain loop {loop:.2f} s, through one process {spent[1]:.2f} s: {spent[1] / loop - 1:+.1%}")
+
+
+def _loop(count: int) -> float:
+    if count:
+        fit(-1)
+    began = time.perf_counter()
+    for k in range(count):
+        fit(k)
+    return time.perf_counter() - began
+
+
+def cohort(participants: int, folder: Path) -> None:
+    bids = folder / "cohort"
+    began = time.perf_counter()
+    synthesize(bids, Settings(participants, voxel=9.0, volumes=30, tr=2.0))
+    print(f"cohort of {participants} participants made in {time.perf_counter() - began:.0f} s", flush=True)
+    for level in ("plan", "participant", "group"):
+        seconds, memory = _command(bids, folder / "out", level)
+        print(f"{level:12} {seconds:7.1f} s, {memory:.2f} GB at most, all processes", flush=True)
+
+
+def _command(bids: Path, out: Path, level: str) -> tuple[float, float]:
+    words = ["participant", "--dry-run"] if level == "plan" else [level]
+    command = [sys.executable, "-m", "cingulum", "run", str(bids), str(out), *words, "--modalities", "s1conn", "rcbf",
+               "hfhrv", "mechanism", "--permutations", "1000"]  # fmt: skip
+    began, most, log = time.perf_counter(), [0.0], (out.parent / f"{level}.log").open("w")
+    run = subprocess.Popen(command, stdout=log, stderr=log)
+    watch = threading.Thread(target=_watch, args=(run, most))
+    watch.start()
+    if run.wait():
+        raise SystemExit(f"{level} failed: {(out.parent / f'{level}.log').read_text()[-2000:]}")
+    watch.join()
+    return time.perf_counter() - began, most[0]
+
+
+def _watch(run: subprocess.Popen, most: list[float]) -> None:
+    while run.poll() is None:
+        try:
+            main = psutil.Process(run.pid)
+            sizes = [p.memory_info().rss for p in (main, *main.children(recursive=True))]
+            most[0] = max(most[0], sum(sizes) / 1e9)
+        except psutil.Error:
+            pass
+        time.sleep(0.5)
+
+
+def main() -> None:
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument("what", nargs="*", default=["units", "overhead", "cohort"])
+    asked.add_argument("--participants", type=int, default=1000)
+    asked.add_argument("--folder", type=Path, help="keep the cohort and its results here")
+    given = asked.parse_args()
+    for what in given.what:
+        if what == "cohort":
+            with tempfile.TemporaryDirectory() as temporary:
+                cohort(given.participants, given.folder or Path(temporary))
+        else:
+            {"units": units, "overhead": overhead}[what]()
+
+
+if __name__ == "__main__":
+    main()
