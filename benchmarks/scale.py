@@ -2,7 +2,7 @@
 
     python benchmarks/scale.py [units] [overhead] [cohort --participants 1000]
 
-units: brains fitted to recordings, by one process and by two; overhead: the same units called in a plain loop and through
+units: brains fitted to recordings, by one process and by two; overhead: the same units called in a plain loop and by
 the machinery with one process; cohort: a cohort of tiny images from dataset to report, with time and memory of all
 processes, and the time of index and plan alone.
 """

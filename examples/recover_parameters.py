@@ -2,6 +2,7 @@
 
 import math
 
+import matplotlib.pyplot as plt
 import torch
 from torch.distributions import LogNormal
 
@@ -42,3 +43,11 @@ table["planted"] = [planted[row.parameter][row.recording].item() for row in tabl
 table["inside"] = (table["low"] < table["planted"]) & (table["planted"] < table["high"])
 print(table.drop(columns="region").round(4).to_string(index=False))
 print(f"{table['inside'].sum()} of {len(table)} intervals of 90 % hold what was planted")
+
+figure, axes = plt.subplots(1, len(free), figsize=(10, 3.2), layout="constrained")
+for ax, (name, rows) in zip(axes, table.groupby("parameter", sort=False), strict=True):
+    reach = [rows["estimate"] - rows["low"], rows["high"] - rows["estimate"]]
+    ax.errorbar(rows["planted"], rows["estimate"], yerr=reach, fmt="o")
+    ax.axline((rows["planted"].mean(),) * 2, slope=1, color="grey", lw=0.8)
+    ax.set(title=name, xlabel="planted", ylabel="estimated, 90 %")
+figure.savefig("recover_parameters.png", dpi=120)

@@ -1,5 +1,6 @@
 """Rest: firing, BOLD and its connectivity; where the working point is, and how far from instability."""
 
+import matplotlib.pyplot as plt
 import torch
 
 from cingulum import Brain, ReducedWongWang, Sensor, balanced, fc, fixed_point, put, similarity, simulate, stability
@@ -34,3 +35,10 @@ r = similarity(known, fc(clean.data)).item()
 print(f"connectivity in closed form, without a simulation, agrees with ten minutes of it at r = {r:.2f}")
 dynamics = edges(fcd(clean.data, window=83, step=5))
 print(f"connectivity between windows of a minute: r = {dynamics.mean():.2f} ± {dynamics.std():.2f}")
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.5), layout="constrained")
+left.plot(scan.tr * torch.arange(200), scan.data[:4, :200].T + 0.05 * torch.arange(4), lw=0.8)
+left.set(xlabel="s", ylabel="BOLD, % (four regions)", yticks=[])
+right.imshow(fc(clean.data) - torch.eye(len(clean.data)), cmap="RdBu_r", vmin=-0.6, vmax=0.6)
+right.set(title="connectivity of the simulation", xlabel="region", ylabel="region")
+figure.savefig("simulate_rest.png", dpi=120)

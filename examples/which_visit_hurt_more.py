@@ -3,11 +3,14 @@
 Planted features of 40 patients: a map of 2000 voxels and a heart rate variability, both changed by pain.
 """
 
+from pathlib import Path
+
 import numpy as np
 
 from cingulum.prediction import evaluate
 from cingulum.prediction.audit import audit
 from cingulum.prediction.maps import maps
+from cingulum.report.plots import performance
 
 rng = np.random.default_rng(0)
 patients = [f"sub-{i:02d}" for i in range(40)]
@@ -30,3 +33,5 @@ for check in audit({"rcbf": blood_flow, "hfhrv": variability, "motion": motion},
 where = maps(blood_flow, permutations=2000).pattern
 below = where.q <= 0.05
 print(f"{below.sum()} voxels below a false discovery rate of .05, {below[:60].sum()} of them planted")
+
+Path("which_visit_hurt_more.png").write_bytes(performance(found))

@@ -1,5 +1,6 @@
 """Examples are the manual: each runs, and the README shows the same code."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,14 +23,15 @@ def examples():
 
 
 @pytest.mark.parametrize("example", examples())
-def test_runs_and_is_short(example):
+def test_runs_and_is_short(example, tmp_path):
     if "datasets import hcp" in example.read_text():
         try:
             hcp.fetch()
         except Unavailable as trouble:
             pytest.skip(f"Human Connectome data cannot be had here: {trouble}")
     assert len(example.read_text().splitlines()) <= 60
-    done = subprocess.run([sys.executable, example], capture_output=True, text=True)
+    settings = {**os.environ, "MPLBACKEND": "Agg"}
+    done = subprocess.run([sys.executable, example], capture_output=True, text=True, cwd=tmp_path, env=settings)
     assert done.returncode == 0 and done.stdout, done.stderr
 
 

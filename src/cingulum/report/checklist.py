@@ -35,7 +35,8 @@ def _missing(s: Numbers) -> str:
         return "Participants that lack a modality were kept: " + ", ".join(
             f"{n} lacking in {k}" for n, k in kept.items()
         )
-    return "Complete cases: a participant that lacks a modality is left out and named."
+    left = f" {len(s['left_out'])} left out, each named with its reason." if s.get("left_out") else ""
+    return "No participant that was analysed lacks a modality." + left
 
 
 def _performance(s: Numbers) -> str:
@@ -102,8 +103,7 @@ ITEMS = (
     Item("TRIPOD+AI", "12", "Analytical methods, internal validation, measures of performance", _validation),
     Item("TRIPOD+AI", "13", "Imbalance of classes", lambda s: "None: each patient gives one visit to either class."),
     Item("TRIPOD+AI", "14", "Fairness", _authors),
-    Item("TRIPOD+AI", "15", "Output of the model", lambda s: "Decision values a patient, and probabilities made of the "
-         "decisions of others (predictions.tsv)."),
+    Item("TRIPOD+AI", "15", "Output of the model", lambda s: "Decision values a patient (predictions.tsv)."),
     Item("TRIPOD+AI", "16", "Differences between training and evaluation data", lambda s: "None: one dataset, patients "
          "apart."),
     Item("TRIPOD+AI", "17", "Ethical approval", _authors),

@@ -28,6 +28,7 @@ LABELS = {
     "rcbf": "Relative blood flow (ASL)",
     "hfhrv": "Heart rate variability (pulse)",
     "mechanism": "Mechanism (fitted model)",
+    "physiology": "Physiology (fitted model)",
     "fused": "All fused",
     "motion": "Head motion (control)",
     "rate": "Heart rate (control)",

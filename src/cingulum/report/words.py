@@ -127,7 +127,11 @@ def _note(text: str) -> Numbers:
 
 def methods(s: Numbers) -> list[str]:
     """Paragraphs for a methods section, with the settings of this run."""
-    texts = [_TEXTS[name] for name in s["evaluation"]["fused"] if name in _TEXTS]
+    told = {"denoising": Denoising().words(), "atlas": "pain52", "regions": 52, "connectome": "a distance rule"}
+    told |= s.get("recipe", {})
+    texts = [_TEXTS[name].format(**told) for name in s["evaluation"]["fused"] if name in _TEXTS]
+    if s.get("pipelines"):
+        texts.insert(0, f"Preprocessing, as the derivatives say: {', '.join(s['pipelines'])}.")
     if "motion" in s["prediction"]:
         texts.append(_TEXTS["motion"])
     texts += [f"Blood flow was quantified from raw ASL: {equation}." for equation in s.get("equations", [])]
@@ -137,7 +141,7 @@ def methods(s: Numbers) -> list[str]:
 _TEXTS = {
     "s1conn": (
         "S1-back connectivity: preprocessed BOLD in percent of the voxel mean; nuisance regression with nilearn's "
-        f"{Denoising().words()}; regression estimate of the standardised mean signal of two 4 mm spheres at "
+        "{denoising}; regression estimate of the standardised mean signal of two 4 mm spheres at "
         "MNI ±18, −38, 72 (Lee et al. 2019, doi:10.1097/j.pain.0000000000001417) at every voxel."
     ),
     "rcbf": "Relative blood flow: CBF map divided by its mean over the brain, at every voxel.",
@@ -148,10 +152,16 @@ _TEXTS = {
         "intervals (cubic interpolation at 4 Hz, its damping divided out; Welch, 128 s Hann windows)."
     ),
     "mechanism": (
-        "Mechanism: two-state reduced Wong-Wang network (Deco et al. 2014, doi:10.1523/JNEUROSCI.5068-13.2014) on 52 "
-        "regions of 8 mm radius; local inhibition balanced to 3 Hz in closed form; global coupling, and recurrent "
+        "Mechanism: two-state reduced Wong-Wang network (Deco et al. 2014, doi:10.1523/JNEUROSCI.5068-13.2014) on the "
+        "{regions} regions of the atlas {atlas}, connected by {connectome}; BOLD cleaned with {denoising}; "
+        "local inhibition balanced to 3 Hz in closed form; global coupling, and recurrent "
         "excitation and noise of every region fitted to each visit's functional connectivity (squared error) by "
         "gradient (Adam) on the analytic connectivity, with log-normal priors; features are in units of prior SD."
+    ),
+    "physiology": (
+        "Physiology: the same network with global coupling, neural noise and measurement noise free, fitted to each "
+        "visit's regional signals ({denoising}) by their likelihood, with log-normal priors; features are in units of "
+        "prior SD, standard deviations by Laplace's approximation."
     ),
     "motion": "Head motion: mean framewise displacement, a control kept out of the fusion.",
 }
@@ -177,6 +187,9 @@ def _evaluation(s: Numbers) -> str:
     if len(e["fused"]) > 1:
         how = _FUSIONS[e["fusion"]].format(names=", ".join(e["fused"]), k=e["inner_folds"])
         text += f" Fusion: {how}."
+    if e["missing"]:
+        lacking = ", ".join(f"{n} {name}" for name, n in e["missing"].items())
+        text += f" Participants that lack a modality were kept and judged by the others (lacking: {lacking})."
     if e["confounds"]:
         text += f" Regressed out in every fold: {', '.join(e['confounds'])}."
     return text + (

@@ -161,7 +161,16 @@ def group(study: Study, place: Place) -> dict[str, Any]:
         taken.visits, taken.wanted, taken.failures, place.out, place.keep, ratings=cohort.ratings,
         decisions=findings.paired.predictions(), crew=place.crew, show_progress=place.show_progress,
     )  # fmt: skip
-    return publish(place.out, title, cohort, features, findings, pipelines=pipelines(place), pages=pages)
+    return publish(place.out, title, cohort, features, findings, recipe=recipe(study), pipelines=pipelines(place),
+                   pages=pages)  # fmt: skip
+
+
+def recipe(study: Study) -> dict[str, Any]:
+    """How recordings were treated, in the words of the methods."""
+    atlas, connectome = atlas_and_connectome(study)
+    origin = "a distance rule" if connectome is None else "the weights of connectome.tsv"
+    words = denoising(study).words()
+    return {"denoising": words, "atlas": atlas.name, "regions": len(atlas.regions), "connectome": origin}
 
 
 def pipelines(place: Place) -> list[str]:

@@ -26,7 +26,16 @@ from cingulum.report.page import render_models
 from cingulum.report.references import bibtex, cited
 from cingulum.settings import Modelling, Study
 from cingulum.study import ledger
-from cingulum.study.conduct import Place, atlas_and_connectome, denoising, found, note_failures, pipelines, write_study
+from cingulum.study.conduct import (
+    Place,
+    atlas_and_connectome,
+    denoising,
+    found,
+    note_failures,
+    pipelines,
+    recipe,
+    write_study,
+)
 from cingulum.study.measure import Failure, Plan, describe, fingerprint, plain, sweep
 from cingulum.study.recording import parts_of
 from cingulum.study.store import Store, key_of
@@ -172,6 +181,7 @@ def _summary(
         "retest": _retest(table),
         "left_out": {f"sub-{one.participant} ses-{one.session}": one.reason for one in failures},
         "pipelines": pipelines(place),
+        "recipe": recipe(study),
         "versions": summarise.versions(),
     }
     s["lead"], s["warnings"] = _lead(s), _warnings(s)

@@ -113,6 +113,7 @@ def publish(
     fit: FittedBrain | None = None,
     planted: dict[str, float] | None = None,
     notes: tuple[str, ...] = (),
+    recipe: dict[str, Any] | None = None,
     pipelines: Sequence[str] = (),
     pages: Sequence[str] = (),
     synthetic: bool = False,
@@ -122,6 +123,7 @@ def publish(
 
     planted: correlation of what was read with the truth, for synthetic cohorts
     notes: sentences put before the other warnings
+    recipe: denoising, atlas, number of regions and origin of the connectome in words, for the methods
     pipelines: what made the derivatives, with versions; pages: files of the participants' pages beside the report
     """
     found = {  # never fewer than 5000 flips: a count cannot tell small p apart, and maps are cheap
@@ -132,8 +134,8 @@ def publish(
         if name in findings.paired.weights and not np.isnan(features.values[name]).any()
     }
     tables = {name: _write_maps(out, name, features, one) for name, one in found.items()}
-    summary = _summary(title, cohort, features, findings, fit, planted, notes, synthetic)
-    summary |= {"pipelines": list(pipelines), "pages": list(pages)}
+    told = {"recipe": recipe or {}, "pipelines": list(pipelines), "pages": list(pages)}
+    summary = _summary(title, cohort, features, findings, fit, planted, notes, synthetic, told)
     summary["quality"] = quality.told(quality.quality_table(features, cohort))
     summary["maps"] = {name: _told_map(one, tables[name]) for name, one in found.items()}
     pictures = [*study_pictures(cohort, features, findings, found, tables), *fit_pictures(features, fit)]
@@ -238,6 +240,7 @@ def _summary(
     planted: dict[str, float] | None,
     notes: tuple[str, ...],
     synthetic: bool,
+    more: dict[str, Any],
 ) -> dict[str, Any]:
     scalars = {
         f"{summarise.LABELS.get(name, name)}, {features.units[name]}": values[..., 0]
@@ -259,6 +262,7 @@ def _summary(
         "equations": features.equations,
         "left_out": {f"sub-{name}": why for name, why in cohort.left_out.items()},
         "versions": summarise.versions(),
+        **more,
     }
     if fit:
         s["fit"] = {"source": fit.source, **summarise.fitted(fit.verified, fit.weights, fit.train, fit.heldout)}
