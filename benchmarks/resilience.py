@@ -50,7 +50,7 @@ def kill_and_look(bids: Path, out: Path, whole: dict[str, str], longest: float, 
     before = finished(out)
     run = subprocess.Popen(command(bids, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        run.wait(timeout=rng.uniform(3.0, 0.8 * longest))
+        run.wait(timeout=rng.uniform(3.0, 0.6 * longest))
         ended = True
         assert run.returncode == 0, f"a rerun failed with {run.returncode}"
     except subprocess.TimeoutExpired:
