@@ -114,3 +114,27 @@ def test_the_same_bits_at_any_worker_count(small_cohort, tmp_path):
         found = digest(tmp_path / other)
         assert found.keys() == one.keys()
         assert [name for name in one if found[name] != one[name]] == []
+
+
+def test_work_lies_where_it_is_told_and_can_be_done_anew(small_cohort, tmp_path, capsys):
+    out, work = tmp_path / "out", tmp_path / "work"
+    options = ["participant", "--participant-label", "01", "--n-jobs", "1", "--work-dir", str(work), *FAST]
+    command = ["run", str(small_cohort), str(out), *options]
+    assert main(command) == 0 and work.is_dir() and not (out / "work").exists()
+    assert main(["status", str(out)]) == 4 and main(["status", str(out), "--work-dir", str(work)]) == 0
+    measured = next(out.rglob("*_desc-hfhrv_physio.tsv"))
+    before = measured.stat().st_mtime_ns
+    assert main(command) == 0 and measured.stat().st_mtime_ns == before
+    assert main([*command, "--no-resume"]) == 0 and measured.stat().st_mtime_ns > before
+
+
+def test_several_jobs_on_one_folder_tell_all_that_failed(own_cohort, tmp_path):
+    """As in an array of SLURM jobs, one participant each: the last one, in which nothing fails, hides nothing."""
+    for person in ("01", "02"):
+        next(own_cohort.rglob(f"sub-{person}_ses-pre*_physio.tsv.gz")).write_bytes(b"")
+    out = tmp_path / "out"
+    for person, code in (("01", 3), ("02", 3), ("03", 0)):
+        options = ["--participant-label", person, "--n-jobs", "1", *FAST]
+        assert main(["run", str(own_cohort), str(out), "participant", *options]) == code
+    table = pd.read_csv(out / "failures.tsv", sep="\t", dtype=str)
+    assert set(table["participant"]) == {"01", "02"}
