@@ -78,7 +78,7 @@ def _loop(count: int) -> float:
 def cohort(participants: int, folder: Path) -> None:
     bids = folder / "cohort"
     began = time.perf_counter()
-    synthesize(bids, Settings(participants, voxel=9.0, volumes=30, tr=2.0))
+    synthesize(bids, Settings(participants, voxel=9.0, volumes=40, tr=2.0))
     print(f"cohort of {participants} participants made in {time.perf_counter() - began:.0f} s", flush=True)
     for level in ("plan", "participant", "group"):
         seconds, memory = _command(bids, folder / "out", level)
