@@ -22,7 +22,7 @@ import psutil
 
 from cingulum.datasets import Settings, synthesize
 from cingulum.features import FEATURES, Choices, Measurement
-from cingulum.parallel import Crew, each
+from cingulum.parallel import Crew, Lost, each
 from cingulum.recordings.atlas import pain_atlas
 
 UNITS = 12
@@ -37,9 +37,10 @@ def fit(seed: int) -> float:
 
 def timed(jobs: int) -> tuple[float, list[float]]:
     """Seconds of all units by so many processes that are running already, and their results in order."""
-    list(each(fit, [(-1 - k,) for k in range(max(jobs, 2))], Crew(jobs=jobs)))  # imports and caches
+    list(each(fit, [(1000 + k,) for k in range(max(jobs, 2))], Crew(jobs=jobs)))  # imports and caches
     began = time.perf_counter()
     found = dict(each(fit, [(k,) for k in range(UNITS)], Crew(jobs=jobs)))
+    assert not any(isinstance(one, Lost) for one in found.values())
     return time.perf_counter() - began, [found[k] for k in range(UNITS)]
 
 
@@ -68,7 +69,7 @@ def overhead() -> None:
 
 def _loop(count: int) -> float:
     if count:
-        fit(-1)
+        fit(1000)
     began = time.perf_counter()
     for k in range(count):
         fit(k)
@@ -77,9 +78,10 @@ def _loop(count: int) -> float:
 
 def cohort(participants: int, folder: Path) -> None:
     bids = folder / "cohort"
-    began = time.perf_counter()
-    synthesize(bids, Settings(participants, voxel=9.0, volumes=40, tr=2.0))
-    print(f"cohort of {participants} participants made in {time.perf_counter() - began:.0f} s", flush=True)
+    if not bids.exists():
+        began = time.perf_counter()
+        synthesize(bids, Settings(participants, voxel=9.0, volumes=40, tr=2.0))
+        print(f"cohort of {participants} participants made in {time.perf_counter() - began:.0f} s", flush=True)
     for level in ("plan", "participant", "group"):
         seconds, memory = _command(bids, folder / "out", level)
         print(f"{level:12} {seconds:7.1f} s, {memory:.2f} GB at most, all processes", flush=True)
