@@ -13,7 +13,7 @@ from cingulum.datasets.hcp import Unavailable
 ROOT = Path(__file__).parents[1]
 
 
-QUICK = ("first_steps", "simulate_rest")
+QUICK = ("first_steps",)
 """Examples that the default tests run; the others, of some ten seconds each, run with the science runs."""
 
 

@@ -107,6 +107,7 @@ def test_uniformity_alarms_as_rarely_as_it_says():
     assert sum(alarms) <= 33  # binomial(400, .05): 33 or fewer with probability .998
 
 
+@pytest.mark.slow
 def test_truths_come_from_the_prior_where_the_brain_is_stable():
     free = {"strength": LogNormal(np.log(0.35), 0.4)}
     truths, refused = stable_truths(brain_of(), free, 100, balanced, 0)

@@ -124,6 +124,7 @@ def test_finds_planted_parameters_in_an_evoked_response():
         assert found.estimates[name].item() == pytest.approx(truth[name], rel=margin), name
 
 
+@pytest.mark.slow
 def test_adam_and_several_starts_lead_to_the_same_place():
     brain, truth = eeg_brain(), {"mass.a": 106.0, "strength": 2.0}
     recorded = evoked(put(brain, truth))

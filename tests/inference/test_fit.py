@@ -85,6 +85,7 @@ def test_weights_that_are_no_connectome_are_refused(change, message):
         Connectome(change(good.weights), good.regions)
 
 
+@pytest.mark.slow
 def test_linear_control_reaches_the_published_fit(hcp_folder):
     """Whole-brain page §8: .25 with global coupling only, .69/.68 with regional noise, .72/.71 with gains too."""
     weights = np.load(hcp_folder / "sc/group-train706/ctx_parc-schaefer-100_desc-strength.npz")["arr_0"]

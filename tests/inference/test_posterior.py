@@ -57,6 +57,7 @@ def test_draws_have_the_posteriors_mean_and_spread(found):
     assert reweighed(posterior, 10, seed=1)[1] > 0.3
 
 
+@pytest.mark.slow
 def test_a_profile_agrees_with_the_curvature_where_it_is_quadratic(found):
     posterior = laplace(found)
     table = profile(found, "sensor.noise", points=7, spread=2.0, steps=40, posterior=posterior)

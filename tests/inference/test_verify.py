@@ -73,6 +73,7 @@ def test_the_individual_part_is_what_goes_beyond_the_group():
     assert abs(individual_part(group + noise, group + own, group)) < 0.2
 
 
+@pytest.mark.slow
 def test_channels_are_verified_without_controls_that_are_regions():
     positions = 60 * torch.nn.functional.normalize(torch.randn(8, 3, generator=torch.Generator().manual_seed(0)))
     electrodes, names = electrode_cap(10)
