@@ -25,6 +25,15 @@ def test_what_is_written_is_read_back(tmp_path):
     assert read_study(file(tmp_path, written(Study()))) == Study() == read_study(file(tmp_path, ""))
 
 
+def test_an_entity_may_have_to_be_absent(tmp_path):
+    """JSON's null has no word in TOML: false, and it comes back as null."""
+    from cingulum.recordings.bids import checked_filters
+
+    study = Study(dataset=Dataset(filters={"bold": {"echo": None, "task": "rest"}}))
+    found = read_study(file(tmp_path, written(study))).dataset.filters
+    assert checked_filters(found, "x") == {"bold": {"echo": None, "task": "rest"}}
+
+
 def test_a_connectome_lies_beside_the_study(tmp_path):
     found = read_study(file(tmp_path, '[features]\nconnectome = "sc.tsv"'))
     assert found.features.connectome == str(tmp_path / "sc.tsv")

@@ -224,7 +224,9 @@ def _line(one: Field, value: Any) -> list[str]:
 
 
 def toml(value: Any) -> str:
-    """A value as TOML writes it."""
+    """A value as TOML writes it; it has no null, so an entity that must be absent is false."""
+    if value is None:
+        return "false"
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{json.dumps(str(k))} = {toml(v)}" for k, v in value.items()) + " }" if value else "{}"
     if isinstance(value, list | tuple):

@@ -119,7 +119,7 @@ def test_no_identifier_comes_out(planted, tmp_path):
         "log_odds",
     ]
     main(["run", str(bids), str(out), "participant", *options])
-    assert (out / "failures.tsv").is_file() and (out / "connectome.tsv").is_file()
+    assert (out / "failures.tsv").is_file() and (out / "connectome.npy").is_file()
     more = ["--missing", "log_odds", "--confounds", "age", "--permutations", "19"]
     main(["run", str(bids), str(out), "group", *options, *more])
     assert (out / "report.html").is_file() and (out / "sub-01.html").is_file()

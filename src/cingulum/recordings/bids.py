@@ -160,7 +160,10 @@ def read_filters(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def checked_filters(content: Mapping[str, Any], source: str) -> dict[str, dict[str, Any]]:
-    """Filters in short entity names. Raises InputError, naming the source, for an unknown kind or entity."""
+    """Filters in short entity names; an entity that must be absent is null or, in TOML, false.
+
+    Raises InputError, naming the source, for an unknown kind or entity.
+    """
     for kind, query in content.items():
         if kind not in KINDS:
             near = difflib.get_close_matches(kind, KINDS, 1)
@@ -168,7 +171,8 @@ def checked_filters(content: Mapping[str, Any], source: str) -> dict[str, dict[s
             raise InputError(f"{source}: no kind of recording is called {kind!r}.{hint}")
         if not isinstance(query, dict):
             raise InputError(f"{source}: {kind} needs an object of entities; came {query!r}.")
-    return {kind: entity_query(query, f"{source}: {kind}") for kind, query in content.items()}
+    absent = {kind: {k: None if v is False else v for k, v in query.items()} for kind, query in content.items()}
+    return {kind: entity_query(query, f"{source}: {kind}") for kind, query in absent.items()}
 
 
 def _first(value: Any) -> str:

@@ -168,7 +168,7 @@ def group(study: Study, place: Place) -> dict[str, Any]:
 def recipe(study: Study) -> dict[str, Any]:
     """How recordings were treated, in the words of the methods."""
     atlas, connectome = atlas_and_connectome(study)
-    origin = "a distance rule" if connectome is None else "the weights of connectome.tsv"
+    origin = "a distance rule" if connectome is None else "the weights of connectome.npy"
     words = denoising(study).words()
     return {"denoising": words, "atlas": atlas.name, "regions": len(atlas.regions), "connectome": origin}
 
@@ -218,8 +218,8 @@ def gathered(study: Study, place: Place, taken: Taken, cohort: Cohort) -> tuple[
 def write_study(study: Study, out: Path) -> None:
     """Write the study, complete, to study.toml, with a copy of its connectome beside it."""
     if study.features.connectome:
-        write_matrix(Path(out) / "connectome.tsv", np.asarray(read_matrix(Path(study.features.connectome))))
-        study = replace(study, features=replace(study.features, connectome="connectome.tsv"))
+        write_matrix(Path(out) / "connectome.npy", np.asarray(read_matrix(Path(study.features.connectome))))
+        study = replace(study, features=replace(study.features, connectome="connectome.npy"))
     write_bytes(Path(out) / "study.toml", written(study).encode())
 
 

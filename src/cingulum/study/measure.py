@@ -280,7 +280,7 @@ def describe(out: Path) -> None:
     write_json(path, content)
     ignored = (  # names after the proposals for derivatives of fMRI and perfusion, which the schema lacks so far
         "*_seed-*\n*_relmat.*\n*_timeseries.*\n*_cbf.*\n*_att.*\n*_fit.*\n*_physio.*\n"
-        "*.html\nsummary.json\nfeatures.*\nfailures.tsv\nstudy.toml\nconnectome.tsv\nreferences.bib\npredictions*\n"
+        "*.html\nsummary.json\nfeatures.*\nfailures.tsv\nstudy.toml\nconnectome.npy\nreferences.bib\npredictions*\n"
         "patterns/\nmaps/\nmodel/\nfigures/\nwork/\n"
     )
     write_bytes(Path(out) / ".bidsignore", ignored.encode())

@@ -121,6 +121,7 @@ def _told(
             if p == person
         ],  # fmt: skip
         "decisions": said,
+        "of_study": ratings is not None,
         "versions": summarise.versions(),
     }
 
