@@ -6,6 +6,7 @@ it was made from. So it does not matter who does a unit, in which order, or whet
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import threading
@@ -14,8 +15,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from cingulum.errors import InputError
@@ -81,8 +82,9 @@ def each(
     if not crew.cluster and (len(units) < 2 or min(crew.workers(need), len(units)) == 1):
         yield from ((i, _alone(work, unit, crew.retries, again)) for i, unit in enumerate(units))
     elif crew.cluster:
-        with _dask(crew, len(units)) as (executor, width):
-            yield from _hand_out(work, units, crew.retries, again, lambda: executor, width)
+        client = _client(crew)
+        executor = client.get_executor(pure=False, retries=0)
+        yield from _hand_out(work, units, crew.retries, again, lambda: executor, _width(crew, client))
     else:
         width = min(crew.workers(need), len(units))
         yield from _hand_out(work, units, crew.retries, again, lambda: _processes(width), width)
@@ -170,61 +172,64 @@ def _follow(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-@contextmanager
-def _dask(crew: Crew, count: int) -> Iterator[tuple[Executor, int]]:
-    """A Dask client in the manners of concurrent.futures, and how many units it can do at once."""
+@cache
+def _client(crew: Crew) -> Any:
+    """A Dask client that is kept until this process ends: a cluster of its own is started once, since its jobs may have
+    to wait in a queue."""
     try:
         from dask.distributed import Client
     except ImportError:
         raise InputError("--cluster needs Dask: pip install 'cingulum[cluster]'.") from None
-    with _cluster(crew, count) as address:
-        try:
-            client = Client(address, timeout=30, set_as_default=False)
-        except (OSError, ValueError) as trouble:
-            raise InputError(f"--cluster {crew.cluster}: no Dask scheduler answers there ({trouble}).") from None
-        with client:
-            print(f"Dask dashboard: {client.dashboard_link}", file=sys.stderr, flush=True)
-            client.wait_for_workers(1)
-            width = max(sum(client.nthreads().values()), _asked_of_slurm(crew))
-            yield client.get_executor(pure=False, retries=0), width
+    cluster = {"local": _local, "slurm": _slurm}.get(crew.cluster, lambda crew: crew.cluster)(crew)
+    try:
+        client = Client(cluster, timeout=30, set_as_default=False)
+    except (OSError, ValueError) as trouble:
+        raise InputError(f"--cluster {crew.cluster}: no Dask scheduler answers there ({trouble}).") from None
+    atexit.register(_close, client, cluster)
+    print(f"Dask dashboard: {client.dashboard_link}", file=sys.stderr, flush=True)
+    client.wait_for_workers(1)
+    return client
 
 
-def _asked_of_slurm(crew: Crew) -> int:
-    """Worker processes that the jobs will have once they run."""
+def _close(client: Any, cluster: Any) -> None:
+    client.close()
+    if not isinstance(cluster, str):
+        cluster.close()
+
+
+def _local(crew: Crew) -> Any:
+    from dask.distributed import LocalCluster
+
+    width = crew.workers()
+    memory = f"{crew.memory / width}GB" if crew.memory else "auto"
+    return LocalCluster(  # type: ignore[no-untyped-call]
+        width, threads_per_worker=1, memory_limit=memory, dashboard_address="127.0.0.1:0", host="127.0.0.1"
+    )
+
+
+def _slurm(crew: Crew) -> Any:
+    try:
+        import dask
+        from dask_jobqueue import SLURMCluster
+    except ImportError:
+        raise InputError("--cluster slurm needs dask-jobqueue: pip install 'cingulum[cluster]'.") from None
+    own = dask.config.get("jobqueue.slurm.job-script-prologue", None) or []
+    try:
+        cluster = SLURMCluster(job_script_prologue=[*own, *(f"export {k}={v}" for k, v in SINGLE.items())])
+    except (ValueError, TypeError) as trouble:
+        raise InputError(
+            f"--cluster slurm: {trouble}. Queue, cores, memory and walltime are read from "
+            "~/.config/dask/jobqueue.yaml; docs/cluster.md has an example."
+        ) from None
+    cluster.scale(jobs=crew.jobs or 1)
+    return cluster
+
+
+def _width(crew: Crew, client: Any) -> int:
+    """Units that can be done at once: by the workers that are there, or by those that the SLURM jobs will have."""
+    here = sum(client.nthreads().values())
+    if crew.cluster != "slurm":
+        return max(here, 1)
     import dask
 
-    each_job = dask.config.get("jobqueue.slurm.processes", 1) or 1
-    return (crew.jobs or 1) * each_job if crew.cluster == "slurm" else 1
-
-
-@contextmanager
-def _cluster(crew: Crew, count: int) -> Iterator[Any]:
-    width = min(crew.workers(), max(count, 1))
-    if crew.cluster == "local":
-        from dask.distributed import LocalCluster
-
-        memory = f"{crew.memory / width}GB" if crew.memory else "auto"
-        with LocalCluster(  # type: ignore[no-untyped-call]
-            width, threads_per_worker=1, memory_limit=memory, dashboard_address="127.0.0.1:0", host="127.0.0.1"
-        ) as cluster:
-            yield cluster
-    elif crew.cluster == "slurm":
-        try:
-            from dask_jobqueue import SLURMCluster
-        except ImportError:
-            raise InputError("--cluster slurm needs dask-jobqueue: pip install 'cingulum[cluster]'.") from None
-        try:
-            import dask
-
-            own = dask.config.get("jobqueue.slurm.job-script-prologue", None) or []
-            cluster = SLURMCluster(job_script_prologue=[*own, *(f"export {k}={v}" for k, v in SINGLE.items())])
-        except (ValueError, TypeError) as trouble:
-            raise InputError(
-                f"--cluster slurm: {trouble}. Queue, cores, memory and walltime are read from "
-                "~/.config/dask/jobqueue.yaml; docs/cluster.md has an example."
-            ) from None
-        with cluster:
-            cluster.scale(jobs=crew.jobs or 1)
-            yield cluster
-    else:
-        yield crew.cluster
+    return max(here, (crew.jobs or 1) * (dask.config.get("jobqueue.slurm.processes", 1) or 1))
