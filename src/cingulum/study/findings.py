@@ -20,6 +20,10 @@ from cingulum.prediction.prepare import turned
 from cingulum.report import summarise
 
 
+MANY = 100
+"""Patients beyond which the forced choice deals them into 20 folds: one at a time costs much and tells no more."""
+
+
 @dataclass(frozen=True, eq=False)
 class Findings:
     """paired: forced choice and single scans; ratings: between patients, by `both`, `first`, `second` visits;
@@ -69,8 +73,9 @@ def find(
 
     higher (patient,): whether the second visit is the one to be recognised, default all. Only the forced choice and
     single scans are turned that way: between patients, a scan's place must not come from its own rating.
-    Further options: `evaluate` and `evaluate_ratings`.
+    folds: default one patient at a time, beyond MANY patients 20. Further options: `evaluate` and `evaluate_ratings`.
     """
+    folds = 20 if folds is None and len(patients) > MANY else folds
     higher = np.ones(len(patients), bool) if higher is None else np.asarray(higher, bool)
     shown = {name: turned(v, higher) for name, v in values.items()}
     regressed = {name: turned(c, higher) for name, c in (confounds or {}).items()}

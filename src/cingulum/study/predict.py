@@ -30,9 +30,6 @@ WRITTEN = (
 DOUBTFUL = re.compile(r"(^|_)(fd|motion|movement|age|sex|gender|date|time|order|run|trial|scanner|site)(_|$)", re.I)
 """Names of columns that are rarely meant as features."""
 
-MANY = 100
-"""Participants beyond which the paired design deals them into 20 folds."""
-
 NEAR = 0.95
 """Correlation with the outcome beyond which a column is named."""
 
@@ -151,17 +148,10 @@ def _found(asked: Asked, request: Request, jobs: int | None, show: bool, rated: 
         values, patients, ratings=ratings if rated else None, higher=ratings[:, 1] > ratings[:, 0],
         controls=asked.controls, scale=tuple(values) if request.scale and request.fusion != "kernels" else (),
         confounds=confounds or None, sites=sites, fusion=request.fusion, missing=request.missing, C=request.C,
-        folds=_folds(request, len(patients)), on="features", model=request.model,
+        folds=request.folds if request.design == "paired" else None, on="features", model=request.model,
         permutations=request.permutations, stop_after=request.stop_after, learning=rated, seed=request.seed, jobs=jobs,
         force=request.force, show_progress=show,
     )  # fmt: skip
-
-
-def _folds(request: Request, participants: int) -> int | None:
-    """One participant at a time up to MANY; beyond, that costs much and tells no more than folds do."""
-    if request.design == "paired" and request.folds is not None:
-        return request.folds
-    return None if participants <= MANY else 20
 
 
 def _pairs(asked: Asked, request: Request) -> tuple[list[str], np.ndarray, np.ndarray]:
