@@ -19,7 +19,6 @@ from cingulum.prediction.permutation import Jobs
 from cingulum.prediction.prepare import turned
 from cingulum.report import summarise
 
-
 MANY = 100
 """Patients beyond which the forced choice deals them into 20 folds: one at a time costs much and tells no more."""
 
