@@ -16,9 +16,9 @@ STUDIES = sorted((Path(__file__).parents[2] / "examples" / "studies").glob("*.to
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
-    """Twelve patients, four minutes each, so that half a recording is enough for a fit."""
+    """Ten patients, four minutes each, so that half a recording is enough for a fit."""
     torch.set_default_dtype(torch.float32)
-    return synthesize(tmp_path_factory.mktemp("studies") / "cohort", Settings(12, voxel=9.0, volumes=130, tr=2.0))
+    return synthesize(tmp_path_factory.mktemp("studies") / "cohort", Settings(10, voxel=9.0, volumes=130, tr=2.0))
 
 
 def test_every_study_file_is_valid():
@@ -37,7 +37,7 @@ def test_a_study_runs_from_dataset_to_report(cohort, tmp_path, study):
     assert summary["title"] in page and read_study(out / "study.toml").title == read_study(study).title
     if study.stem == "griffiths2022":
         table = pd.read_csv(out / "features.tsv", sep="\t")
-        assert len(table) == 24 and table[["free_running", "linear_control", "baseline", "ceiling"]].notna().all(None)
+        assert len(table) == 20 and table[["free_running", "linear_control", "baseline", "ceiling"]].notna().all(None)
         assert {"free_running", "linear_control", "baseline", "sc_fc", "ceiling"} == set(summary["models"])
     else:
         assert {"s1conn", "rcbf", "hfhrv", "fused"} <= set(summary["prediction"])
