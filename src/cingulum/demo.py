@@ -25,9 +25,9 @@ from cingulum.recordings import Cohort, read_cohort
 from cingulum.recordings.atlas import pain_atlas
 from cingulum.recordings.files import read_json, read_table
 from cingulum.simulation import time_step
-from cingulum.study import Features, Place, Study, evaluated, gathered, publish, take
+from cingulum.study import Features, Place, Study, evaluated, gathered, take
 from cingulum.study.pages import write_pages
-from cingulum.study.publish import FittedBrain
+from cingulum.study.publish import FittedBrain, publish
 
 TR = 0.72
 

@@ -14,11 +14,9 @@ if TYPE_CHECKING:
     from cingulum.study.conduct import take as take
     from cingulum.study.findings import Findings as Findings
     from cingulum.study.gather import Features as Features
-    from cingulum.study.gather import gather as gather
     from cingulum.study.measure import Plan as Plan
     from cingulum.study.measure import features as features
     from cingulum.study.publish import evaluated as evaluated
-    from cingulum.study.publish import publish as publish
     from cingulum.study.table import write_features as write_features
 
 _WHERE = {
@@ -30,14 +28,13 @@ _WHERE = {
     "take": "cingulum.study.conduct",
     "Findings": "cingulum.study.findings",
     "Features": "cingulum.study.gather",
-    "gather": "cingulum.study.gather",
     "Plan": "cingulum.study.measure",
     "features": "cingulum.study.measure",
     "evaluated": "cingulum.study.publish",
-    "publish": "cingulum.study.publish",
     "write_features": "cingulum.study.table",
 }
-"""Imported when first used: `cingulum status` asks for little of this."""
+"""Imported when first used: `cingulum status` asks for little of this. No word may be the name of a module here, which
+would hide it once that module is imported."""
 
 
 def __getattr__(name: str) -> Any:
