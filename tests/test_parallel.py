@@ -33,6 +33,11 @@ def deadly(x):
     return x
 
 
+def deadly_or_flaky(folder, x):
+    time.sleep(0.05)
+    return deadly(x) if x == 3 else fail_once(folder, x)
+
+
 def always_fails(x):
     raise ValueError(f"no {x}")
 
@@ -58,6 +63,13 @@ def test_a_process_that_is_killed_loses_its_unit_only():
     found = done(deadly, [(x,) for x in range(8)], Crew(jobs=2))
     assert {x: r for x, r in found.items() if x != 3} == {x: x for x in range(8) if x != 3}
     assert isinstance(found[3], Lost) and "want of memory" in found[3].reason
+
+
+def test_a_crash_costs_others_no_try(tmp_path):
+    """Units that fail once for themselves are done although another one kills its process, again and again."""
+    found = done(deadly_or_flaky, [(tmp_path, x) for x in range(8)], Crew(jobs=2))
+    assert {x: r for x, r in found.items() if x != 3} == {x: x for x in range(8) if x != 3}
+    assert isinstance(found[3], Lost)
 
 
 def test_wrong_crews_are_refused():

@@ -113,6 +113,7 @@ def _hand_out(
     tried one at a time, so that only the guilty one is lost."""
     waiting, alone = deque((i, retries) for i in range(len(units))), deque[tuple[int, int]]()
     under_way: dict[Future, tuple[int, int]] = {}
+    solitary: set[int] = set()
     try:
         while waiting or alone or under_way:
             while waiting and len(under_way) < AHEAD * width:
@@ -120,16 +121,18 @@ def _hand_out(
                 under_way[executor().submit(work, *units[i])] = (i, left)
             if alone and not under_way:
                 i, left = alone.popleft()
+                solitary.add(i)
                 under_way[executor().submit(work, *units[i])] = (i, left)
             done, _ = wait(under_way, return_when=FIRST_COMPLETED)
             broken = [(future, under_way.pop(future)) for future in done]
             for future, (i, left) in broken:
                 trouble = future.exception()
                 result = future.result() if trouble is None else Lost(_told(trouble))
-                if trouble is None and not again(result) or not left:
+                broke = isinstance(trouble, BrokenProcessPool)
+                if broke and i not in solitary:
+                    alone.append((i, left))  # perhaps another's fault: this costs no try
+                elif trouble is None and not again(result) or not left or broke:
                     yield i, result
-                elif isinstance(trouble, BrokenProcessPool) and width > 1:
-                    alone.append((i, left - 1))
                 else:
                     waiting.append((i, left - 1))
     except KeyboardInterrupt:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import tomllib
 import types
 from collections.abc import Mapping, Sequence
@@ -181,6 +182,8 @@ def _value(one: Field, hint: Any, value: Any, where: str) -> Any:
             raise InputError(f"{where} takes {', '.join(told['choices'])}; came {single!r}.{hint_text}")
         if isinstance(single, int | float) and not isinstance(single, bool):
             low, high = told["low"], told["high"]
+            if not math.isfinite(single):
+                raise InputError(f"{where} must be a finite number; came {single}.")
             if not (-float("inf") if low is None else low) <= single <= (float("inf") if high is None else high):
                 limits = f"at least {low}" if high is None else f"{low} to {high}"
                 raise InputError(f"{where} must be {limits}; came {single}.")
@@ -231,7 +234,9 @@ def toml(value: Any) -> str:
         return "{ " + ", ".join(f"{json.dumps(str(k))} = {toml(v)}" for k, v in value.items()) + " }" if value else "{}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(toml(one) for one in value) + "]"
-    return json.dumps(value, ensure_ascii=False)  # texts, numbers and truth values look the same in both
+    return json.dumps(value, ensure_ascii=False).replace(
+        "\x7f", "\\u007f"
+    )  # texts, numbers and truth values look the same in both
 
 
 def default_of(one: Field) -> Any:

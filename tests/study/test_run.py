@@ -9,7 +9,8 @@ import pytest
 
 from cingulum.cli import main, parser
 from cingulum.cli.run import study_of
-from cingulum.settings import read_study
+from cingulum.settings import Study, read_study
+from cingulum.study import conduct
 
 FAST = ["--modalities", "hfhrv"]
 
@@ -125,7 +126,9 @@ def test_work_lies_where_it_is_told_and_can_be_done_anew(small_cohort, tmp_path,
     measured = next(out.rglob("*_desc-hfhrv_physio.tsv"))
     before = measured.stat().st_mtime_ns
     assert main(command) == 0 and measured.stat().st_mtime_ns == before
+    (work / "thesis.txt").write_text("years of work")
     assert main([*command, "--no-resume"]) == 0 and measured.stat().st_mtime_ns > before
+    assert (work / "thesis.txt").is_file(), "a work folder may hold what is not ours"
 
 
 def test_several_jobs_on_one_folder_tell_all_that_failed(own_cohort, tmp_path):
@@ -138,3 +141,15 @@ def test_several_jobs_on_one_folder_tell_all_that_failed(own_cohort, tmp_path):
         assert main(["run", str(own_cohort), str(out), "participant", *options]) == code
     table = pd.read_csv(out / "failures.tsv", sep="\t", dtype=str)
     assert set(table["participant"]) == {"01", "02"}
+
+
+def test_who_cannot_be_analysed_is_told_without_folders(own_cohort, tmp_path):
+    """A rating that is missing, and somebody that participants.tsv does not know."""
+    (own_cohort / "sub-03" / "sub-03_sessions.tsv").write_text("session_id\tpain\nses-pre\tn/a\nses-post\t40\n")
+    people = own_cohort / "participants.tsv"
+    people.write_text("\n".join(line for line in people.read_text().split("\n") if not line.startswith("sub-04")))
+    cohort = conduct._cohort(Study(), conduct.Place(own_cohort, tmp_path / "out"))
+    assert list(cohort.left_out) == ["03"] and str(own_cohort) not in cohort.left_out["03"]
+    assert "sub-03/sub-03_sessions.tsv" in cohort.left_out["03"]
+    assert list(cohort.people["participant_id"]) == [f"sub-{p}" for p in cohort.participants]
+    assert cohort.people.set_index("participant_id").loc["sub-04"].isna().all()

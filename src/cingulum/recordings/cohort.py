@@ -66,9 +66,23 @@ def read_cohort(
             left_out[participant] = str(trouble)
     empty = pd.DataFrame(columns=["participant", "session", "state", "pain"])
     ratings = pd.concat(tables, ignore_index=True) if tables else empty
-    here = {f"sub-{visit.participant}" for visit in found}
-    people = people[people["participant_id"].isin(here)].reset_index(drop=True)
+    people = _people(Path(root), people, sorted({visit.participant for visit in found}))
     return Cohort(tuple(found), ratings, people).without(left_out)
+
+
+def _people(root: Path, table: pd.DataFrame, participants: list[str]) -> pd.DataFrame:
+    """A row of participants.tsv for each participant, empty for one that is not in it; labels with or without `sub-`.
+
+    Raises InputError for a table without participant_id, or a participant with two rows.
+    """
+    path = root / "participants.tsv"
+    if "participant_id" not in table:
+        raise InputError(f"{path}: expected a column participant_id; came {', '.join(map(str, table))}.")
+    table = table.assign(participant_id="sub-" + table["participant_id"].astype(str).str.removeprefix("sub-"))
+    twice = sorted(set(table.loc[table["participant_id"].duplicated(), "participant_id"]))
+    if twice:
+        raise InputError(f"{path}: {', '.join(twice[:5])} has more than one row; leave one.")
+    return pd.DataFrame({"participant_id": [f"sub-{p}" for p in participants]}).merge(table, how="left")
 
 
 def _ratings(root: Path, participant: str, found: Sequence[Visit]) -> pd.DataFrame:

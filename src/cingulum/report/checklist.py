@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from cingulum.report.words import p_words
+
 Numbers = dict[str, Any]
 
 
@@ -44,7 +46,7 @@ def _performance(s: Numbers) -> str:
     m = s["prediction"][best]
     return (
         f"Accuracy {100 * m['accuracy']:.1f} % (95 % interval {100 * m['accuracy_ci'][0]:.1f} to "
-        f"{100 * m['accuracy_ci'][1]:.1f}), paired AUC {m['auc']:.3f}, p = {m['p']:.3f}; every model in the table."
+        f"{100 * m['accuracy_ci'][1]:.1f}), paired AUC {m['auc']:.3f}, {p_words(m['p'])}; every model in the table."
     )
 
 
@@ -126,8 +128,8 @@ ITEMS = (
     Item("COBIDAS", "Preprocessing", "Software, versions, order of the steps", _preprocessing),
     Item("COBIDAS", "Quality control", "Motion, signal, exclusions for quality", _quality),
     Item("COBIDAS", "Statistical modelling", "Predictive analysis", _validation),
-    Item("COBIDAS", "Statistical inference", "Correction for tests", lambda s: "Maps: false discovery rate and "
-         "largest-statistic permutation. Models: each p by itself, uncorrected."),
+    Item("COBIDAS", "Statistical inference", "Correction for tests", lambda s: ("Maps: false discovery rate and "
+         "largest-statistic permutation. " if s.get("maps") else "") + "Models: each p by itself, uncorrected."),
     Item("COBIDAS", "Results", "Maps, tables of peaks, all tests reported", _stability),
     Item("COBIDAS", "Reproducibility", "Software with versions, settings", _software),
 )  # fmt: skip

@@ -11,6 +11,11 @@ from cingulum.report.summarise import LABELS
 Numbers = dict[str, Any]
 
 
+def p_words(p: float) -> str:
+    """p is never 0: the smallest says what it is smaller than."""
+    return "p < 0.001" if p < 0.0005 else f"p = {p:.3f}"
+
+
 def lead(s: Numbers) -> str:
     """The result in two sentences."""
     best = "fused" if "fused" in s["prediction"] else s["evaluation"]["fused"][0]
@@ -20,7 +25,7 @@ def lead(s: Numbers) -> str:
     text = (
         f"Of two visits of a patient it had never seen, the model “{LABELS[best]}” recognised the second in "
         f"{100 * m['accuracy']:.1f} % of {s['cohort']['patients']} patients (95 % interval {100 * low:.1f} to "
-        f"{100 * high:.1f} %, p = {m['p']:.3f}): {verdict}."
+        f"{100 * high:.1f} %, {p_words(m['p'])}): {verdict}."
     )
     if m["single_scan_auc"] is not None or best == "fused":
         return text + " This is a comparison of two visits of one person, not a diagnosis from one scan."
@@ -57,7 +62,7 @@ def warnings(s: Numbers, synthetic: bool) -> list[Numbers]:
             found.append(
                 kind(
                     f"{name} alone recognises the visit in {100 * alone['accuracy']:.1f} % of patients "
-                    f"(p = {alone['p']:.3f}); read the {what} results against it."
+                    f"({p_words(alone['p'])}); read the {what} results against it."
                 )
             )
     if s["cohort"]["patients"] < 100:
@@ -89,7 +94,7 @@ def _audit_warnings(s: Numbers) -> list[Numbers]:
             _note(
                 f"The fitted mechanism's parameters {verdict} the other modalities: paired AUC {added['auc']:.3f} "
                 f"without them, {added['auc_gain']:+.3f} with them (95 % interval {low:+.3f} to {high:+.3f}, "
-                f"p = {added['p']:.3f})."
+                f"{p_words(added['p'])})."
             )
         )
     return found
@@ -129,10 +134,11 @@ def methods(s: Numbers) -> list[str]:
     """Paragraphs for a methods section, with the settings of this run."""
     told = {"denoising": Denoising().words(), "atlas": "pain52", "regions": 52, "connectome": "a distance rule"}
     told |= s.get("recipe", {})
-    texts = [_TEXTS[name].format(**told) for name in s["evaluation"]["fused"] if name in _TEXTS]
+    fused = [name for name in s["evaluation"]["fused"] if name != "motion"]
+    texts = [_TEXTS[name].format(**told) for name in fused if name in _TEXTS]
     if s.get("pipelines"):
         texts.insert(0, f"Preprocessing, as the derivatives say: {', '.join(s['pipelines'])}.")
-    if "motion" in s["prediction"]:
+    if "motion" in s["prediction"] and "motion" not in s["evaluation"]["fused"]:
         texts.append(_TEXTS["motion"])
     texts += [f"Blood flow was quantified from raw ASL: {equation}." for equation in s.get("equations", [])]
     return [*texts, _evaluation(s), *([_fit(s)] if s.get("fit") else [])]
@@ -159,7 +165,8 @@ _TEXTS = {
         "gradient (Adam) on the analytic connectivity, with log-normal priors; features are in units of prior SD."
     ),
     "physiology": (
-        "Physiology: the same network with global coupling, neural noise and measurement noise free, fitted to each "
+        "Physiology: two-state reduced Wong-Wang network on the {regions} regions of the atlas {atlas}, connected by "
+        "{connectome}, with global coupling, neural noise and measurement noise free, fitted to each "
         "visit's regional signals ({denoising}) by their likelihood, with log-normal priors; features are in units of "
         "prior SD, standard deviations by Laplace's approximation."
     ),
@@ -192,13 +199,27 @@ def _evaluation(s: Numbers) -> str:
         text += f" Participants that lack a modality were kept and judged by the others (lacking: {lacking})."
     if e["confounds"]:
         text += f" Regressed out in every fold: {', '.join(e['confounds'])}."
-    return text + (
-        f" p: {e['permutations']} sign flips of whole patients, all modalities together, everything refitted; "
-        f"(b + 1)/(m + 1), one-sided, of the accuracy, AUC deciding between equal ones; seed {e['seed']}. "
-        "Intervals: 2000 bootstrap samples of patients. Contributions: one modality's signs flipped, the others kept. "
-        "Maps: at least 5000 sign flips, z in permuted standard deviations, Benjamini-Hochberg false discovery rates."
-        + _between(s)
+    text += (
+        f" p: {_flips(e)}, whole patients and all modalities together, everything refitted; one-sided, of the "
+        f"accuracy, AUC deciding between equal ones; seed {e['seed']}. Intervals: 2000 bootstrap samples of patients."
     )
+    if s.get("contributions"):
+        text += " Contributions: one modality's signs flipped, the others kept."
+    if s.get("mapped"):
+        text += (
+            f" Maps ({', '.join(s['mapped'])}): at least 5000 sign flips, z in permuted standard deviations, "
+            "Benjamini-Hochberg false discovery rates."
+        )
+    return text + _between(s)
+
+
+def _flips(e: Numbers) -> str:
+    if e["stop_after"]:
+        return (
+            f"at most {e['permutations']} sign flips, of each model until {e['stop_after']} were as good (Besag and "
+            "Clifford 1991)"
+        )
+    return f"{e['permutations']} sign flips, (b + 1)/(m + 1)"
 
 
 def _between(s: Numbers) -> str:

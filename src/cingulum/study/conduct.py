@@ -25,7 +25,6 @@ from cingulum.study import ledger
 from cingulum.study.finish import finish
 from cingulum.study.gather import Features, gather
 from cingulum.study.measure import Failure, Plan, describe, load, measure_visits, modalities
-from cingulum.study.measure import measured as place_of
 from cingulum.study.store import Store
 
 
@@ -46,6 +45,11 @@ class Place:
     @property
     def keep(self) -> Path:
         return Path(self.work or Path(self.out) / "work")
+
+    def anonymous(self, text: str) -> str:
+        """The text without folders of this machine, which would name people."""
+        folders = [self.bids, *self.derivatives, self.out, self.keep, Path.home()]
+        return ledger.without_folders(text, sorted(folders, key=lambda folder: -len(str(folder))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +103,7 @@ def take(study: Study, place: Place, seen: Sequence[Visit] | None = None) -> Tak
     plan = planned(study)
     seen = list(seen) if seen is not None else found(study, place)
     describe(place.out)
-    folders = [place.bids, *place.derivatives]
+    folders = [place.bids, *place.derivatives, place.keep]
     failures = measure_visits(
         seen, plan, place.out, work=place.keep, folders=folders, crew=place.crew, show_progress=place.show_progress
     )
@@ -109,6 +113,7 @@ def take(study: Study, place: Place, seen: Sequence[Visit] | None = None) -> Tak
             here = [visit for visit in seen if (visit.participant, visit.session, name) not in failed]
             rows = [load(visit, feature, place.out) for visit in here]
             _, lost = finish(feature, here, rows, place.out, place.keep, place.crew, place.show_progress)
+            lost = [(k, place.anonymous(why)) for k, why in lost]
             failures += [Failure(here[k].participant, here[k].session, name, why) for k, why in lost]
             for visit in here:
                 why = {here[k].name: why for k, why in lost}.get(visit.name)
@@ -193,13 +198,14 @@ def _lost(cohort: Cohort) -> str:
 
 def _cohort(study: Study, place: Place) -> Cohort:
     told = study.dataset
-    return read_cohort(
+    cohort = read_cohort(
         place.bids,
         told.participants or None,
         sessions=told.sessions or None,
         filters=checked_filters(told.filters, "filters"),
         derivatives=place.derivatives,
     )
+    return replace(cohort, left_out={name: place.anonymous(why) for name, why in cohort.left_out.items()})
 
 
 def gathered(study: Study, place: Place, taken: Taken, cohort: Cohort) -> tuple[Features, Cohort]:
@@ -224,12 +230,17 @@ def write_study(study: Study, out: Path) -> None:
 
 
 def forget(study: Study, place: Place) -> None:
-    """Take back what a study measured and fitted, so that everything is done anew."""
+    """Take back what a study measured and fitted, so that everything is done anew. Of the work folder, which may be
+    anywhere and hold anything, only our own `kept/` goes, and only where the study is about everybody."""
     if not (Path(place.out) / "dataset_description.json").is_file():
         return
     describe(place.out)  # raises for a folder that is not ours
     plan = planned(study)
     for visit in found(study, place):
-        for feature in plan.features.values():
-            place_of(visit, feature, place.out).unlink(missing_ok=True)
-    shutil.rmtree(place.keep, ignore_errors=True)
+        for files in ledger.files_of(visit, plan.features).values():
+            for file in files:
+                (Path(place.out) / file).unlink(missing_ok=True)
+        for fit in (Path(place.out) / visit.folder).rglob("*_fit.json"):
+            fit.unlink()
+    if not study.dataset.participants:
+        shutil.rmtree(place.keep / "kept", ignore_errors=True)

@@ -159,7 +159,7 @@ def _measure(visit: Visit, plan: Plan, out: Path) -> _Done:
                 save(path, feature, feature.measure(opened), source, _sources(visit, feature))
         except InputError as trouble:
             failures.append(Failure(visit.participant, visit.session, feature.name, str(trouble)))
-        except (MemoryError, ArithmeticError, LookupError, TypeError, ValueError, RuntimeError, OSError) as trouble:
+        except Exception as trouble:
             reason = f"unexpected {type(trouble).__name__}: {trouble} (please report it)"
             if isinstance(trouble, OSError) and trouble.errno in (
                 errno.ENOSPC,

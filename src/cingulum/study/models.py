@@ -63,12 +63,11 @@ def fit_visits(study: Study, place: Place) -> tuple[list[Visit], list[Failure], 
     units = [(visit, study, place.out, place.keep) for visit in seen]
     keys: dict[str, str] = {}
     failures: list[Failure] = []
-    folders = [place.bids, *place.derivatives, place.out]
     done = each(_fit, units, place.crew)
     for i, result in track(done, "fit", total=len(units), show=place.show_progress):
         visit, (key, why) = seen[i], ("", result.reason) if isinstance(result, Lost) else result
         keys[visit.name] = key
-        why = ledger.without_folders(why, folders)
+        why = place.anonymous(why)
         ledger.note(place.keep, visit, {FIT: why} if why else {}, [FIT])
         failures += [Failure(visit.participant, visit.session, FIT, why)] * bool(why)
     if len(failures) == len(seen):
@@ -93,11 +92,11 @@ def _fit(visit: Visit, study: Study, out: Path, work: Path) -> tuple[str, str]:
     """Fit one visit and write what came of it; returns its key, and why it could not be fitted, or nothing."""
     try:
         key, store = _key(study, visit), Store(work)
-        kept = store.get(key)
+        path = Path(out) / file_of(visit)
+        kept = store.get(key) if path.is_file() else None
         if kept is None:
             kept = _fitted(visit, study)
             store.put(key, kept)
-        path = Path(out) / file_of(visit)
         content = {**json.loads(str(kept["numbers"])), "Of": key}
         if not path.is_file() or json.loads(path.read_text()) != content:
             write_json(path, content)

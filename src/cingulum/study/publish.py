@@ -96,7 +96,7 @@ def _confound(name: str, features: Features, people: pd.DataFrame) -> np.ndarray
         raise InputError(f"Unknown confound {name!r}. Known are {', '.join(known)}.")
     column = people[name]
     values = pd.to_numeric(column, errors="coerce")
-    if values.isna().any() and column.nunique(dropna=False) == 2:
+    if values.isna().any() and column.notna().all() and column.nunique() == 2:
         values = (column == column.iloc[0]).astype(float)
     if values.isna().any():
         raise InputError(f"Confound {name!r} of participants.tsv must be numbers or two groups, and complete.")
@@ -134,7 +134,7 @@ def publish(
         if name in findings.paired.weights and not np.isnan(features.values[name]).any()
     }
     tables = {name: _write_maps(out, name, features, one) for name, one in found.items()}
-    told = {"recipe": recipe or {}, "pipelines": list(pipelines), "pages": list(pages)}
+    told = {"recipe": recipe or {}, "mapped": list(found), "pipelines": list(pipelines), "pages": list(pages)}
     summary = _summary(title, cohort, features, findings, fit, planted, notes, synthetic, told)
     summary["quality"] = quality.told(quality.quality_table(features, cohort))
     summary["maps"] = {name: _told_map(one, tables[name]) for name, one in found.items()}
