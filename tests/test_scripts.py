@@ -31,7 +31,7 @@ def installed_clone(tmp_path):
     ("script", "said"),
     [
         ("demo", "cingulum demo --offline --patients 12"),
-        ("test", "python -m pytest --offline --patients 12"),
+        ("test", "python -m pytest -n auto --maxprocesses 4 --dist loadfile --offline --patients 12"),
         ("docs", "mkdocs build --strict --offline --patients 12"),
     ],
 )
