@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cingulum.errors import InputError
-from cingulum.parallel import Crew, Lost, each
+from cingulum.parallel import Crew, Lost, _first_worker, each
 
 
 def square(x):
@@ -119,3 +119,17 @@ def test_a_dask_cluster_does_the_same(tmp_path):
     assert isinstance(found[3], Lost)
     with pytest.raises(InputError, match="no Dask scheduler answers"):
         done(square, units, Crew("tcp://127.0.0.1:9"))
+
+
+def test_a_queue_is_waited_for_with_a_word(capsys):
+    class Client:
+        asked = 0
+
+        def wait_for_workers(self, number, timeout):
+            self.asked += 1
+            if self.asked < 3:
+                raise TimeoutError
+
+    client = Client()
+    _first_worker(client, Crew("tcp://host:8786"), patience=0.0)
+    assert client.asked == 3 and capsys.readouterr().err.count("no worker at tcp://host:8786 yet") == 2

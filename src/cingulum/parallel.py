@@ -190,8 +190,23 @@ def _client(crew: Crew) -> Any:
         raise InputError(f"--cluster {crew.cluster}: no Dask scheduler answers there ({trouble}).") from None
     atexit.register(_close, client, cluster)
     print(f"Dask dashboard: {client.dashboard_link}", file=sys.stderr, flush=True)
-    client.wait_for_workers(1)
+    _first_worker(client, crew)
     return client
+
+
+def _first_worker(client: Any, crew: Crew, patience: float = 60.0) -> None:
+    """Wait for a worker: jobs may stand in a queue for hours, but not without a word."""
+    began = time.monotonic()
+    while True:
+        try:
+            return client.wait_for_workers(1, timeout=patience)
+        except TimeoutError:
+            print(
+                f"no worker at {crew.cluster} yet after {(time.monotonic() - began) / 60:.0f} min; still waiting "
+                "(Ctrl-C ends it, and nothing is lost)",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def _close(client: Any, cluster: Any) -> None:

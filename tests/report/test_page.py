@@ -5,6 +5,7 @@ import pandas as pd
 
 from cingulum.prediction import evaluate
 from cingulum.report import Picture, render, summarise, words
+from cingulum.versions import versions
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
 
@@ -32,7 +33,7 @@ def summary_of(label):
         "planted": None,
         "flags": {label: 2},
         "equations": [label],
-        "versions": summarise.versions(),
+        "versions": versions(),
         "seconds": 1.0,
     }
     return s | {"lead": words.lead(s), "warnings": words.warnings(s, False), "methods": words.methods(s)}
@@ -51,3 +52,21 @@ def test_pain_that_did_not_rise_is_a_warning():
     texts = [w["text"] for w in summary_of("pre")["warnings"]]
     assert any("not the same as recognising the more painful one" in text for text in texts)
     assert any("same order (pre, then post)" in text for text in texts)
+
+
+def test_gaps_are_named_and_a_hundred_of_them_do_not_bury_the_rest():
+    s = summary_of("pre")
+    s["left_out"] = {f"sub-{i:03d}": "no rating" for i in range(100)}
+    s["lacking"] = {"sub-x": {"rcbf": "damaged gzip file"}}
+    texts = [warning["text"] for warning in words.warnings(s, False)]
+    assert sum("was left out: no rating" in text for text in texts) == words.NAMED
+    assert any(text.startswith(f"{100 - words.NAMED} more of this kind") for text in texts)
+    assert "sub-x has no rcbf and was judged by the other modalities: damaged gzip file" in texts
+
+
+def test_methods_tell_where_ratings_were_exchanged():
+    s = summary_of("pre")
+    s["estimands"] = {"between_patients": {"both": {"model": "ridge", "on": "responses", "folds": 10}}}
+    assert "inside their site" not in " ".join(words.methods(s))
+    told = " ".join(words.methods({**s, "recipe": {"site": "scanner"}}))
+    assert "exchange their ratings inside their site (scanner of participants.tsv)" in told

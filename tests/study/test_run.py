@@ -4,11 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pandas as pd
 import pytest
 
 from cingulum.cli import main, parser
 from cingulum.cli.run import study_of
+from cingulum.features.heart_rate import HighFrequencyVariability
 from cingulum.settings import Study, read_study
 from cingulum.study import conduct
 
@@ -29,6 +32,10 @@ def digest(folder):
         "run --n-jobs 2 --participant-label 01 02 in out group",
         "run --n-jobs 2 in out group --participant-label 01 02",
         "run in out --participant-label 01 02 --n-jobs 2 group",
+        "run in --participant-label 01 02 out group --n-jobs 2",
+        "run in --n-jobs 2 --participant-label 01 02 out group",
+        "run in out --n-jobs 2 --participant-label 01 02 group",
+        "run --participant-label 01 02 --n-jobs 2 in out group",
     ],
 )
 def test_options_stand_on_either_side(words):
@@ -37,6 +44,12 @@ def test_options_stand_on_either_side(words):
     assert given.participant_label == ["01", "02"] and given.n_jobs == 2
     features = parser().parse_args("features --features hrv fc in out".split())
     assert features.features == ["hrv", "fc"] and str(features.out_dir) == "out"
+
+
+def test_a_seed_has_negative_numbers():
+    for words in ("--seed -18 -38 72 in out", "in --seed -18 -38 72 out", "in out --seed -18 -38 72"):
+        given = parser().parse_args(f"features {words}".split())
+        assert (str(given.bids_dir), str(given.out_dir), given.seed) == ("in", "out", [[-18.0, -38.0, 72.0]])
 
 
 def test_a_typo_has_a_suggestion(capsys):
@@ -51,6 +64,16 @@ def test_options_win_over_the_study_file(tmp_path):
     study = study_of(parser().parse_args(words.split()))
     assert study.prediction.fusion == "kernels" and study.prediction.permutations == 199
     assert study.dataset.sessions == ("pre",) and study.features.scrub == 0.5
+
+
+def test_options_take_back_what_the_study_file_says(tmp_path):
+    settings = "scrub = 0.5\nlow_pass = 0.1\n[prediction]\nfuse_controls = true\nstop_after = 20\nconfounds = ['age']\n"
+    (tmp_path / "s.toml").write_text(f"[features]\n{settings}")
+    words = f"run in out group --study {tmp_path / 's.toml'}"
+    assert study_of(parser().parse_args(words.split())).prediction.stop_after == 20
+    words += " --scrub none --low-pass none --no-fuse-controls --stop-after none --confounds"
+    study = study_of(parser().parse_args(words.split()))
+    assert (study.features, study.prediction) == (Study().features, Study().prediction)
 
 
 def test_dry_run_writes_nothing(small_cohort, tmp_path, capsys):
@@ -79,28 +102,135 @@ def test_a_failed_visit_is_recorded_and_the_rest_goes_on(own_cohort, tmp_path, c
     assert read_study(out / "study.toml").dataset.participants == ()
 
 
+def test_what_other_settings_or_software_made_is_not_done(small_cohort, tmp_path, capsys, monkeypatch):
+    """Neither for the run, nor for its plan, nor for `status`."""
+    out = tmp_path / "out"
+    command = ["run", str(small_cohort), str(out), "participant", "--participant-label", "01", "--n-jobs", "1"]
+    assert main([*command, *FAST]) == 0
+    capsys.readouterr()
+    assert main([*command, *FAST, "--dry-run"]) == 0 and "everything is measured already" in capsys.readouterr().out
+    assert main([*command, *FAST, "--dry-run", "--strategy", "gsr"]) == 0
+    assert "everything is measured already" in capsys.readouterr().out, "the pulse has no denoising"
+    monkeypatch.setattr("cingulum.study.store.packages", lambda: {"torch": "another"})
+    assert main([*command, *FAST, "--dry-run"]) == 0 and "2 visits to do" in capsys.readouterr().out
+    page = next((out / "work" / "visits").glob("*.json"))
+    told = json.loads(page.read_text())
+    page.write_text(json.dumps({**told, "recipes": dict.fromkeys(told["recipes"], "another")}))
+    assert main(["status", str(out)]) == 3
+    measured = next(out.rglob("*_desc-hfhrv_physio.tsv"))
+    before = measured.stat().st_mtime_ns
+    assert main([*command, *FAST]) == 0 and measured.stat().st_mtime_ns > before
+    capsys.readouterr()
+    assert main(["status", str(out)]) == 0
+
+
 def test_status_of_nothing_says_what_it_wants(tmp_path, capsys):
     assert main(["status", str(tmp_path)]) == 4
     assert "nothing was begun here" in capsys.readouterr().err
 
 
-def test_a_participant_that_failed_is_left_out_and_told(own_cohort, tmp_path):
-    """Eleven with one that fails: ten are analysed, and the page says so first."""
-    for path in sorted(own_cohort.rglob("*sub-10*"), reverse=True):
+def with_eleventh(cohort):
+    """The cohort with sub-11, a copy of sub-10: with one of them lost, the ten that a study needs are left."""
+    for path in sorted(cohort.rglob("*sub-10*"), reverse=True):
         if path.is_dir():
             shutil.copytree(path, str(path).replace("sub-10", "sub-11"))
-    for path in own_cohort.rglob("*sub-10*"):
+    for path in cohort.rglob("*sub-10*"):
         if "sub-11" in str(path.parent):
             path.rename(str(path).replace("sub-10", "sub-11"))
-    table = own_cohort / "participants.tsv"
+    table = cohort / "participants.tsv"
     last = table.read_text().rstrip("\n").split("\n")[-1]
     table.write_text(table.read_text().rstrip("\n") + "\n" + last.replace("sub-10", "sub-11") + "\n")
+    return cohort
+
+
+def test_a_participant_that_failed_is_left_out_and_told(own_cohort, tmp_path):
+    """Eleven with one that fails: ten are analysed, and the page says so first."""
+    with_eleventh(own_cohort)
     next(own_cohort.rglob("sub-11_ses-pre*_physio.tsv.gz")).write_bytes(b"")
     out = tmp_path / "out"
     assert main(["run", str(own_cohort), str(out), "group", "--permutations", "19", *FAST]) == 3
     summary = json.loads((out / "summary.json").read_text())
     assert list(summary["left_out"]) == ["sub-11"] and summary["cohort"]["patients"] == 10
     assert "sub-11" in summary["warnings"][0]["text"] and summary["warnings"][0]["kind"] == "serious"
+
+
+@pytest.mark.parametrize("missing", ["complete", "log_odds"])
+def test_a_feature_without_a_number_costs_its_participant_only(own_cohort, tmp_path, monkeypatch, capsys, missing):
+    """A visit without any power: the study goes on, and names who was left out, or judged by the rest."""
+    with_eleventh(own_cohort)
+    finish = HighFrequencyVariability.finish
+
+    def silent(self, measured):
+        table = finish(self, measured)
+        if len(table) == 22:  # the last is sub-11; without it they are fewer
+            table.iloc[-1] = -np.inf
+        return table
+
+    monkeypatch.setattr(HighFrequencyVariability, "finish", silent)
+    out, extra = tmp_path / "out", ["--missing", missing, "--permutations", "19"]
+    modalities = ["--modalities", "hfhrv", *(["rcbf"] if missing == "log_odds" else [])]
+    if missing == "log_odds":  # a copy of a participant is refused, so its blood flow must differ
+        for path in own_cohort.rglob("sub-11_*_cbf.nii.gz"):
+            image = nib.load(path)
+            nib.save(nib.Nifti1Image(image.get_fdata(dtype=np.float32) ** 1.1, image.affine), path)
+    assert main(["run", str(own_cohort), str(out), "group", *modalities, *extra]) == 3
+    summary = json.loads((out / "summary.json").read_text())
+    why = "hfhrv is no finite number at this visit"
+    told = {"left_out": {"sub-11": why}, "lacking": {}}
+    if missing == "log_odds":
+        told = {"left_out": {}, "lacking": {"sub-11": {"hfhrv": why}}}
+        assert summary["maps"]["rcbf"]["features"] > 0, "a map of those who have the modality"
+    assert {name: summary[name] for name in told} == told
+    assert "summary.json says why" in capsys.readouterr().err and "sub-11" in summary["warnings"][0]["text"]
+
+
+def test_a_report_and_its_pages_are_one(small_cohort, tmp_path, capsys):
+    """Another report takes down what it does not consist of; `participant` leaves the pages of a report alone."""
+    out = tmp_path / "out"
+    command, few = ["run", str(small_cohort), str(out)], ["--permutations", "19"]
+    assert main([*command, "participant", "--participant-label", "01", *FAST]) == 0
+    alone = (out / "sub-01.html").read_text()
+    assert "Median of all visits" not in alone and "stands apart" not in alone
+    assert main([*command, "group", *FAST, *few]) == 0
+    page = (out / "sub-01.html").read_bytes()
+    assert b"Median of all visits" in page and (out / "model" / "hfhrv_weights.tsv").is_file()
+    capsys.readouterr()
+    assert main([*command, "participant", "--participant-label", "01", *FAST]) == 0
+    assert (out / "sub-01.html").read_bytes() == page and "belong to report.html" in capsys.readouterr().out
+    assert main([*command, "group", "--modalities", "rcbf", *few]) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    shown = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    shown = {name for name in shown if not name.startswith(("work/", "sub-0", "sub-1", "."))}
+    assert not (out / "model" / "hfhrv_weights.tsv").exists()
+    assert shown == {*summary["files"], "summary.json", "report.html", "study.toml", "dataset_description.json"}
+
+
+def test_who_left_the_dataset_leaves_the_book(own_cohort, tmp_path):
+    next(own_cohort.rglob("sub-02_ses-pre*_physio.tsv.gz")).write_bytes(b"")
+    out = tmp_path / "out"
+    command = ["run", str(own_cohort), str(out), "participant", "--n-jobs", "1", *FAST]
+    assert main(command) == 3 and (out / "failures.tsv").is_file()
+    for folder in sorted(own_cohort.rglob("sub-02")):
+        shutil.rmtree(folder)
+    assert main([*command, "--participant-label", "01"]) == 0 and (out / "failures.tsv").is_file()
+    assert main(command) == 0 and not (out / "failures.tsv").exists() and main(["status", str(out)]) == 0
+
+
+def test_a_site_that_is_not_told_is_no_site(small_cohort, tmp_path, capsys):
+    cohort = Path(shutil.copytree(small_cohort, tmp_path / "cohort"))
+    table = pd.read_csv(cohort / "participants.tsv", sep="\t", dtype=str)
+    table["scanner"] = ["a"] * 9 + ["n/a"]
+    table.to_csv(cohort / "participants.tsv", sep="\t", index=False)
+    assert main(["run", str(cohort), str(tmp_path / "out"), "group", "--site", "scanner", *FAST]) == 4
+    assert "scanner (the site) is not told of sub-10" in capsys.readouterr().err
+
+
+def test_folders_are_the_same_from_anywhere(monkeypatch, tmp_path):
+    """A worker of a cluster may stand in another folder."""
+    monkeypatch.chdir(tmp_path)
+    place = conduct.Place(Path("in"), Path("out"), (Path("more"),), Path("work"))
+    assert (place.bids, place.out, place.keep) == (tmp_path / "in", tmp_path / "out", tmp_path / "work")
+    assert place.derivatives == (tmp_path / "more",) and place.anonymous(f"{tmp_path}/in/sub-01: bad") == "sub-01: bad"
 
 
 @pytest.mark.slow

@@ -4,8 +4,10 @@ workers."""
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice, product, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -40,19 +42,21 @@ class Parser(argparse.ArgumentParser):
         return found, unknown
 
     def _read(self, args: list[str], namespace: Any) -> Any:
-        if not args or not args[0].startswith("-"):
-            return super().parse_known_args(args, namespace)
+        """The arguments as argparse reads them; where that fails, words that a list option took are given back to the
+        positionals, and if no way of doing so is right, argparse tells what was wrong with the first."""
+        count = sum(1 for action in self._actions if not action.option_strings)
         self._trying = True
         try:
-            return super().parse_known_args(args, namespace)
-        except _Usage:
-            self._trying = False
-            count = sum(1 for a in self._actions if not a.option_strings)
-            return super().parse_known_args(_positionals_first(args, count), namespace)
+            for way in (args, *_given_back(args, count)):
+                with contextlib.suppress(_Usage):
+                    return super().parse_known_args(way, namespace)
         finally:
             self._trying = False
+        return super().parse_known_args(args, namespace)
 
     def _nearest(self, wrong: str) -> str:
+        if not wrong.startswith("-"):
+            return ""
         near = difflib.get_close_matches(wrong.partition("=")[0], self._option_string_actions, 1)
         return f". Did you mean {near[0]}?" if near else ""
 
@@ -62,18 +66,21 @@ class Parser(argparse.ArgumentParser):
         super().error(message)
 
 
-def _positionals_first(args: list[str], count: int) -> list[str]:
-    """`--label 01 02 BIDS OUT LEVEL …` as `BIDS OUT LEVEL --label 01 02 …`: the last `count` words of the first run of
-    words that is long enough to hold them beside a value."""
-    start = 0
-    while start < len(args):
-        end = start
-        while end < len(args) and not args[end].startswith("-"):
-            end += 1
-        if end - start > count:
-            return [*args[end - count : end], *args[: end - count], *args[end:]]
-        start = end + 1
-    return args
+def _given_back(args: Sequence[str], count: int) -> Iterator[list[str]]:
+    """`IN --label 01 02 OUT LEVEL …` as `IN OUT LEVEL --label 01 02 …`: every way to take the missing ones of `count`
+    positionals off the ends of what options took, and put them in front; from one option rather than from several."""
+    heads = list(takewhile(lambda word: not word.startswith("-"), args))
+    runs: list[list[str]] = []  # each option with the words after it
+    for word in args[len(heads) :]:
+        if word.startswith("-"):
+            runs.append([])
+        runs[-1].append(word)
+    ways = product(*(range(len(run)) for run in runs))
+    right = [way for way in islice(ways, 10_000) if sum(way) == count - len(heads) and any(way)]
+    for way in sorted(right, key=lambda way: sum(map(bool, way))):
+        kept = [run[: len(run) - taken] for run, taken in zip(runs, way, strict=True)]
+        taken = [run[len(run) - taken :] for run, taken in zip(runs, way, strict=True)]
+        yield [*heads, *chain(*taken), *chain(*kept)]
 
 
 def command(commands: Commands, name: str, line: str, text: str, example: str) -> argparse.ArgumentParser:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -17,9 +18,9 @@ fitted models) and write report.html, a page for each participant, summary.json,
 Everything is kept as it is finished: after an interruption the same command goes on. A visit that fails is recorded in
 failures.tsv, and the rest goes on (exit code 3). `cingulum status OUT_DIR` tells how far it is.
 
-The study: one TOML file (--study) and the options below, which win over it; the whole study is written to
-OUT_DIR/study.toml. The analysis "prediction" needs two visits a patient and their pain in sub-<label>_sessions.tsv
-(columns session_id, pain; 0 to 100); "model" needs BOLD."""
+The study: one TOML file (--study) and the options below, which win over it (--no-... and none take back what it says);
+the whole study is written to OUT_DIR/study.toml. The analysis "prediction" needs two visits a patient and their pain
+in sub-<label>_sessions.tsv (columns session_id, pain; 0 to 100); "model" needs BOLD."""
 
 
 def add(commands: Commands) -> None:
@@ -57,20 +58,32 @@ def _settings(made: argparse.ArgumentParser) -> None:
 
 def _option(group: Any, name: str, one: Any, hint: Any) -> None:
     flag, told = "--" + one.name.replace("_", "-"), setting_words(one)
-    plain = next((t for t in (bool, int, float) if hint is t or hint == t | None), str)
+    plain = next((t for t in (bool, int, float) if hint in (t, t | None)), str)
+    how: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS, "help": told}
     if plain is bool:
-        group.add_argument(flag, dest=name, action="store_true", default=None, help=told)
+        group.add_argument(flag, action=argparse.BooleanOptionalAction, **how)
     elif str(hint).startswith("tuple"):
-        group.add_argument(flag, dest=name, nargs="+", metavar="NAME", help=told)
+        group.add_argument(flag, nargs="*", metavar="NAME", **how)
     else:
-        metavar = {int: "N", float: "X", str: "TEXT"}[plain]
-        group.add_argument(flag, dest=name, type=plain, metavar=metavar, help=told)
+        metavar, optional = {int: "N", float: "X", str: "TEXT"}[plain], hint == plain | None
+        how["metavar"] = f"{metavar}|none" if optional else metavar
+        group.add_argument(flag, type=_or_none(plain) if optional else plain, **how)
+
+
+def _or_none(plain: type) -> Callable[[str], Any]:
+    """A setting that may be absent: `none` takes back what the study file says."""
+
+    def read(text: str) -> Any:
+        return None if text == "none" else plain(text)
+
+    read.__name__ = f"{plain.__name__} or none"  # argparse names it in its errors
+    return read
 
 
 def study_of(given: argparse.Namespace) -> Study:
     """The study of a command line: its file, and the options that win over it."""
     study = read_study(given.study) if given.study else Study()
-    options = {name: value for name, value in vars(given).items() if value is not None and _is_setting(name)}
+    options = {name: value for name, value in vars(given).items() if _is_setting(name)}
     if "prediction.seed" in options:
         options["model.seed"] = options["prediction.seed"]
     if given.participant_label:
@@ -106,21 +119,27 @@ def run(given: argparse.Namespace) -> int:
         return _participant(study, place, given)
     summary = conduct.group(study, place)
     print(f"\n{summary['lead']}\n\nReport: {(given.out_dir / 'report.html').resolve()}")
-    return _failures(given.out_dir, len(summary["left_out"]), "participant(s) left out")
+    gaps = len(summary["left_out"]) + len(summary["lacking"])
+    return _failures(gaps, "participant(s) left out, or judged without a modality", place.out / "summary.json")
 
 
 def _participant(study: Study, place: Any, given: argparse.Namespace) -> int:
     """One of many jobs, perhaps, with a participant each: their labels are no part of the study that is written."""
     from cingulum.study import conduct
     from cingulum.study.pages import write_pages
+    from cingulum.study.shelf import standing
 
     everybody = read_study(given.study).dataset if given.study else Dataset()
     conduct.describe(place.out)
     conduct.write_study(replace(study, dataset=replace(everybody, filters=study.dataset.filters)), place.out)
     taken = conduct.take(study, place)
-    write_pages(taken.visits, taken.wanted, taken.failures, place.out, place.keep, crew=place.crew, show_progress=True)
+    stand = standing(place.out)
+    fresh = [visit for visit in taken.visits if f"sub-{visit.participant}.html" not in stand]
+    write_pages(fresh, taken.wanted, taken.failures, place.out, place.keep, crew=place.crew, show_progress=True)
     print(f"Measured {len(taken.visits)} visits in {place.out.resolve()}")
-    return _failures(place.out, len(taken.failures), "measurement(s) failed")
+    if len(fresh) < len(taken.visits):
+        print("Pages that belong to report.html stay as they are; the level group writes both anew.")
+    return _failures(len(taken.failures), "measurement(s) failed", place.out / "failures.tsv")
 
 
 def _model(study: Study, place: Any, given: argparse.Namespace) -> int:
@@ -132,17 +151,16 @@ def _model(study: Study, place: Any, given: argparse.Namespace) -> int:
         conduct.write_study(replace(study, dataset=replace(everybody, filters=study.dataset.filters)), place.out)
         seen, failures, _ = models.fit_visits(study, place)
         print(f"Fitted {len(seen) - len(failures)} visits in {place.out.resolve()}")
-        return _failures(place.out, len(failures), "fit(s) failed")
+        return _failures(len(failures), "fit(s) failed", place.out / "failures.tsv")
     summary = models.group(study, place)
     print(f"\n{summary['lead']}\n\nReport: {(given.out_dir / 'report.html').resolve()}")
-    return _failures(given.out_dir, len(summary["left_out"]), "visit(s) left out")
+    return _failures(len(summary["left_out"]), "visit(s) left out", place.out / "failures.tsv")
 
 
-def _failures(out: Path, count: int, what: str) -> int:
+def _failures(count: int, what: str, where: Path) -> int:
     if not count:
         return 0
     import sys
 
-    where = out / "failures.tsv"
-    print(f"{count} {what}; {where if where.is_file() else out / 'summary.json'} says why.", file=sys.stderr)
+    print(f"{count} {what}; {where} says why.", file=sys.stderr)
     return 3

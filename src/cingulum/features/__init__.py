@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 from cingulum.features.connectivity import SeedConnectivity
 from cingulum.features.connectivity_dynamics import ConnectivityDynamics
-from cingulum.features.feature import Choices, Column, Feature, Measurement
+from cingulum.features.feature import Choices, Column, Feature, Measurement, Origin
 from cingulum.features.heart_rate import HeartRateVariability, HighFrequencyVariability
 from cingulum.features.mechanism import Mechanism, physiology
 from cingulum.features.motion import HeadMotion
@@ -46,6 +46,7 @@ __all__ = [
     "HeartRateVariability",
     "HighFrequencyVariability",
     "Measurement",
+    "Origin",
     "Mechanism",
     "ParcelConnectivity",
     "Quality",

@@ -16,19 +16,26 @@ from cingulum.recordings.bids import Visit
 from cingulum.recordings.opened import Opened
 
 
+class Origin(NamedTuple):
+    """SHA-256 of how a measurement was made (settings, software), and of the recordings that it was made from."""
+
+    recipe: str = ""
+    recordings: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class Measurement:
     """values: a number, a vector, a matrix or a map (x, y, z); affine: where the map lies, None for all else.
 
     details: for the sidecar: what was done, with its numbers; flags: what a reader should know, by name
-    source: SHA-256 of what it was made from, where it was read back from disk
+    origin: what it was made from, where it was read back from disk
     """
 
     values: np.ndarray
     affine: np.ndarray | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
     flags: Sequence[str] = ()
-    source: str = ""
+    origin: Origin = Origin()
 
 
 @dataclass(frozen=True, eq=False)

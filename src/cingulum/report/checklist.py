@@ -51,9 +51,9 @@ def _performance(s: Numbers) -> str:
 
 
 def _outcome(s: Numbers) -> str:
-    return (
-        "Pain rated from 0 to 100 at each visit; predicted: which visit came second (and the rating, between patients)."
-    )
+    rated = s.get("estimands", {}).get("between_patients", {}).get("both")
+    also = ", and the rating itself between patients" if rated else ""
+    return f"Pain rated from 0 to 100 at each visit; predicted: which visit came second{also}."
 
 
 def _predictors(s: Numbers) -> str:
@@ -63,7 +63,8 @@ def _predictors(s: Numbers) -> str:
 
 def _validation(s: Numbers) -> str:
     e = s["evaluation"]
-    return f"Internal: {e['folds']} outer and {e['inner_folds']} inner folds of whole patients; no external validation."
+    inner = f" and {e['inner_folds']} inner" if len(e["fused"]) > 1 or len(e["C"]) > 1 else ""
+    return f"Internal: {e['folds']} outer{inner} folds of whole patients; no external validation."
 
 
 def _stability(s: Numbers) -> str:

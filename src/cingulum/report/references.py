@@ -94,7 +94,7 @@ def cited(s: dict[str, Any]) -> list[str]:
     tools = " ".join(s.get("pipelines", [])).lower()
     used += [key for name, key in (("fmriprep", "esteban2019"), ("aslprep", "adebimpe2022")) if name in tools]
     modalities = set(s.get("prediction", {})) | set(s.get("modalities", []))
-    if modalities & {"s1conn", "rcbf", "mechanism", "physiology"} or s.get("visit_fits"):
+    if modalities & {"s1conn", "rcbf", "mechanism", "physiology"} or s.get("visit_fits") or s.get("models"):
         used.append("abraham2014")
     if "hfhrv" in modalities:
         used += ["elgendi2013", "makowski2021"]
@@ -104,7 +104,7 @@ def cited(s: dict[str, Any]) -> list[str]:
         used += ["lee2019", "phipson2010"]
         used += ["besag1991"] if s["evaluation"].get("stop_after") else []
         used += ["haufe2014", "benjamini1995"] if s.get("maps") else []
-    return [*used, "collins2024", "nichols2017"]
+    return [*used, "collins2024", "nichols2017"] if s.get("prediction") else used
 
 
 def bibtex(keys: Sequence[str]) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterable
 from dataclasses import asdict
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -229,12 +227,6 @@ def fitted(verified: Verified, weights: Tensor, train: Tensor, heldout: Tensor |
         "time_step_ms": 1000 * verified.dt,
         "seconds": verified.seconds,
     }
-
-
-def versions() -> Numbers:
-    """Software that made the numbers."""
-    packages = ("cingulum", "torch", "numpy", "scipy", "scikit-learn", "nilearn", "nibabel", "neurokit2")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
 def visit_fits(

@@ -37,8 +37,7 @@ def warnings(s: Numbers, synthetic: bool) -> list[Numbers]:
     found = []
     if synthetic:
         found.append(_serious("The patients on this page are synthetic: no person was scanned."))
-    for name, why in s.get("left_out", {}).items():
-        found.append(_serious(f"{name} was left out: {why}"))
+    found += _gaps(s)
     first, second = (s["cohort"][key] for key in ("first_session", "second_session"))
     if len(first) == len(second) == 1:
         found.append(
@@ -97,6 +96,25 @@ def _audit_warnings(s: Numbers) -> list[Numbers]:
                 f"{p_words(added['p'])})."
             )
         )
+    return found
+
+
+NAMED = 20
+"""Participants that are named with their reason; all are in summary.json."""
+
+
+def _gaps(s: Numbers) -> list[Numbers]:
+    """Who was left out, and who was analysed without some modality, and why."""
+    out = [f"{name} was left out: {why}" for name, why in s.get("left_out", {}).items()]
+    kept = [
+        f"{name} has no {feature} and was judged by the other modalities: {why}"
+        for name, lacking in s.get("lacking", {}).items()
+        for feature, why in lacking.items()
+    ]
+    found = []
+    for texts, where in ((out, "left_out"), (kept, "lacking")):
+        more = [f"{len(texts) - NAMED} more of this kind are named in summary.json ({where})."]
+        found += [_serious(text) for text in texts[:NAMED] + more * (len(texts) > NAMED)]
     return found
 
 
@@ -226,10 +244,12 @@ def _between(s: Numbers) -> str:
     found = s.get("estimands", {}).get("between_patients", {}).get("both")
     if not found:
         return ""
+    site = s.get("recipe", {}).get("site")
+    inside = f" inside their site ({site} of participants.tsv)" if site else ""
     return (
         f" Between patients: {found['model']} regression on {found['on']}, {found['folds']} folds of patients, tuned "
-        "inside them, machines fitted anew in each; p: whole patients exchange their ratings, of the correlation "
-        "within states."
+        f"inside them, machines fitted anew in each; p: whole patients exchange their ratings{inside}, of the "
+        "correlation within states."
     )
 
 

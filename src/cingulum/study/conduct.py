@@ -42,6 +42,15 @@ class Place:
     crew: Crew = field(default_factory=Crew)
     show_progress: bool = False
 
+    def __post_init__(self) -> None:
+        """Folders as they are seen from anywhere: workers of a cluster may stand in another one."""
+        work = None if self.work is None else Path(self.work).absolute()
+        apart = tuple(Path(folder).absolute() for folder in self.derivatives)
+        for name, value in {
+            "bids": Path(self.bids).absolute(), "out": Path(self.out).absolute(), "derivatives": apart, "work": work
+        }.items():  # fmt: skip
+            object.__setattr__(self, name, value)
+
     @property
     def keep(self) -> Path:
         return Path(self.work or Path(self.out) / "work")
@@ -103,6 +112,7 @@ def take(study: Study, place: Place, seen: Sequence[Visit] | None = None) -> Tak
     plan = planned(study)
     seen = list(seen) if seen is not None else found(study, place)
     describe(place.out)
+    strike_out(study, place)
     folders = [place.bids, *place.derivatives, place.keep]
     failures = measure_visits(
         seen, plan, place.out, work=place.keep, folders=folders, crew=place.crew, show_progress=place.show_progress
@@ -126,6 +136,13 @@ def take(study: Study, place: Place, seen: Sequence[Visit] | None = None) -> Tak
 
 def _nothing(failures: list[Failure], plan: Plan, seen: Sequence[Visit]) -> bool:
     return len(failures) == len(plan.features) * len(seen)
+
+
+def strike_out(study: Study, place: Place) -> None:
+    """Take visits that left the dataset out of the ledger, where the study is about everybody."""
+    told = study.dataset
+    if not (told.participants or told.sessions):
+        ledger.keep_only(place.keep, found(study, place))
 
 
 def note_failures(place: Place) -> None:
@@ -175,7 +192,8 @@ def recipe(study: Study) -> dict[str, Any]:
     atlas, connectome = atlas_and_connectome(study)
     origin = "a distance rule" if connectome is None else "the weights of connectome.npy"
     words = denoising(study).words()
-    return {"denoising": words, "atlas": atlas.name, "regions": len(atlas.regions), "connectome": origin}
+    return {"denoising": words, "atlas": atlas.name, "regions": len(atlas.regions), "connectome": origin,
+            "site": study.prediction.site}  # fmt: skip
 
 
 def pipelines(place: Place) -> list[str]:
@@ -226,6 +244,8 @@ def write_study(study: Study, out: Path) -> None:
     if study.features.connectome:
         write_matrix(Path(out) / "connectome.npy", np.asarray(read_matrix(Path(study.features.connectome))))
         study = replace(study, features=replace(study.features, connectome="connectome.npy"))
+    else:
+        (Path(out) / "connectome.npy").unlink(missing_ok=True)
     write_bytes(Path(out) / "study.toml", written(study).encode())
 
 

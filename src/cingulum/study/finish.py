@@ -16,7 +16,7 @@ from cingulum.parallel import Crew, Lost, each
 from cingulum.progress import track
 from cingulum.recordings import Visit
 from cingulum.recordings.files import read_json, write_json, write_table
-from cingulum.study.ledger import note_seconds
+from cingulum.study.ledger import RECIPE, note_seconds
 from cingulum.study.measure import measured as place_of
 from cingulum.study.store import Store, key_of
 
@@ -97,7 +97,9 @@ def _one(feature: Feature, measured: list[Measurement]) -> pd.DataFrame | str:
 
 
 def _key(feature: Feature, measured: Measurement) -> str:
-    return key_of(feature=feature.name, settings=dict(feature.settings()), of=measured.source, batch=feature.fitted)
+    return key_of(
+        feature=feature.name, settings=dict(feature.settings()), of=list(measured.origin), batch=feature.fitted
+    )
 
 
 def _done(store: Store, key: str, file: Path) -> bool:
@@ -120,7 +122,7 @@ def _fit(
     found = _one(feature, _filled(measured, feature.fitted))
     if isinstance(found, pd.DataFrame):
         for place, (key, file) in enumerate(zip(keys, files, strict=True)):
-            _keep(feature, found, place, key, file, store)
+            _keep(feature, found, place, {"Of": key, RECIPE: measured[place].origin.recipe}, file, store)
         return []
     if len(measured) == 1:
         return [(0, found)]
@@ -134,12 +136,12 @@ def _filled(measured: list[Measurement], size: int) -> list[Measurement]:
     return [*measured, *[measured[-1]] * (size - len(measured))]
 
 
-def _keep(feature: Feature, table: pd.DataFrame, place: int, key: str, file: Path, store: Store) -> None:
+def _keep(feature: Feature, table: pd.DataFrame, place: int, origin: dict[str, str], file: Path, store: Store) -> None:
     row = table.iloc[[place]].to_numpy(float)
-    store.put(key, {"row": row[0], **{name: value[place] for name, value in table.attrs.items()}})
+    store.put(origin["Of"], {"row": row[0], **{name: value[place] for name, value in table.attrs.items()}})
     write_table(file, pd.DataFrame(row, columns=table.columns), float_format="%.9g")
     columns = {c.name or feature.name: {"Description": c.meaning, "Units": c.unit} for c in feature.columns()}
-    write_json(file.with_suffix(".json"), {**columns, "Of": key})
+    write_json(file.with_suffix(".json"), {**columns, **origin})
 
 
 def _assembled(feature: Feature, found: Sequence[dict[str, Any] | None], failed: dict[int, str]) -> pd.DataFrame:

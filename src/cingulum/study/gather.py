@@ -30,9 +30,10 @@ class Features:
     grids: for maps, shape and affine
     evidence: what a feature tells beside its columns (for the mechanism, the fits)
     flagged: what readers should know of recordings, and of which visits; equations: of quantified blood flow
-    sources: SHA-256 of what every measurement was made from
+    sources: SHA-256 of the recordings that every measurement was made from
     told: by feature, tables (a row a visit) that are shown and not predicted from: quality, heart, fitted parameters
     units_of: by column of those tables; atlas: regions of the fitted brains
+    lacking: by participant that is analysed without some feature, by that feature, why
     """
 
     values: dict[str, np.ndarray]
@@ -47,6 +48,7 @@ class Features:
     told: dict[str, pd.DataFrame] = field(default_factory=dict)
     units_of: dict[str, dict[str, Any]] = field(default_factory=dict)
     atlas: Atlas = field(default_factory=pain_atlas)
+    lacking: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def flags(self) -> dict[str, int]:
@@ -89,6 +91,7 @@ def gather(
         measured = [load(visit, feature, out) for visit in here]
         table, failed = (None, []) if feature.is_map else (
             finish(feature, here, measured, out, work, crew, show_progress))  # fmt: skip
+        failed += _no_number(feature, table, {k for k, _ in failed})
         lost += [Failure(here[k].participant, here[k].session, name, why) for k, why in failed]
         rows[name] = (here, measured, table)
     if lost:  # what fits failed on is known now: leave those out, and read again (nothing is fitted twice)
@@ -97,7 +100,24 @@ def gather(
                         units_of=_units(wanted), atlas=_atlas(wanted))  # fmt: skip
     for name, feature in wanted.items():
         _enter(gathered, feature, order, *rows[name], out)
+    for one in failures:
+        if one.participant in gathered.patients:
+            gathered.lacking.setdefault(one.participant, {}).setdefault(one.feature, one.reason)
     return gathered, cohort
+
+
+SHOWN = ("hrv", "quality")
+"""Features that are shown beside the others: a number that they lack is a gap in a table, no reason to leave out."""
+
+
+def _no_number(feature: Feature, table: pd.DataFrame | None, failed: set[int]) -> list[tuple[int, str]]:
+    """Visits at which a feature came to no number (the logarithm of nothing, say)."""
+    if table is None or feature.name in SHOWN:
+        return []
+    bad = ~np.isfinite(table.to_numpy(float)).all(1)
+    return [
+        (int(k), f"{feature.name} is no finite number at this visit") for k in np.flatnonzero(bad) if k not in failed
+    ]
 
 
 def _units(wanted: Mapping[str, Feature]) -> dict[str, dict[str, Any]]:
@@ -147,8 +167,8 @@ def _enter(
     full = pd.DataFrame(np.full((len(order), table.shape[1]), np.nan), columns=table.columns)
     full.iloc[rows] = table.to_numpy(float)
     if name == "hrv":
-        _heart_controls(gathered, full)
-    if name in ("hrv", "quality"):
+        _heart_controls(gathered, full, [visit.name for visit in order])
+    if name in SHOWN:
         gathered.told[name] = full
         return
     estimates = [column for column in full.columns if not str(column).startswith("sd ")]
@@ -159,7 +179,7 @@ def _enter(
         gathered.evidence[name] = {**table.attrs, "connectome": feature.brain.connectome}  # type: ignore[attr-defined]
 
 
-def _heart_controls(gathered: Features, table: pd.DataFrame) -> None:
+def _heart_controls(gathered: Features, table: pd.DataFrame, visits: list[str]) -> None:
     """Heart rate and breathing as controls; breathing only where every visit has it."""
     for name, unit in (("rate", "1/min"), ("breath", "Hz")):
         values = table[name].to_numpy(float)
@@ -168,11 +188,14 @@ def _heart_controls(gathered: Features, table: pd.DataFrame) -> None:
         if np.any(known) and np.ptp(values[np.isfinite(values)]) > 0:
             gathered.values[name] = values.reshape(-1, 2, 1)
             gathered.columns[name] = [name]
+        elif name == "breath" and np.isfinite(values).any():
+            unread = {visit for visit, value in zip(visits, values, strict=True) if not np.isfinite(value)}
+            gathered.flagged["Breathing could not be read, so breathing is no control here"] = unread
 
 
 def _tell(gathered: Features, visits: list[Visit], rows: list[Measurement]) -> None:
     for visit, row in zip(visits, rows, strict=True):
-        gathered.sources.add(row.source)
+        gathered.sources.add(row.origin.recordings)
         for flag in row.flags:
             gathered.flagged.setdefault(flag, set()).add(visit.name)
         equation = row.details.get("Equation")

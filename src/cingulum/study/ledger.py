@@ -19,15 +19,28 @@ if TYPE_CHECKING:
 COLUMNS = ["participant", "session", "feature", "state", "reason"]
 
 
-def expect(work: Path, visits: Sequence[Visit], files: Mapping[str, Mapping[str, list[str]]]) -> None:
-    """Enter what is expected of visits: by visit and feature, files below the output folder."""
+RECIPE = "RecipeSHA256"
+"""What sidecars call the hash of how a result was made."""
+
+
+def expect(
+    work: Path, visits: Sequence[Visit], files: Mapping[str, Mapping[str, list[str]]], recipes: Mapping[str, str]
+) -> None:
+    """Enter what is expected of visits: by visit and feature, files below the output folder, made by this recipe."""
     for visit in visits:
         page = _page(work, visit)
         content: dict[str, Any] = {"participant": visit.participant, "session": visit.session}
-        content["expected"] = dict(files[visit.name])
+        content |= {"expected": dict(files[visit.name]), "recipes": dict(recipes)}
         known = read_json(page) if page.is_file() else {}
         if {name: known.get(name) for name in content} != content:
             write_json(page, {**content, "failed": {}})
+
+
+def keep_only(work: Path, visits: Iterable[Visit]) -> None:
+    """Take everybody else out of the book."""
+    names = {_page(work, visit) for visit in visits}
+    for page in set((Path(work) / "visits").glob("*.json")) - names:
+        page.unlink(missing_ok=True)
 
 
 def note(work: Path, visit: Visit, failed: Mapping[str, str], of: Iterable[str]) -> None:
@@ -52,10 +65,24 @@ def state(out: Path, work: Path | None = None) -> pd.DataFrame:
     for content in map(read_json, pages):
         for feature, files in content["expected"].items():
             why = content["failed"].get(feature, "")
-            done = all((Path(out) / file).is_file() for file in files)
+            done = made(out, files, content["recipes"][feature])
             state = "failed" if why else "done" if done else "missing"
             rows.append([content["participant"], content["session"], feature, state, why])
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def made(out: Path, files: Iterable[str], recipe: str) -> bool:
+    """Whether files are there, made by this recipe. That their recordings are the same only a run finds out."""
+    return all(_recipe(Path(out) / file) == recipe for file in files)
+
+
+def _recipe(path: Path) -> str | None:
+    """How a file was made, as it or the JSON beside it says; None where there is none."""
+    told = path.with_name(path.name.partition(".")[0] + ".json")
+    try:
+        return read_json(told).get(RECIPE) if path.is_file() else None
+    except InputError:
+        return None
 
 
 SECONDS = "seconds.json"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ import numpy as np
 
 from cingulum import __version__
 from cingulum.errors import InputError
-from cingulum.features import FEATURES, Choices, Feature, Measurement
+from cingulum.features import FEATURES, Choices, Feature, Measurement, Origin
 from cingulum.parallel import Crew, Lost, each
 from cingulum.progress import track
 from cingulum.recordings import Visit
@@ -26,9 +25,14 @@ from cingulum.recordings.images import read_image, write_image
 from cingulum.recordings.opened import Opened
 from cingulum.recordings.perfusion import Constants
 from cingulum.study import ledger
+from cingulum.study.store import key_of
 
 CONTROLS = ("motion", "rate", "breath")
 """Scored, and kept out of the fusion: head motion beside BOLD, heart rate and breathing beside the pulse."""
+
+
+ORIGIN = (ledger.RECIPE, "SourceSHA256")
+"""What a sidecar calls the parts of an `Origin`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +93,7 @@ def measure_visits(
     """
     work, folders = Path(work or Path(out) / "work"), [*folders, out, Path.home()]
     sweep(Path(out))
-    ledger.expect(work, visits, {visit.name: ledger.files_of(visit, plan.features) for visit in visits})
+    ledger.expect(work, visits, {visit.name: ledger.files_of(visit, plan.features) for visit in visits}, recipes(plan))
     failures: list[Failure] = []
     seconds: list[float] = []
     units = [(visit, plan, Path(out)) for visit in visits]
@@ -141,11 +145,15 @@ def load(visit: Visit, feature: Feature, out: Path) -> Measurement:
     if not path.is_file():
         raise InputError(f"{path}: not measured yet. Run `cingulum run BIDS_DIR OUT_DIR participant` first.")
     told = read_json(_sidecar(path))
-    details, flags, source = told.get("Details", {}), told.get("Flags", []), str(told.get("SourceSHA256", ""))
+    details, flags, origin = (
+        told.get("Details", {}),
+        told.get("Flags", []),
+        Origin(*(str(told.get(k, "")) for k in ORIGIN)),
+    )
     if feature.is_map:
         image = read_image(path, 3)
-        return Measurement(np.asarray(image.dataobj), image.affine, details, flags, source)
-    return Measurement(read_matrix(path), None, details, flags, source)
+        return Measurement(np.asarray(image.dataobj), image.affine, details, flags, origin)
+    return Measurement(read_matrix(path), None, details, flags, origin)
 
 
 def _measure(visit: Visit, plan: Plan, out: Path) -> _Done:
@@ -153,10 +161,11 @@ def _measure(visit: Visit, plan: Plan, out: Path) -> _Done:
     opened, digests, failures = Opened(visit, plan.denoising, plan.constants), dict[Path, str](), []
     for feature in plan.features.values():
         try:
-            path, source = measured(visit, feature, out), fingerprint(visit, feature, plan, digests)
-            if not known(path, source):
+            path = measured(visit, feature, out)
+            origin = Origin(recipe_key(feature, plan), contents(visit, feature, digests))
+            if not known(path, origin):
                 fresh = True
-                save(path, feature, feature.measure(opened), source, _sources(visit, feature))
+                save(path, feature, feature.measure(opened), origin, _sources(visit, feature))
         except InputError as trouble:
             failures.append(Failure(visit.participant, visit.session, feature.name, str(trouble)))
         except Exception as trouble:
@@ -172,20 +181,29 @@ def _measure(visit: Visit, plan: Plan, out: Path) -> _Done:
     return _Done(failures, time.monotonic() - began if fresh else 0.0)
 
 
-def fingerprint(visit: Visit, feature: Feature, plan: Plan, digests: dict[Path, str] | None = None) -> str:
-    """SHA-256 of what a measurement depends on: this version, the feature's settings, its files and their metadata.
+def recipes(plan: Plan) -> dict[str, str]:
+    """By feature, the hash of its recipe."""
+    return {name: recipe_key(feature, plan) for name, feature in plan.features.items()}
 
-    digests: of files, to be used again by the next feature
-    """
-    digests = {} if digests is None else digests
-    kinds = feature.kinds(visit)
-    told: dict[str, Any] = {"version": __version__, "feature": feature.name, "settings": feature.settings()}
-    if "bold" in kinds:
+
+def recipe_key(feature: Feature, plan: Plan) -> str:
+    """SHA-256 of what a measurement depends on beside its recordings: the feature's settings, how recordings are
+    treated, and the software that computes."""
+    told: dict[str, Any] = {"feature": feature.name, "settings": dict(feature.settings())}
+    if "bold" in feature.needs:
         told["denoising"] = asdict(plan.denoising)
-    if "asl" in kinds:
+    if "perfusion" in feature.needs:
         told["constants"] = asdict(plan.constants)
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
-    for kind in kinds:
+    return key_of(**told)
+
+
+def contents(visit: Visit, feature: Feature, digests: dict[Path, str] | None = None) -> str:
+    """SHA-256 of the recordings that a measurement reads, and of their metadata.
+
+    digests: of files, to be used again by the next feature. Raises InputError for a recording that is not there.
+    """
+    digests, digest = {} if digests is None else digests, hashlib.sha256()
+    for kind in feature.kinds(visit):
         for part in (visit[kind], *visit.sidecars.get(kind, ())):
             if part not in digests:
                 digests[part] = _digest(part)
@@ -206,13 +224,13 @@ def _sidecar(path: Path) -> Path:
     return path.with_name(path.name.partition(".")[0] + ".json")
 
 
-def known(path: Path, source: str) -> bool:
-    """Whether a measurement of these sources is there, and whole."""
+def known(path: Path, origin: Origin) -> bool:
+    """Whether a measurement of these recordings by this recipe is there, and whole."""
     sidecar = _sidecar(path)
     if not path.is_file() or not sidecar.is_file():
         return False
     told = read_json(sidecar)
-    return told.get("SourceSHA256") == source and told.get("ResultSHA256") == _digest(path)
+    return [told.get(k) for k in ORIGIN] == list(origin) and told.get("ResultSHA256") == _digest(path)
 
 
 def _sources(visit: Visit, feature: Feature) -> list[str]:
@@ -225,7 +243,7 @@ def _sources(visit: Visit, feature: Feature) -> list[str]:
     return found
 
 
-def save(path: Path, feature: Feature, measurement: Measurement, source: str, sources: Sequence[str] = ()) -> None:
+def save(path: Path, feature: Feature, measurement: Measurement, origin: Origin, sources: Sequence[str] = ()) -> None:
     """Write a measurement as NIfTI or table, with a sidecar that tells its unit and what it was made from, and how."""
     if feature.is_map:
         assert measurement.affine is not None
@@ -237,7 +255,7 @@ def save(path: Path, feature: Feature, measurement: Measurement, source: str, so
         "Description": feature.meaning,
         "Units": feature.unit,
         "Sources": list(sources),
-        "SourceSHA256": source,
+        **dict(zip(ORIGIN, origin, strict=True)),
         "ResultSHA256": _digest(path),
         "Settings": plain(feature.settings()),
         "Details": plain(measurement.details),

@@ -18,13 +18,12 @@ from cingulum.measures import similarity
 from cingulum.parallel import Lost, each
 from cingulum.progress import track
 from cingulum.recordings import Visit
-from cingulum.recordings.files import write_bytes, write_json, write_table
+from cingulum.recordings.files import write_json
 from cingulum.recordings.opened import Opened
 from cingulum.recordings.parcellation import regional_series
 from cingulum.report import Picture, plots, summarise, tables
 from cingulum.report.page import render_models
-from cingulum.report.references import bibtex, cited
-from cingulum.settings import Modelling, Study
+from cingulum.settings import Study
 from cingulum.study import ledger
 from cingulum.study.conduct import (
     Place,
@@ -34,11 +33,15 @@ from cingulum.study.conduct import (
     note_failures,
     pipelines,
     recipe,
+    strike_out,
     write_study,
 )
-from cingulum.study.measure import Failure, Plan, describe, fingerprint, plain, sweep
+from cingulum.study.measure import Failure, Plan, contents, describe, plain, recipe_key, sweep
+from cingulum.study.publish import put_up
 from cingulum.study.recording import parts_of
+from cingulum.study.shelf import Shelf
 from cingulum.study.store import Store, key_of
+from cingulum.versions import versions
 
 FIT = "model"
 """What the fits are called in the ledger and in file names."""
@@ -59,8 +62,10 @@ def fit_visits(study: Study, place: Place) -> tuple[list[Visit], list[Failure], 
     describe(place.out)
     sweep(place.out)
     files = {visit.name: {FIT: [file_of(visit).as_posix()]} for visit in seen}
-    ledger.expect(place.keep, seen, files)
-    units = [(visit, study, place.out, place.keep) for visit in seen]
+    recipe = recipe_of(study)
+    strike_out(study, place)
+    ledger.expect(place.keep, seen, files, {FIT: recipe})
+    units = [(visit, study, recipe, place.out, place.keep) for visit in seen]
     keys: dict[str, str] = {}
     failures: list[Failure] = []
     done = each(_fit, units, place.crew)
@@ -81,23 +86,28 @@ def file_of(visit: Visit) -> Path:
     return visit.folder / "func" / f"{visit.name}_desc-{FIT}_fit.json"
 
 
-def _key(study: Study, visit: Visit) -> str:
+def recipe_of(study: Study) -> str:
+    """Hash of all that the fits of a study depend on beside the recordings."""
+    plan, told = Plan({FIT: _read(study)}, denoising(study)), study.model
+    return key_of(of=recipe_key(_read(study), plan), holdout=told.holdout, minutes=told.minutes, seed=told.seed)
+
+
+def _read(study: Study) -> Mechanism:
+    """The feature that reads what these fits read."""
     atlas, connectome = atlas_and_connectome(study)
-    source = fingerprint(visit, Mechanism(atlas=atlas, connectome=connectome), Plan({}, denoising(study)))
-    told: Modelling = study.model
-    return key_of(of=source, holdout=told.holdout, minutes=told.minutes, seed=told.seed)
+    return Mechanism(atlas=atlas, connectome=connectome)
 
 
-def _fit(visit: Visit, study: Study, out: Path, work: Path) -> tuple[str, str]:
+def _fit(visit: Visit, study: Study, recipe: str, out: Path, work: Path) -> tuple[str, str]:
     """Fit one visit and write what came of it; returns its key, and why it could not be fitted, or nothing."""
     try:
-        key, store = _key(study, visit), Store(work)
+        key, store = key_of(recipe=recipe, of=contents(visit, _read(study))), Store(work)
         path = Path(out) / file_of(visit)
         kept = store.get(key) if path.is_file() else None
         if kept is None:
             kept = _fitted(visit, study)
             store.put(key, kept)
-        content = {**json.loads(str(kept["numbers"])), "Of": key}
+        content = {**json.loads(str(kept["numbers"])), "Of": key, ledger.RECIPE: recipe}
         if not path.is_file() or json.loads(path.read_text()) != content:
             write_json(path, content)
         return key, ""
@@ -132,16 +142,10 @@ def group(study: Study, place: Place) -> dict[str, Any]:
     fits = [Store(place.keep).get(keys[visit.name]) for visit in here]
     assert all(one is not None for one in fits)
     table = _table(here, [one for one in fits if one is not None])
-    write_table(Path(place.out) / "features.tsv", table, float_format="%.9g")
-    summary = _summary(study, place, here, table, failures)
+    shelf = Shelf(place.out)
+    shelf.table("features.tsv", table, float_format="%.9g")
     pictures = _pictures(study, here, [one for one in fits if one is not None], table)
-    for picture in pictures:
-        if picture.table is not None:
-            write_table(Path(place.out) / "figures" / f"{picture.name}.tsv", picture.table, float_format="%.9g")
-    write_json(Path(place.out) / "summary.json", summary)
-    write_bytes(Path(place.out) / "references.bib", bibtex(cited(summary)).encode())
-    write_bytes(Path(place.out) / "report.html", render_models(summary, pictures).encode())
-    return summary
+    return put_up(shelf, _summary(study, place, here, table, failures), pictures, render_models)
 
 
 def _table(here: Sequence[Visit], fits: list[dict[str, np.ndarray]]) -> pd.DataFrame:
@@ -181,7 +185,7 @@ def _summary(
         "left_out": {f"sub-{one.participant} ses-{one.session}": one.reason for one in failures},
         "pipelines": pipelines(place),
         "recipe": recipe(study),
-        "versions": summarise.versions(),
+        "versions": versions(),
     }
     s["lead"], s["warnings"] = _lead(s), _warnings(s)
     return summarise.plain(s)

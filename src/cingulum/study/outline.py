@@ -11,12 +11,14 @@ from cingulum.recordings import Visit
 from cingulum.settings import Study
 from cingulum.study import ledger
 from cingulum.study.conduct import Place, found, planned
+from cingulum.study.measure import recipes
 
 
 def told(study: Study, place: Place, level: str) -> str:
-    """The plan in words. Nothing is written, and no recording is read."""
+    """The plan in words: done is what was made by these settings and this software. Nothing is written, and no
+    recording is read, so one that was exchanged since is found by the run only."""
     seen = found(study, place)
-    table = _fits(seen, place.out) if study.analysis == "model" else _measurements(study, seen, place.out)
+    table = _fits(study, seen, place.out) if study.analysis == "model" else _measurements(study, seen, place.out)
     people = len({visit.participant for visit in seen})
     lines = [f"{people} participants, {len(seen)} visits; nothing is written by --dry-run.", ""]
     lines += [table.to_string(), "", _time(table, place)]
@@ -27,19 +29,21 @@ def told(study: Study, place: Place, level: str) -> str:
 
 def _measurements(study: Study, seen: Sequence[Visit], out: Path) -> pd.DataFrame:
     """A row a feature: visits, done, to do, and visits that lack its recordings."""
-    wanted = planned(study).features
+    plan = planned(study)
+    wanted, how = plan.features, recipes(plan)
     files = {visit.name: ledger.files_of(visit, wanted) for visit in seen}
     rows = {}
     for name, feature in wanted.items():
-        done = sum(all((Path(out) / file).is_file() for file in files[visit.name][name]) for visit in seen)
+        done = sum(ledger.made(out, files[visit.name][name], how[name]) for visit in seen)
         rows[name] = _row(seen, done, feature.needs)
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _fits(seen: Sequence[Visit], out: Path) -> pd.DataFrame:
-    from cingulum.study.models import FIT, file_of
+def _fits(study: Study, seen: Sequence[Visit], out: Path) -> pd.DataFrame:
+    from cingulum.study.models import FIT, file_of, recipe_of
 
-    done = sum((Path(out) / file_of(visit)).is_file() for visit in seen)
+    recipe = recipe_of(study)
+    done = sum(ledger.made(out, [str(file_of(visit))], recipe) for visit in seen)
     return pd.DataFrame.from_dict({FIT: _row(seen, done, ("bold", "mask", "confounds"))}, orient="index")
 
 

@@ -22,6 +22,7 @@ from cingulum.report.viewers import brain_viewer
 from cingulum.study.finish import kept_fits
 from cingulum.study.measure import Failure, load, slug
 from cingulum.study.store import Store, key_of
+from cingulum.versions import versions
 
 CENTRE = {"rcbf": 1.0, "cbfmap": 0.0, "s1conn": 0.0}
 """The value of a map that is drawn white."""
@@ -40,7 +41,8 @@ def write_pages(
     crew: Crew | None = None,
     show_progress: bool = False,
 ) -> list[str]:
-    """Write sub-<label>.html for every participant; returns their names.
+    """Write sub-<label>.html for every participant; returns their names. With ratings they are pages of a study, which
+    set each visit against the median of all.
 
     out: where the measurements are; to: where pages go, if elsewhere
     ratings: participant, session, state, pain; decisions: out-of-fold, as `Evaluation.predictions` gives them
@@ -99,14 +101,14 @@ def _told(
     decisions: pd.DataFrame | None,
 ) -> dict[str, Any]:
     """Everything the page prints."""
-    rows = []
+    rows, of_study = [], ratings is not None
     for measure, part in measured[measured["visit"].isin([v.name for v in own])].groupby("measure", sort=False):
         by = part.set_index("visit")
-        cells = [_one(by, visit.name) for visit in own]
+        cells = [_one(by, visit.name, of_study) for visit in own]
         first = part.iloc[0]
         of_quality = first["feature"] in ("quality", "motion")
         rows.append({"measure": measure, "meaning": first["meaning"], "unit": first["unit"], "cells": cells,
-                     "median": float(first["median"]), "quality": of_quality})  # fmt: skip
+                     "median": float(first["median"]) if of_study else None, "quality": of_quality})  # fmt: skip
     pain = {} if ratings is None else {
         row.session: float(row.pain) for row in ratings[ratings["participant"] == person].itertuples()}  # fmt: skip
     said = [] if decisions is None else _said(decisions, person)
@@ -121,15 +123,15 @@ def _told(
             if p == person
         ],  # fmt: skip
         "decisions": said,
-        "of_study": ratings is not None,
-        "versions": summarise.versions(),
+        "of_study": of_study,
+        "versions": versions(),
     }
 
 
-def _one(by: pd.DataFrame, visit: str) -> dict[str, Any]:
+def _one(by: pd.DataFrame, visit: str, of_study: bool) -> dict[str, Any]:
     if visit not in by.index:
         return {"value": None, "far": False}
-    return {"value": float(by.loc[visit, "value"]), "far": bool(by.loc[visit, "far"])}
+    return {"value": float(by.loc[visit, "value"]), "far": of_study and bool(by.loc[visit, "far"])}
 
 
 def _said(decisions: pd.DataFrame, person: str) -> list[dict[str, Any]]:
@@ -162,7 +164,7 @@ def _write(
             for flag in row.flags:
                 flags.setdefault(flag, set()).add(visit.session)
     told = summarise.plain({**told, "flags": {flag: sorted(where) for flag, where in flags.items()}})
-    sources = [[row.source for row in measured] for _, measured in rows.values()]
+    sources = [[row.origin for row in measured] for _, measured in rows.values()]
     page, store, key = to / f"{told['title']}.html", Store(work), key_of(page=told, sources=sources)
     kept = store.get(key)
     if kept is not None and page.is_file() and _digest(page.read_bytes()) == str(kept["digest"]):

@@ -21,6 +21,7 @@ from cingulum.report import plots, summarise
 from cingulum.report.page import render_prediction
 from cingulum.study.asked import Asked, Request, read, sensible
 from cingulum.study.findings import Findings, find, told
+from cingulum.versions import versions
 
 WRITTEN = (
     "predictions.tsv", "predictions_between.tsv", "weights.tsv", "prediction.png", "summary.json", "report.html"
@@ -54,7 +55,7 @@ def predict(
     summary["audit"] += _doubts(asked, request)
     summary["notes"] = [*summary.get("notes", []), *_ignored(request)]
     summary |= {"columns": asked.columns, "left_out": asked.left_out, "settings": settings,
-                "versions": summarise.versions()}  # fmt: skip
+                "versions": versions()}  # fmt: skip
     out = Path(out)
     for name in WRITTEN:
         (out / name).unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,16 @@ from cingulum.prediction.heldout import Fusion, Missing
 from cingulum.prediction.maps import Maps, maps, peaks, threshold_fdr
 from cingulum.prediction.permutation import Jobs
 from cingulum.recordings import Cohort
-from cingulum.recordings.files import write_bytes, write_json, write_table
-from cingulum.recordings.images import write_image
-from cingulum.report import render, summarise, words
+from cingulum.recordings.files import write_bytes, write_json
+from cingulum.report import Picture, render, summarise, words
 from cingulum.report.references import bibtex, cited
 from cingulum.study import quality
 from cingulum.study.findings import Findings, find, told
 from cingulum.study.gather import Features
 from cingulum.study.measure import CONTROLS
 from cingulum.study.pictures import fit_pictures, study_pictures
+from cingulum.study.shelf import Shelf
+from cingulum.versions import versions
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,15 +68,14 @@ def evaluated(
     """
     ratings = cohort.ratings.pivot(index="participant", columns="state", values="pain").loc[features.patients]
     people = cohort.people.set_index(cohort.people["participant_id"].str.removeprefix("sub-")).loc[features.patients]
-    if site is not None and site not in people:
-        raise InputError(f"participants.tsv has no column {site!r}; it has {', '.join(map(str, people.columns))}.")
+    sites = None if site is None else _sites(people, site)
     return find(
         features.values,
         features.patients,
         ratings=ratings.to_numpy(float),
         controls=() if fuse_controls else tuple(c for c in CONTROLS if c in features.values),
         confounds={name: _confound(name, features, people) for name in confounds} or None,
-        sites=None if site is None else people[site].astype(str).to_numpy(),
+        sites=sites,
         fusion=fusion,
         missing=missing,
         jobs=jobs,
@@ -85,6 +85,17 @@ def evaluated(
         seed=seed,
         show_progress=show_progress,
     )
+
+
+def _sites(people: pd.DataFrame, column: str) -> np.ndarray:
+    """(patient,) where each was seen."""
+    if column not in people:
+        raise InputError(f"participants.tsv has no column {column!r}; it has {', '.join(map(str, people.columns))}.")
+    gaps = [f"sub-{name}" for name in people.index[people[column].isna()]]
+    if gaps:
+        raise InputError(f"participants.tsv: {column} (the site) is not told of {', '.join(gaps[:5])}"
+                         f"{' and others' if len(gaps) > 5 else ''}; fill it in, or leave them out.")  # fmt: skip
+    return people[column].astype(str).to_numpy()
 
 
 def _confound(name: str, features: Features, people: pd.DataFrame) -> np.ndarray:
@@ -127,41 +138,57 @@ def publish(
     pipelines: what made the derivatives, with versions; pages: files of the participants' pages beside the report
     """
     found = {  # never fewer than 5000 flips: a count cannot tell small p apart, and maps are cheap
-        name: maps(
-            features.values[name], permutations=max(findings.paired.permutations, 5000), seed=findings.paired.seed
-        )
-        for name in features.grids
-        if name in findings.paired.weights and not np.isnan(features.values[name]).any()
-    }
-    tables = {name: _write_maps(out, name, features, one) for name, one in found.items()}
+        name: maps(_whole(features.values[name]), permutations=max(findings.paired.permutations, 5000),
+                   seed=findings.paired.seed)
+        for name in features.grids if name in findings.paired.weights
+    }  # fmt: skip
+    shelf = Shelf(Path(out))
+    tables = {name: _write_maps(shelf, name, features, one) for name, one in found.items()}
     told = {"recipe": recipe or {}, "mapped": list(found), "pipelines": list(pipelines), "pages": list(pages)}
     summary = _summary(title, cohort, features, findings, fit, planted, notes, synthetic, told)
     summary["quality"] = quality.told(quality.quality_table(features, cohort))
     summary["maps"] = {name: _told_map(one, tables[name]) for name, one in found.items()}
     pictures = [*study_pictures(cohort, features, findings, found, tables), *fit_pictures(features, fit)]
+    _write_model(shelf, features, findings.paired)
+    shelf.table("features.tsv", features.table(cohort.ratings))
+    shelf.table("predictions.tsv", findings.paired.predictions())
+    for visits, one in findings.ratings.items():
+        shelf.table(f"predictions_between_{visits}.tsv", one.predictions())
+    return put_up(shelf, summary, pictures, render)
+
+
+def _whole(values: np.ndarray) -> np.ndarray:
+    """Of those who have the modality."""
+    return values[~np.isnan(values).all((1, 2))]
+
+
+def put_up(
+    shelf: Shelf,
+    summary: dict[str, Any],
+    pictures: Sequence[Picture],
+    render: Callable[[dict[str, Any], Sequence[Picture]], str],
+) -> dict[str, Any]:
+    """Write the tables of figures, references.bib, summary.json and report.html, and take down what the report that
+    stood here before had besides; returns the summary as it is written."""
     for picture in pictures:
         if picture.table is not None:
-            write_table(Path(out) / "figures" / f"{picture.name}.tsv", picture.table, float_format="%.9g")
-    _write_model(out, features, findings.paired)
-    write_table(out / "features.tsv", features.table(cohort.ratings))
-    write_table(out / "predictions.tsv", findings.paired.predictions())
-    for visits, one in findings.ratings.items():
-        write_table(out / f"predictions_between_{visits}.tsv", one.predictions())
-    summary = summarise.plain(summary)
-    write_json(out / "summary.json", summary)
-    write_bytes(out / "references.bib", bibtex(cited(summary)).encode())
-    write_bytes(out / "report.html", render(summary, pictures).encode())
+            shelf.table(f"figures/{picture.name}.tsv", picture.table, float_format="%.9g")
+    shelf.bytes("references.bib", bibtex(cited(summary)).encode())
+    shelf.clear(summary.get("pages", ()))
+    summary = summarise.plain({**summary, "files": shelf.files})
+    write_json(shelf.out / "summary.json", summary)
+    write_bytes(shelf.out / "report.html", render(summary, pictures).encode())
     return summary
 
 
-def _write_maps(out: Path, name: str, features: Features, found: Maps) -> pd.DataFrame:
+def _write_maps(shelf: Shelf, name: str, features: Features, found: Maps) -> pd.DataFrame:
     """Maps of a modality as NIfTI, and its table of peaks below a false discovery rate of .05 (else at p < .01,
     uncorrected, and so named)."""
     shape, affine = features.grids[name]
 
     def write(folder: str, what: str, values: np.ndarray) -> None:
         image = np.nan_to_num(values).reshape(shape).astype(np.float32)
-        write_image(out / folder / f"{name}_{what}.nii.gz", image, affine)
+        shelf.image(f"{folder}/{name}_{what}.nii.gz", image, affine)
 
     write("patterns", "pattern", found.pattern.values)
     for what, part in (("weights", found.weights), ("pattern", found.pattern)):
@@ -175,7 +202,7 @@ def _write_maps(out: Path, name: str, features: Features, found: Maps) -> pd.Dat
     threshold = max(level - 1e-6, 2.0) if corrected else float(norm.isf(0.005))
     table = peaks(np.nan_to_num(found.pattern.z).reshape(shape), affine, threshold=threshold, voxels=0)
     table.insert(0, "threshold", "FDR .05" if corrected else "p < .01, uncorrected")
-    write_table(out / "maps" / f"{name}_peaks.tsv", table)
+    shelf.table(f"maps/{name}_peaks.tsv", table)
     return table
 
 
@@ -190,7 +217,7 @@ def _told_map(found: Maps, table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _write_model(out: Path, features: Features, evaluation: Evaluation) -> None:
+def _write_model(shelf: Shelf, features: Features, evaluation: Evaluation) -> None:
     """Weights of everything fused, fitted on everybody, as `cingulum signature export` signs them."""
     told: dict[str, Any] = {"Modalities": {}}
     for name in evaluation.fused:
@@ -198,16 +225,16 @@ def _write_model(out: Path, features: Features, evaluation: Evaluation) -> None:
         if name in features.grids:
             shape, affine = features.grids[name]
             file = f"{name}_weights.nii.gz"
-            write_image(out / "model" / file, weights.reshape(shape).astype(np.float32), affine)
+            shelf.image(f"model/{file}", weights.reshape(shape).astype(np.float32), affine)
         else:
             file = f"{name}_weights.tsv"
             columns = [column or name for column in features.columns[name]]
-            write_table(out / "model" / file, pd.DataFrame({"column": columns, "weight": weights}))
+            shelf.table(f"model/{file}", pd.DataFrame({"column": columns, "weight": weights}))
         told["Modalities"][name] = {"File": file, "Unit": _unit(name, unit)}
     told["Fusion"] = _fusion_weights(evaluation)
     told["Confounds"] = list(evaluation.confounds)
     told["TrainedOn"] = sorted(source[:16] for source in features.sources)
-    write_json(out / "model" / "model.json", told)
+    shelf.json("model/model.json", told)
 
 
 def _unit(name: str, unit: str) -> str:
@@ -261,7 +288,8 @@ def _summary(
         "flags": features.flags,
         "equations": features.equations,
         "left_out": {f"sub-{name}": why for name, why in cohort.left_out.items()},
-        "versions": summarise.versions(),
+        "lacking": {f"sub-{name}": why for name, why in sorted(features.lacking.items())},
+        "versions": versions(),
         **more,
     }
     if fit:

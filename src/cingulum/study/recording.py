@@ -18,6 +18,7 @@ from cingulum.recordings.files import read_json, read_matrix, whole_folder, writ
 from cingulum.report import plots, summarise
 from cingulum.simulation import simulate, time_step
 from cingulum.timeseries import TimeSeries, check_signals
+from cingulum.versions import versions
 
 FEWEST = 30
 """Volumes below which a part of a recording says nothing about connectivity."""
@@ -95,7 +96,7 @@ def fit_recording(
             "seconds": numbers.pop("seconds"),
             "details": numbers,
             "settings": {"tr": tr, "holdout": holdout, "seed": seed, "volumes": series.data.shape[-1]},
-            "versions": summarise.versions(),
+            "versions": versions(),
         }
         if scheme == "griffiths2022":
             content["comparison"] = _published(

@@ -25,9 +25,10 @@ from cingulum.prediction.signature import (
 from cingulum.recordings.bids import Visit, visits
 from cingulum.recordings.files import read_json, read_table, write_json, write_table
 from cingulum.recordings.images import read_image
-from cingulum.report.summarise import plain, versions
+from cingulum.report.summarise import plain
 from cingulum.study.finish import finish
 from cingulum.study.measure import Failure, Plan, describe, features, load, measure_visits
+from cingulum.versions import versions
 
 Scans = dict[tuple[str, str], dict[str, tuple[np.ndarray, np.ndarray | None]]]
 """By participant and session, by modality: values and, for maps, affine."""
@@ -68,7 +69,7 @@ def apply_to_bids(
         if not have:
             continue
         rows = [load(v, feature, out) for v in have]
-        known |= {v.participant for v, row in zip(have, rows, strict=True) if row.source[:16] in trained}
+        known |= {v.participant for v, row in zip(have, rows, strict=True) if row.origin.recordings[:16] in trained}
         if feature.is_map:
             for v, row in zip(have, rows, strict=True):
                 scans[v.participant, v.session][name] = (row.values, row.affine)

@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from cingulum import __version__
 from cingulum.recordings.files import write_bytes
+from cingulum.versions import packages
 
 
 def key_of(**told: Any) -> str:
-    """SHA-256 of this version and of what a result depends on, in JSON's types."""
-    return hashlib.sha256(json.dumps({"version": __version__, **told}, sort_keys=True).encode()).hexdigest()
+    """SHA-256 of what a result depends on, in JSON's types, and of the software that computes it: another version of
+    torch may give another last bit, so results of two versions are never mixed."""
+    return hashlib.sha256(json.dumps({"software": packages(), **told}, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
