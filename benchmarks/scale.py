@@ -1,6 +1,6 @@
 """How well does the machinery use the machine, and how far does it reach?
 
-    python benchmarks/scale.py [units] [overhead] [cohort --participants 1000]
+    python benchmarks/scale.py [units] [overhead] [cohort --participants 1000 --permutations 99]
 
 units: brains fitted to recordings, by one process and by two; overhead: what the machinery takes beyond the
 units' own time; cohort: a cohort of tiny images from dataset to report, with time and memory of all
@@ -72,21 +72,21 @@ def clocked(seed: int) -> float:
     return time.perf_counter() - began
 
 
-def cohort(participants: int, folder: Path) -> None:
+def cohort(participants: int, permutations: int, folder: Path) -> None:
     bids = folder / "cohort"
     if not bids.exists():
         began = time.perf_counter()
         synthesize(bids, Settings(participants, voxel=9.0, volumes=40, tr=2.0))
         print(f"cohort of {participants} participants made in {time.perf_counter() - began:.0f} s", flush=True)
     for level in ("plan", "participant", "group"):
-        seconds, memory = _command(bids, folder / "out", level)
+        seconds, memory = _command(bids, folder / "out", level, permutations)
         print(f"{level:12} {seconds:7.1f} s, {memory:.2f} GB at most, all processes", flush=True)
 
 
-def _command(bids: Path, out: Path, level: str) -> tuple[float, float]:
+def _command(bids: Path, out: Path, level: str, permutations: int) -> tuple[float, float]:
     words = ["participant", "--dry-run"] if level == "plan" else [level]
     command = [sys.executable, "-m", "cingulum", "run", str(bids), str(out), *words, "--modalities", "s1conn", "rcbf",
-               "hfhrv", "mechanism", "--permutations", "1000"]  # fmt: skip
+               "hfhrv", "mechanism", "--permutations", str(permutations)]  # fmt: skip
     began, most, log = time.perf_counter(), [0.0], (out.parent / f"{level}.log").open("w")
     run = subprocess.Popen(command, stdout=log, stderr=log)
     watch = threading.Thread(target=_watch, args=(run, most))
@@ -112,12 +112,13 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("what", nargs="*", default=["units", "overhead", "cohort"])
     asked.add_argument("--participants", type=int, default=1000)
+    asked.add_argument("--permutations", type=int, default=99, help="one of a thousand patients takes about 15 s")
     asked.add_argument("--folder", type=Path, help="keep the cohort and its results here")
     given = asked.parse_args()
     for what in given.what:
         if what == "cohort":
             with tempfile.TemporaryDirectory() as temporary:
-                cohort(given.participants, given.folder or Path(temporary))
+                cohort(given.participants, given.permutations, given.folder or Path(temporary))
         else:
             {"units": units, "overhead": overhead}[what]()
 
