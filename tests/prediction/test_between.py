@@ -8,9 +8,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 
 from cingulum.errors import InputError
-from cingulum.prediction.between import PENALTIES, dose_response, evaluate_ratings, of_features
+from cingulum.prediction.between import PENALTIES, evaluate_ratings, of_features
 from cingulum.prediction.conformal import conformal_intervals, conformal_reach
 from cingulum.prediction.control import ComBat
+from cingulum.prediction.dose import dose_response
 from cingulum.prediction.lee2019 import group_responses, published_regression
 from cingulum.prediction.scans import Scans, of_pairs
 

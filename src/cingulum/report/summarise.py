@@ -17,8 +17,9 @@ from cingulum.inference.protocol import Verified
 from cingulum.measures import edges, similarity
 from cingulum.prediction import Evaluation
 from cingulum.prediction.audit import Check
-from cingulum.prediction.between import DoseResponse, Ratings
+from cingulum.prediction.between import Ratings
 from cingulum.prediction.conformal import Calibration, conformal_reach
+from cingulum.prediction.dose import DoseResponse
 from cingulum.prediction.lee2019 import PublishedRegression
 
 LABELS = {

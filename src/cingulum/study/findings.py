@@ -10,8 +10,9 @@ import numpy as np
 
 from cingulum.prediction import Evaluation, evaluate
 from cingulum.prediction.audit import Check, audit
-from cingulum.prediction.between import DoseResponse, Model, On, Ratings, Visits, dose_response, evaluate_ratings
+from cingulum.prediction.between import Model, On, Ratings, Visits, evaluate_ratings
 from cingulum.prediction.conformal import Calibration, calibrate_decisions
+from cingulum.prediction.dose import DoseResponse, dose_response
 from cingulum.prediction.heldout import Fusion, Missing
 from cingulum.prediction.learning import compact, learning_curve
 from cingulum.prediction.lee2019 import PublishedRegression, published_regression

@@ -1,0 +1,47 @@
+"""Does a larger decision of the forced choice go with a larger change in pain?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from cingulum.prediction.metrics import Interval, correlation, percentile, resamples
+from cingulum.prediction.permutation import p_value
+
+
+@dataclass(frozen=True)
+class DoseResponse:
+    """r, Spearman's rho, p: patients exchange their changes
+    (one-sided, of r); partial_r: given the changes of the confounds."""
+
+    r: float
+    r_ci: Interval
+    rho: float
+    p: float
+    partial_r: float | None
+
+
+def dose_response(
+    decisions: np.ndarray,
+    change: np.ndarray,
+    confounds: np.ndarray | None = None,
+    *,
+    permutations: int = 5000,
+    seed: int = 0,
+) -> DoseResponse:
+    """decisions: out of fold (patient,); change: of the rating (patient,); confounds: their changes (patient, k)."""
+    known = np.isfinite(decisions) & np.isfinite(change)
+    d, c = decisions[known], change[known]
+    rng = np.random.default_rng((seed, 0, 6))
+    r = float(correlation(d, c))
+    null = correlation(d[None], rng.permuted(np.tile(c, (permutations, 1)), axis=1))
+    rows = resamples(len(d), rng)
+    partial = None
+    if confounds is not None:
+        design = np.column_stack([np.ones(len(d)), confounds[known]])
+        left = [v - design @ np.linalg.lstsq(design, v, rcond=None)[0] for v in (d, c)]
+        partial = float(correlation(*left))
+    rho = float(spearmanr(d, c).statistic) if np.ptp(d) > 0 and np.ptp(c) > 0 else 0.0
+    return DoseResponse(r, percentile(correlation(d[rows], c[rows])), rho, p_value(r, null), partial)
