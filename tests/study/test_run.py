@@ -46,6 +46,16 @@ def test_options_stand_on_either_side(words):
     assert features.features == ["hrv", "fc"] and str(features.out_dir) == "out"
 
 
+def test_a_folder_is_not_guessed(capsys):
+    for words in (
+        "features in --features hrv fc out --participant-label 01 02",
+        "features in -d a b --features hrv fc out",
+    ):
+        with pytest.raises(SystemExit):
+            parser().parse_args(words.split())
+        assert "not clear which words are BIDS_DIR OUT_DIR: write them together" in capsys.readouterr().err
+
+
 def test_a_seed_has_negative_numbers():
     for words in ("--seed -18 -38 72 in out", "in --seed -18 -38 72 out", "in out --seed -18 -38 72"):
         given = parser().parse_args(f"features {words}".split())
@@ -53,9 +63,13 @@ def test_a_seed_has_negative_numbers():
 
 
 def test_a_typo_has_a_suggestion(capsys):
-    with pytest.raises(SystemExit) as stop:
-        main("run in out group --permutation-s 3".split())
-    assert stop.value.code == 2 and "Did you mean --permutations?" in capsys.readouterr().err
+    for words in ("run in out group --permutation-s 3", "run in --permutation-s 3 out group"):
+        with pytest.raises(SystemExit) as stop:
+            main(words.split())
+        assert stop.value.code == 2 and "Did you mean --permutations?" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main("run in out group -- more".split())
+    assert "Did you mean" not in capsys.readouterr().err
 
 
 def test_options_win_over_the_study_file(tmp_path):

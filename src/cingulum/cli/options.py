@@ -4,10 +4,10 @@ workers."""
 from __future__ import annotations
 
 import argparse
-import contextlib
+import copy
 import difflib
 from collections.abc import Iterator, Sequence
-from itertools import chain, islice, product, takewhile
+from itertools import chain, groupby, islice, product, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -38,21 +38,42 @@ class Parser(argparse.ArgumentParser):
             return super().parse_known_args(args, namespace)
         found, unknown = self._read(args, namespace)
         if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._nearest(unknown[0])}")
+            self._refuse(unknown)
         return found, unknown
 
     def _read(self, args: list[str], namespace: Any) -> Any:
         """The arguments as argparse reads them; where that fails, words that a list option took are given back to the
-        positionals, and if no way of doing so is right, argparse tells what was wrong with the first."""
+        positionals. If no way of doing so is right, argparse tells what was wrong with the first."""
         count = sum(1 for action in self._actions if not action.option_strings)
+        plain = self._tried(args, namespace)
+        if plain is not None:
+            return plain
+        wrong = [word for word in takewhile("--".__ne__, args) if word.startswith("--") and not self._knows(word)]
+        if wrong:
+            self._refuse(wrong)
+        for ways in _given_back(args, count):
+            found = [one for one in (self._tried(way, namespace) for way in ways) if one is not None and not one[1]]
+            if len(found) == 1:
+                return found[0]
+            if found:
+                names = " ".join(str(action.metavar) for action in self._actions if not action.option_strings)
+                self.error(f"it is not clear which words are {names}: write them together, before the options.")
+        return super().parse_known_args(args, namespace)
+
+    def _tried(self, args: list[str], namespace: Any) -> Any:
         self._trying = True
         try:
-            for way in (args, *_given_back(args, count)):
-                with contextlib.suppress(_Usage):
-                    return super().parse_known_args(way, namespace)
+            return super().parse_known_args(args, copy.copy(namespace))
+        except _Usage:
+            return None
         finally:
             self._trying = False
-        return super().parse_known_args(args, namespace)
+
+    def _knows(self, word: str) -> bool:
+        return word.partition("=")[0] in self._option_string_actions
+
+    def _refuse(self, words: Sequence[str]) -> NoReturn:
+        self.error(f"unrecognized arguments: {' '.join(words)}{self._nearest(words[0])}")
 
     def _nearest(self, wrong: str) -> str:
         if not wrong.startswith("-"):
@@ -66,21 +87,33 @@ class Parser(argparse.ArgumentParser):
         super().error(message)
 
 
-def _given_back(args: Sequence[str], count: int) -> Iterator[list[str]]:
+def _given_back(args: Sequence[str], count: int) -> Iterator[list[list[str]]]:
     """`IN --label 01 02 OUT LEVEL …` as `IN OUT LEVEL --label 01 02 …`: every way to take the missing ones of `count`
-    positionals off the ends of what options took, and put them in front; from one option rather than from several."""
+    positionals off the ends of what options took, and put them in front; first those that take them off one option,
+    then off two, and so on."""
     heads = list(takewhile(lambda word: not word.startswith("-"), args))
     runs: list[list[str]] = []  # each option with the words after it
     for word in args[len(heads) :]:
         if word.startswith("-"):
             runs.append([])
         runs[-1].append(word)
-    ways = product(*(range(len(run)) for run in runs))
-    right = [way for way in islice(ways, 10_000) if sum(way) == count - len(heads) and any(way)]
-    for way in sorted(right, key=lambda way: sum(map(bool, way))):
-        kept = [run[: len(run) - taken] for run, taken in zip(runs, way, strict=True)]
-        taken = [run[len(run) - taken :] for run, taken in zip(runs, way, strict=True)]
-        yield [*heads, *chain(*taken), *chain(*kept)]
+    lacking = count - len(heads)
+    if lacking <= 0:
+        return
+    ways = islice(product(*(range(min(len(run), lacking + 1)) for run in runs)), 100_000)
+    right = sorted((way for way in ways if sum(way) == lacking), key=_spread)
+    for _, alike in groupby(right, key=_spread):
+        yield [_rearranged(heads, runs, way) for way in alike]
+
+
+def _spread(way: Sequence[int]) -> int:
+    return sum(map(bool, way))
+
+
+def _rearranged(heads: list[str], runs: list[list[str]], way: Sequence[int]) -> list[str]:
+    kept = [run[: len(run) - taken] for run, taken in zip(runs, way, strict=True)]
+    taken = [run[len(run) - taken :] for run, taken in zip(runs, way, strict=True)]
+    return [*heads, *chain(*taken), *chain(*kept)]
 
 
 def command(commands: Commands, name: str, line: str, text: str, example: str) -> argparse.ArgumentParser:
