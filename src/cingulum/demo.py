@@ -23,6 +23,7 @@ from cingulum.inference import resting_fit
 from cingulum.inference.protocol import free_running_fc
 from cingulum.recordings import Cohort, read_cohort
 from cingulum.recordings.atlas import pain_atlas
+from cingulum.recordings.cohort import in_time
 from cingulum.recordings.files import read_json, read_table
 from cingulum.simulation import time_step
 from cingulum.study import Features, Place, Study, evaluated, gathered, take
@@ -65,8 +66,8 @@ def demo(
     findings = evaluated(features, cohort, permutations=permutations, seed=settings.seed, show_progress=True)
     say("6/6 Report, and a page for each patient")
     pages = write_pages(
-        taken.visits, taken.wanted, taken.failures, place.out, place.keep, to=out, ratings=cohort.ratings,
-        decisions=findings.paired.predictions(), show_progress=True,
+        in_time(bids, taken.visits), taken.wanted, taken.failures, place.out, place.keep, to=out,
+        ratings=cohort.ratings, decisions=findings.paired.predictions(), show_progress=True,
     )  # fmt: skip
     summary = publish(
         out,

@@ -125,6 +125,7 @@ def run(given: argparse.Namespace) -> int:
 
 def _participant(study: Study, place: Any, given: argparse.Namespace) -> int:
     """One of many jobs, perhaps, with a participant each: their labels are no part of the study that is written."""
+    from cingulum.recordings.cohort import in_time
     from cingulum.study import conduct
     from cingulum.study.pages import write_pages
     from cingulum.study.shelf import standing
@@ -134,7 +135,7 @@ def _participant(study: Study, place: Any, given: argparse.Namespace) -> int:
     conduct.write_study(replace(study, dataset=replace(everybody, filters=study.dataset.filters)), place.out)
     taken = conduct.take(study, place)
     stand = standing(place.out)
-    fresh = [visit for visit in taken.visits if f"sub-{visit.participant}.html" not in stand]
+    fresh = [visit for visit in in_time(place.bids, taken.visits) if f"sub-{visit.participant}.html" not in stand]
     write_pages(fresh, taken.wanted, taken.failures, place.out, place.keep, crew=place.crew, show_progress=True)
     print(f"Measured {len(taken.visits)} visits in {place.out.resolve()}")
     if len(fresh) < len(taken.visits):

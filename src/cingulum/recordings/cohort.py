@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cingulum.errors import InputError
@@ -108,3 +109,34 @@ def _ratings(root: Path, participant: str, found: Sequence[Visit]) -> pd.DataFra
             "pain": table["pain"].to_numpy(float),
         }
     )
+
+
+def in_order(root: Path, found: Sequence[Visit]) -> list[tuple[str, str, float]]:
+    """Participant, session and pain (NaN where unknown), in the order of the sessions tables or else of the labels."""
+    rows = []
+    for participant in sorted({v.participant for v in found}):
+        mine = sorted(v.session for v in found if v.participant == participant)
+        path = Path(root) / f"sub-{participant}" / f"sub-{participant}_sessions.tsv"
+        pain: dict[str, float] = {}
+        if path.is_file():
+            table = read_table(path, dtype={"session_id": str})
+            if "session_id" in table:
+                labels = table["session_id"].str.removeprefix("ses-").tolist()
+                mine = [s for s in labels if s in mine] + [s for s in mine if s not in labels]
+                if "pain" in table:
+                    pain = dict(zip(labels, pd.to_numeric(table["pain"], errors="coerce"), strict=True))
+        rows += [(participant, s, float(pain.get(s, np.nan))) for s in mine]
+    return rows
+
+
+def in_time(root: Path, found: Sequence[Visit]) -> list[Visit]:
+    """Visits by participant, in the order of the sessions tables; in that of the labels where a table is damaged."""
+    by = {(visit.participant, visit.session): visit for visit in found}
+    ordered = []
+    for participant in sorted({visit.participant for visit in found}):
+        mine = [visit for visit in found if visit.participant == participant]
+        try:
+            ordered += [by[p, s] for p, s, _ in in_order(root, mine)]
+        except InputError:
+            ordered += sorted(mine, key=lambda visit: visit.session)
+    return ordered

@@ -18,6 +18,7 @@ from cingulum.recordings import Cohort, Visit, read_cohort, visits
 from cingulum.recordings.atlas import Atlas, named_atlas
 from cingulum.recordings.bids import checked_filters
 from cingulum.recordings.bold import Denoising
+from cingulum.recordings.cohort import in_time
 from cingulum.recordings.files import read_json, read_matrix, write_bytes, write_matrix, write_table
 from cingulum.recordings.index import index
 from cingulum.settings import Study, written
@@ -180,7 +181,7 @@ def group(study: Study, place: Place) -> dict[str, Any]:
         raise InputError(f"{trouble}{_lost(cohort)}") from None
     title = study.title or f"Which visit hurt more? {len(cohort.participants)} patients, two visits each"
     pages = write_pages(
-        taken.visits, taken.wanted, taken.failures, place.out, place.keep, ratings=cohort.ratings,
+        in_time(place.bids, taken.visits), taken.wanted, taken.failures, place.out, place.keep, ratings=cohort.ratings,
         decisions=findings.paired.predictions(), crew=place.crew, show_progress=place.show_progress,
     )  # fmt: skip
     return publish(place.out, title, cohort, features, findings, recipe=recipe(study), pipelines=pipelines(place),

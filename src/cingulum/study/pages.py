@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from cingulum.recordings.files import write_bytes
 from cingulum.report import Picture, plots, summarise, tables
 from cingulum.report.overview import far_out
 from cingulum.report.page import render_participant
-from cingulum.report.viewers import brain_viewer
+from cingulum.report.viewers import Viewer, brain_viewer
 from cingulum.study.finish import kept_fits
 from cingulum.study.measure import Failure, load, slug
 from cingulum.study.store import Store, key_of
@@ -44,13 +44,12 @@ def write_pages(
     """Write sub-<label>.html for every participant; returns their names. With ratings they are pages of a study, which
     set each visit against the median of all.
 
+    visits: of a participant in the order in which they are shown
     out: where the measurements are; to: where pages go, if elsewhere
     ratings: participant, session, state, pain; decisions: out-of-fold, as `Evaluation.predictions` gives them
     """
     measured = _numbers(visits, wanted, failures, out, work)
     people = sorted({visit.participant for visit in visits})
-    states = {} if ratings is None else {(r.participant, r.session): int(r.state) for r in ratings.itertuples()}
-    visits = sorted(visits, key=lambda v: (v.participant, states.get((v.participant, v.session), 0), v.session))
     lost = {(one.participant, one.session, one.feature): one.reason for one in failures}
     units = []
     for person in people:
@@ -170,7 +169,7 @@ def _write(
     if kept is not None and page.is_file() and _digest(page.read_bytes()) == str(kept["digest"]):
         return
     pictures = [one for name, (here, measured) in rows.items() for one in _pictures(wanted[name], here, measured,
-                                                                                    out, work)]  # fmt: skip
+                                                                                    out, store)]  # fmt: skip
     content = render_participant(told, pictures).encode()
     write_bytes(page, content)
     store.put(key, {"digest": _digest(content)})
@@ -180,37 +179,60 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _pictures(feature: Feature, here: list[Visit], rows: list[Any], out: Path, work: Path) -> list[Picture]:
+def _pictures(feature: Feature, here: list[Visit], rows: list[Any], out: Path, store: Store) -> list[Picture]:
     if not here:
         return []
     if feature.is_map:
-        return [_map(feature, here, rows)]
-    return _fits(feature, here, rows, out, work) if feature.fitted else []
+        return [_map(feature, here, rows, store)]
+    return _fits(feature, here, rows, out, store) if feature.fitted else []
 
 
-def _map(feature: Feature, here: list[Visit], rows: list[Any]) -> Picture:
+def _drawn(
+    store: Store, feature: Feature, here: list[Visit], rows: list[Any], draw: Callable[[], tuple[bytes, str]]
+) -> tuple[bytes, Viewer | None]:
+    """A figure and its viewer, drawn once: the page around them is written anew whenever the study changes."""
+    sessions = [visit.session for visit in here]
+    key = key_of(
+        figure=feature.name, settings=dict(feature.settings()), of=[row.origin for row in rows], visits=sessions
+    )
+    found = store.get(key)
+    if found is None:
+        png, viewer = draw()
+        found = {"png": np.frombuffer(png, np.uint8), "viewer": np.asarray(viewer)}
+        store.put(key, found)
+    return found["png"].tobytes(), Viewer(str(found["viewer"])) if str(found["viewer"]) else None
+
+
+def _map(feature: Feature, here: list[Visit], rows: list[Any], store: Store) -> Picture:
     label, centre = summarise.LABELS.get(feature.name, feature.name), CENTRE.get(feature.name, 0.0)
     affine = rows[0].affine
     maps = [(visit.session or "the visit", row.values) for visit, row in zip(here, rows, strict=True)]
     alike = len({values.shape for _, values in maps}) == 1
     shown = maps if alike else maps[:1]
-    drawn = plots.slices(shown, affine, centre)
     pair = alike and len(maps) == 2
-    viewer = brain_viewer(maps[1][1] - maps[0][1] if pair else maps[0][1] - centre * (maps[0][1] != 0), affine)
+
+    def draw() -> tuple[bytes, str]:
+        sliced = maps[1][1] - maps[0][1] if pair else maps[0][1] - centre * (maps[0][1] != 0)
+        return plots.slices(shown, affine, centre), brain_viewer(sliced, affine).html
+
+    drawn, viewer = _drawn(store, feature, here, rows, draw)
     which = f"; the viewer shows {maps[1][0]} minus {maps[0][0]}" if pair else ""
     return Picture("maps", drawn, f"Axial slices of {label}, a row for each visit.",
                    f"{label} ({feature.unit}){which}.", viewer=viewer)  # fmt: skip
 
 
-def _fits(feature: Feature, here: list[Visit], rows: list[Any], out: Path, work: Path) -> list[Picture]:
-    table = kept_fits(feature, here, rows, out, work)
+def _fits(feature: Feature, here: list[Visit], rows: list[Any], out: Path, store: Store) -> list[Picture]:
+    table = kept_fits(feature, here, rows, out, store.folder)
     if table is None or "fc" not in table.attrs:
         return []
     sessions = [visit.session or "the visit" for visit in here]
     seen, modelled, r = (table.attrs[name] for name in ("recorded", "fc", "fc_r"))
-    drawn = plots.matrices(
-        [(name, (seen[k], modelled[k])) for k, name in enumerate(sessions)], ("recorded", "fitted brain"), "correlation"
-    )
+    pairs = [(name, (seen[k], modelled[k])) for k, name in enumerate(sessions)]
+
+    def draw() -> tuple[bytes, str]:
+        return plots.matrices(pairs, ("recorded", "fitted brain"), "correlation"), ""
+
+    drawn, _ = _drawn(store, feature, here, rows, draw)
     told = ", ".join(f"{name} r = {float(r[k]):.3f}" for k, name in enumerate(sessions))
     regions = feature.atlas.regions  # type: ignore[attr-defined]
     parts = [tables.edges(seen[k], modelled[k], regions).assign(visit=name) for k, name in enumerate(sessions)]

@@ -22,7 +22,8 @@ from cingulum.prediction.signature import (
     score_maps,
     write_signature,
 )
-from cingulum.recordings.bids import Visit, visits
+from cingulum.recordings.bids import visits
+from cingulum.recordings.cohort import in_order
 from cingulum.recordings.files import read_json, read_table, write_json, write_table
 from cingulum.recordings.images import read_image
 from cingulum.report.summarise import plain
@@ -84,7 +85,7 @@ def apply_to_bids(
             scans[v.participant, v.session][name] = (values, None)
     told = [{"participant": f.participant, "session": f.session, "modality": f.feature, "reason": f.reason}
             for f in failures]  # fmt: skip
-    return _score(signed, scans, names, _ordered(Path(bids), found), out, told, known)
+    return _score(signed, scans, names, in_order(Path(bids), found), out, told, known)
 
 
 def apply_to_table(signature: Path, table: Path, out: Path) -> dict[str, Any]:
@@ -111,24 +112,6 @@ def apply_to_table(signature: Path, table: Path, out: Path) -> dict[str, Any]:
     pain = pd.to_numeric(rows["pain"], errors="coerce") if "pain" in rows else pd.Series(np.nan, rows.index)
     order = [(p, s, float(x)) for p, s, x in zip(rows["participant_id"], rows["session_id"], pain, strict=True)]
     return _score(signed, scans, {n: list(signed.parts[n].columns) for n in present}, order, out, [])
-
-
-def _ordered(bids: Path, found: Sequence[Visit]) -> list[tuple[str, str, float]]:
-    """Participant, session and pain (NaN where unknown), in the order of the sessions tables or else of the labels."""
-    rows = []
-    for participant in sorted({v.participant for v in found}):
-        mine = sorted(v.session for v in found if v.participant == participant)
-        path = bids / f"sub-{participant}" / f"sub-{participant}_sessions.tsv"
-        pain: dict[str, float] = {}
-        if path.is_file():
-            table = read_table(path, dtype={"session_id": str})
-            if "session_id" in table:
-                labels = table["session_id"].str.removeprefix("ses-").tolist()
-                mine = [s for s in labels if s in mine] + [s for s in mine if s not in labels]
-                if "pain" in table:
-                    pain = dict(zip(labels, pd.to_numeric(table["pain"], errors="coerce"), strict=True))
-        rows += [(participant, s, float(pain.get(s, np.nan))) for s in mine]
-    return rows
 
 
 def _score(
