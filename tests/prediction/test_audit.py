@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cingulum.prediction import evaluate
@@ -81,3 +82,11 @@ def test_probabilities_are_meant_as_they_are_said():
     assert np.abs(found.curve[:, 0] - found.curve[:, 1]).max() < 0.15
     assert calibrate_decisions(rng.normal(size=200)).brier == pytest.approx(0.25, abs=0.02)
     assert np.isnan(calibrate_decisions(np.append(d[:20], np.nan)).probability[-1])
+
+
+def test_whoever_does_the_work_finds_the_same(study):
+    values, _, found = study
+    one, two = (audit(values, found, repeats=4, jobs=jobs)[0] for jobs in (1, 2))
+    assert one == two
+    a, b = (learning_curve({"a": values["a"]}, NAMES, repeats=3, sizes=(10, 20), jobs=jobs) for jobs in (1, 2))
+    pd.testing.assert_frame_equal(a, b, check_exact=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from cingulum.errors import InputError
 from cingulum.prediction.between import Ratings, of_features, regress
 from cingulum.prediction.evaluate import evaluate
 from cingulum.prediction.lee2019 import PublishedRegression
+from cingulum.prediction.permutation import Jobs, in_blocks
 from cingulum.prediction.scores import Evaluation
 
 NOISE_FEATURES = 500
@@ -42,12 +43,19 @@ def audit(
     confounds: dict[str, np.ndarray] | None = None,
     repeats: int = 50,
     seed: int = 0,
+    jobs: Jobs = 1,
+    show_progress: bool = False,
 ) -> list[Check]:
-    """rose: (patient,) whether the visit called second came later in time; ratings, published: regressions."""
+    """rose: (patient,) whether the visit called second came later in time; ratings, published: regressions; repeats:
+    of the whole evaluation on noise"""
     lost = [name for name in evaluation.fused if name not in modalities]
     if lost:
         raise InputError(f"The audit needs every modality that was evaluated; missing: {', '.join(lost)}.")
-    found = [_noise(modalities, evaluation, confounds, repeats, seed), _shuffled(evaluation)]
+    shapes = {name: min(modalities[name].shape[-1], NOISE_FEATURES) for name in evaluation.fused}
+    work, blocks = _Noise.of(evaluation, shapes, confounds, seed), list(np.arange(repeats)[:, None])
+    reached = in_blocks(work, blocks, jobs, show_progress, "audit on noise")
+    what = f"The same pipeline on noise of the same shape, {repeats} times: accuracy"
+    found = [_no_better("noise features", what, np.concatenate(list(reached)), 0.5), _shuffled(evaluation)]
     if rose is not None:
         found.append(_order(rose))
     found += [_confound(name, evaluation) for name in evaluation.scores if name not in (*evaluation.fused, "fused")]
@@ -62,28 +70,37 @@ def _best(evaluation: Evaluation) -> str:
     return "fused" if "fused" in evaluation.scores else evaluation.fused[0]
 
 
-def _noise(
-    modalities: dict[str, np.ndarray],
-    evaluation: Evaluation,
-    confounds: dict[str, np.ndarray] | None,
-    repeats: int,
-    seed: int,
-) -> Check:
-    """Only too good is a failure: leaving one out is pessimistic, with few features visibly so. Four standard errors,
-    since accuracies of few features are skewed."""
-    rng, n = np.random.default_rng((seed, 0, 9)), len(evaluation.patients)
-    names, reached = [str(i) for i in range(n)], []
-    shapes = {name: min(modalities[name].shape[-1], NOISE_FEATURES) for name in evaluation.fused}
-    folds = None if evaluation.folds.max() == n - 1 else int(evaluation.folds.max()) + 1
-    for r in range(repeats):
-        noise = {name: rng.normal(size=(n, 2, width)) for name, width in shapes.items()}
-        again = evaluate(
-            noise, names, permutations=0, contributions=False, bootstrap=0, inner_folds=evaluation.inner_folds,
-            C=evaluation.C, fusion=evaluation.fusion, folds=folds, confounds=confounds,
-            scale=tuple(s for s in evaluation.scaled if s in shapes), seed=seed + r, jobs=1, force=True)  # fmt: skip
-        reached.append(again.scores[_best(again)].accuracy)
-    what = f"The same pipeline on noise of the same shape, {repeats} times: accuracy"
-    return _no_better("noise features", what, np.array(reached), 0.5)
+@dataclass(frozen=True, eq=False)
+class _Noise:
+    """Accuracies (repeat,) of an evaluation's pipeline on noise, of these repeats. Only too good is a failure: leaving
+    one out is pessimistic, with few features visibly so. Four standard errors, since accuracies of few features are
+    skewed."""
+
+    patients: int
+    shapes: dict[str, int]
+    options: dict[str, Any]
+    seed: int
+
+    @staticmethod
+    def of(e: Evaluation, shapes: dict[str, int], confounds: dict[str, np.ndarray] | None, seed: int) -> _Noise:
+        n = len(e.patients)
+        options = {
+            "inner_folds": e.inner_folds, "C": e.C, "fusion": e.fusion, "confounds": confounds,
+            "folds": None if e.folds.max() == n - 1 else int(e.folds.max()) + 1,
+            "scale": tuple(s for s in e.scaled if s in shapes),
+        }  # fmt: skip
+        return _Noise(n, shapes, options, seed)
+
+    def __call__(self, repeats: np.ndarray) -> np.ndarray:
+        return np.array([self._accuracy(int(r)) for r in repeats])
+
+    def _accuracy(self, r: int) -> float:
+        rng = np.random.default_rng((self.seed, 0, 9, r + 1))  # zeros at the end of a key add nothing to it
+        noise = {name: rng.normal(size=(self.patients, 2, width)) for name, width in self.shapes.items()}
+        names = [str(i) for i in range(self.patients)]
+        again = evaluate(noise, names, permutations=0, contributions=False, bootstrap=0, seed=self.seed + r, jobs=1,
+                         force=True, **self.options)  # fmt: skip
+        return again.scores[_best(again)].accuracy
 
 
 def _no_better(name: str, what: str, reached: np.ndarray, guessing: float) -> Check:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cingulum.prediction.evaluate import evaluate
+from cingulum.prediction.permutation import Jobs, in_blocks
 from cingulum.prediction.prepare import inner_products
-from cingulum.progress import track
 
 
 def compact(values: np.ndarray) -> np.ndarray:
@@ -34,6 +36,7 @@ def learning_curve(
     folds: int | None = None,
     scale: tuple[str, ...] = (),
     seed: int = 0,
+    jobs: Jobs = 1,
     show_progress: bool = False,
     **options: object,
 ) -> pd.DataFrame:
@@ -45,27 +48,43 @@ def learning_curve(
     n, rng = len(patients), np.random.default_rng((seed, 0, 8))
     small = {name: v if name in scale else compact(v) for name, v in modalities.items()}
     sizes = sizes or sorted({10, 15, 20, 30, 40, 60, 80, 120, 200, n} & set(range(10, n + 1)))
-    rows = []
     tasks = [(size, r) for size in sizes for r in range(1 if size == n else repeats)]
-    for size, r in track(tasks, "learning curve", total=len(tasks), show=show_progress):
-        taken = np.sort(rng.choice(n, size, replace=False))
-        part = {name: v[taken] for name, v in small.items()}
-        regressed = {name: c[taken] for name, c in (confounds or {}).items()}
+    subsets = [(np.sort(rng.choice(n, size, replace=False)), seed + r if size < n else seed) for size, r in tasks]
+    told = {"controls": controls, "scale": scale, **options}
+    work = _Subsets(small, list(map(str, patients)), confounds or {}, folds, subsets, told)
+    blocks = list(np.arange(len(tasks))[:, None])
+    reached = np.concatenate(list(in_blocks(work, blocks, jobs, show_progress, "learning curve")))
+    rows = [(size, *figures) for (size, _), figures in zip(tasks, reached, strict=True)]
+    table = pd.DataFrame(rows, columns=["patients", "accuracy", "auc"]).groupby("patients")
+    return table.agg(accuracy=("accuracy", "mean"), sd=("accuracy", "std"), auc=("auc", "mean")).reset_index()
+
+
+@dataclass(frozen=True, eq=False)
+class _Subsets:
+    """Accuracy and AUC (subset, 2) of the evaluation of these subsets of patients."""
+
+    values: dict[str, np.ndarray]
+    patients: list[str]
+    confounds: dict[str, np.ndarray]
+    folds: int | None
+    subsets: list[tuple[np.ndarray, int]]
+    options: dict[str, Any]
+
+    def __call__(self, places: np.ndarray) -> np.ndarray:
+        return np.array([self._figures(*self.subsets[i]) for i in places])
+
+    def _figures(self, taken: np.ndarray, seed: int) -> tuple[float, float]:
         found = evaluate(
-            part,
-            [patients[i] for i in taken],
-            controls=controls,
-            confounds=regressed,
-            scale=scale,
-            folds=None if folds is None else min(folds, size),
+            {name: v[taken] for name, v in self.values.items()},
+            [self.patients[i] for i in taken],
+            confounds={name: c[taken] for name, c in self.confounds.items()},
+            folds=None if self.folds is None else min(self.folds, len(taken)),
             permutations=0,
             contributions=False,
             bootstrap=0,
-            seed=seed + r if size < n else seed,
+            seed=seed,
             jobs=1,
-            **options,  # type: ignore[arg-type]
+            **self.options,
         )
         best = found.scores.get("fused") or found.scores[found.fused[0]]
-        rows.append((size, best.accuracy, best.auc))
-    table = pd.DataFrame(rows, columns=["patients", "accuracy", "auc"]).groupby("patients")
-    return table.agg(accuracy=("accuracy", "mean"), sd=("accuracy", "std"), auc=("auc", "mean")).reset_index()
+        return best.accuracy, best.auc

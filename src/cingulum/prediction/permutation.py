@@ -49,12 +49,16 @@ def exchanges(times: int, patients: int, rng: np.random.Generator, sites: np.nda
 
 
 def in_blocks(
-    work: Callable[[np.ndarray], T], blocks: Sequence[np.ndarray], jobs: Jobs, show_progress: bool
+    work: Callable[[np.ndarray], T],
+    blocks: Sequence[np.ndarray],
+    jobs: Jobs,
+    show_progress: bool,
+    label: str = "permutations",
 ) -> Iterator[T]:
     """Results of work(block), in order, by threads (compiled code lets go of Python's lock), or by whoever `jobs` is;
     may be left early."""
     if callable(jobs):
-        yield from track(jobs(work, blocks), "permutations", total=len(blocks), show=show_progress)
+        yield from track(jobs(work, blocks), label, total=len(blocks), show=show_progress)
         return
     tasks = joblib.Parallel(n_jobs=jobs or joblib.cpu_count(), prefer="threads", return_as="generator")(
         joblib.delayed(work)(block) for block in blocks
@@ -62,7 +66,7 @@ def in_blocks(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "[0-9]+ tasks have been successfully executed")  # when left early
         try:
-            yield from track(tasks, "permutations", total=len(blocks), show=show_progress)
+            yield from track(tasks, label, total=len(blocks), show=show_progress)
         finally:
             tasks.close()
 

@@ -21,7 +21,8 @@ from cingulum.prediction.prepare import turned
 from cingulum.report import summarise
 
 MANY = 100
-"""Patients beyond which the forced choice deals them into 20 folds: one at a time costs much and tells no more."""
+"""Patients beyond which the forced choice deals them into 20 folds, and the audit repeats 10 times on noise: one at a
+time, and 50 times, cost much and tell no more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,16 +101,17 @@ def find(
         dose = dose_response(decisions, change, moved, permutations=max(permutations, 19), seed=seed)
         found = replace(found, ratings=regressions, published=published, dose=dose)
     checks = audit(shown, paired, rose=higher[kept], ratings=found.ratings.get("both"), published=found.published,
-                   confounds=regressed, seed=seed)  # fmt: skip
-    curve = []
+                   confounds=regressed, repeats=10 if len(kept) > MANY else 50, seed=seed, jobs=jobs,
+                   show_progress=show_progress)  # fmt: skip
+    curve = None
     if learning and len(kept) >= 20 and not paired.missing:
         chosen = {name: shown[name] for name in paired.fused}
         curve = learning_curve(chosen, paired.patients, confounds=regressed, folds=folds, scale=scale, repeats=10,
-                               fusion=fusion, C=C, seed=seed).to_dict("records")  # fmt: skip
+                               fusion=fusion, C=C, seed=seed, jobs=jobs, show_progress=show_progress)  # fmt: skip
     still = [n for n, c in regressed.items() if np.ptp(c, axis=1).max() == 0]
     if still:
         words.append(f"{', '.join(still)}: the same at both visits of everybody, so it cancels in the forced choice.")
-    return replace(found, checks=checks, learning=curve, words=words)
+    return replace(found, checks=checks, learning=[] if curve is None else curve.to_dict("records"), words=words)
 
 
 def _rows(tables: dict[str, np.ndarray], kept: list[int]) -> dict[str, np.ndarray]:
