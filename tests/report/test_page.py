@@ -70,3 +70,11 @@ def test_methods_tell_where_ratings_were_exchanged():
     assert "inside their site" not in " ".join(words.methods(s))
     told = " ".join(words.methods({**s, "recipe": {"site": "scanner"}}))
     assert "exchange their ratings inside their site (scanner of participants.tsv)" in told
+
+
+def test_one_order_is_a_warning_though_it_is_not_everybodys():
+    s = summary_of("pre")
+    for one, said in ((12, "Every patient had"), (11, "11 of 12 patients had"), (7, None)):
+        s["cohort"]["orders"] = {"pre, then post": one, **({"post, then pre": 12 - one} if one < 12 else {})}
+        texts = [w["text"] for w in words.warnings(s, False) if "the same order (pre, then post)" in w["text"]]
+        assert [text.startswith(said) for text in texts] == ([True] if said else [])

@@ -161,7 +161,7 @@ def one_visit(bids):
         (remove("dataset_description.json"), [], "expected a BIDS dataset"),
         (lambda bids: None, ["--participant-label", "01", "99"], "No such participant: 99"),
         (lambda bids: None, ["--modalities", "eeg"], "takes s1conn, rcbf, hfhrv, mechanism, physiology; came 'eeg'"),
-        (lambda bids: None, ["--participant-label", "01", "02"], "at least 10 patients"),
+        (lambda bids: None, ["--participant-label", "01", "02"], "at least 10 participants; came 2"),
         (lambda bids: None, ["--connectome", "nowhere.tsv"], "nowhere.tsv: cannot be read"),
     ],
 )

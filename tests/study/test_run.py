@@ -214,9 +214,14 @@ def test_a_report_and_its_pages_are_one(small_cohort, tmp_path, capsys):
     assert main([*command, "group", "--modalities", "rcbf", *few]) == 0
     summary = json.loads((out / "summary.json").read_text())
     shown = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
-    shown = {name for name in shown if not name.startswith(("work/", "sub-0", "sub-1", "."))}
-    assert not (out / "model" / "hfhrv_weights.tsv").exists()
-    assert shown == {*summary["files"], "summary.json", "report.html", "study.toml", "dataset_description.json"}
+    shown = {name for name in shown if not name.startswith(("work/", ".")) and "/ses-" not in name}
+    assert not (out / "model" / "hfhrv_weights.tsv").exists() and set(summary["pages"]) < set(summary["files"])
+    assert shown == {*summary["files"], "summary.json", "report.html", "dataset_description.json"}
+    settings = (out / "study.toml").read_bytes()
+    assert main([*command, "participant", "--participant-label", "01", *FAST]) == 0
+    assert main([*command, "group", *FAST, "--participant-label", "01"]) == 4
+    assert (out / "study.toml").read_bytes() == settings, "it belongs to the report"
+    assert read_study(out / "work" / "study.toml").features.modalities == ("hfhrv",)
 
 
 def test_who_left_the_dataset_leaves_the_book(own_cohort, tmp_path):
@@ -237,6 +242,114 @@ def test_a_site_that_is_not_told_is_no_site(small_cohort, tmp_path, capsys):
     table.to_csv(cohort / "participants.tsv", sep="\t", index=False)
     assert main(["run", str(cohort), str(tmp_path / "out"), "group", "--site", "scanner", *FAST]) == 4
     assert "scanner (the site) is not told of sub-10" in capsys.readouterr().err
+
+
+def rewrite(cohort, change):
+    path = cohort / "participants.tsv"
+    change(pd.read_csv(path, sep="\t", dtype=str)).to_csv(path, sep="\t", index=False, na_rep="n/a")
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (lambda t: t[["participant_id"]], None),
+        (lambda t: t.assign(age=["89+", *t["age"][1:]]), "years (known of 9)"),
+        (lambda t: t.assign(age=None, sex=None), None),
+    ],
+)
+def test_age_and_sex_need_not_be_known(own_cohort, tmp_path, change, said):
+    rewrite(own_cohort, change)
+    out = tmp_path / "out"
+    assert main(["run", str(own_cohort), str(out), "group", "--permutations", "19", *FAST]) == 0
+    page = (out / "report.html").read_text()
+    assert ("years" in page.split("<h2")[2]) == (said is not None) and (said is None or said in page)
+
+
+def test_who_lacks_a_map_is_judged_by_the_rest_and_counted_right(own_cohort, tmp_path):
+    """Of eleven, sub-05 lacks blood flow, sub-11 everything; tables, lead and checklist count those who were judged."""
+    with_eleventh(own_cohort)
+    for path in [*own_cohort.rglob("sub-05_ses-pre*_cbf.nii.gz"), *own_cohort.rglob("sub-11_ses-pre*_cbf.nii.gz"),
+                 *own_cohort.rglob("sub-11_*_physio.tsv.gz")]:  # fmt: skip
+        path.unlink()
+    out = tmp_path / "out"
+    options = ["--modalities", "hfhrv", "rcbf", "--missing", "log_odds", "--permutations", "19"]
+    assert main(["run", str(own_cohort), str(out), "group", *options]) == 3
+    s = json.loads((out / "summary.json").read_text())
+    assert list(s["left_out"]) == ["sub-11"] and list(s["lacking"]) == ["sub-05"]
+    assert list(s["lacking"]["sub-05"]) == ["rcbf"] and s["evaluation"]["patients"] == 10
+    assert s["prediction"]["rcbf"]["patients"] == 9 and "of 10 patients" in s["lead"]
+    assert s["evaluation"]["columns"]["rcbf"] > 1000 and s["evaluation"]["columns"]["hfhrv"] == 1
+    assert read_study(out / "study.toml").prediction.fusion == "log_odds"
+
+
+def test_what_we_wrote_and_find_damaged_is_made_anew(small_cohort, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = ["run", str(small_cohort), str(out), "participant", "--participant-label", "01", "--n-jobs", "1", *FAST]
+    assert main(command) == 0
+    whole = digest(out)
+    for path in (
+        *out.rglob("*hfhrv_physio.json"),
+        *(out / "work" / "visits").glob("*.json"),
+        out / "work/seconds.json",
+    ):
+        path.write_text("")
+    assert main(["status", str(out)]) in (3, 4)
+    assert main(command) == 0 and digest(out) == whole and main(["status", str(out)]) == 0
+
+
+def test_a_plan_tells_what_a_run_would_refuse(own_cohort, tmp_path, capsys):
+    """Before anything is measured: recordings that are gone, columns that are not there, too few people."""
+    out = tmp_path / "out"
+    command = ["run", str(own_cohort), str(out), "group", *FAST]
+    assert main([*command[:3], "participant", "--participant-label", "01", *FAST]) == 0
+    next(own_cohort.rglob("sub-01_ses-pre*_physio.tsv.gz")).unlink()
+    for options, code, said in (
+        ([], 0, "hfhrv 20 1 18 1"),
+        (["--site", "scanner"], 4, "no column 'scanner'"),
+        (["--confounds", "bmi"], 4, "Unknown confound 'bmi'"),
+        (["--participant-label", "01", "02"], 4, "at least 10 participants; came 2"),
+        (["--modalities"], 4, "At least one feature"),
+    ):
+        for dry in (["--dry-run"], *([[]] if code else [])):
+            capsys.readouterr()
+            assert main([*command, *options, *dry]) == code
+            told = capsys.readouterr()
+            assert said in " ".join((told.out + told.err).split()) and "measure:" not in told.err
+    assert main(["run", str(own_cohort), str(own_cohort), "group", "--dry-run", *FAST]) == 4
+    assert "is a dataset that cingulum did not write" in capsys.readouterr().err
+
+
+def test_only_names_of_software_are_repeated(own_cohort, tmp_path):
+    """Descriptions hold paths and names of people, and of many kinds of mistakes."""
+    derivative = own_cohort / "derivatives" / "fmriprep" / "dataset_description.json"
+    told = json.loads(derivative.read_text())
+    for tools, said in (
+        ([{"Name": "fMRIPrep", "Version": "24.1.0"}, {"Name": "/home/jdoe/prep on srv.hosp.de", "Version": "1"}],
+         "fMRIPrep 24.1.0"),
+        ([{"Name": "fMRIPrep", "Version": "/data/Doe"}], "fMRIPrep"),
+        ({"Name": "fMRIPrep", "Version": "1"}, "fMRIPrep 1"), (5, ""), ("x", ""), ([5, {"Name": ["a"]}], ""),
+    ):  # fmt: skip
+        derivative.write_text(json.dumps({**told, "GeneratedBy": tools}))
+        found = conduct.pipelines(conduct.Place(own_cohort, own_cohort / "derivatives" / "cingulum"))
+        assert [name for name in found if name.startswith("fMRI")] == ([said] if said else [])
+
+
+def test_nobody_vanishes(own_cohort, tmp_path):
+    rewrite(own_cohort, lambda t: pd.concat([t, pd.DataFrame({"participant_id": ["sub-77", "sub-Zoë"]})]))
+    cohort = conduct.cohort_of(Study(), conduct.Place(own_cohort, tmp_path / "out"))
+    assert cohort.absent == ("77", "Zoë") and len(cohort.participants) == 10
+
+
+def test_maps_that_do_not_cover_the_same_are_flagged(own_cohort, tmp_path):
+    path = next(own_cohort.rglob("sub-03_ses-pre*_cbf.nii.gz"))
+    image = nib.load(path)
+    values = image.get_fdata(dtype=np.float32)
+    values[: len(values) // 2] = np.nan
+    nib.save(nib.Nifti1Image(values, image.affine), path)
+    out = tmp_path / "out"
+    assert main(["run", str(own_cohort), str(out), "group", "--modalities", "rcbf", "--permutations", "19"]) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["flags"]["rcbf: the map covers other parts of the brain than at the other visit"] == 2
 
 
 def test_folders_are_the_same_from_anywhere(monkeypatch, tmp_path):
@@ -292,7 +405,7 @@ def test_who_cannot_be_analysed_is_told_without_folders(own_cohort, tmp_path):
     (own_cohort / "sub-03" / "sub-03_sessions.tsv").write_text("session_id\tpain\nses-pre\tn/a\nses-post\t40\n")
     people = own_cohort / "participants.tsv"
     people.write_text("\n".join(line for line in people.read_text().split("\n") if not line.startswith("sub-04")))
-    cohort = conduct._cohort(Study(), conduct.Place(own_cohort, tmp_path / "out"))
+    cohort = conduct.cohort_of(Study(), conduct.Place(own_cohort, tmp_path / "out"))
     assert list(cohort.left_out) == ["03"] and str(own_cohort) not in cohort.left_out["03"]
     assert "sub-03/sub-03_sessions.tsv" in cohort.left_out["03"]
     assert list(cohort.people["participant_id"]) == [f"sub-{p}" for p in cohort.participants]

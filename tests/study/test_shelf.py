@@ -1,6 +1,7 @@
 """A report takes down what the one before it had besides, and nothing else."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,22 +10,36 @@ import pytest
 from cingulum.study.shelf import Shelf, standing
 
 
-def put_up(out, names, pages=()):
+def put_up(out, names):
     shelf = Shelf(out)
     for name in names:
         shelf.table(name, pd.DataFrame({"x": [1]}))
-    shelf.clear(pages)
-    (out / "summary.json").write_text(json.dumps({"files": shelf.files, "pages": list(pages)}))
-    for page in pages:
-        (out / page).touch()
+    shelf.clear()
+    (out / "summary.json").write_text(json.dumps({"files": shelf.files}))
+
+
+def content(folder):
+    return {str(path.relative_to(folder)) for path in Path(folder).rglob("*")}
 
 
 def test_what_the_last_report_had_besides_goes(tmp_path):
     (tmp_path / "mine.txt").write_text("notes of the user")
-    put_up(tmp_path, ["maps/a.tsv", "maps/b.tsv", "model/a.tsv"], ["sub-01.html", "sub-02.html"])
-    put_up(tmp_path, ["maps/b.tsv"], ["sub-02.html"])
-    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
-    assert left == {"mine.txt", "maps", "maps/b.tsv", "summary.json", "sub-02.html"}
+    put_up(tmp_path, ["maps/a.tsv", "maps/b.tsv", "model/a.tsv", "sub-01.html", "sub-02.html", "figures/c.tsv"])
+    (tmp_path / "figures" / "c.tsv").write_text("edited by the user")
+    put_up(tmp_path, ["maps/b.tsv", "sub-02.html"])
+    kept = {"mine.txt", "figures", "figures/c.tsv"}
+    assert content(tmp_path) == {"maps", "maps/b.tsv", "summary.json", "sub-02.html", *kept}
+
+
+def test_a_folder_that_is_a_link_stays(tmp_path):
+    """Maps on another disk."""
+    out, disk = tmp_path / "out", tmp_path / "disk"
+    out.mkdir()
+    disk.mkdir()
+    (out / "maps").symlink_to(disk)
+    put_up(out, ["maps/a.tsv", "maps/b.tsv"])
+    put_up(out, ["features.tsv"])
+    assert content(disk) == set() and content(out) == {"maps", "features.tsv", "summary.json"}
 
 
 def test_files_are_named_with_their_content(tmp_path):
@@ -35,18 +50,33 @@ def test_files_are_named_with_their_content(tmp_path):
     assert set(shelf.files) == {"maps/a.nii.gz", "a.bib"}
 
 
-@pytest.mark.parametrize("name", ["../mine.txt", "/mine.txt", "maps/../../mine.txt", ".", 3])
-def test_a_summary_cannot_have_files_elsewhere_removed(tmp_path, name):
-    (tmp_path / "mine.txt").touch()
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "summary.json").write_text(json.dumps({"files": {str(name): ""}, "pages": [name]}))
-    assert standing(out) <= {"3"}
+@pytest.mark.parametrize(
+    "name",
+    ["../mine.tsv", "/mine.tsv", "maps/../../mine.tsv", "link/mine.tsv", ".", "maps", "work/visits/a.json",
+     "dataset_description.json", "sub-01/ses-a/func/a.json"],
+)  # fmt: skip
+def test_a_summary_cannot_have_other_files_removed(tmp_path, name):
+    out, far = tmp_path / "out", tmp_path / "far"
+    for path in (tmp_path / "mine.tsv", out / "maps" / "x", out / "work" / "visits" / "a.json", far / "mine.tsv",
+                 out / "dataset_description.json", out / "sub-01" / "ses-a" / "func" / "a.json"):  # fmt: skip
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (out / "link").symlink_to(far)
+    nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    (out / "summary.json").write_text(json.dumps({"files": {name: nothing}}))
+    before = content(tmp_path)
     Shelf(out).clear()
-    assert (tmp_path / "mine.txt").is_file()
+    assert content(tmp_path) == before and (far / "mine.tsv").is_file()
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"files": null}'])
-def test_a_damaged_summary_removes_nothing(tmp_path, content):
-    (tmp_path / "summary.json").write_text(content)
-    assert standing(tmp_path) == set()
+@pytest.mark.parametrize("text", ["[]", "{"])
+def test_a_damaged_summary_removes_nothing_and_is_told(tmp_path, text):
+    (tmp_path / "summary.json").write_text(text)
+    with pytest.warns(UserWarning, match="may stay beside the new ones"):
+        assert standing(tmp_path) == {}
+
+
+@pytest.mark.parametrize("text", ['{"files": null}', '{"files": 5}', '{"files": {"features.tsv": 3}}', "{}"])
+def test_a_summary_without_files_removes_nothing(tmp_path, text):
+    (tmp_path / "summary.json").write_text(text)
+    assert standing(tmp_path) == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -36,16 +37,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not _cannot_write(trouble):
             raise
         return _tell(
-            f"cannot write {trouble.filename or 'the output'} ({trouble.strerror}). What was finished is kept: make "
-            "room or give write permission, and the same command goes on from there.",
+            f"cannot {_way(trouble)} {trouble.filename or 'the output'} ({trouble.strerror}). What was finished is "
+            "kept: make room or give permission, and the same command goes on from there.",
             4,
         )
 
 
 def _cannot_write(trouble: OSError) -> bool:
-    import errno
-
     return trouble.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def _way(trouble: OSError) -> str:
+    return "write" if trouble.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) else "read or write"
 
 
 def _tell(trouble: object, code: int) -> int:

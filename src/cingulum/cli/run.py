@@ -83,7 +83,7 @@ def _or_none(plain: type) -> Callable[[str], Any]:
 def study_of(given: argparse.Namespace) -> Study:
     """The study of a command line: its file, and the options that win over it."""
     study = read_study(given.study) if given.study else Study()
-    options = {name: value for name, value in vars(given).items() if _is_setting(name)}
+    options = {name: _listed(value) for name, value in vars(given).items() if _is_setting(name)}
     if "prediction.seed" in options:
         options["model.seed"] = options["prediction.seed"]
     if given.participant_label:
@@ -95,6 +95,11 @@ def study_of(given: argparse.Namespace) -> Study:
 
         options["dataset.filters"] = read_filters(given.bids_filter_file)
     return changed(study, options)
+
+
+def _listed(value: Any) -> Any:
+    """A list that is taken back: no word, or `none`."""
+    return [] if value == ["none"] else value
 
 
 def _is_setting(name: str) -> bool:
@@ -131,8 +136,7 @@ def _participant(study: Study, place: Any, given: argparse.Namespace) -> int:
     from cingulum.study.shelf import standing
 
     everybody = read_study(given.study).dataset if given.study else Dataset()
-    conduct.describe(place.out)
-    conduct.write_study(replace(study, dataset=replace(everybody, filters=study.dataset.filters)), place.out)
+    conduct.begin(replace(study, dataset=replace(everybody, filters=study.dataset.filters)), place)
     taken = conduct.take(study, place)
     stand = standing(place.out)
     fresh = [visit for visit in in_time(place.bids, taken.visits) if f"sub-{visit.participant}.html" not in stand]
@@ -147,9 +151,8 @@ def _model(study: Study, place: Any, given: argparse.Namespace) -> int:
     from cingulum.study import conduct, models
 
     if given.level == "participant":
-        conduct.describe(place.out)
         everybody = read_study(given.study).dataset if given.study else Dataset()
-        conduct.write_study(replace(study, dataset=replace(everybody, filters=study.dataset.filters)), place.out)
+        conduct.begin(replace(study, dataset=replace(everybody, filters=study.dataset.filters)), place)
         seen, failures, _ = models.fit_visits(study, place)
         print(f"Fitted {len(seen) - len(failures)} visits in {place.out.resolve()}")
         return _failures(len(failures), "fit(s) failed", place.out / "failures.tsv")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from cingulum.cli.options import Commands, command
@@ -40,10 +41,11 @@ def run(given: argparse.Namespace) -> int:
     report = (given.out_dir / "report.html").is_file()
     print(f"report: {'report.html' if report else 'not written yet'}")
     if missing or failed:
-        work = f" --work-dir {given.work_dir}" if given.work_dir else ""
-        study = given.out_dir / "study.toml"
-        level = f"cingulum run BIDS_DIR {given.out_dir} participant --study {study}{work}"
-        other = f"cingulum features BIDS_DIR {given.out_dir}{work}, with the options it was begun with"
+        out = shlex.quote(str(given.out_dir))
+        work = f" --work-dir {shlex.quote(str(given.work_dir))}" if given.work_dir else ""
+        study = (given.work_dir or given.out_dir / "work") / "study.toml"
+        level = f"cingulum run BIDS_DIR {out} participant --study {shlex.quote(str(study))}{work}"
+        other = f"cingulum features BIDS_DIR {out}{work}, with the options it was begun with"
         print(f"to finish: {level if study.is_file() else other}")
         return 3
     return 0

@@ -22,12 +22,14 @@ class Cohort:
     ratings: one row a visit: participant, session, state (0 first, 1 second), pain (0–100)
     people: participants.tsv
     left_out: participants that cannot be analysed, with the reason
+    absent: rows of participants.tsv without any visit that could be read
     """
 
     visits: tuple[Visit, ...]
     ratings: pd.DataFrame
     people: pd.DataFrame
     left_out: Mapping[str, str] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()
 
     @property
     def participants(self) -> list[str]:
@@ -41,7 +43,7 @@ class Cohort:
             raise InputError(f"No participant can be analysed. The first, sub-{min(reasons)}: {reasons[min(reasons)]}")
         people = self.people[~self.people["participant_id"].str.removeprefix("sub-").isin(gone)].reset_index(drop=True)
         visits = tuple(visit for visit in self.visits if visit.participant not in gone)
-        return Cohort(visits, ratings, people, {**self.left_out, **reasons})
+        return Cohort(visits, ratings, people, {**self.left_out, **reasons}, self.absent)
 
 
 def read_cohort(
@@ -67,8 +69,11 @@ def read_cohort(
             left_out[participant] = str(trouble)
     empty = pd.DataFrame(columns=["participant", "session", "state", "pain"])
     ratings = pd.concat(tables, ignore_index=True) if tables else empty
-    people = _people(Path(root), people, sorted({visit.participant for visit in found}))
-    return Cohort(tuple(found), ratings, people).without(left_out)
+    here = sorted({visit.participant for visit in found})
+    named = [] if participants else people.get("participant_id", pd.Series(dtype=str)).dropna().astype(str)
+    absent = sorted({name.removeprefix("sub-") for name in named} - set(here))
+    people = _people(Path(root), people, here)
+    return Cohort(tuple(found), ratings, people, absent=tuple(absent)).without(left_out)
 
 
 def _people(root: Path, table: pd.DataFrame, participants: list[str]) -> pd.DataFrame:

@@ -99,6 +99,14 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def read_own(path: Path) -> dict[str, Any]:
+    """A JSON object of our own making; empty where it is not there, or damaged: then it is made anew."""
+    try:
+        return read_json(path) if path.is_file() else {}
+    except InputError:
+        return {}
+
+
 def read_matrix(path: Path) -> np.ndarray:
     """A matrix of numbers from .npy, .npz (one array), .tsv or .csv (no header)."""
     path = Path(path)

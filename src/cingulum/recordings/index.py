@@ -244,7 +244,7 @@ def _derivatives_of(root: Path) -> Iterator[str]:
     if os.path.isfile(os.path.join(top, "dataset_description.json")):
         yield top
         return
-    for entry in sorted(os.scandir(top), key=lambda entry: entry.name):
+    for entry in sorted(_entries(top), key=lambda entry: entry.name):
         if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
             yield entry.path
             yield from _derivatives_of(Path(entry.path))
@@ -267,7 +267,7 @@ def _files(dataset: Path, allowed: Sequence[str], left_out: list[str]) -> list[B
         folder = folders.pop()
         at_root = folder == str(dataset)
         datatype = os.path.basename(folder)
-        for entry in os.scandir(folder):
+        for entry in _entries(folder):
             name = entry.name
             if name.startswith(".") or (at_root and name in NOT_DATA and not entry.is_symlink()):
                 continue
@@ -280,6 +280,14 @@ def _files(dataset: Path, allowed: Sequence[str], left_out: list[str]) -> list[B
                 entities["datatype"] = datatype
                 found.append(BidsFile(entry.path, dataset, entities))
     return found
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as trouble:
+        raise InputError(f"{folder}: cannot be read ({trouble.strerror}). Give read permission.") from None
 
 
 def _folders_down(file: BidsFile) -> list[str]:

@@ -26,9 +26,8 @@ def _authors(s: Numbers) -> str:
 
 def _sample(s: Numbers) -> str:
     out = f"; {len(s['left_out'])} left out, each named with its reason" if s.get("left_out") else ""
-    return (
-        f"{s['cohort']['patients']} participants with two visits each were analysed{out}. No sample size calculation."
-    )
+    n = s["evaluation"]["patients"]
+    return f"{n} participants with two visits each were analysed{out}. No sample size calculation."
 
 
 def _missing(s: Numbers) -> str:
@@ -75,7 +74,8 @@ def _stability(s: Numbers) -> str:
 
 def _demographics(s: Numbers) -> str:
     age, sex = s["cohort"].get("age"), s["cohort"].get("sex")
-    parts = [f"age {age['mean']:.1f} ± {age['sd']:.1f} years"] if age else []
+    of = f" (known of {age['known']})" if age and age["known"] < s["cohort"]["patients"] else ""
+    parts = [f"age {age['mean']:.1f} ± {age['sd']:.1f} years{of}"] if age else []
     parts += ["sex " + ", ".join(f"{k} {v}" for k, v in sex.items())] if sex else []
     return "; ".join(parts)
 

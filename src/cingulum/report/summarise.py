@@ -62,12 +62,27 @@ def cohort(people: pd.DataFrame, ratings: pd.DataFrame) -> Numbers:
         "second_session": sorted(ratings.loc[ratings["state"] == 1, "session"].unique()),
         "pain": {"first": spread(wide[0]), "second": spread(wide[1]), "change": spread(wide[1] - wide[0])},
         "pain_rose_in": int((wide[1] > wide[0]).sum()),
+        "orders": _orders(ratings),
+        "age": _age(people),
+        "sex": {},
     }
-    if "age" in people and pd.to_numeric(people["age"], errors="coerce").notna().all():
-        found["age"] = spread(pd.to_numeric(people["age"]).clip(upper=90))
     if "sex" in people:
         found["sex"] = {str(k): int(v) for k, v in people["sex"].fillna("n/a").value_counts().items()}
     return found
+
+
+def _orders(ratings: pd.DataFrame) -> dict[str, int]:
+    """How many patients had their sessions in each order, the most common first."""
+    order = ratings.sort_values("state").groupby("participant")["session"].agg(", then ".join)
+    return {str(k): int(v) for k, v in order.value_counts().items()}
+
+
+def _age(people: pd.DataFrame) -> Numbers | None:
+    """Of those whose age is a number; `known`: how many they are."""
+    if "age" not in people:
+        return None
+    age = pd.to_numeric(people["age"], errors="coerce").clip(upper=90)
+    return {**spread(age), "known": int(age.notna().sum())} if age.notna().any() else None
 
 
 def visits(scalars: dict[str, np.ndarray]) -> Numbers:

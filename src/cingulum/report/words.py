@@ -24,7 +24,7 @@ def lead(s: Numbers) -> str:
     verdict = "better than guessing" if m["p"] < 0.05 else "not distinguishable from guessing"
     text = (
         f"Of two visits of a patient it had never seen, the model “{LABELS[best]}” recognised the second in "
-        f"{100 * m['accuracy']:.1f} % of {s['cohort']['patients']} patients (95 % interval {100 * low:.1f} to "
+        f"{100 * m['accuracy']:.1f} % of {m['patients']} patients (95 % interval {100 * low:.1f} to "
         f"{100 * high:.1f} %, {p_words(m['p'])}): {verdict}."
     )
     if m["single_scan_auc"] is not None or best == "fused":
@@ -38,12 +38,14 @@ def warnings(s: Numbers, synthetic: bool) -> list[Numbers]:
     if synthetic:
         found.append(_serious("The patients on this page are synthetic: no person was scanned."))
     found += _gaps(s)
-    first, second = (s["cohort"][key] for key in ("first_session", "second_session"))
-    if len(first) == len(second) == 1:
+    order, most = next(iter(s["cohort"]["orders"].items()))
+    if most > ONE_ORDER * s["cohort"]["patients"]:
+        everybody = most == s["cohort"]["patients"]
+        who = "Every patient" if everybody else f"{most} of {s['cohort']['patients']} patients"
         found.append(
             _serious(
-                f"Every patient had the visits in the same order ({first[0]}, then {second[0]}). Whatever else changed "
-                "with time or order cannot be told apart from pain."
+                f"{who} had the visits in the same order ({order}). Whatever else changed with time or order cannot be "
+                "told apart from pain."
             )
         )
     if s["cohort"]["pain_rose_in"] < s["cohort"]["patients"]:
@@ -99,6 +101,9 @@ def _audit_warnings(s: Numbers) -> list[Numbers]:
     return found
 
 
+ONE_ORDER = 0.65
+"""Share of patients with the same order of visits beyond which the order may be what is recognised."""
+
 NAMED = 20
 """Participants that are named with their reason; all are in summary.json."""
 
@@ -107,11 +112,15 @@ def _gaps(s: Numbers) -> list[Numbers]:
     """Who was left out, and who was analysed without some modality, and why."""
     out = [f"{name} was left out: {why}" for name, why in s.get("left_out", {}).items()]
     kept = [
-        f"{name} has no {feature} and was judged by the other modalities: {why}"
+        f"{name} has no {', no '.join(lacking)} and was judged by the other modalities: "
+        + "; ".join(dict.fromkeys(lacking.values()))
         for name, lacking in s.get("lacking", {}).items()
-        for feature, why in lacking.items()
     ]
-    found = []
+    found, absent = [], s.get("absent", [])
+    if absent:
+        shown = ", ".join(absent[:NAMED]) + (f" and {len(absent) - NAMED} more" if len(absent) > NAMED else "")
+        text = f"participants.tsv also names {shown}: no visit of theirs was found (labels are letters and digits)."
+        found.append(_note(text))
     for texts, where in ((out, "left_out"), (kept, "lacking")):
         more = [f"{len(texts) - NAMED} more of this kind are named in summary.json ({where})."]
         found += [_serious(text) for text in texts[:NAMED] + more * (len(texts) > NAMED)]

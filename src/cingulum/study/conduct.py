@@ -8,8 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cingulum.brain.connectome import Connectome
 from cingulum.errors import InputError
 from cingulum.features import Choices, Feature
@@ -19,13 +17,14 @@ from cingulum.recordings.atlas import Atlas, named_atlas
 from cingulum.recordings.bids import checked_filters
 from cingulum.recordings.bold import Denoising
 from cingulum.recordings.cohort import in_time
-from cingulum.recordings.files import read_json, read_matrix, write_bytes, write_matrix, write_table
+from cingulum.recordings.files import write_table
 from cingulum.recordings.index import index
-from cingulum.settings import Study, written
+from cingulum.settings import Study
 from cingulum.study import ledger
 from cingulum.study.finish import finish
 from cingulum.study.gather import Features, gather
-from cingulum.study.measure import Failure, Plan, describe, load, measure_visits, modalities
+from cingulum.study.measure import Failure, Plan, describe, generated_by, load, measure_visits, modalities
+from cingulum.study.shelf import Shelf, write_study
 from cingulum.study.store import Store
 
 
@@ -165,9 +164,11 @@ def group(study: Study, place: Place) -> dict[str, Any]:
     from cingulum.study.pages import write_pages
     from cingulum.study.publish import evaluated, publish
 
-    cohort = _cohort(study, place)
-    describe(place.out)
-    write_study(study, place.out)
+    if study.prediction.missing == "log_odds":  # which is the only fusion that can do without a modality
+        study = replace(study, prediction=replace(study.prediction, fusion="log_odds"))
+    cohort = cohort_of(study, place)
+    check_asked(study, cohort)
+    begin(study, place)
     taken = take(study, place, cohort.visits)
     features, cohort = gathered(study, place, taken, cohort)
     told = study.prediction
@@ -184,8 +185,8 @@ def group(study: Study, place: Place) -> dict[str, Any]:
         in_time(place.bids, taken.visits), taken.wanted, taken.failures, place.out, place.keep, ratings=cohort.ratings,
         decisions=findings.paired.predictions(), crew=place.crew, show_progress=place.show_progress,
     )  # fmt: skip
-    return publish(place.out, title, cohort, features, findings, recipe=recipe(study), pipelines=pipelines(place),
-                   pages=pages)  # fmt: skip
+    return publish(place.out, title, cohort, features, findings, study=study, recipe=recipe(study),
+                   pipelines=pipelines(place), pages=pages)  # fmt: skip
 
 
 def recipe(study: Study) -> dict[str, Any]:
@@ -199,13 +200,9 @@ def recipe(study: Study) -> dict[str, Any]:
 
 def pipelines(place: Place) -> list[str]:
     """What made the derivatives, with versions, as they say themselves."""
-    told = set()
-    for root in index(place.bids, place.derivatives).roots[1:]:
-        path = root / "dataset_description.json"
-        for tool in (read_json(path).get("GeneratedBy") or []) if path.is_file() else []:
-            if isinstance(tool, dict) and tool.get("Name"):
-                told.add(f"{tool['Name']} {tool.get('Version', '')}".strip())
-    return sorted(told)
+    roots = [root for root in index(place.bids, place.derivatives).roots[1:] if root.resolve() != place.out.resolve()]
+    told = [path for root in roots if (path := root / "dataset_description.json").is_file()]
+    return sorted({f"{name} {version}".strip() for path in told for name, version in generated_by(path)})
 
 
 def _lost(cohort: Cohort) -> str:
@@ -215,7 +212,19 @@ def _lost(cohort: Cohort) -> str:
     return f" {len(cohort.left_out)} participant(s) had to be left out; the first, sub-{name}: {why}"
 
 
-def _cohort(study: Study, place: Place) -> Cohort:
+def check_asked(study: Study, cohort: Cohort) -> None:
+    """Raises InputError for what would stop a study after hours of measuring: too few participants, or a site or
+    confounds that participants.tsv does not tell."""
+    from cingulum.study.publish import check_columns
+
+    if len(cohort.participants) < 10:
+        raise InputError(f"A prediction needs at least 10 participants; came {len(cohort.participants)}."
+                         f"{_lost(cohort)}")  # fmt: skip
+    check_columns(cohort, study.prediction.site, study.prediction.confounds)
+
+
+def cohort_of(study: Study, place: Place) -> Cohort:
+    """The participants and visits that a paired study is about."""
     told = study.dataset
     cohort = read_cohort(
         place.bids,
@@ -240,14 +249,12 @@ def gathered(study: Study, place: Place, taken: Taken, cohort: Cohort) -> tuple[
     )
 
 
-def write_study(study: Study, out: Path) -> None:
-    """Write the study, complete, to study.toml, with a copy of its connectome beside it."""
-    if study.features.connectome:
-        write_matrix(Path(out) / "connectome.npy", np.asarray(read_matrix(Path(study.features.connectome))))
-        study = replace(study, features=replace(study.features, connectome="connectome.npy"))
-    else:
-        (Path(out) / "connectome.npy").unlink(missing_ok=True)
-    write_bytes(Path(out) / "study.toml", written(study).encode())
+def begin(study: Study, place: Place) -> None:
+    """Note the study that is being done: in the work folder and, where no report stands that another one belongs to, in
+    the output folder. Raises InputError for an output folder that is not ours."""
+    describe(place.out)
+    for folder in {place.keep, *([] if (place.out / "report.html").is_file() else [place.out])}:
+        write_study(study, Shelf(folder))
 
 
 def forget(study: Study, place: Place) -> None:
@@ -263,5 +270,5 @@ def forget(study: Study, place: Place) -> None:
                 (Path(place.out) / file).unlink(missing_ok=True)
         for fit in (Path(place.out) / visit.folder).rglob("*_fit.json"):
             fit.unlink()
-    if not study.dataset.participants:
+    if not (study.dataset.participants or study.dataset.sessions):
         shutil.rmtree(place.keep / "kept", ignore_errors=True)

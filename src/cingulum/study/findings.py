@@ -91,7 +91,7 @@ def find(
     found = replace(found, calibration=calibrate_decisions(decisions))
     words: list[str] = []
     if ratings is not None:
-        rated = _rows({n: values[n] if n in scale else compact(values[n]) for n in paired.fused}, kept)
+        rated = _rows({n: values[n] for n in paired.fused}, kept)
         extra = {"scale": scale, "confounds": _rows(confounds or {}, kept) or None, "on": on, "model": model,
                  "sites": None if sites is None else np.asarray(sites)[kept], "permutations": permutations,
                  "stop_after": stop_after, "seed": seed, "jobs": jobs}  # fmt: skip
@@ -141,6 +141,7 @@ def _between(
     if any(np.isnan(v).any() for v in values.values()):
         words.append("Between patients: some patients lack a modality; ask with complete cases.")
         return {}, None
+    values = {n: v if n in options["scale"] else compact(v) for n, v in values.items()}
     found: dict[str, Ratings] = {}
     asked: tuple[tuple[Visits, np.ndarray], ...] = (
         ("both", ratings), ("first", ratings[:, 0]), ("second", ratings[:, 1])

@@ -15,7 +15,7 @@ from cingulum.features import Feature, Measurement
 from cingulum.parallel import Crew, Lost, each
 from cingulum.progress import track
 from cingulum.recordings import Visit
-from cingulum.recordings.files import read_json, write_json, write_table
+from cingulum.recordings.files import read_own, write_json, write_table
 from cingulum.study.ledger import RECIPE, note_seconds
 from cingulum.study.measure import measured as place_of
 from cingulum.study.store import Store, key_of
@@ -103,8 +103,7 @@ def _key(feature: Feature, measured: Measurement) -> str:
 
 
 def _done(store: Store, key: str, file: Path) -> bool:
-    sidecar = file.with_suffix(".json")
-    return file.is_file() and sidecar.is_file() and read_json(sidecar).get("Of") == key and store.get(key) is not None
+    return file.is_file() and read_own(file.with_suffix(".json")).get("Of") == key and store.get(key) is not None
 
 
 def _batches(todo: list[int], measured: Sequence[Measurement], size: int) -> Iterable[list[int]]:

@@ -16,7 +16,7 @@ from cingulum.parallel import Crew
 from cingulum.recordings import Cohort, Visit
 from cingulum.recordings.atlas import Atlas, pain_atlas
 from cingulum.study.finish import finish
-from cingulum.study.measure import Failure, load, slug
+from cingulum.study.measure import CONTROLS, Failure, load, slug
 from cingulum.study.measure import measured as place_of
 
 
@@ -78,11 +78,13 @@ def gather(
 ) -> tuple[Features, Cohort]:
     """Read the measurements of a cohort back, and fit where a model is to be fitted; also who is left of the cohort.
 
-    missing: `complete` leaves out participants that lack a feature; else their values are NaN at both visits
+    missing: `complete` leaves out participants that lack a feature; else their values are NaN at both visits, and only
+    who has nothing to predict from is left out
     Raises InputError for a visit not measured yet, maps on different grids, or nobody left.
     """
     work = Path(work or Path(out) / "work")
-    cohort = _complete(cohort, failures) if missing == "complete" else cohort
+    predict = [name for name in wanted if name not in (*SHOWN, *CONTROLS)]
+    cohort = _complete(cohort, failures) if missing == "complete" else _with_something(cohort, failures, predict)
     lacking = {(one.participant, one.feature) for one in failures}
     rows, lost = {}, []
     order = _ordered(cohort)
@@ -101,7 +103,7 @@ def gather(
     for name, feature in wanted.items():
         _enter(gathered, feature, order, *rows[name], out)
     for one in failures:
-        if one.participant in gathered.patients:
+        if one.participant in gathered.patients and one.feature in predict:
             gathered.lacking.setdefault(one.participant, {}).setdefault(one.feature, one.reason)
     return gathered, cohort
 
@@ -136,6 +138,16 @@ def _complete(cohort: Cohort, failures: Sequence[Failure]) -> Cohort:
     return cohort.without(reasons)
 
 
+def _with_something(cohort: Cohort, failures: Sequence[Failure], predict: Sequence[str]) -> Cohort:
+    """Those who have some feature to predict from."""
+    lacking: dict[str, dict[str, str]] = {}
+    for one in failures:
+        if one.participant in cohort.participants and one.feature in predict:
+            lacking.setdefault(one.participant, {}).setdefault(one.feature, one.reason)
+    nothing = {p: why for p, why in lacking.items() if len(why) == len(predict)}
+    return cohort.without({p: "; ".join(dict.fromkeys(why.values())) for p, why in nothing.items()})
+
+
 def _ordered(cohort: Cohort) -> list[Visit]:
     """Visits by participant, first and second."""
     order = cohort.ratings.sort_values(["participant", "state"])
@@ -159,6 +171,9 @@ def _enter(
     _tell(gathered, here, measured)
     if feature.is_map:
         gathered.grids[name] = _one_grid(feature, measured, here, out)
+        uneven = _uneven(measured, here)
+        if uneven:
+            gathered.flagged[f"{name}: the map covers other parts of the brain than at the other visit"] = uneven
     elif len({row.values.shape for row in measured}) > 1 and not feature.fitted:
         raise InputError(f"{name}: visits have measurements of different length; measure them again.")
     if table is None:
@@ -201,6 +216,22 @@ def _tell(gathered: Features, visits: list[Visit], rows: list[Measurement]) -> N
         equation = row.details.get("Equation")
         if equation and equation not in gathered.equations:
             gathered.equations.append(str(equation))
+
+
+UNEVEN = 0.1
+"""Share of the voxels with a value at either visit that may lack one at the other."""
+
+
+def _uneven(rows: list[Measurement], visits: list[Visit]) -> set[str]:
+    """Visits of people whose two maps do not cover the same voxels: what is missing would count as a change."""
+    covered: dict[str, list[tuple[str, np.ndarray]]] = {}
+    for visit, row in zip(visits, rows, strict=True):
+        covered.setdefault(visit.participant, []).append((visit.name, row.values != 0))
+    found = set()
+    for (first, a), (second, b) in (pair for pair in covered.values() if len(pair) == 2):
+        if (a ^ b).sum() > UNEVEN * (a | b).sum():
+            found |= {first, second}
+    return found
 
 
 def _one_grid(

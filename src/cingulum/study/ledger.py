@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from cingulum.errors import InputError
-from cingulum.recordings.files import read_json, write_json
+from cingulum.recordings.files import read_own, write_json
 
 if TYPE_CHECKING:
     from cingulum.features import Feature
@@ -31,7 +31,7 @@ def expect(
         page = _page(work, visit)
         content: dict[str, Any] = {"participant": visit.participant, "session": visit.session}
         content |= {"expected": dict(files[visit.name]), "recipes": dict(recipes)}
-        known = read_json(page) if page.is_file() else {}
+        known = read_own(page)
         if {name: known.get(name) for name in content} != content:
             write_json(page, {**content, "failed": {}})
 
@@ -46,9 +46,10 @@ def keep_only(work: Path, visits: Iterable[Visit]) -> None:
 def note(work: Path, visit: Visit, failed: Mapping[str, str], of: Iterable[str]) -> None:
     """Enter what became of some features of a visit: those in `failed` have a reason, the others are well."""
     page = _page(work, visit)
-    content = read_json(page)
-    after = {name: why for name, why in content["failed"].items() if name not in set(of)} | dict(failed)
-    if after != content["failed"]:
+    content = read_own(page)
+    before = content.get("failed", {})
+    after = {name: why for name, why in before.items() if name not in set(of)} | dict(failed)
+    if after != before:
         write_json(page, {**content, "failed": after})
 
 
@@ -57,12 +58,13 @@ def state(out: Path, work: Path | None = None) -> pd.DataFrame:
 
     Raises InputError for a folder in which nothing was begun.
     """
-    pages = sorted((Path(work or Path(out) / "work") / "visits").glob("*.json"))
+    files = sorted((Path(work or Path(out) / "work") / "visits").glob("*.json"))
+    pages = [page for page in map(read_own, files) if page]
     if not pages:
         raise InputError(f"{out}: nothing was begun here. Expected the OUT_DIR of `cingulum run` or `cingulum features`"
                          "; if it was run with --work-dir, give that too.")  # fmt: skip
     rows = []
-    for content in map(read_json, pages):
+    for content in pages:
         for feature, files in content["expected"].items():
             why = content["failed"].get(feature, "")
             done = made(out, files, content["recipes"][feature])
@@ -79,10 +81,7 @@ def made(out: Path, files: Iterable[str], recipe: str) -> bool:
 def _recipe(path: Path) -> str | None:
     """How a file was made, as it or the JSON beside it says; None where there is none."""
     told = path.with_name(path.name.partition(".")[0] + ".json")
-    try:
-        return read_json(told).get(RECIPE) if path.is_file() else None
-    except InputError:
-        return None
+    return read_own(told).get(RECIPE) if path.is_file() else None
 
 
 SECONDS = "seconds.json"
@@ -90,8 +89,7 @@ SECONDS = "seconds.json"
 
 def spent(work: Path) -> dict[str, float]:
     """Seconds that a visit took here so far, by what was done to it; empty before the first."""
-    path = Path(work) / SECONDS
-    return read_json(path) if path.is_file() else {}
+    return read_own(Path(work) / SECONDS)
 
 
 def note_seconds(work: Path, what: str, seconds: float) -> None:

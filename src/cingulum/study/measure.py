@@ -20,7 +20,7 @@ from cingulum.parallel import Crew, Lost, each
 from cingulum.progress import track
 from cingulum.recordings import Visit
 from cingulum.recordings.bold import Denoising
-from cingulum.recordings.files import read_json, read_matrix, sweep, write_bytes, write_json, write_matrix
+from cingulum.recordings.files import read_json, read_matrix, read_own, sweep, write_bytes, write_json, write_matrix
 from cingulum.recordings.images import read_image, write_image
 from cingulum.recordings.opened import Opened
 from cingulum.recordings.perfusion import Constants
@@ -70,6 +70,8 @@ def modalities(names: Sequence[str], choices: Choices | None = None) -> dict[str
 
     Raises InputError for an unknown name.
     """
+    if not names:
+        raise InputError(f"At least one feature must be measured. Known are {', '.join(FEATURES)}.")
     known = features((*names, "motion", "quality", "hrv"), choices)
     beside = {"motion": "bold", "quality": "bold", "hrv": "cardiac"}
     added = [control for control, kind in beside.items() if any(kind in known[name].needs for name in names)]
@@ -226,11 +228,10 @@ def _sidecar(path: Path) -> Path:
 
 def known(path: Path, origin: Origin) -> bool:
     """Whether a measurement of these recordings by this recipe is there, and whole."""
-    sidecar = _sidecar(path)
-    if not path.is_file() or not sidecar.is_file():
-        return False
-    told = read_json(sidecar)
-    return [told.get(k) for k in ORIGIN] == list(origin) and told.get("ResultSHA256") == _digest(path)
+    told = read_own(_sidecar(path))
+    return (
+        path.is_file() and [told.get(k) for k in ORIGIN] == list(origin) and told.get("ResultSHA256") == _digest(path)
+    )
 
 
 def _sources(visit: Visit, feature: Feature) -> list[str]:
@@ -283,16 +284,41 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
+def check_out(out: Path) -> None:
+    """Raises InputError for a folder that holds other things than an output of ours."""
+    path = Path(out) / "dataset_description.json"
+    if path.is_file():
+        if "cingulum" not in [name for name, _ in generated_by(path)]:
+            raise InputError(f"{out}: is a dataset that cingulum did not write; name another output folder.")
+    elif Path(out).exists() and (not Path(out).is_dir() or any(Path(out).iterdir())):
+        raise InputError(
+            f"{out}: is not empty and not an output of cingulum (no dataset_description.json that says so); name "
+            "another output folder."
+        )
+
+
+PLAIN = re.compile(r"[A-Za-z0-9][\w .+()-]{0,39}")
+"""What names and versions of software look like; others, which may be paths or names of people, are not repeated."""
+
+
+def generated_by(path: Path) -> list[tuple[str, str]]:
+    """Name and version of what made a dataset, as its description says."""
+    told = read_json(path).get("GeneratedBy")
+    tools = [tool for tool in (told if isinstance(told, list) else [told]) if isinstance(tool, dict)]
+    pairs = [(tool.get("Name"), tool.get("Version")) for tool in tools]
+    return [(n, v if _plain(v) else "") for n, v in pairs if _plain(n)]  # type: ignore[misc]
+
+
+def _plain(text: Any) -> bool:
+    return isinstance(text, str) and PLAIN.fullmatch(text) is not None
+
+
 def describe(out: Path) -> None:
     """Make `out` a BIDS derivative dataset. Raises InputError if it is another kind of folder."""
     path = Path(out) / "dataset_description.json"
+    check_out(out)
     if path.is_file():
-        made_by = [tool.get("Name") for tool in read_json(path).get("GeneratedBy", [])]
-        if "cingulum" not in made_by:
-            raise InputError(f"{out}: is a dataset that cingulum did not write; name another output folder.")
         return
-    if Path(out).exists() and (not Path(out).is_dir() or any(Path(out).iterdir())):
-        raise InputError(f"{out}: is not empty and not an output of cingulum; name another output folder.")
     made = [{"Name": "cingulum", "Version": __version__}]
     content = {"Name": "cingulum features", "BIDSVersion": "1.10.0", "DatasetType": "derivative", "GeneratedBy": made}
     write_json(path, content)

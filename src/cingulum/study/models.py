@@ -18,7 +18,7 @@ from cingulum.measures import similarity
 from cingulum.parallel import Lost, each
 from cingulum.progress import track
 from cingulum.recordings import Visit
-from cingulum.recordings.files import write_json
+from cingulum.recordings.files import read_own, write_json
 from cingulum.recordings.opened import Opened
 from cingulum.recordings.parcellation import regional_series
 from cingulum.report import Picture, plots, summarise, tables
@@ -28,13 +28,13 @@ from cingulum.study import ledger
 from cingulum.study.conduct import (
     Place,
     atlas_and_connectome,
+    begin,
     denoising,
     found,
     note_failures,
     pipelines,
     recipe,
     strike_out,
-    write_study,
 )
 from cingulum.study.measure import Failure, Plan, contents, describe, plain, recipe_key, sweep
 from cingulum.study.publish import put_up
@@ -108,7 +108,7 @@ def _fit(visit: Visit, study: Study, recipe: str, out: Path, work: Path) -> tupl
             kept = _fitted(visit, study)
             store.put(key, kept)
         content = {**json.loads(str(kept["numbers"])), "Of": key, ledger.RECIPE: recipe}
-        if not path.is_file() or json.loads(path.read_text()) != content:
+        if read_own(path) != content:
             write_json(path, content)
         return key, ""
     except (InputError, ConvergenceError) as trouble:
@@ -134,8 +134,7 @@ def _fitted(visit: Visit, study: Study) -> dict[str, Any]:
 def group(study: Study, place: Place) -> dict[str, Any]:
     """Fit what is missing, compare with every control, and write report.html, summary.json, features.tsv and
     predictions of connectivity; returns the summary."""
-    describe(place.out)
-    write_study(study, place.out)
+    begin(study, place)
     seen, failures, keys = fit_visits(study, place)
     gone = {(one.participant, one.session) for one in failures}
     here = [visit for visit in seen if (visit.participant, visit.session) not in gone]
@@ -145,7 +144,7 @@ def group(study: Study, place: Place) -> dict[str, Any]:
     shelf = Shelf(place.out)
     shelf.table("features.tsv", table, float_format="%.9g")
     pictures = _pictures(study, here, [one for one in fits if one is not None], table)
-    return put_up(shelf, _summary(study, place, here, table, failures), pictures, render_models)
+    return put_up(shelf, _summary(study, place, here, table, failures), pictures, render_models, study)
 
 
 def _table(here: Sequence[Visit], fits: list[dict[str, np.ndarray]]) -> pd.DataFrame:

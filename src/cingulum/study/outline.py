@@ -10,13 +10,16 @@ import pandas as pd
 from cingulum.recordings import Visit
 from cingulum.settings import Study
 from cingulum.study import ledger
-from cingulum.study.conduct import Place, found, planned
-from cingulum.study.measure import recipes
+from cingulum.study.conduct import Place, check_asked, cohort_of, found, planned
+from cingulum.study.measure import check_out, recipes
 
 
 def told(study: Study, place: Place, level: str) -> str:
     """The plan in words: done is what was made by these settings and this software. Nothing is written, and no
     recording is read, so one that was exchanged since is found by the run only."""
+    check_out(place.out)
+    if level == "group" and study.analysis == "prediction":
+        check_asked(study, cohort_of(study, place))
     seen = found(study, place)
     table = _fits(study, seen, place.out) if study.analysis == "model" else _measurements(study, seen, place.out)
     people = len({visit.participant for visit in seen})
@@ -34,8 +37,7 @@ def _measurements(study: Study, seen: Sequence[Visit], out: Path) -> pd.DataFram
     files = {visit.name: ledger.files_of(visit, wanted) for visit in seen}
     rows = {}
     for name, feature in wanted.items():
-        done = sum(ledger.made(out, files[visit.name][name], how[name]) for visit in seen)
-        rows[name] = _row(seen, done, feature.needs)
+        rows[name] = _row(seen, [ledger.made(out, files[visit.name][name], how[name]) for visit in seen], feature.needs)
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
@@ -43,13 +45,15 @@ def _fits(study: Study, seen: Sequence[Visit], out: Path) -> pd.DataFrame:
     from cingulum.study.models import FIT, file_of, recipe_of
 
     recipe = recipe_of(study)
-    done = sum(ledger.made(out, [str(file_of(visit))], recipe) for visit in seen)
+    done = [ledger.made(out, [str(file_of(visit))], recipe) for visit in seen]
     return pd.DataFrame.from_dict({FIT: _row(seen, done, ("bold", "mask", "confounds"))}, orient="index")
 
 
-def _row(seen: Sequence[Visit], done: int, needs: Sequence[str]) -> dict[str, int]:
-    lacking = sum(any(not visit.has(kind) for kind in needs) for visit in seen)
-    return {"visits": len(seen), "done": done, "to do": len(seen) - done - lacking, "no recording": lacking}
+def _row(seen: Sequence[Visit], made: Sequence[bool], needs: Sequence[str]) -> dict[str, int]:
+    """Where the recording is gone, what was made of it counts no more."""
+    here = [all(visit.has(kind) for kind in needs) for visit in seen]
+    done = sum(m and h for m, h in zip(made, here, strict=True))
+    return {"visits": len(seen), "done": done, "to do": sum(here) - done, "no recording": len(seen) - sum(here)}
 
 
 def _time(table: pd.DataFrame, place: Place) -> str:

@@ -22,12 +22,13 @@ from cingulum.recordings import Cohort
 from cingulum.recordings.files import write_bytes, write_json
 from cingulum.report import Picture, render, summarise, words
 from cingulum.report.references import bibtex, cited
+from cingulum.settings import Study
 from cingulum.study import quality
 from cingulum.study.findings import Findings, find, told
 from cingulum.study.gather import Features
 from cingulum.study.measure import CONTROLS
 from cingulum.study.pictures import fit_pictures, study_pictures
-from cingulum.study.shelf import Shelf
+from cingulum.study.shelf import Shelf, write_study
 from cingulum.versions import versions
 
 
@@ -67,7 +68,7 @@ def evaluated(
     site: column of participants.tsv; ratings are exchanged inside sites only
     """
     ratings = cohort.ratings.pivot(index="participant", columns="state", values="pain").loc[features.patients]
-    people = cohort.people.set_index(cohort.people["participant_id"].str.removeprefix("sub-")).loc[features.patients]
+    people = _people(cohort, features.patients)
     sites = None if site is None else _sites(people, site)
     return find(
         features.values,
@@ -87,6 +88,20 @@ def evaluated(
     )
 
 
+def check_columns(cohort: Cohort, site: str | None, confounds: Sequence[str]) -> None:
+    """Raises InputError for a site or confounds (controls apart: they are measured) that are not told of everybody."""
+    people = _people(cohort, cohort.participants)
+    if site is not None:
+        _sites(people, site)
+    for name in confounds:
+        if name not in CONTROLS:
+            _column(name, people, CONTROLS)
+
+
+def _people(cohort: Cohort, patients: Sequence[str]) -> pd.DataFrame:
+    return cohort.people.set_index(cohort.people["participant_id"].str.removeprefix("sub-")).loc[list(patients)]
+
+
 def _sites(people: pd.DataFrame, column: str) -> np.ndarray:
     """(patient,) where each was seen."""
     if column not in people:
@@ -95,23 +110,34 @@ def _sites(people: pd.DataFrame, column: str) -> np.ndarray:
     if gaps:
         raise InputError(f"participants.tsv: {column} (the site) is not told of {', '.join(gaps[:5])}"
                          f"{' and others' if len(gaps) > 5 else ''}; fill it in, or leave them out.")  # fmt: skip
-    return people[column].astype(str).to_numpy()
+    sites = people[column].astype(str)
+    if sites.value_counts().max() == 1:
+        raise InputError(f"participants.tsv: every participant has another {column}; ratings are exchanged inside "
+                         "sites, so that each needs several.")  # fmt: skip
+    return sites.to_numpy()
 
 
 def _confound(name: str, features: Features, people: pd.DataFrame) -> np.ndarray:
     """(patient, visit) of a control, or of a column of participants.tsv: numbers, or two groups."""
     if name in CONTROLS and name in features.values:
         return features.values[name][..., 0]
+    return np.repeat(_column(name, people, [c for c in CONTROLS if c in features.values])[:, None], 2, 1)
+
+
+def _column(name: str, people: pd.DataFrame, controls: Sequence[str]) -> np.ndarray:
+    """(patient,) of a column of participants.tsv: numbers, or two groups."""
     if name not in people:
-        known = [*(c for c in CONTROLS if c in features.values), *map(str, people.columns)]
+        known = [*controls, *map(str, people.columns)]
         raise InputError(f"Unknown confound {name!r}. Known are {', '.join(known)}.")
     column = people[name]
     values = pd.to_numeric(column, errors="coerce")
     if values.isna().any() and column.notna().all() and column.nunique() == 2:
         values = (column == column.iloc[0]).astype(float)
     if values.isna().any():
-        raise InputError(f"Confound {name!r} of participants.tsv must be numbers or two groups, and complete.")
-    return np.repeat(values.to_numpy(float)[:, None], 2, 1)
+        first = f"sub-{values.index[values.isna()][0]}"
+        raise InputError(f"Confound {name!r} of participants.tsv must be numbers or two groups, and complete; it is "
+                         f"not for {first}.")  # fmt: skip
+    return values.to_numpy(float)
 
 
 def publish(
@@ -121,6 +147,7 @@ def publish(
     features: Features,
     findings: Findings,
     *,
+    study: Study | None = None,
     fit: FittedBrain | None = None,
     planted: dict[str, float] | None = None,
     notes: tuple[str, ...] = (),
@@ -132,6 +159,7 @@ def publish(
     """Write report.html, summary.json, features.tsv, predictions.tsv, patterns/, maps/ and model/ to `out`; returns
     the summary.
 
+    study: its settings, for study.toml
     planted: correlation of what was read with the truth, for synthetic cohorts
     notes: sentences put before the other warnings
     recipe: denoising, atlas, number of regions and origin of the connectome in words, for the methods
@@ -154,7 +182,7 @@ def publish(
     shelf.table("predictions.tsv", findings.paired.predictions())
     for visits, one in findings.ratings.items():
         shelf.table(f"predictions_between_{visits}.tsv", one.predictions())
-    return put_up(shelf, summary, pictures, render)
+    return put_up(shelf, summary, pictures, render, study)
 
 
 def _whole(values: np.ndarray) -> np.ndarray:
@@ -167,17 +195,23 @@ def put_up(
     summary: dict[str, Any],
     pictures: Sequence[Picture],
     render: Callable[[dict[str, Any], Sequence[Picture]], str],
+    study: Study | None = None,
 ) -> dict[str, Any]:
-    """Write the tables of figures, references.bib, summary.json and report.html, and take down what the report that
-    stood here before had besides; returns the summary as it is written."""
+    """Write the tables of figures, references.bib, study.toml, summary.json and report.html, and take down what the
+    report that stood here before had besides; returns the summary as it is written."""
+    if study is not None:
+        write_study(study, shelf)
     for picture in pictures:
         if picture.table is not None:
             shelf.table(f"figures/{picture.name}.tsv", picture.table, float_format="%.9g")
     shelf.bytes("references.bib", bibtex(cited(summary)).encode())
-    shelf.clear(summary.get("pages", ()))
+    for page in summary.get("pages", ()):
+        shelf.enter(page)
     summary = summarise.plain({**summary, "files": shelf.files})
+    report = render(summary, pictures).encode()
+    shelf.clear()
     write_json(shelf.out / "summary.json", summary)
-    write_bytes(shelf.out / "report.html", render(summary, pictures).encode())
+    write_bytes(shelf.out / "report.html", report)
     return summary
 
 
@@ -288,6 +322,7 @@ def _summary(
         "flags": features.flags,
         "equations": features.equations,
         "left_out": {f"sub-{name}": why for name, why in cohort.left_out.items()},
+        "absent": [f"sub-{name}" for name in cohort.absent],
         "lacking": {f"sub-{name}": why for name, why in sorted(features.lacking.items())},
         "versions": versions(),
         **more,
@@ -308,4 +343,6 @@ def _summary(
 
 def _varying(values: np.ndarray) -> int:
     """Columns that differ somewhere: a map's voxels outside the brain do not count."""
-    return int((np.ptp(values.reshape(-1, values.shape[-1]), axis=0) > 0).sum())
+    rows = values.reshape(-1, values.shape[-1])
+    rows = rows[~np.isnan(rows).all(1)]
+    return int((np.ptp(rows, axis=0) > 0).sum()) if len(rows) else 0

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+import io
+import re
+import warnings
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cingulum.errors import InputError
-from cingulum.recordings.files import read_json, write_bytes, write_json, write_table
+from cingulum.recordings.files import read_json, read_matrix, write_bytes, write_json, write_table
 from cingulum.recordings.images import write_image
+from cingulum.settings import Study, written
+
+OURS = re.compile(r"((patterns|maps|model|figures)/[\w.-]+|[\w-]+\.(tsv|bib|html)|study\.toml|connectome\.npy)")
+"""What files of a report are called."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,47 +30,59 @@ class Shelf:
     files: dict[str, str] = field(default_factory=dict)
 
     def table(self, name: str, table: pd.DataFrame, **options: Any) -> None:
-        write_table(self._at(name), table, **options)
-        self._enter(name)
+        write_table(Path(self.out) / name, table, **options)
+        self.enter(name)
 
     def image(self, name: str, values: np.ndarray, affine: np.ndarray) -> None:
-        write_image(self._at(name), values, affine)
-        self._enter(name)
+        write_image(Path(self.out) / name, values, affine)
+        self.enter(name)
 
     def json(self, name: str, content: dict[str, Any]) -> None:
-        write_json(self._at(name), content)
-        self._enter(name)
+        write_json(Path(self.out) / name, content)
+        self.enter(name)
 
     def bytes(self, name: str, content: bytes) -> None:
-        write_bytes(self._at(name), content)
-        self._enter(name)
+        write_bytes(Path(self.out) / name, content)
+        self.enter(name)
 
-    def clear(self, others: Iterable[str] = ()) -> None:
-        """Remove what the last report consisted of, except what is written already and `others`."""
-        for name in standing(self.out) - set(self.files) - set(others):
-            self._at(name).unlink(missing_ok=True)
-            for folder in self._at(name).relative_to(self.out).parents[:-1]:
-                if (self.out / folder).is_dir() and not any((self.out / folder).iterdir()):
-                    (self.out / folder).rmdir()
+    def enter(self, name: str) -> None:
+        """A file that was written already."""
+        self.files[name] = _digest(Path(self.out) / name)
 
-    def _at(self, name: str) -> Path:
-        return Path(self.out) / name
+    def clear(self) -> None:
+        """Remove what the last report consisted of, as it was written then, except what this one consists of too."""
+        for name, digest in standing(self.out).items():
+            path = Path(self.out) / name
+            if name not in self.files and path.is_file() and not path.is_symlink() and _digest(path) == digest:
+                path.unlink()
+                if path.parent != Path(self.out) and not path.parent.is_symlink() and not any(path.parent.iterdir()):
+                    path.parent.rmdir()
 
-    def _enter(self, name: str) -> None:
-        self.files[name] = hashlib.sha256(self._at(name).read_bytes()).hexdigest()
+
+def write_study(study: Study, shelf: Shelf) -> None:
+    """Write the study, complete, to study.toml, with a copy of its connectome beside it."""
+    if study.features.connectome:
+        content = io.BytesIO()
+        np.save(content, read_matrix(Path(study.features.connectome)), allow_pickle=False)
+        shelf.bytes("connectome.npy", content.getvalue())
+        study = replace(study, features=replace(study.features, connectome="connectome.npy"))
+    shelf.bytes("study.toml", written(study).encode())
 
 
-def standing(out: Path) -> set[str]:
-    """Names of the files that the report in this folder consists of, pages of participants among them; empty where
-    there is none, or its summary cannot be read."""
+def standing(out: Path) -> dict[str, str]:
+    """The files that the report in this folder consists of, pages of participants among them, with their SHA-256; empty
+    where there is none, or, with a warning, where its summary cannot be read."""
+    path = Path(out) / "summary.json"
+    if not path.is_file():
+        return {}
     try:
-        told = read_json(Path(out) / "summary.json")
-    except InputError:
-        return set()
-    names = [*(told.get("files") or {}), *(told.get("pages") or [])]
-    return {name for name in names if isinstance(name, str) and _inside(name)}
+        files = read_json(path).get("files")
+    except InputError as trouble:
+        warnings.warn(f"Files of the earlier report may stay beside the new ones: {trouble}", stacklevel=2)
+        return {}
+    named = files.items() if isinstance(files, dict) else ()
+    return {name: digest for name, digest in named if OURS.fullmatch(name) and isinstance(digest, str)}
 
 
-def _inside(name: str) -> bool:
-    path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts and path != PurePosixPath(".")
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
