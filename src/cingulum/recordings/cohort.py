@@ -61,10 +61,10 @@ def read_cohort(
     """
     found = visits(root, participants, sessions=sessions, filters=filters, derivatives=derivatives)
     people = read_table(Path(root) / "participants.tsv", dtype={"participant_id": str})
-    tables, left_out = [], {}
-    for participant in sorted({visit.participant for visit in found}):
+    tables, left_out, sessions_of = [], {}, _sessions(found)
+    for participant in sorted(sessions_of):
         try:
-            tables.append(_ratings(Path(root), participant, found))
+            tables.append(_ratings(Path(root), participant, sessions_of[participant]))
         except InputError as trouble:
             left_out[participant] = str(trouble)
     empty = pd.DataFrame(columns=["participant", "session", "state", "pain"])
@@ -91,8 +91,15 @@ def _people(root: Path, table: pd.DataFrame, participants: list[str]) -> pd.Data
     return pd.DataFrame({"participant_id": [f"sub-{p}" for p in participants]}).merge(table, how="left")
 
 
-def _ratings(root: Path, participant: str, found: Sequence[Visit]) -> pd.DataFrame:
-    sessions = [v.session for v in found if v.participant == participant]
+def _sessions(found: Sequence[Visit]) -> dict[str, list[str]]:
+    """By participant."""
+    by: dict[str, list[str]] = {}
+    for visit in found:
+        by.setdefault(visit.participant, []).append(visit.session)
+    return by
+
+
+def _ratings(root: Path, participant: str, sessions: list[str]) -> pd.DataFrame:
     if len(sessions) != 2:
         raise InputError(
             f"sub-{participant} has {len(sessions)} visit(s) ({', '.join('ses-' + s for s in sessions)}); the paired "
@@ -119,8 +126,8 @@ def _ratings(root: Path, participant: str, found: Sequence[Visit]) -> pd.DataFra
 def in_order(root: Path, found: Sequence[Visit]) -> list[tuple[str, str, float]]:
     """Participant, session and pain (NaN where unknown), in the order of the sessions tables or else of the labels."""
     rows = []
-    for participant in sorted({v.participant for v in found}):
-        mine = sorted(v.session for v in found if v.participant == participant)
+    for participant, sessions in sorted(_sessions(found).items()):
+        mine = sorted(sessions)
         path = Path(root) / f"sub-{participant}" / f"sub-{participant}_sessions.tsv"
         pain: dict[str, float] = {}
         if path.is_file():
@@ -138,8 +145,8 @@ def in_time(root: Path, found: Sequence[Visit]) -> list[Visit]:
     """Visits by participant, in the order of the sessions tables; in that of the labels where a table is damaged."""
     by = {(visit.participant, visit.session): visit for visit in found}
     ordered = []
-    for participant in sorted({visit.participant for visit in found}):
-        mine = [visit for visit in found if visit.participant == participant]
+    for participant, sessions in sorted(_sessions(found).items()):
+        mine = [by[participant, session] for session in sessions]
         try:
             ordered += [by[p, s] for p, s, _ in in_order(root, mine)]
         except InputError:

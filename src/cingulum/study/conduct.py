@@ -24,6 +24,7 @@ from cingulum.study import ledger
 from cingulum.study.finish import finish
 from cingulum.study.gather import Features, gather
 from cingulum.study.measure import Failure, Plan, describe, generated_by, load, measure_visits, modalities
+from cingulum.study.people import check_columns
 from cingulum.study.shelf import Shelf, write_study
 from cingulum.study.store import Store
 
@@ -215,8 +216,6 @@ def _lost(cohort: Cohort) -> str:
 def check_asked(study: Study, cohort: Cohort) -> None:
     """Raises InputError for what would stop a study after hours of measuring: too few participants, or a site or
     confounds that participants.tsv does not tell."""
-    from cingulum.study.publish import check_columns
-
     if len(cohort.participants) < 10:
         raise InputError(f"A prediction needs at least 10 participants; came {len(cohort.participants)}."
                          f"{_lost(cohort)}")  # fmt: skip

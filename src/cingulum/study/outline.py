@@ -19,8 +19,11 @@ def told(study: Study, place: Place, level: str) -> str:
     recording is read, so one that was exchanged since is found by the run only."""
     check_out(place.out)
     if level == "group" and study.analysis == "prediction":
-        check_asked(study, cohort_of(study, place))
-    seen = found(study, place)
+        cohort = cohort_of(study, place)
+        check_asked(study, cohort)
+        seen = list(cohort.visits)
+    else:
+        seen = found(study, place)
     table = _fits(study, seen, place.out) if study.analysis == "model" else _measurements(study, seen, place.out)
     people = len({visit.participant for visit in seen})
     lines = [f"{people} participants, {len(seen)} visits; nothing is written by --dry-run.", ""]

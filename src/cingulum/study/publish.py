@@ -12,7 +12,6 @@ import pandas as pd
 import torch
 from scipy.stats import norm
 
-from cingulum.errors import InputError
 from cingulum.inference.protocol import Verified
 from cingulum.prediction import Evaluation, PairedSVC
 from cingulum.prediction.heldout import Fusion, Missing
@@ -27,6 +26,7 @@ from cingulum.study import quality
 from cingulum.study.findings import Findings, find, told
 from cingulum.study.gather import Features
 from cingulum.study.measure import CONTROLS
+from cingulum.study.people import number_of, rows_of, sites_of
 from cingulum.study.pictures import fit_pictures, study_pictures
 from cingulum.study.shelf import Shelf, write_study
 from cingulum.versions import versions
@@ -68,8 +68,8 @@ def evaluated(
     site: column of participants.tsv; ratings are exchanged inside sites only
     """
     ratings = cohort.ratings.pivot(index="participant", columns="state", values="pain").loc[features.patients]
-    people = _people(cohort, features.patients)
-    sites = None if site is None else _sites(people, site)
+    people = rows_of(cohort, features.patients)
+    sites = None if site is None else sites_of(people, site)
     return find(
         features.values,
         features.patients,
@@ -88,56 +88,11 @@ def evaluated(
     )
 
 
-def check_columns(cohort: Cohort, site: str | None, confounds: Sequence[str]) -> None:
-    """Raises InputError for a site or confounds (controls apart: they are measured) that are not told of everybody."""
-    people = _people(cohort, cohort.participants)
-    if site is not None:
-        _sites(people, site)
-    for name in confounds:
-        if name not in CONTROLS:
-            _column(name, people, CONTROLS)
-
-
-def _people(cohort: Cohort, patients: Sequence[str]) -> pd.DataFrame:
-    return cohort.people.set_index(cohort.people["participant_id"].str.removeprefix("sub-")).loc[list(patients)]
-
-
-def _sites(people: pd.DataFrame, column: str) -> np.ndarray:
-    """(patient,) where each was seen."""
-    if column not in people:
-        raise InputError(f"participants.tsv has no column {column!r}; it has {', '.join(map(str, people.columns))}.")
-    gaps = [f"sub-{name}" for name in people.index[people[column].isna()]]
-    if gaps:
-        raise InputError(f"participants.tsv: {column} (the site) is not told of {', '.join(gaps[:5])}"
-                         f"{' and others' if len(gaps) > 5 else ''}; fill it in, or leave them out.")  # fmt: skip
-    sites = people[column].astype(str)
-    if sites.value_counts().max() == 1:
-        raise InputError(f"participants.tsv: every participant has another {column}; ratings are exchanged inside "
-                         "sites, so that each needs several.")  # fmt: skip
-    return sites.to_numpy()
-
-
 def _confound(name: str, features: Features, people: pd.DataFrame) -> np.ndarray:
     """(patient, visit) of a control, or of a column of participants.tsv: numbers, or two groups."""
     if name in CONTROLS and name in features.values:
         return features.values[name][..., 0]
-    return np.repeat(_column(name, people, [c for c in CONTROLS if c in features.values])[:, None], 2, 1)
-
-
-def _column(name: str, people: pd.DataFrame, controls: Sequence[str]) -> np.ndarray:
-    """(patient,) of a column of participants.tsv: numbers, or two groups."""
-    if name not in people:
-        known = [*controls, *map(str, people.columns)]
-        raise InputError(f"Unknown confound {name!r}. Known are {', '.join(known)}.")
-    column = people[name]
-    values = pd.to_numeric(column, errors="coerce")
-    if values.isna().any() and column.notna().all() and column.nunique() == 2:
-        values = (column == column.iloc[0]).astype(float)
-    if values.isna().any():
-        first = f"sub-{values.index[values.isna()][0]}"
-        raise InputError(f"Confound {name!r} of participants.tsv must be numbers or two groups, and complete; it is "
-                         f"not for {first}.")  # fmt: skip
-    return values.to_numpy(float)
+    return np.repeat(number_of(name, people, [c for c in CONTROLS if c in features.values])[:, None], 2, 1)
 
 
 def publish(
