@@ -8,6 +8,8 @@ import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -40,8 +42,13 @@ def policy(viewers: Iterable[Viewer]) -> str:
     )
 
 
-def brain_viewer(values: np.ndarray, affine: np.ndarray, threshold: float | None = None) -> Viewer:
-    """A map (x, y, z) on the standard brain; no threshold: its strongest tenth of voxels."""
+def brain_viewer(
+    values: np.ndarray, affine: np.ndarray, threshold: float | None = None, *, resolution: int = 2
+) -> Viewer:
+    """A map (x, y, z) on the standard brain; no threshold: its strongest tenth of voxels.
+
+    resolution: of the brain, mm; at 3 a viewer takes a third of the time and of the space that it takes at 2
+    """
     import nibabel as nib
     from nilearn.plotting import view_img
 
@@ -51,8 +58,15 @@ def brain_viewer(values: np.ndarray, affine: np.ndarray, threshold: float | None
     image = nib.Nifti1Image(values.astype(np.float32), affine)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        html = view_img(image, threshold=threshold, cmap="RdBu_r", symmetric_cmap=True).html
+        html = view_img(image, bg_img=_brain(resolution), threshold=threshold, cmap="RdBu_r", symmetric_cmap=True).html
     return Viewer(_tamed(html))
+
+
+@cache
+def _brain(resolution: int) -> Any:
+    from nilearn.datasets import load_mni152_template
+
+    return load_mni152_template(resolution=resolution)
 
 
 def _tamed(html: str) -> str:

@@ -24,6 +24,9 @@ from cingulum.study.measure import Failure, load, slug
 from cingulum.study.store import Store, key_of
 from cingulum.versions import versions
 
+VIEWED = 3
+"""Resolution of a page's viewers, mm: there are two a participant, and maps of one person are smooth."""
+
 CENTRE = {"rcbf": 1.0, "cbfmap": 0.0, "s1conn": 0.0}
 """The value of a map that is drawn white."""
 
@@ -213,7 +216,7 @@ def _map(feature: Feature, here: list[Visit], rows: list[Any], store: Store) -> 
 
     def draw() -> tuple[bytes, str]:
         sliced = maps[1][1] - maps[0][1] if pair else maps[0][1] - centre * (maps[0][1] != 0)
-        return plots.slices(shown, affine, centre), brain_viewer(sliced, affine).html
+        return plots.slices(shown, affine, centre), brain_viewer(sliced, affine, resolution=VIEWED).html
 
     drawn, viewer = _drawn(store, feature, here, rows, draw)
     which = f"; the viewer shows {maps[1][0]} minus {maps[0][0]}" if pair else ""
