@@ -78,3 +78,11 @@ def test_one_order_is_a_warning_though_it_is_not_everybodys():
         s["cohort"]["orders"] = {"pre, then post": one, **({"post, then pre": 12 - one} if one < 12 else {})}
         texts = [w["text"] for w in words.warnings(s, False) if "the same order (pre, then post)" in w["text"]]
         assert [text.startswith(said) for text in texts] == ([True] if said else [])
+
+
+def test_methods_tell_what_controls_are_and_where_they_stand():
+    s = summary_of("pre")
+    s["prediction"]["motion"] = s["prediction"]["hfhrv"]
+    assert any("framewise displacement, a control, kept out" in text for text in words.methods(s))
+    s["evaluation"]["fused"] = ["hfhrv", "motion"]
+    assert any("framewise displacement, a control, fused like" in text for text in words.methods(s))

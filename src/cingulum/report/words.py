@@ -161,12 +161,14 @@ def methods(s: Numbers) -> list[str]:
     """Paragraphs for a methods section, with the settings of this run."""
     told = {"denoising": Denoising().words(), "atlas": "pain52", "regions": 52, "connectome": "a distance rule"}
     told |= s.get("recipe", {})
-    fused = [name for name in s["evaluation"]["fused"] if name != "motion"]
+    fused = s["evaluation"]["fused"]
     texts = [_TEXTS[name].format(**told) for name in fused if name in _TEXTS]
     if s.get("pipelines"):
         texts.insert(0, f"Preprocessing, as the derivatives say: {', '.join(s['pipelines'])}.")
-    if "motion" in s["prediction"] and "motion" not in s["evaluation"]["fused"]:
-        texts.append(_TEXTS["motion"])
+    for name in (name for name in _CONTROLS if name in s["prediction"]):
+        texts.append(
+            f"{_CONTROLS[name]}, {'fused like the modalities' if name in fused else 'kept out of the fusion'}."
+        )
     texts += [f"Blood flow was quantified from raw ASL: {equation}." for equation in s.get("equations", [])]
     return [*texts, _evaluation(s), *([_fit(s)] if s.get("fit") else [])]
 
@@ -197,7 +199,12 @@ _TEXTS = {
         "visit's regional signals ({denoising}) by their likelihood, with log-normal priors; features are in units of "
         "prior SD, standard deviations by Laplace's approximation."
     ),
-    "motion": "Head motion: mean framewise displacement, a control kept out of the fusion.",
+}
+
+_CONTROLS = {
+    "motion": "Head motion: mean framewise displacement, a control",
+    "rate": "Heart rate: mean over the pulse or ECG recording, a control",
+    "breath": "Breathing: main frequency of the respiratory recording, a control",
 }
 
 
