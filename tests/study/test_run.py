@@ -11,9 +11,11 @@ import pytest
 
 from cingulum.cli import main, parser
 from cingulum.cli.run import study_of
+from cingulum.features import FEATURES, Choices
 from cingulum.features.heart_rate import HighFrequencyVariability
 from cingulum.settings import Study, read_study
 from cingulum.study import conduct
+from cingulum.study.gather import _no_number
 
 FAST = ["--modalities", "hfhrv"]
 
@@ -196,6 +198,12 @@ def test_a_feature_without_a_number_costs_its_participant_only(own_cohort, tmp_p
         assert summary["maps"]["rcbf"]["features"] > 0, "a map of those who have the modality"
     assert {name: summary[name] for name in told} == told
     assert "summary.json says why" in capsys.readouterr().err and "sub-11" in summary["warnings"][0]["text"]
+
+
+def test_a_spread_that_is_not_known_leaves_nobody_out():
+    table = pd.DataFrame({"strength": [1.0, 2.0, np.nan], "sd strength": [0.1, np.nan, np.nan]})
+    found = _no_number(FEATURES["physiology"](Choices()), table, set())
+    assert found == [(2, "physiology is no finite number at this visit")]
 
 
 def test_a_report_and_its_pages_are_one(small_cohort, tmp_path, capsys):

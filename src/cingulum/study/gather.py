@@ -116,10 +116,15 @@ def _no_number(feature: Feature, table: pd.DataFrame | None, failed: set[int]) -
     """Visits at which a feature came to no number (the logarithm of nothing, say)."""
     if table is None or feature.name in SHOWN:
         return []
-    bad = ~np.isfinite(table.to_numpy(float)).all(1)
+    bad = ~np.isfinite(table[_estimates(table)].to_numpy(float)).all(1)
     return [
         (int(k), f"{feature.name} is no finite number at this visit") for k in np.flatnonzero(bad) if k not in failed
     ]
+
+
+def _estimates(table: pd.DataFrame) -> list[Any]:
+    """Columns that predict: standard deviations of estimates are shown only."""
+    return [column for column in table.columns if not str(column).startswith("sd ")]
 
 
 def _units(wanted: Mapping[str, Feature]) -> dict[str, dict[str, Any]]:
@@ -186,7 +191,7 @@ def _enter(
     if name in SHOWN:
         gathered.told[name] = full
         return
-    estimates = [column for column in full.columns if not str(column).startswith("sd ")]
+    estimates = _estimates(full)
     gathered.values[name] = full[estimates].to_numpy(float).reshape(len(order) // 2, 2, -1)
     gathered.columns[name] = [str(column) for column in estimates]
     if feature.fitted:

@@ -147,15 +147,11 @@ def load(visit: Visit, feature: Feature, out: Path) -> Measurement:
     if not path.is_file():
         raise InputError(f"{path}: not measured yet. Run `cingulum run BIDS_DIR OUT_DIR participant` first.")
     told = read_json(_sidecar(path))
-    details, flags, origin = (
-        told.get("Details", {}),
-        told.get("Flags", []),
-        Origin(*(str(told.get(k, "")) for k in ORIGIN)),
-    )
+    rest = told.get("Details", {}), told.get("Flags", []), Origin(*(str(told.get(k, "")) for k in ORIGIN))
     if feature.is_map:
         image = read_image(path, 3)
-        return Measurement(np.asarray(image.dataobj), image.affine, details, flags, origin)
-    return Measurement(read_matrix(path), None, details, flags, origin)
+        return Measurement(np.asarray(image.dataobj), image.affine, *rest)
+    return Measurement(read_matrix(path), None, *rest)
 
 
 def _measure(visit: Visit, plan: Plan, out: Path) -> _Done:
