@@ -52,18 +52,27 @@ def write_pages(
     ratings: participant, session, state, pain; decisions: out-of-fold, as `Evaluation.predictions` gives them
     """
     measured = _numbers(visits, wanted, failures, out, work)
-    people = sorted({visit.participant for visit in visits})
+    theirs: dict[str, list[Visit]] = {}
+    for visit in visits:
+        theirs.setdefault(visit.participant, []).append(visit)
+    people, numbers, decided = sorted(theirs), _by(measured, "participant"), _by(decisions, "participant_id")
+    rated = None if ratings is None else _by(ratings, "participant")
     lost = {(one.participant, one.session, one.feature): one.reason for one in failures}
     units = []
     for person in people:
-        own = [visit for visit in visits if visit.participant == person]
-        told = _told(person, own, measured, lost, ratings, decisions)
+        own, given = theirs[person], None if rated is None else rated.get(person, ratings)
+        told = _told(person, own, numbers.get(person, measured[:0]), lost, given, decided.get(person))
         units.append((told, own, {n: f for n, f in wanted.items()}, set(lost), Path(out), Path(work), Path(to or out)))
     done = each(_write, units, crew)
     for i, result in track(done, "pages of participants", total=len(units), show=show_progress):
         if isinstance(result, Lost):
             raise RuntimeError(f"The page of sub-{people[i]} could not be made: {result.reason}")
     return [f"sub-{person}.html" for person in people]
+
+
+def _by(table: pd.DataFrame | None, column: str) -> dict[str, pd.DataFrame]:
+    """Rows by person."""
+    return {} if table is None else {str(person): rows for person, rows in table.groupby(column, sort=False)}
 
 
 def _numbers(
@@ -86,11 +95,11 @@ def _numbers(
             if np.isnan(values).all():
                 continue
             told = columns.get(str(column), feature.columns()[0])
-            part = {"visit": [v.name for v in here], "measure": slug(f"{name} {column}"), "meaning": told.meaning,
-                    "unit": told.unit, "value": values, "median": np.nanmedian(values),
-                    "far": far_out(values), "feature": name}  # fmt: skip
+            part = {"participant": [v.participant for v in here], "visit": [v.name for v in here],
+                    "measure": slug(f"{name} {column}"), "meaning": told.meaning, "unit": told.unit, "value": values,
+                    "median": np.nanmedian(values), "far": far_out(values), "feature": name}  # fmt: skip
             parts.append(pd.DataFrame(part))
-    head = ["visit", "measure", "meaning", "unit", "value", "median", "far", "feature"]
+    head = ["participant", "visit", "measure", "meaning", "unit", "value", "median", "far", "feature"]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=head)
 
 
@@ -104,7 +113,7 @@ def _told(
 ) -> dict[str, Any]:
     """Everything the page prints."""
     rows, of_study = [], ratings is not None
-    for measure, part in measured[measured["visit"].isin([v.name for v in own])].groupby("measure", sort=False):
+    for measure, part in measured.groupby("measure", sort=False):
         by = part.set_index("visit")
         cells = [_one(by, visit.name, of_study) for visit in own]
         first = part.iloc[0]
@@ -113,7 +122,7 @@ def _told(
                      "median": float(first["median"]) if of_study else None, "quality": of_quality})  # fmt: skip
     pain = {} if ratings is None else {
         row.session: float(row.pain) for row in ratings[ratings["participant"] == person].itertuples()}  # fmt: skip
-    said = [] if decisions is None else _said(decisions, person)
+    said = [] if decisions is None else _said(decisions)
     return {
         "title": f"sub-{person}",
         "visits": [visit.session or "the visit" for visit in own],
@@ -136,9 +145,8 @@ def _one(by: pd.DataFrame, visit: str, of_study: bool) -> dict[str, Any]:
     return {"value": float(by.loc[visit, "value"]), "far": of_study and bool(by.loc[visit, "far"])}
 
 
-def _said(decisions: pd.DataFrame, person: str) -> list[dict[str, Any]]:
+def _said(own: pd.DataFrame) -> list[dict[str, Any]]:
     """What each model, that never saw this participant, said of the two visits."""
-    own = decisions[decisions["participant_id"].astype(str) == person]
     return [
         {"model": summarise.LABELS.get(row.model, row.model), "decision": float(row.decision),
          "answer": {1.0: "right", 0.0: "wrong"}.get(float(row.correct), "undecided")}
