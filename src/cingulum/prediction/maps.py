@@ -15,13 +15,16 @@ from scipy.stats import norm
 
 from cingulum.errors import InputError
 from cingulum.prediction import machine
-from cingulum.prediction.permutation import fdr, max_statistic_p, sign_flips
+from cingulum.prediction.permutation import Jobs, fdr, in_blocks, max_statistic_p, sign_flips
 from cingulum.prediction.prepare import inner_products
 from cingulum.progress import track
 from cingulum.recordings.atlas import named_atlas
 
 CHUNK = 256
 """Features worked on together: permuted maps stay in the cache."""
+
+BLOCK = 128
+"""Machines fitted together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +74,10 @@ def maps(
     permutations: int = 5000,
     resamples: int = 1000,
     seed: int = 0,
+    jobs: Jobs = 1,
     show_progress: bool = False,
 ) -> Maps:
-    """values (patient, visit, feature), no patient missing.
+    """values (patient, visit, feature), no patient missing; jobs: who fits the machines, as for `evaluate`.
 
     Patients' visits are swapped as in `evaluate`; the machine is fitted anew each time. Patterns are covariances of
     the features with the decision, over its variance.
@@ -85,14 +89,31 @@ def maps(
     gram = inner_products(differences)
     rng = np.random.default_rng((seed, 0, 3))
     signs = np.concatenate([np.ones((1, n)), sign_flips(permutations, n, rng)])
-    beta = machine.duals(gram, signs, 2 * C)
+    work = _Machines(gram, 2 * C)
+
+    def fitted(times: np.ndarray, label: str) -> np.ndarray:
+        blocks = [times[i : i + BLOCK] for i in range(0, len(times), BLOCK)]
+        return np.concatenate(list(in_blocks(work, blocks, jobs, show_progress, label)))
+
+    beta = fitted(signs, "flipped maps")
     weights = _against(beta, differences, "weights", show_progress)
     pattern = _against(_pattern(beta, gram), differences, "patterns", show_progress)
     drawn = rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
-    boot = machine.duals(gram, drawn, 2 * C)
+    boot = fitted(drawn, "resampled maps")
     halves = np.stack([rng.permuted(np.arange(n) % 2) for _ in range(50)])
-    halves = machine.duals(gram, np.concatenate([halves == 0, halves == 1]).astype(float), 2 * C)
+    halves = fitted(np.concatenate([halves == 0, halves == 1]).astype(float), "maps of halves")
     return Maps(weights, pattern, _stability(boot, beta[0], halves, gram, differences))
+
+
+@dataclass(frozen=True, eq=False)
+class _Machines:
+    """Duals (problem, patient) of machines fitted on signs, or on how often each patient counts (problem, patient)."""
+
+    gram: np.ndarray
+    box: float
+
+    def __call__(self, signs: np.ndarray) -> np.ndarray:
+        return np.asarray(machine.duals(self.gram, signs, self.box))
 
 
 def _pattern(beta: np.ndarray, gram: np.ndarray) -> np.ndarray:

@@ -240,10 +240,8 @@ def _evaluation(s: Numbers) -> str:
     if s.get("contributions"):
         text += " Contributions: one modality's signs flipped, the others kept."
     if s.get("mapped"):
-        text += (
-            f" Maps ({', '.join(s['mapped'])}): at least 5000 sign flips, z in permuted standard deviations, "
-            "Benjamini-Hochberg false discovery rates."
-        )
+        each = ", ".join(f"{name}: {flips} sign flips" for name, flips in s["mapped"].items())
+        text += f" Maps ({each}): z in permuted standard deviations, Benjamini-Hochberg false discovery rates."
     return text + _between(s)
 
 

@@ -172,12 +172,12 @@ def group(study: Study, place: Place) -> dict[str, Any]:
     begin(study, place)
     taken = take(study, place, cohort.visits)
     features, cohort = gathered(study, place, taken, cohort)
-    told = study.prediction
+    told, jobs = study.prediction, kept(Store(place.keep), place.crew)
     try:
         findings = evaluated(
             features, cohort, permutations=told.permutations, seed=told.seed, fusion=told.fusion,  # type: ignore[arg-type]
             missing=told.missing, confounds=told.confounds, fuse_controls=told.fuse_controls, site=told.site,  # type: ignore[arg-type]
-            stop_after=told.stop_after, jobs=kept(Store(place.keep), place.crew), show_progress=place.show_progress,
+            stop_after=told.stop_after, jobs=jobs, show_progress=place.show_progress,
         )  # fmt: skip
     except InputError as trouble:
         raise InputError(f"{trouble}{_lost(cohort)}") from None
@@ -187,7 +187,7 @@ def group(study: Study, place: Place) -> dict[str, Any]:
         decisions=findings.paired.predictions(), crew=place.crew, show_progress=place.show_progress,
     )  # fmt: skip
     return publish(place.out, title, cohort, features, findings, study=study, recipe=recipe(study),
-                   pipelines=pipelines(place), pages=pages)  # fmt: skip
+                   pipelines=pipelines(place), pages=pages, jobs=jobs, show_progress=place.show_progress)  # fmt: skip
 
 
 def recipe(study: Study) -> dict[str, Any]:

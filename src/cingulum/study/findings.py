@@ -22,7 +22,7 @@ from cingulum.report import summarise
 
 MANY = 100
 """Patients beyond which the forced choice deals them into 20 folds, and the audit repeats 10 times on noise: one at a
-time, and 50 times, cost much and tell no more."""
+time, and 50 times, cost much and tell no more. Maps are flipped 500 times then, unless more were asked for."""
 
 
 @dataclass(frozen=True, eq=False)

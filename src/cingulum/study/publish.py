@@ -23,7 +23,7 @@ from cingulum.report import Picture, render, summarise, words
 from cingulum.report.references import bibtex, cited
 from cingulum.settings import Study
 from cingulum.study import quality
-from cingulum.study.findings import Findings, find, told
+from cingulum.study.findings import MANY, Findings, find, told
 from cingulum.study.gather import Features
 from cingulum.study.measure import CONTROLS
 from cingulum.study.people import number_of, rows_of, sites_of
@@ -110,24 +110,34 @@ def publish(
     pipelines: Sequence[str] = (),
     pages: Sequence[str] = (),
     synthetic: bool = False,
+    jobs: Jobs = None,
+    show_progress: bool = False,
 ) -> dict[str, Any]:
     """Write report.html, summary.json, features.tsv, predictions.tsv, patterns/, maps/ and model/ to `out`; returns
     the summary.
 
     study: its settings, for study.toml
+    jobs: who permutes maps, as for `evaluate`
     planted: correlation of what was read with the truth, for synthetic cohorts
     notes: sentences put before the other warnings
     recipe: denoising, atlas, number of regions and origin of the connectome in words, for the methods
     pipelines: what made the derivatives, with versions; pages: files of the participants' pages beside the report
     """
-    found = {  # never fewer than 5000 flips: a count cannot tell small p apart, and maps are cheap
-        name: maps(_whole(features.values[name]), permutations=max(findings.paired.permutations, 5000),
-                   seed=findings.paired.seed)
+    # Never fewer than 5000 flips: a count cannot tell small p apart, and maps are cheap. Of many patients they are not.
+    flips, resamples = (5000, 1000) if len(findings.paired.patients) <= MANY else (500, 200)
+    found = {
+        name: maps(_whole(features.values[name]), permutations=max(findings.paired.permutations, flips),
+                   resamples=resamples, seed=findings.paired.seed, jobs=jobs, show_progress=show_progress)
         for name in features.grids if name in findings.paired.weights
     }  # fmt: skip
     shelf = Shelf(Path(out))
     tables = {name: _write_maps(shelf, name, features, one) for name, one in found.items()}
-    told = {"recipe": recipe or {}, "mapped": list(found), "pipelines": list(pipelines), "pages": list(pages)}
+    told = {
+        "recipe": recipe or {},
+        "mapped": {name: one.pattern.permutations for name, one in found.items()},
+        "pipelines": list(pipelines),
+        "pages": list(pages),
+    }
     summary = _summary(title, cohort, features, findings, fit, planted, notes, synthetic, told)
     summary["quality"] = quality.told(quality.quality_table(features, cohort))
     summary["maps"] = {name: _told_map(one, tables[name]) for name, one in found.items()}
