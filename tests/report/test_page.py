@@ -86,3 +86,10 @@ def test_methods_tell_what_controls_are_and_where_they_stand():
     assert any("framewise displacement, a control, kept out" in text for text in words.methods(s))
     s["evaluation"]["fused"] = ["hfhrv", "motion"]
     assert any("framewise displacement, a control, fused like" in text for text in words.methods(s))
+
+
+def test_a_hundred_visits_that_stand_apart_do_not_fill_the_page():
+    s = summary_of("pre")
+    far = [{"visit": f"sub-{i:03d}", "measure": "motion", "value": 1.0, "median": 0.1} for i in range(100)]
+    page = render({**s, "quality": {"limit": 3.5, "measures": ["motion"], "far": far}})
+    assert "<summary>80 more</summary>" in page and page.count("motion 1 (median 0.1)") == 100
