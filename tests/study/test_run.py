@@ -365,6 +365,8 @@ def test_folders_are_the_same_from_anywhere(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     place = conduct.Place(Path("in"), Path("out"), (Path("more"),), Path("work"))
     assert (place.bids, place.out, place.keep) == (tmp_path / "in", tmp_path / "out", tmp_path / "work")
+    study = study_of(parser().parse_args("run in out group --connectome weights.npy".split()))
+    assert study.features.connectome == str(tmp_path / "weights.npy")
     assert place.derivatives == (tmp_path / "more",) and place.anonymous(f"{tmp_path}/in/sub-01: bad") == "sub-01: bad"
 
 

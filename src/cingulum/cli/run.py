@@ -94,7 +94,11 @@ def study_of(given: argparse.Namespace) -> Study:
         from cingulum.recordings.bids import read_filters
 
         options["dataset.filters"] = read_filters(given.bids_filter_file)
-    return changed(study, options)
+    study = changed(study, options)
+    if study.features.connectome:  # workers of a cluster may stand in another folder
+        connectome = str(Path(study.features.connectome).absolute())
+        study = replace(study, features=replace(study.features, connectome=connectome))
+    return study
 
 
 def _listed(value: Any) -> Any:

@@ -88,8 +88,9 @@ def file_of(visit: Visit) -> Path:
 
 def recipe_of(study: Study) -> str:
     """Hash of all that the fits of a study depend on beside the recordings."""
-    plan, told = Plan({FIT: _read(study)}, denoising(study)), study.model
-    return key_of(of=recipe_key(_read(study), plan), holdout=told.holdout, minutes=told.minutes, seed=told.seed)
+    feature, told = _read(study), study.model
+    plan = Plan({FIT: feature}, denoising(study))
+    return key_of(of=recipe_key(feature, plan), holdout=told.holdout, minutes=told.minutes, seed=told.seed)
 
 
 def _read(study: Study) -> Mechanism:
