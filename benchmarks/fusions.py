@@ -1,4 +1,5 @@
-"""Three ways to fuse modalities: accuracy, AUC and power (share of p ≤ .05) over cohorts with weak planted effects."""
+"""Three ways to fuse modalities: accuracy, AUC and power (share of p ≤ .05) over
+cohorts with weak planted effects."""
 
 import argparse
 
@@ -31,11 +32,26 @@ def main() -> None:
     for seed in range(options.parse_args().cohorts):
         values = cohort(seed)
         for fusion in ("stacked", "kernels", "log_odds"):
-            found = evaluate(values, [str(i) for i in range(N)], permutations=99, fusion=fusion, contributions=False)
+            found = evaluate(
+                values,
+                [str(i) for i in range(N)],
+                permutations=99,
+                fusion=fusion,
+                contributions=False,
+            )
             for name in (*values, "fused") if fusion == "stacked" else ("fused",):
                 s = found.scores[name]
-                rows.append((fusion if name == "fused" else name, s.accuracy, s.auc, s.p <= 0.05))
-    table = pd.DataFrame(rows, columns=["model", "accuracy", "paired AUC", "power"]).groupby("model", sort=False)
+                rows.append(
+                    (
+                        fusion if name == "fused" else name,
+                        s.accuracy,
+                        s.auc,
+                        s.p <= 0.05,
+                    )
+                )
+    table = pd.DataFrame(
+        rows, columns=["model", "accuracy", "paired AUC", "power"]
+    ).groupby("model", sort=False)
     print(table.mean().round(3).to_string())
 
 

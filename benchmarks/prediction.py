@@ -1,8 +1,10 @@
-"""The published study at full size, on one core: 53 pairs, two maps of 200,000 voxels, HF-HRV, nested fusion,
-leave-one-patient-out, 5000 permutations with voxel p-values; beside plain scikit-learn, on a stated part of the work.
+"""The published study at full size, on one core: 53 pairs, two maps of 200,000 voxels,
+HF-HRV, nested fusion, leave-one-patient-out, 5000 permutations with voxel p-values;
+beside plain scikit-learn, on a stated part of the work.
 
-Two peers: the loop most people write (`SVC(kernel="linear")` on the mirrored maps), and a loop of someone who knows
-that inner products suffice (`SVC(kernel="precomputed")` on one Gram matrix a modality).
+Two peers: the loop most people write (`SVC(kernel="linear")` on the mirrored maps), and
+a loop of someone who knows that inner products suffice (`SVC(kernel="precomputed")` on
+one Gram matrix a modality).
 """
 
 import argparse
@@ -13,18 +15,22 @@ import numpy as np
 from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
 
-from cingulum.prediction import evaluate, machine
-from cingulum.prediction.maps import maps
+from cingulum.prediction import evaluate
+from cingulum.prediction.svm import solver
+from cingulum.prediction.weight_maps import maps
 
 N, PARTS = 53, 4
 
 
 def cohort(voxels: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Smooth maps (400 components) with an effect in half the components, and a scalar."""
+    """Smooth maps (400 components) with an effect in half the components, and a
+    scalar."""
     rng, found = np.random.default_rng(seed), {}
     for name, effect in (("rcbf", 0.12), ("s1conn", 0.10)):
         basis = rng.normal(size=(400, voxels)).astype(np.float32) / 20
-        values = (rng.normal(size=(N * 2, 400)).astype(np.float32) @ basis).reshape(N, 2, voxels)
+        values = (rng.normal(size=(N * 2, 400)).astype(np.float32) @ basis).reshape(
+            N, 2, voxels
+        )
         values[:, 1] += effect * (rng.normal(size=400).astype(np.float32) @ basis)
         found[name] = values
     hfhrv = rng.normal(6, 1.15, size=(N, 2, 1))
@@ -35,10 +41,19 @@ def cohort(voxels: int, seed: int = 0) -> dict[str, np.ndarray]:
 def ours(values: dict[str, np.ndarray], permutations: int) -> tuple[float, float]:
     names = [str(i) for i in range(N)]
     began = time.perf_counter()
-    evaluate(values, names, permutations=permutations, inner_folds=PARTS, contributions=False, jobs=1)
+    evaluate(
+        values,
+        names,
+        permutations=permutations,
+        inner_folds=PARTS,
+        contributions=False,
+        jobs=1,
+    )
     alike = time.perf_counter() - began
     began = time.perf_counter()
-    found = evaluate(values, names, permutations=permutations, inner_folds=PARTS, jobs=1)
+    found = evaluate(
+        values, names, permutations=permutations, inner_folds=PARTS, jobs=1
+    )
     decided = time.perf_counter()
     for name in ("rcbf", "s1conn"):
         maps(values[name], permutations=permutations)
@@ -49,11 +64,15 @@ def ours(values: dict[str, np.ndarray], permutations: int) -> tuple[float, float
     return ended - began, alike
 
 
-def mirrored_fit(gram: np.ndarray, signs: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+def mirrored_fit(
+    gram: np.ndarray, signs: np.ndarray, train: np.ndarray, test: np.ndarray
+) -> np.ndarray:
     rows = np.concatenate([train, train])
     s = np.concatenate([signs[train], -signs[train]])
     way = np.repeat([1.0, -1.0], len(train))
-    model = SVC(kernel="precomputed").fit(gram[np.ix_(rows, rows)] * np.outer(way, way), s)
+    model = SVC(kernel="precomputed").fit(
+        gram[np.ix_(rows, rows)] * np.outer(way, way), s
+    )
     return model.decision_function(gram[np.ix_(test, rows)] * way) - model.intercept_
 
 
@@ -71,9 +90,13 @@ def gram_loop(values: dict[str, np.ndarray], repeats: int) -> float:
                 mirrored_fit(gram, signs, train, np.array([i]))
                 for k in range(PARTS):
                     judged = train[train % PARTS == k]
-                    inside[judged, m] = mirrored_fit(gram, signs, train[train % PARTS != k], judged)
+                    inside[judged, m] = mirrored_fit(
+                        gram, signs, train[train % PARTS != k], judged
+                    )
             x = inside[train] * signs[train][:, None]
-            SVC(kernel="linear").fit(np.concatenate([x, -x]), np.repeat([1, 0], len(train)))
+            SVC(kernel="linear").fit(
+                np.concatenate([x, -x]), np.repeat([1, 0], len(train))
+            )
     print(f"  ({ready - began:.1f} s for the Gram matrices)")
     return (time.perf_counter() - ready) / repeats
 
@@ -88,12 +111,19 @@ def plain_fit(values: np.ndarray) -> float:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--voxels", type=int, default=200_000)
     options.add_argument("--permutations", type=int, default=5000)
     given = options.parse_args()
-    machine.duals(np.eye(3), np.ones((1, 3)), 2.0)
-    evaluate({"a": np.random.default_rng(0).normal(size=(12, 2, 2))}, list("abcdefghijkl"), permutations=2, jobs=1)
+    solver.duals(np.eye(3), np.ones((1, 3)), 2.0)
+    evaluate(
+        {"a": np.random.default_rng(0).normal(size=(12, 2, 2))},
+        list("abcdefghijkl"),
+        permutations=2,
+        jobs=1,
+    )
     values = cohort(given.voxels)
     spent, alike = ours(values, given.permutations)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
@@ -103,11 +133,19 @@ def main() -> None:
     fits = N * (1 + PARTS) * 2
     single = plain_fit(values["rcbf"])
     plain = single * fits * given.permutations
-    print(f"The same work (no contributions, voxel p-values or bootstrap): {alike:.1f} s here, and in plain loops:")
-    print(f"{'scikit-learn on Gram matrices':34} {clever:8.0f} s   {clever / alike:6.0f}×   "
-          f"(2 permutations measured, {each:.2f} s each)")  # fmt: skip
-    print(f"{'scikit-learn on the maps':34} {plain:8.0f} s   {plain / alike:6.0f}×   "
-          f"(1 fit measured, {single:.2f} s; {fits} a permutation)")  # fmt: skip
+    print(
+        f"The same work (no contributions, voxel p-values or bootstrap): {alike:.1f} s "
+        "here, and in plain loops:"
+    )
+    print(
+        f"{'scikit-learn on Gram matrices':34} {clever:8.0f} s   "
+        f"{clever / alike:6.0f}×   "
+        f"(2 permutations measured, {each:.2f} s each)"
+    )
+    print(
+        f"{'scikit-learn on the maps':34} {plain:8.0f} s   {plain / alike:6.0f}×   "
+        f"(1 fit measured, {single:.2f} s; {fits} a permutation)"
+    )
 
 
 if __name__ == "__main__":

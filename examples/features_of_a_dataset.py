@@ -1,25 +1,35 @@
-"""From a BIDS dataset to one table of features: read, checked, cleaned, measured; a damaged visit stops nobody.
+"""From a BIDS dataset to one table of features: read, checked, cleaned, measured; a
+damaged visit stops nobody.
 
-The dataset here is synthetic (`cingulum synthesize`), so that this runs anywhere; give your own folder instead.
+The dataset here is synthetic (`cingulum synthesize`), so that this runs anywhere; give
+your own folder instead.
 """
 
 import tempfile
 from pathlib import Path
 
 from cingulum import Denoising, synthesize, visits, write_features
-from cingulum.datasets import Settings
-from cingulum.parallel import Crew
-from cingulum.recordings.opened import Opened
-from cingulum.study import Plan, features
+from cingulum.datasets import CohortSettings
+from cingulum.parallel import Executor
+from cingulum.pipeline import MeasurementPlan, features
+from cingulum.signals.visit_data import VisitData
 
 folder = Path(tempfile.mkdtemp())
-dataset = synthesize(folder / "dataset", Settings(patients=3, voxel=9.0, volumes=60, tr=2.0))
+dataset = synthesize(
+    folder / "dataset", CohortSettings(patients=3, voxel=9.0, volumes=60, tr=2.0)
+)
 
 # One visit, opened by hand.
 visit = visits(dataset)[0]
-opened = Opened(visit, Denoising("friston24"))
-print(f"{visit.name}: {len(opened.heartbeat.beats)} beats, {opened.heartbeat.corrected:.0%} corrected")
-print(f"whole-brain blood flow {opened.perfusion.cbf[opened.perfusion.mask].mean():.0f} ml/100 g/min")
+opened = VisitData(visit, Denoising("friston24"))
+print(
+    f"{visit.name}: {len(opened.heartbeat.beats)} beats, "
+    f"{opened.heartbeat.corrected:.0%} corrected"
+)
+print(
+    f"whole-brain blood flow {opened.perfusion.cbf[opened.perfusion.mask].mean():.0f} "
+    "ml/100 g/min"
+)
 print(f"BOLD: {opened.bold.kept.sum()} volumes kept, tSNR {opened.bold.tsnr:.0f}")
 
 # A file that was cut short on its way here.
@@ -27,8 +37,23 @@ broken = visits(dataset)[1]["cardiac"]
 broken.write_bytes(broken.read_bytes()[:-100])
 
 # Every visit, every feature that was asked for.
-plan = Plan(features(["hrv", "cbf", "fc", "quality"]), Denoising("friston24"))
-made = write_features(dataset, folder / "results", plan, crew=Crew(jobs=1))
-print(made.table[["participant_id", "session_id", "hrv_rate", "cbf_grey_matter", "quality_tsnr", "failed"]].round(1))
+plan = MeasurementPlan(
+    features(["hrv", "cbf", "fc", "quality"]), Denoising("friston24")
+)
+made = write_features(dataset, folder / "results", plan, executor=Executor(jobs=1))
+print(
+    made.table[
+        [
+            "participant_id",
+            "session_id",
+            "hrv_rate",
+            "cbf_grey_matter",
+            "quality_tsnr",
+            "failed",
+        ]
+    ].round(1)
+)
 for failure in made.failures:
-    print(f"{failure.participant} {failure.session} {failure.feature}: {failure.reason}")
+    print(
+        f"{failure.participant} {failure.session} {failure.feature}: {failure.reason}"
+    )

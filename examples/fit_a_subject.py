@@ -1,4 +1,5 @@
-"""Fit one person's first run, and see what the fit is worth on the second: `cingulum fetch hcp` gets the data."""
+"""Fit one person's first run, and see what the fit is worth on the second: `cingulum
+fetch hcp` gets the data."""
 
 import math
 
@@ -15,7 +16,8 @@ first, second = (hcp.bold(folder, "100206", run) for run in ("REST1_LR", "REST2_
 connectome = hcp.connectome(folder, "100206").normalised()
 brain = Brain(ReducedWongWang(), connectome, Sensor(tr=first.tr))
 
-# One coupling for all; recurrent excitation and noise of every region. Priors are torch.distributions.
+# One coupling for all; recurrent excitation and noise of every region. Priors are
+# torch.distributions.
 n = len(connectome.regions)
 free = {
     "strength": LogNormal(-1.0, 0.7),
@@ -27,12 +29,13 @@ found = fit(
     first,
     free,
     prepare=balanced,
-    road="analytic",
+    method="analytic",
     steps=120,
     runs=Runs(minutes=14.4, runs=1),
     show_progress=True,
 )
 print(found)
 
-# Free-running figures beside everything simpler that predicts as well; the group is what all people share.
+# Free-running figures beside everything simpler that predicts as well; the group is
+# what all people share.
 print(verify(found, second, group=hcp.group_fc(folder), seeds=3))

@@ -1,6 +1,7 @@
 """Which of two visits hurt more, how sure is that, and what does each modality add?
 
-Planted features of 40 patients: a map of 2000 voxels and a heart rate variability, both changed by pain.
+Planted features of 40 patients: a map of 2000 voxels and a heart rate variability, both
+    changed by pain.
 """
 
 from pathlib import Path
@@ -8,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from cingulum.prediction import evaluate
-from cingulum.prediction.audit import audit
-from cingulum.prediction.maps import maps
+from cingulum.prediction.leak_audit import audit
+from cingulum.prediction.weight_maps import maps
 from cingulum.report.plots import performance
 
 rng = np.random.default_rng(0)
@@ -21,17 +22,30 @@ variability[:, 1] -= 0.3
 motion = rng.normal(size=(40, 2, 1))
 
 found = evaluate(
-    {"rcbf": blood_flow, "hfhrv": variability, "motion": motion}, patients, controls=("motion",), permutations=999
+    {"rcbf": blood_flow, "hfhrv": variability, "motion": motion},
+    patients,
+    controls=("motion",),
+    permutations=999,
 )
 print(found.table().round(3).to_string(index=False))
 for name, added in found.contributions.items():
-    print(f"does {name} carry information? p = {added.p:.3f}; paired AUC {added.auc_gain:+.3f} with it")
+    print(
+        f"does {name} carry information? p = {added.p:.3f}; paired AUC "
+        f"{added.auc_gain:+.3f} with it"
+    )
 
-for check in audit({"rcbf": blood_flow, "hfhrv": variability, "motion": motion}, found, rose=np.ones(40, bool)):
+for check in audit(
+    {"rcbf": blood_flow, "hfhrv": variability, "motion": motion},
+    found,
+    rose=np.ones(40, bool),
+):
     print(f"{check.verdict:5} {check.words}")
 
 where = maps(blood_flow, permutations=2000).pattern
 below = where.q <= 0.05
-print(f"{below.sum()} voxels below a false discovery rate of .05, {below[:60].sum()} of them planted")
+print(
+    f"{below.sum()} voxels below a false discovery rate of .05, {below[:60].sum()} of "
+    "them planted"
+)
 
 Path("which_visit_hurt_more.png").write_bytes(performance(found))

@@ -1,4 +1,5 @@
-"""A feature of your own: one number a visit, read, checked and cleaned by what is there; a table comes with it.
+"""A feature of your own: one number a visit, read, checked and cleaned by what is
+there; a table comes with it.
 
 The dataset here is synthetic, so that this runs anywhere; give your own folder instead.
 """
@@ -10,41 +11,59 @@ from typing import ClassVar
 import numpy as np
 
 from cingulum import synthesize, visits, write_features
-from cingulum.datasets import Settings
+from cingulum.datasets import CohortSettings
 from cingulum.features import HeadMotion
 from cingulum.features.feature import Column, Feature, Measurement
-from cingulum.recordings.opened import Opened
-from cingulum.study import Plan
+from cingulum.pipeline import MeasurementPlan
+from cingulum.signals.visit_data import VisitData
 
 
 class GlobalSignal(Feature):
-    """Standard deviation of the mean over the brain of the cleaned BOLD, and its share of the voxels' own."""
+    """Standard deviation of the mean over the brain of the cleaned BOLD, and its share
+    of the voxels' own."""
 
     name: ClassVar = "global"
     unit: ClassVar = "see columns"
     meaning: ClassVar = "signal that the whole brain shares"
-    needs: ClassVar = ("bold", "mask", "confounds")  # what is missing is told by name, and the feature left out
+    needs: ClassVar = (
+        "bold",
+        "mask",
+        "confounds",
+    )  # what is missing is told by name, and the feature left out
     file: ClassVar = "func/{visit}_desc-global_timeseries.tsv"
 
     def columns(self) -> list[Column]:
         return [
-            Column("deviation", "percent BOLD", "standard deviation of the mean over the brain"),
+            Column(
+                "deviation",
+                "percent BOLD",
+                "standard deviation of the mean over the brain",
+            ),
             Column("share", "1", "that, by the mean standard deviation of the voxels"),
         ]
 
-    def measure(self, opened: Opened) -> Measurement:
+    def measure(self, opened: VisitData) -> Measurement:
         signals = opened.bold.signals  # (voxel, kept volume), percent, confounds out
         deviation = signals.mean(0).std()
         return Measurement(np.array([deviation, deviation / signals.std(1).mean()]))
 
 
 folder = Path(tempfile.mkdtemp())
-dataset = synthesize(folder / "dataset", Settings(patients=3, voxel=9.0, volumes=60, tr=2.0))
+dataset = synthesize(
+    folder / "dataset", CohortSettings(patients=3, voxel=9.0, volumes=60, tr=2.0)
+)
 
 # One visit, by hand.
-print("one visit:", GlobalSignal().measure(Opened(visits(dataset)[0])).values.round(3))
+print(
+    "one visit:", GlobalSignal().measure(VisitData(visits(dataset)[0])).values.round(3)
+)
 
-# Every visit. The same again measures nothing anew: the key is the files' content, the settings and the version.
-made = write_features(dataset, folder / "results", Plan({"global": GlobalSignal(), "motion": HeadMotion()}))
+# Every visit. The same again measures nothing anew: the key is the files' content, the
+# settings and the version.
+made = write_features(
+    dataset,
+    folder / "results",
+    MeasurementPlan({"global": GlobalSignal(), "motion": HeadMotion()}),
+)
 columns = ["participant_id", "session_id", "global_deviation", "global_share", "motion"]
 print(made.table[columns].round(3).to_string(index=False))

@@ -1,4 +1,5 @@
-"""A neural mass of your own: equations in plain torch; speed, stability, bifurcations and fitting come with it."""
+"""A neural mass of your own: equations in plain torch; speed, stability, bifurcations
+and fitting come with it."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,13 +17,13 @@ from cingulum import (
     fit,
     laplace,
     param,
-    put,
     simulate,
     stability,
+    with_values,
 )
 from cingulum.brain.connectome import distance_rule
 from cingulum.inference import Cleaning
-from cingulum.recordings.atlas import pain_atlas
+from cingulum.signals.atlas import pain_atlas
 
 torch.set_default_dtype(torch.float64)
 
@@ -52,9 +53,32 @@ curve = continuation(AdaptingRate(I=0.0, b=0.5), "I", -1.0, 1.0)
 print("folds:", curve.folds["I"].tolist(), "Hopf points:", curve.hopfs["I"].tolist())
 atlas = pain_atlas()
 connectome = distance_rule(torch.tensor(atlas.centres)[:12], atlas.regions[:12])
-brain = Brain(AdaptingRate(w=0.6), connectome, Sensor(tr=1.0, noise=0.01), strength=0.3, noise=0.05)
+brain = Brain(
+    AdaptingRate(w=0.6),
+    connectome,
+    Sensor(tr=1.0, noise=0.01),
+    strength=0.3,
+    noise=0.05,
+)
 print(stability(brain))
-scan = simulate(put(brain, {"strength": 0.45}), 1800.0, dt=0.002, discard=60.0, vascular_step=0.002).signal
-options = {"objective": Likelihood(), "cleaning": Cleaning((0.008, 0.25), bins=12), "optimiser": "Newton", "steps": 15}
-found = fit(brain, scan, {"strength": LogNormal(-1.2, 0.5), "noise": LogNormal(-3.0, 0.5)}, road="analytic", **options)
+scan = simulate(
+    with_values(brain, {"strength": 0.45}),
+    1800.0,
+    dt=0.002,
+    discard=60.0,
+    vascular_step=0.002,
+).signal
+options = {
+    "objective": Likelihood(),
+    "cleaning": Cleaning((0.008, 0.25), bins=12),
+    "optimiser": "Newton",
+    "steps": 15,
+}
+found = fit(
+    brain,
+    scan,
+    {"strength": LogNormal(-1.2, 0.5), "noise": LogNormal(-3.0, 0.5)},
+    method="analytic",
+    **options,
+)
 print("planted: strength 0.45, noise 0.05\n", laplace(found).table().round(3))

@@ -1,4 +1,5 @@
-"""Recipes of containers: their syntax, and that everything they name is there. No engine builds them here."""
+"""Recipes of containers: their syntax, and that everything they name is there. No
+engine builds them here."""
 
 import json
 import re
@@ -17,7 +18,11 @@ def docker():
     """Instructions of the Dockerfile, in their order."""
     parsing = pytest.importorskip("dockerfile_parse")
     told = parsing.DockerfileParser(path=str(ROOT / "Dockerfile")).structure
-    return [(one["instruction"], one["value"]) for one in told if one["instruction"] != "COMMENT"]
+    return [
+        (one["instruction"], one["value"])
+        for one in told
+        if one["instruction"] != "COMMENT"
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +39,26 @@ def of(instructions, name):
 
 def copied(instructions):
     """Files of the repository that the Dockerfile copies."""
-    return [source for value in of(instructions, "COPY") for source in value.split()[:-1]]
+    return [
+        source for value in of(instructions, "COPY") for source in value.split()[:-1]
+    ]
 
 
 def test_only_known_instructions(docker):
-    known = {"FROM", "LABEL", "ENV", "WORKDIR", "COPY", "RUN", "USER", "ENTRYPOINT", "CMD"}
-    assert {instruction for instruction, _ in docker} <= known and docker[0][0] == "FROM"
+    known = {
+        "FROM",
+        "LABEL",
+        "ENV",
+        "WORKDIR",
+        "COPY",
+        "RUN",
+        "USER",
+        "ENTRYPOINT",
+        "CMD",
+    }
+    assert {instruction for instruction, _ in docker} <= known and docker[0][
+        0
+    ] == "FROM"
 
 
 def test_both_begin_with_a_python_that_the_package_takes(docker, apptainer):
@@ -50,9 +69,15 @@ def test_both_begin_with_a_python_that_the_package_takes(docker, apptainer):
 
 
 def test_every_copied_path_exists_and_is_sent_to_the_engine(docker, apptainer):
-    sent = [line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] == "!"]
+    sent = [
+        line.removeprefix("!")
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line[:1] == "!"
+    ]
     taken = [pair.split() for pair in apptainer.files]
-    assert sorted(copied(docker)) == sorted(sent) == sorted(source for source, _ in taken)
+    assert (
+        sorted(copied(docker)) == sorted(sent) == sorted(source for source, _ in taken)
+    )
     for source in sent:
         assert (ROOT / source).exists(), source
     assert all(target == f"{PLACE}/{source}" for source, target in taken)
@@ -64,18 +89,30 @@ def test_what_the_build_of_the_package_reads_is_copied(docker):
 
 
 def test_pins_are_used_and_nothing_is_kept(docker, apptainer):
-    settings = dict(pair.split("=", 1) for value in of(docker, "ENV") for pair in value.split())
+    settings = dict(
+        pair.split("=", 1) for value in of(docker, "ENV") for pair in value.split()
+    )
     workdir = of(docker, "WORKDIR")[0]
-    assert settings["PIP_CONSTRAINT"] == f"{workdir}/constraints.txt" == f"{PLACE}/constraints.txt"
+    assert (
+        settings["PIP_CONSTRAINT"]
+        == f"{workdir}/constraints.txt"
+        == f"{PLACE}/constraints.txt"
+    )
     assert settings["PIP_NO_CACHE_DIR"] == "1"
     build = "\n".join(apptainer.install)
-    assert f"PIP_CONSTRAINT={PLACE}/constraints.txt" in build and "--no-cache-dir" in build
+    assert (
+        f"PIP_CONSTRAINT={PLACE}/constraints.txt" in build and "--no-cache-dir" in build
+    )
     order = [instruction for instruction, _ in docker]
-    assert order.index("ENV") < order.index("COPY") < order.index("RUN"), "pins stand before pip runs"
+    assert order.index("ENV") < order.index("COPY") < order.index("RUN"), (
+        "pins stand before pip runs"
+    )
 
 
 def test_extras_exist(docker, apptainer):
-    asked = re.findall(r"\[(\w+)\]\"", "\n".join([*of(docker, "RUN"), *apptainer.install]))
+    asked = re.findall(
+        r"\[(\w+)\]\"", "\n".join([*of(docker, "RUN"), *apptainer.install])
+    )
     assert asked and set(asked) <= set(PROJECT["optional-dependencies"])
 
 
@@ -88,5 +125,9 @@ def test_the_entry_point_is_an_installed_program(docker, apptainer):
 def test_a_user_without_rights_runs_it(docker):
     order = [instruction for instruction, _ in docker]
     (user,) = of(docker, "USER")
-    assert user not in ("root", "0") and f"useradd --create-home --home-dir /home/{user} {user}" in of(docker, "RUN")[1]
+    assert (
+        user not in ("root", "0")
+        and f"useradd --create-home --home-dir /home/{user} {user}"
+        in of(docker, "RUN")[1]
+    )
     assert order.index("USER") > max(k for k, name in enumerate(order) if name == "RUN")

@@ -1,4 +1,5 @@
-"""The site's sources are consistent: pages, commands, settings and public names, each held against the code."""
+"""The site's sources are consistent: pages, commands, settings and public names, each
+held against the code."""
 
 import html
 import importlib.util
@@ -14,7 +15,7 @@ import pytest
 
 import cingulum
 from cingulum.cli import parser
-from cingulum.settings import PARTS, Study
+from cingulum.pipeline.config import PARTS, StudyConfig
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -24,7 +25,9 @@ GENERATED = {"index.md", "changelog.md", "contributing.md"}
 
 
 def hook(name):
-    found = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / "hooks" / f"{name}.py")
+    found = importlib.util.spec_from_file_location(
+        f"docs_{name}", DOCS / "hooks" / f"{name}.py"
+    )
     module = importlib.util.module_from_spec(found)
     sys.modules[found.name] = module
     found.loader.exec_module(module)
@@ -49,7 +52,11 @@ def test_every_page_of_the_nav_exists_and_every_page_is_in_it(nav):
     assert len(set(nav)) == len(nav)
     for page in set(nav) - GENERATED:
         assert (DOCS / page).is_file(), page
-    mine = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md") if "decisions" not in path.parts}
+    mine = {
+        path.relative_to(DOCS).as_posix()
+        for path in DOCS.rglob("*.md")
+        if "decisions" not in path.parts
+    }
     assert mine == set(nav) - GENERATED
 
 
@@ -58,7 +65,8 @@ def commands():
     """Every command and verb with its options."""
     found = dict(hook("reference").every_command(parser()))
     return {
-        name: {option for action in one._actions for option in action.option_strings} for name, one in found.items()
+        name: {option for action in one._actions for option in action.option_strings}
+        for name, one in found.items()
     }
 
 
@@ -70,13 +78,25 @@ def test_every_command_is_documented(commands):
         assert all(option in page for option in options)
 
 
-@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "path", WRITTEN, ids=lambda path: path.relative_to(ROOT).as_posix()
+)
 def test_commands_and_options_that_pages_show_exist(commands, path):
     """`cingulum run … --option`: the command is there and has the option."""
     for line in path.read_text().splitlines():
-        for name, rest in re.findall(r"(?<![\w./-])cingulum (?!import)([a-z]+)([^`#|]*)", line):
+        for name, rest in re.findall(
+            r"(?<![\w./-])cingulum (?!import)([a-z]+)([^`#|]*)", line
+        ):
             longest = next(
-                (n for n in (f"cingulum {name} {(rest.split() or [''])[0]}", f"cingulum {name}") if n in commands), ""
+                (
+                    n
+                    for n in (
+                        f"cingulum {name} {(rest.split() or [''])[0]}",
+                        f"cingulum {name}",
+                    )
+                    if n in commands
+                ),
+                "",
             )
             if not longest and not re.search(r"[`$]|^cingulum", line):
                 continue  # a sentence, not a command
@@ -89,15 +109,17 @@ def test_every_setting_is_documented():
     page = (DOCS / "study.md").read_text()
     assert "<!-- settings -->" in page and "<!-- studies -->" in page
     made = html.unescape(hook("reference").settings())
-    for name, kind in {"": Study, **PARTS}.items():
-        part = made.split(f"## [{name}]" if name else "## Above the tables")[1].split("\n## ")[0]
+    for name, kind in {"": StudyConfig, **PARTS}.items():
+        part = made.split(f"## [{name}]" if name else "## Above the tables")[1].split(
+            "\n## "
+        )[0]
         for one in fields(kind):
             if one.name not in PARTS:
                 assert f"| `{one.name}` |" in part and one.metadata["meaning"] in part
 
 
 def test_the_study_that_the_page_shows_is_one(tmp_path):
-    from cingulum.settings import read_study
+    from cingulum.pipeline.config import read_study
 
     shown = re.search(r"```toml\n(.*?)```", (DOCS / "study.md").read_text(), re.S)
     (tmp_path / "study.toml").write_text(shown[1])
@@ -105,12 +127,18 @@ def test_the_study_that_the_page_shows_is_one(tmp_path):
 
 
 def test_every_public_name_has_a_page():
-    modules = {m for page in DOCS.glob("api/*.md") for m in re.findall(r"^::: (\S+)", page.read_text(), re.M)}
+    modules = {
+        m
+        for page in DOCS.glob("api/*.md")
+        for m in re.findall(r"^::: (\S+)", page.read_text(), re.M)
+    }
     for module in modules:
         assert importlib.util.find_spec(module), module
     for name, layer in cingulum._WHERE.items():
         place = getattr(import_module(layer), name).__module__
-        assert place in modules or place.rpartition(".")[0] in modules, f"{name} of {place}"
+        assert place in modules or place.rpartition(".")[0] in modules, (
+            f"{name} of {place}"
+        )
 
 
 def test_files_that_pages_include_exist():
@@ -121,7 +149,9 @@ def test_files_that_pages_include_exist():
 
 def test_pages_name_programs_that_exist():
     for path in WRITTEN:
-        for name in re.findall(r"\b((?:benchmarks|examples|scripts)/[\w/]+(?:\.\w+)?)", path.read_text()):
+        for name in re.findall(
+            r"\b((?:benchmarks|examples|scripts)/[\w/]+(?:\.\w+)?)", path.read_text()
+        ):
             if "decisions" not in path.parts:
                 assert (ROOT / name).exists(), f"{path}: {name}"
 
@@ -129,8 +159,14 @@ def test_pages_name_programs_that_exist():
 def test_docstrings_become_lists():
     pytest.importorskip("griffe")
     listed = hook("docstrings").listed
-    text = "What it gives.\n\na, b: two\n    more of it\nnote: no argument\nRaises InputError for a."
-    made = "What it gives.\n\n\n- `a`, `b`: two\n  more of it\n\nnote: no argument\n\nRaises InputError for a."
+    text = (
+        "What it gives.\n\na, b: two\n    more of it\nnote: no argument\nRaises "
+        "InputError for a."
+    )
+    made = (
+        "What it gives.\n\n\n- `a`, `b`: two\n  more of it\n\nnote: no "
+        "argument\n\nRaises InputError for a."
+    )
     assert listed(text, {"a", "b"}) == made
 
 
@@ -144,7 +180,9 @@ def test_no_output_is_made_up(tmp_path, monkeypatch):
     example = tmp_path / "example.py"
     example.write_text('"""Adds."""\n\nprint(40 + 2)\n')
     monkeypatch.setenv("CINGULUM_DOCS_RUN", "no")
-    assert "Not run when this site was built" in tutorials.page(example, tutorials.run(example))
+    assert "Not run when this site was built" in tutorials.page(
+        example, tutorials.run(example)
+    )
     monkeypatch.delenv("CINGULUM_DOCS_RUN")
     ran = tutorials.run(example)
     assert ran.output == "42\n" and "```text\n42\n```" in tutorials.page(example, ran)
@@ -160,35 +198,66 @@ def test_no_output_is_made_up(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        ("participants.sh", "run BIDS OUT participant --participant-label sub-02 --n-jobs 1 --study s.toml"),
+        (
+            "participants.sh",
+            "run BIDS OUT participant --participant-label sub-02 --n-jobs 1 --study "
+            "s.toml",
+        ),
         ("group.sh", "run BIDS OUT group --n-jobs 8 --study s.toml"),
     ],
 )
 def test_slurm_scripts_call_the_command(tmp_path, script, said):
     dataset = tmp_path / "BIDS"
     dataset.mkdir()
-    (dataset / "participants.tsv").write_text("participant_id\tage\nsub-01\t30\nsub-02\t40\n")
+    (dataset / "participants.tsv").write_text(
+        "participant_id\tage\nsub-01\t30\nsub-02\t40\n"
+    )
     program = tmp_path / "cingulum"
     program.write_text('#!/bin/sh\necho "$@"\n')
     program.chmod(0o755)
-    told = {"SLURM_ARRAY_TASK_ID": "2", "SLURM_CPUS_PER_TASK": "8", "BIDS": "BIDS", "OUT": "OUT"}
+    told = {
+        "SLURM_ARRAY_TASK_ID": "2",
+        "SLURM_CPUS_PER_TASK": "8",
+        "BIDS": "BIDS",
+        "OUT": "OUT",
+    }
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", ROOT / "examples" / "slurm" / script, "--study", "s.toml"],
-        cwd=tmp_path, capture_output=True, text=True, check=True, env={**os.environ, **told, "PATH": path},
-    )  # fmt: skip
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **told, "PATH": path},
+    )
     assert done.stdout.strip() == said
 
 
 def test_the_queue_file_makes_a_job():
     """One process a job, with the memory and time of the file."""
     yaml = pytest.importorskip("yaml")
-    dask, jobqueue = pytest.importorskip("dask"), pytest.importorskip("dask_jobqueue.slurm")
-    told = yaml.safe_load((ROOT / "examples/slurm/jobqueue.yaml").read_text())["jobqueue"]["slurm"]
-    with dask.config.set({f"jobqueue.slurm.{key}": value for key, value in told.items()}):
-        job = jobqueue.SLURMJob("tcp://127.0.0.1:1", name="w", job_script_prologue=["export OMP_NUM_THREADS=1"])
+    dask, jobqueue = (
+        pytest.importorskip("dask"),
+        pytest.importorskip("dask_jobqueue.slurm"),
+    )
+    told = yaml.safe_load((ROOT / "examples/slurm/jobqueue.yaml").read_text())[
+        "jobqueue"
+    ]["slurm"]
+    with dask.config.set(
+        {f"jobqueue.slurm.{key}": value for key, value in told.items()}
+    ):
+        job = jobqueue.SLURMJob(
+            "tcp://127.0.0.1:1",
+            name="w",
+            job_script_prologue=["export OMP_NUM_THREADS=1"],
+        )
         script = job.job_script()
-    for line in ("#SBATCH -J cingulum", "#SBATCH -p normal", "#SBATCH --mem=8G", "#SBATCH -t 08:00:00"):
+    for line in (
+        "#SBATCH -J cingulum",
+        "#SBATCH -p normal",
+        "#SBATCH --mem=8G",
+        "#SBATCH -t 08:00:00",
+    ):
         assert line in script
     assert sys.executable in script, "workers are started by the command's own Python"
     assert "--nthreads 1" in script and "--nworkers" not in script
@@ -199,8 +268,19 @@ def test_the_site_is_built_strictly_and_loads_nothing_from_elsewhere(tmp_path):
     pytest.importorskip("material")
     pytest.importorskip("mkdocstrings")
     settings = {**os.environ, "CINGULUM_DOCS_RUN": "no", "NO_MKDOCS_2_WARNING": "1"}
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path / "site"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=settings)
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "--quiet",
+        "--site-dir",
+        tmp_path / "site",
+    ]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env=settings
+    )
     assert done.returncode == 0, done.stderr
     pages = list((tmp_path / "site").rglob("*.html"))
     assert len(pages) > 40
@@ -210,5 +290,9 @@ def test_the_site_is_built_strictly_and_loads_nothing_from_elsewhere(tmp_path):
     for page in pages:
         assert not loads.findall(page.read_text()), page
     for sheet in (tmp_path / "site").rglob("*.css"):
-        assert not re.search(r"(?:@import|url\()\s*[\"']?(?:https?:)?//", sheet.read_text()), sheet
-    assert not any('class="mermaid"' in page.read_text() for page in pages), "Material would fetch mermaid"
+        assert not re.search(
+            r"(?:@import|url\()\s*[\"']?(?:https?:)?//", sheet.read_text()
+        ), sheet
+    assert not any('class="mermaid"' in page.read_text() for page in pages), (
+        "Material would fetch mermaid"
+    )

@@ -40,7 +40,9 @@ def test_without_global_signal_is_regression_on_the_mean():
     x = x - x.mean(-1, keepdim=True)
     mean = x.mean(0)
     left = x - (x @ mean / (mean @ mean))[:, None] * mean
-    np.testing.assert_allclose(without_global_signal(covariance(x)), covariance(left), atol=1e-12)
+    np.testing.assert_allclose(
+        without_global_signal(covariance(x)), covariance(left), atol=1e-12
+    )
 
 
 def test_windowed_connectivity_is_corrcoef_of_each_window():
@@ -51,7 +53,9 @@ def test_windowed_connectivity_is_corrcoef_of_each_window():
     dynamics = fcd(x, 30, 10)
     assert dynamics.shape == (8, 8)
     everywhere = torch.ones(6, dtype=torch.bool)
-    np.testing.assert_allclose(fcd_of_edges(x, 30, 10, everywhere), edges(dynamics), atol=1e-12)
+    np.testing.assert_allclose(
+        fcd_of_edges(x, 30, 10, everywhere), edges(dynamics), atol=1e-12
+    )
 
 
 def test_distance_of_distributions_is_scipys():
@@ -70,15 +74,22 @@ def test_lag_one_of_an_autoregressive_signal():
 def test_spectrum_adds_up_to_the_variance():
     x = noise(3, 1001)
     f, power = psd(x, 0.72)
-    np.testing.assert_allclose(2 * (power * (f[1] - f[0])).sum(-1), x.var(-1, correction=0), rtol=1e-9)
+    np.testing.assert_allclose(
+        2 * (power * (f[1] - f[0])).sum(-1), x.var(-1, correction=0), rtol=1e-9
+    )
 
 
 def test_a_band_lets_through_what_lies_in_it():
     t = 0.72 * torch.arange(1000)
-    inside, outside = torch.sin(2 * math.pi * 0.05 * t), torch.sin(2 * math.pi * 0.3 * t)
+    inside, outside = (
+        torch.sin(2 * math.pi * 0.05 * t),
+        torch.sin(2 * math.pi * 0.3 * t),
+    )
     found = band_passed((inside + outside)[None], 0.72, (0.01, 0.1))[0]
     assert (found - inside)[50:-50].abs().max() < 0.1
-    np.testing.assert_allclose(analytic_signal(inside[None])[0], hilbert(inside), atol=1e-12)
+    np.testing.assert_allclose(
+        analytic_signal(inside[None])[0], hilbert(inside), atol=1e-12
+    )
 
 
 def test_metastability_of_locked_and_of_loose_regions():

@@ -1,4 +1,5 @@
-"""Units of work: every one is done or accounted for, whatever happens to the processes."""
+"""Units of work: every one is done or accounted for, whatever happens to the
+processes."""
 
 import os
 import signal
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cingulum.errors import InputError
-from cingulum.parallel import Crew, Lost, _first_worker, each
+from cingulum.parallel import Executor, TaskFailure, _first_worker, map_tasks
 
 
 def square(x):
@@ -42,52 +43,67 @@ def always_fails(x):
     raise ValueError(f"no {x}")
 
 
-def done(work, units, crew):
-    return dict(each(work, units, crew))
+def done(work, units, executor):
+    return dict(map_tasks(work, units, executor))
 
 
-@pytest.mark.parametrize("crew", [Crew(jobs=1), Crew(jobs=2)])
-def test_every_unit_is_done_once(crew):
-    assert done(square, [(x,) for x in range(20)], crew) == {x: x * x for x in range(20)}
-    assert done(square, [], crew) == {}
+@pytest.mark.parametrize("executor", [Executor(jobs=1), Executor(jobs=2)])
+def test_every_unit_is_done_once(executor):
+    assert done(square, [(x,) for x in range(20)], executor) == {
+        x: x * x for x in range(20)
+    }
+    assert done(square, [], executor) == {}
 
 
-@pytest.mark.parametrize("crew", [Crew(jobs=1), Crew(jobs=2)])
-def test_failures_are_tried_again_then_recorded(crew, tmp_path):
-    assert done(fail_once, [(tmp_path, x) for x in range(4)], crew) == {x: x for x in range(4)}
-    lost = done(always_fails, [(1,), (2,)], crew)
-    assert all(isinstance(one, Lost) and "unexpected ValueError: no" in one.reason for one in lost.values())
+@pytest.mark.parametrize("executor", [Executor(jobs=1), Executor(jobs=2)])
+def test_failures_are_tried_again_then_recorded(executor, tmp_path):
+    assert done(fail_once, [(tmp_path, x) for x in range(4)], executor) == {
+        x: x for x in range(4)
+    }
+    lost = done(always_fails, [(1,), (2,)], executor)
+    assert all(
+        isinstance(one, TaskFailure) and "unexpected ValueError: no" in one.reason
+        for one in lost.values()
+    )
 
 
 def test_a_process_that_is_killed_loses_its_unit_only():
-    found = done(deadly, [(x,) for x in range(8)], Crew(jobs=2))
-    assert {x: r for x, r in found.items() if x != 3} == {x: x for x in range(8) if x != 3}
-    assert isinstance(found[3], Lost) and "want of memory" in found[3].reason
+    found = done(deadly, [(x,) for x in range(8)], Executor(jobs=2))
+    assert {x: r for x, r in found.items() if x != 3} == {
+        x: x for x in range(8) if x != 3
+    }
+    assert isinstance(found[3], TaskFailure) and "want of memory" in found[3].reason
 
 
 def test_a_crash_costs_others_no_try(tmp_path):
-    """Units that fail once for themselves are done although another one kills its process, again and again."""
-    found = done(deadly_or_flaky, [(tmp_path, x) for x in range(8)], Crew(jobs=2))
-    assert {x: r for x, r in found.items() if x != 3} == {x: x for x in range(8) if x != 3}
-    assert isinstance(found[3], Lost)
+    """Units that fail once for themselves are done although another one kills its
+    process, again and again."""
+    found = done(deadly_or_flaky, [(tmp_path, x) for x in range(8)], Executor(jobs=2))
+    assert {x: r for x, r in found.items() if x != 3} == {
+        x: x for x in range(8) if x != 3
+    }
+    assert isinstance(found[3], TaskFailure)
 
 
-def test_wrong_crews_are_refused():
+def test_wrong_executors_are_refused():
     with pytest.raises(InputError, match="local, slurm or the address"):
-        Crew("slrum")
+        Executor("slrum")
     with pytest.raises(InputError, match="--n-jobs"):
-        Crew(jobs=0)
-    assert Crew(jobs=8, memory=10).workers(need=3) == 3 and Crew(jobs=2, memory=1).workers(need=3) == 1
+        Executor(jobs=0)
+    assert (
+        Executor(jobs=8, memory=10).workers(need=3) == 3
+        and Executor(jobs=2, memory=1).workers(need=3) == 1
+    )
 
 
 SLEEPER = """
 import os, sys, time
 from pathlib import Path
-from cingulum.parallel import Crew, each
+from cingulum.parallel import Executor, map_tasks
 def sleep(folder, i):
     Path(folder, f"{i}-{os.getpid()}").touch()
     time.sleep(30)
-list(each(sleep, [(sys.argv[1], i) for i in range(2)], Crew(jobs=2)))
+list(map_tasks(sleep, [(sys.argv[1], i) for i in range(2)], Executor(jobs=2)))
 """
 
 
@@ -113,12 +129,16 @@ def test_workers_end_with_the_process_that_started_them(tmp_path):
 def test_a_dask_cluster_does_the_same(tmp_path):
     pytest.importorskip("distributed")
     units = [(x,) for x in range(20)]
-    assert done(square, units, Crew("local", jobs=2)) == {x: x * x for x in range(20)}
-    found = done(deadly, [(x,) for x in range(6)], Crew("local", jobs=2))
-    assert {x: r for x, r in found.items() if x != 3} == {x: x for x in range(6) if x != 3}
-    assert isinstance(found[3], Lost)
+    assert done(square, units, Executor("local", jobs=2)) == {
+        x: x * x for x in range(20)
+    }
+    found = done(deadly, [(x,) for x in range(6)], Executor("local", jobs=2))
+    assert {x: r for x, r in found.items() if x != 3} == {
+        x: x for x in range(6) if x != 3
+    }
+    assert isinstance(found[3], TaskFailure)
     with pytest.raises(InputError, match="no Dask scheduler answers"):
-        done(square, units, Crew("tcp://127.0.0.1:9"))
+        done(square, units, Executor("tcp://127.0.0.1:9"))
 
 
 def test_a_queue_is_waited_for_with_a_word(capsys):
@@ -131,5 +151,8 @@ def test_a_queue_is_waited_for_with_a_word(capsys):
                 raise TimeoutError
 
     client = Client()
-    _first_worker(client, Crew("tcp://host:8786"), patience=0.0)
-    assert client.asked == 3 and capsys.readouterr().err.count("no worker at tcp://host:8786 yet") == 2
+    _first_worker(client, Executor("tcp://host:8786"), patience=0.0)
+    assert (
+        client.asked == 3
+        and capsys.readouterr().err.count("no worker at tcp://host:8786 yet") == 2
+    )

@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def installed_clone(tmp_path):
-    """A clone whose environment is up to date, with programs that only say what they were given."""
+    """A clone whose environment is up to date, with programs that only say what they
+    were given."""
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
     programs = tmp_path / ".venv" / "bin"
     programs.mkdir(parents=True)
@@ -21,7 +22,9 @@ def installed_clone(tmp_path):
         (programs / name).write_text(f'#!/bin/sh\necho {name} "$@"\n')
         (programs / name).chmod(0o755)
     command = "cat pyproject.toml constraints.txt | cksum"
-    stamp = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+    stamp = subprocess.run(
+        command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout.strip()
     for extra in ("core", "dev", "docs"):
         (tmp_path / ".venv" / f"installed-{extra}").write_text(stamp)
     return tmp_path
@@ -31,7 +34,11 @@ def installed_clone(tmp_path):
     ("script", "said"),
     [
         ("demo", "cingulum demo --offline --patients 12"),
-        ("test", "python -m pytest -n auto --maxprocesses 4 --dist loadfile --offline --patients 12"),
+        (
+            "test",
+            "python -m pytest -n auto --maxprocesses 4 --dist loadfile --offline "
+            "--patients 12",
+        ),
         ("docs", "mkdocs build --strict --offline --patients 12"),
     ],
 )

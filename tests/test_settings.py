@@ -1,11 +1,20 @@
-"""A study file: read with care, written back complete, and the same again when it is read back."""
+"""A study file: read with care, written back complete, and the same again when it is
+read back."""
 
 from dataclasses import replace
 
 import pytest
 
 from cingulum.errors import InputError
-from cingulum.settings import Dataset, Measuring, Predicting, Study, changed, read_study, written
+from cingulum.pipeline.config import (
+    DatasetConfig,
+    FeatureConfig,
+    PredictionConfig,
+    StudyConfig,
+    changed,
+    read_study,
+    written,
+)
 
 
 def file(tmp_path, text):
@@ -15,21 +24,31 @@ def file(tmp_path, text):
 
 
 def test_what_is_written_is_read_back(tmp_path):
-    study = Study(
+    study = StudyConfig(
         title='Back pain, "early" – 50 %\n',
-        dataset=Dataset(("01", "02"), filters={"bold": {"task": "rest", "run": [1, 2]}}),
-        features=Measuring(("rcbf",), low_pass=0.1),
-        prediction=Predicting(confounds=("age",), stop_after=20, fuse_controls=True),
+        dataset=DatasetConfig(
+            ("01", "02"), filters={"bold": {"task": "rest", "run": [1, 2]}}
+        ),
+        features=FeatureConfig(("rcbf",), low_pass=0.1),
+        prediction=PredictionConfig(
+            confounds=("age",), stop_after=20, fuse_controls=True
+        ),
     )
     assert read_study(file(tmp_path, written(study))) == study
-    assert read_study(file(tmp_path, written(Study()))) == Study() == read_study(file(tmp_path, ""))
+    assert (
+        read_study(file(tmp_path, written(StudyConfig())))
+        == StudyConfig()
+        == read_study(file(tmp_path, ""))
+    )
 
 
 def test_an_entity_may_have_to_be_absent(tmp_path):
     """JSON's null has no word in TOML: false, and it comes back as null."""
-    from cingulum.recordings.bids import checked_filters
+    from cingulum.io.visit import checked_filters
 
-    study = Study(dataset=Dataset(filters={"bold": {"echo": None, "task": "rest"}}))
+    study = StudyConfig(
+        dataset=DatasetConfig(filters={"bold": {"echo": None, "task": "rest"}})
+    )
     found = read_study(file(tmp_path, written(study))).dataset.filters
     assert checked_filters(found, "x") == {"bold": {"echo": None, "task": "rest"}}
 
@@ -42,10 +61,19 @@ def test_a_connectome_lies_beside_the_study(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[prediction]\npermutation = 99", "[prediction] has no setting 'permutation'. Did you mean permutations?"),
-        ("[predicton]\nseed = 1", "has no setting 'predicton'. Did you mean prediction?"),
+        (
+            "[prediction]\npermutation = 99",
+            "[prediction] has no setting 'permutation'. Did you mean permutations?",
+        ),
+        (
+            "[predicton]\nseed = 1",
+            "has no setting 'predicton'. Did you mean prediction?",
+        ),
         ("[features]\nfusion = 'kernels'", "It belongs into [prediction]."),
-        ("[prediction]\nfusion = 'stackd'", "takes stacked, kernels, log_odds; came 'stackd'. Did you mean stacked?"),
+        (
+            "[prediction]\nfusion = 'stackd'",
+            "takes stacked, kernels, log_odds; came 'stackd'. Did you mean stacked?",
+        ),
         ("[prediction]\npermutations = 5", "permutations must be at least 19; came 5"),
         ("[prediction]\npermutations = 99.5", "must be a whole number; came 99.5"),
         ("[prediction]\npermutations = true", "must be a whole number; came True"),
@@ -64,7 +92,14 @@ def test_mistakes_are_named(tmp_path, text, said):
 
 
 def test_options_win_and_are_checked_alike():
-    study = changed(Study(), {"prediction.permutations": 99, "title": "x", "features.modalities": ["rcbf"]})
-    assert study == replace(Study(title="x"), features=Measuring(("rcbf",)), prediction=Predicting(permutations=99))
+    study = changed(
+        StudyConfig(),
+        {"prediction.permutations": 99, "title": "x", "features.modalities": ["rcbf"]},
+    )
+    assert study == replace(
+        StudyConfig(title="x"),
+        features=FeatureConfig(("rcbf",)),
+        prediction=PredictionConfig(permutations=99),
+    )
     with pytest.raises(InputError, match="at least 19"):
-        changed(Study(), {"prediction.permutations": 3})
+        changed(StudyConfig(), {"prediction.permutations": 3})

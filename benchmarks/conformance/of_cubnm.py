@@ -2,9 +2,10 @@
 
     python of_cubnm.py GIVEN.npz ANSWER.npz
 
-GIVEN has W, strength, duration, tr (s), and a `signal` (region, volume) with `window` and `step` for FC and FCD.
-ANSWER has its noise (2, region, ms, 10), and S_E, S_I, bold (volume, region) of the path that this noise makes from
-0.001 with its defaults (sigma 0.01 per √ms, steps of 0.1 ms, haemodynamics every ms); J_i of its feedback inhibition.
+GIVEN has W, strength, duration, tr (s), and a `signal` (region, volume) with `window`
+and `step` for FC and FCD. ANSWER has its noise (2, region, ms, 10), and S_E, S_I, bold
+(volume, region) of the path that this noise makes from 0.001 with its defaults (sigma
+0.01 per √ms, steps of 0.1 ms, haemodynamics every ms); J_i of its feedback inhibition.
 """
 
 import sys
@@ -18,9 +19,18 @@ from cubnm.utils import calculate_fc, calculate_fcd
 def group(given, **options):
     duration = float(given["duration"])
     made = rWWSimGroup(
-        duration=duration, TR=float(given["tr"]), sc=given["W"], states_ts=True, noise_out=True,
-        noise_segment_length=duration, do_fcd=False, gof_terms=["+fc_corr"], force_cpu=True, bold_remove_s=0,
-        **options)  # fmt: skip
+        duration=duration,
+        TR=float(given["tr"]),
+        sc=given["W"],
+        states_ts=True,
+        noise_out=True,
+        noise_segment_length=duration,
+        do_fcd=False,
+        gof_terms=["+fc_corr"],
+        force_cpu=True,
+        bold_remove_s=0,
+        **options,
+    )
     made.N = 1
     made.param_lists["G"] = given["strength"].reshape(1)
     made._set_default_params()

@@ -1,4 +1,5 @@
-"""Plain docstrings for the site: lines `name: meaning` of arguments and fields become lists, `Raises …` a paragraph."""
+"""Plain docstrings for the site: lines `name: meaning` of arguments and fields become
+lists, `Raises …` a paragraph."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ LINE = re.compile(r"^((?:`?\w+`?)(?:, `?\w+`?)*): (.+)$")
 
 
 class PlainDocstrings(griffe.Extension):
-    """Works on classes and functions whose docstrings name their own fields or arguments."""
+    """Works on classes and functions whose docstrings name their own fields or
+    arguments."""
 
     def on_class_members(self, *, cls: griffe.Class, **_: Any) -> None:
         _rewrite(cls, set(cls.members))

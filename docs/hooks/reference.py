@@ -1,4 +1,5 @@
-"""References that the code says itself: settings of a study, help of every command, the public names."""
+"""References that the code says itself: settings of a study, help of every command, the
+public names."""
 
 from __future__ import annotations
 
@@ -17,8 +18,15 @@ WIDTH = "100"
 """Columns of the printed help."""
 
 
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    for marker, made in {"settings": settings, "commands": commands, "names": names, "studies": study_file}.items():
+def on_page_markdown(
+    markdown: str, page: Page, config: MkDocsConfig, files: Files
+) -> str:
+    for marker, made in {
+        "settings": settings,
+        "commands": commands,
+        "names": names,
+        "studies": study_file,
+    }.items():
         mark = f"<!-- {marker} -->"
         if mark in markdown:
             markdown = markdown.replace(mark, made())
@@ -27,13 +35,15 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 def settings() -> str:
     """A table for every part of a study file."""
-    from cingulum.settings import PARTS, Study
+    from cingulum.pipeline.config import PARTS, StudyConfig
 
     parts: list[str] = []
-    for name, kind in {"": Study, **PARTS}.items():
+    for name, kind in {"": StudyConfig, **PARTS}.items():
         title = f"## [{name}]" if name else "## Above the tables"
         doc = (kind.__doc__ or "").strip() if name else ""
-        rows = [_row(one, hint) for one, hint in _settings(kind) if one.name not in PARTS]
+        rows = [
+            _row(one, hint) for one, hint in _settings(kind) if one.name not in PARTS
+        ]
         head = ["| setting | type | default | meaning |", "|---|---|---|---|"]
         parts += [title, "", doc, "", *head, *rows, ""]
     return "\n".join(parts)
@@ -45,12 +55,22 @@ def _settings(kind: type) -> Iterator[tuple[Field, Any]]:
 
 
 def _row(one: Field, hint: Any) -> str:
-    from cingulum.settings import default_of, toml
+    from cingulum.pipeline.config import default_of, toml
 
     told, default = one.metadata, default_of(one)
-    choices = f"; one of {', '.join(f'`{choice}`' for choice in told['choices'])}" if told["choices"] else ""
+    choices = (
+        f"; one of {', '.join(f'`{choice}`' for choice in told['choices'])}"
+        if told["choices"]
+        else ""
+    )
     low, high = told["low"], told["high"]
-    limit = "" if low is None else f"; at least {low:g}" if high is None else f"; {low:g} to {high:g}"
+    limit = (
+        ""
+        if low is None
+        else f"; at least {low:g}"
+        if high is None
+        else f"; {low:g} to {high:g}"
+    )
     shown = "not set" if default is None else f"`{toml(default)}`"
     meaning = plain(f"{told['meaning']}{choices}{limit}")
     return f"| `{one.name}` | {type_words(hint)} | {shown} | {meaning} |"
@@ -59,14 +79,21 @@ def _row(one: Field, hint: Any) -> str:
 def plain(text: str) -> str:
     """Text for a cell of a table: braces outside of code are no attributes."""
     parts = text.replace("|", "\\|").split("`")
-    parts[::2] = [part.replace("{", "&#123;").replace("}", "&#125;") for part in parts[::2]]
+    parts[::2] = [
+        part.replace("{", "&#123;").replace("}", "&#125;") for part in parts[::2]
+    ]
     return "`".join(parts)
 
 
 def type_words(hint: Any) -> str:
     """A type in the words of the error messages."""
     text = str(hint)
-    words = {"bool": "true or false", "int": "whole number", "float": "number", "str": "text"}
+    words = {
+        "bool": "true or false",
+        "int": "whole number",
+        "float": "number",
+        "str": "text",
+    }
     if text.startswith("tuple"):
         return "list of texts"
     if "Mapping" in text:
@@ -76,9 +103,9 @@ def type_words(hint: Any) -> str:
 
 def study_file() -> str:
     """A study file with every setting at its default, as `cingulum run` writes it."""
-    from cingulum.settings import Study, written
+    from cingulum.pipeline.config import StudyConfig, written
 
-    return f"```toml\n{written(Study())}```"
+    return f"```toml\n{written(StudyConfig())}```"
 
 
 def commands() -> str:
@@ -93,7 +120,9 @@ def commands() -> str:
     return "\n".join(parts)
 
 
-def every_command(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+def every_command(
+    parser: argparse.ArgumentParser,
+) -> Iterator[tuple[str, argparse.ArgumentParser]]:
     """Commands and their verbs, with their full names."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
@@ -110,7 +139,9 @@ def names() -> str:
     import cingulum
 
     lines = ["| name | what it is | layer |", "|---|---|---|"]
-    for name, layer in sorted(cingulum._WHERE.items(), key=lambda pair: (pair[1], pair[0].lower())):
+    for name, layer in sorted(
+        cingulum._WHERE.items(), key=lambda pair: (pair[1], pair[0].lower())
+    ):
         thing = getattr(import_module(layer), name)
         first = plain(first_words(inspect.getdoc(thing) or ""))
         link = f"[`{name}`][{thing.__module__}.{thing.__qualname__}]"

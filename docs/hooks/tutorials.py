@@ -1,7 +1,9 @@
-"""Every example as a page: its code, what it printed and what it drew, run once and kept by content.
+"""Every example as a page: its code, what it printed and what it drew, run once and
+kept by content.
 
-The key of a kept run is a hash of the example, of the package's source and of torch's version, so that an output is
-never older than the code above it. CINGULUM_DOCS_RUN=no builds pages without running anything, and they say so.
+The key of a kept run is a hash of the example, of the package's source and of torch's
+version, so that an output is never older than the code above it. CINGULUM_DOCS_RUN=no
+builds pages without running anything, and they say so.
 """
 
 from __future__ import annotations
@@ -50,13 +52,19 @@ class Ran:
 
 
 def examples() -> list[Path]:
-    return sorted((ROOT / "examples").glob("*.py"), key=lambda path: (path.stem != "first_steps", path.stem))
+    return sorted(
+        (ROOT / "examples").glob("*.py"),
+        key=lambda path: (path.stem != "first_steps", path.stem),
+    )
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     for entry in config.nav or []:
         if "Tutorials" in entry:
-            pages = [{path.stem.replace("_", " ").capitalize(): f"tutorials/{path.stem}.md"} for path in examples()]
+            pages = [
+                {path.stem.replace("_", " ").capitalize(): f"tutorials/{path.stem}.md"}
+                for path in examples()
+            ]
             entry["Tutorials"] = [{"All": "tutorials/index.md"}, *pages]
     return config
 
@@ -67,7 +75,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         for figure in ran.figures:
             place = f"tutorials/{path.stem}-{figure.name}"
             files.append(File.generated(config, place, abs_src_path=str(figure)))
-        files.append(File.generated(config, f"tutorials/{path.stem}.md", content=page(path, ran)))
+        files.append(
+            File.generated(config, f"tutorials/{path.stem}.md", content=page(path, ran))
+        )
     files.append(File.generated(config, "tutorials/index.md", content=overview()))
     return files
 
@@ -82,7 +92,10 @@ def title_and_text(path: Path) -> tuple[str, str, str]:
 
 
 def overview() -> str:
-    told = "Each is a program in `examples/` that runs as it stands; below its code stands what it printed."
+    told = (
+        "Each is a program in `examples/` that runs as it stands; below its code "
+        "stands what it printed."
+    )
     lines = ["# Tutorials", "", told, ""]
     for path in examples():
         lines.append(f"- [{title_and_text(path)[0]}]({path.stem}.md)")
@@ -91,13 +104,27 @@ def overview() -> str:
 
 def page(path: Path, ran: Ran) -> str:
     title, text, code = title_and_text(path)
-    parts = [f"# {title}", text, f"`python examples/{path.name}`", f"```python\n{code}\n```"]
+    parts = [
+        f"# {title}",
+        text,
+        f"`python examples/{path.name}`",
+        f"```python\n{code}\n```",
+    ]
     if ran.why_not:
         parts += ["## Output", f"*Not run when this site was built: {ran.why_not}*"]
     else:
-        machine = f"Python {platform.python_version()}, torch {version('torch')}, {platform.machine()}, one thread"
-        parts += ["## Output", f"*{ran.seconds:.0f} s; {machine}.*", f"```text\n{ran.output.rstrip()}\n```"]
-    parts += [f"![drawn by {path.name}]({path.stem}-{figure.name})" for figure in ran.figures]
+        machine = (
+            f"Python {platform.python_version()}, torch {version('torch')}, "
+            f"{platform.machine()}, one thread"
+        )
+        parts += [
+            "## Output",
+            f"*{ran.seconds:.0f} s; {machine}.*",
+            f"```text\n{ran.output.rstrip()}\n```",
+        ]
+    parts += [
+        f"![drawn by {path.name}]({path.stem}-{figure.name})" for figure in ran.figures
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -109,7 +136,8 @@ def key(path: Path) -> str:
 
 
 def run(path: Path) -> Ran:
-    """The kept run of an example, else a new one. Raises PluginError where the example fails."""
+    """The kept run of an example, else a new one. Raises PluginError where the example
+    fails."""
     folder = KEPT / f"{path.stem}-{key(path)}"
     if not (folder / "run.json").is_file():
         if why_not := _unfit(path):
@@ -131,25 +159,44 @@ def _unfit(path: Path) -> str:
         try:
             hcp.fetch(offline=True)
         except InputError:
-            return "it needs Human Connectome data, which this machine does not have (`cingulum fetch hcp`)."
+            return (
+                "it needs Human Connectome data, which this machine does not have "
+                "(`cingulum fetch hcp`)."
+            )
     return ""
 
 
 def _run(path: Path, folder: Path) -> None:
     print(f"running examples/{path.name} …", file=sys.stderr, flush=True)
-    settings = {"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "COLUMNS": "110", "PYTHONWARNINGS": "ignore"}
-    paths = os.pathsep.join(filter(None, (str(ROOT / "src"), os.environ.get("PYTHONPATH"))))
+    settings = {
+        "MPLBACKEND": "Agg",
+        "OMP_NUM_THREADS": "1",
+        "COLUMNS": "110",
+        "PYTHONWARNINGS": "ignore",
+    }
+    paths = os.pathsep.join(
+        filter(None, (str(ROOT / "src"), os.environ.get("PYTHONPATH")))
+    )
     with tempfile.TemporaryDirectory() as work:
         start = time.monotonic()
         try:
             done = subprocess.run(
-                [sys.executable, "-c", RUN, str(path)], cwd=work, capture_output=True, text=True, timeout=LIMIT,
+                [sys.executable, "-c", RUN, str(path)],
+                cwd=work,
+                capture_output=True,
+                text=True,
+                timeout=LIMIT,
                 env={**os.environ, **settings, "PYTHONPATH": paths},
-            )  # fmt: skip
+            )
         except subprocess.TimeoutExpired:
-            raise PluginError(f"examples/{path.name} did not end within {LIMIT} s.") from None
+            raise PluginError(
+                f"examples/{path.name} did not end within {LIMIT} s."
+            ) from None
         if done.returncode or not done.stdout.strip():
-            raise PluginError(f"examples/{path.name} failed or printed nothing:\n{done.stderr[-3000:]}")
+            raise PluginError(
+                f"examples/{path.name} failed or printed "
+                f"nothing:\n{done.stderr[-3000:]}"
+            )
         folder.mkdir(parents=True)
         for figure in sorted(Path(work).glob("*.png")):
             shutil.copy(figure, folder)

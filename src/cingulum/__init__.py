@@ -13,7 +13,7 @@ _WHERE = {
     "Brain": "cingulum.brain",
     "Connectome": "cingulum.brain",
     "Dynamics": "cingulum.brain",
-    "put": "cingulum.brain",
+    "with_values": "cingulum.brain",
     "Sensor": "cingulum.brain",
     "param": "cingulum.brain.dynamics",
     "State": "cingulum.brain.dynamics",
@@ -63,15 +63,16 @@ _WHERE = {
     "resting_fit": "cingulum.inference",
     "Runs": "cingulum.inference",
     "verify": "cingulum.inference",
-    "Denoising": "cingulum.recordings",
-    "read_cohort": "cingulum.recordings",
-    "visits": "cingulum.recordings",
+    "Denoising": "cingulum.signals",
+    "read_cohort": "cingulum.io",
+    "visits": "cingulum.io",
     "SeedConnectivity": "cingulum.features",
     "Tangent": "cingulum.features",
-    "write_features": "cingulum.study",
+    "write_features": "cingulum.pipeline",
     "synthesize": "cingulum.datasets",
 }
-"""The public vocabulary and where each word lives: imported when first used, so that `cingulum --help` is quick."""
+"""The public vocabulary and where each word lives: imported when first used, so that
+`cingulum --help` is quick."""
 
 __all__ = ["__version__", *_WHERE]
 

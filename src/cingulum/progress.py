@@ -19,7 +19,8 @@ def track(
 ) -> Iterator[T]:
     """Go through `work`, telling how far it is and how long it will take.
 
-    On a terminal this is a live bar; elsewhere a line at every quarter, so that cluster logs stay readable.
+    On a terminal this is a live bar; elsewhere a line at every quarter, so that cluster
+    logs stay readable.
     note: asked at every item for what else there is to tell (the present loss)
     """
     if total is None and isinstance(work, Sized):
@@ -32,9 +33,17 @@ def track(
         yield from _lines(work, label, total, note)
 
 
-def _bar(work: Iterable[T], label: str, total: int | None, note: Callable[[], str]) -> Iterator[T]:
+def _bar(
+    work: Iterable[T], label: str, total: int | None, note: Callable[[], str]
+) -> Iterator[T]:
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
@@ -52,7 +61,9 @@ def _bar(work: Iterable[T], label: str, total: int | None, note: Callable[[], st
             progress.update(task, advance=1, note=note())
 
 
-def _lines(work: Iterable[T], label: str, total: int | None, note: Callable[[], str]) -> Iterator[T]:
+def _lines(
+    work: Iterable[T], label: str, total: int | None, note: Callable[[], str]
+) -> Iterator[T]:
     began, told = time.monotonic(), 0
     for done, item in enumerate(work, start=1):
         yield item
@@ -60,6 +71,10 @@ def _lines(work: Iterable[T], label: str, total: int | None, note: Callable[[], 
         if quarter > told:
             told = quarter
             spent = time.monotonic() - began
-            left = f", about {spent * (total - done) / done:.0f} s left" if total and done < total else ""
+            left = (
+                f", about {spent * (total - done) / done:.0f} s left"
+                if total and done < total
+                else ""
+            )
             line = f"  {label}: {done}/{total} ({spent:.0f} s{left}) {note()}"
             print(line.rstrip(), file=sys.stderr, flush=True)

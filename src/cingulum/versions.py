@@ -6,7 +6,16 @@ import platform
 from functools import cache
 from importlib.metadata import version
 
-PACKAGES = ("cingulum", "torch", "numpy", "scipy", "scikit-learn", "nilearn", "nibabel", "neurokit2")
+PACKAGES = (
+    "cingulum",
+    "torch",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "nilearn",
+    "nibabel",
+    "neurokit2",
+)
 
 
 @cache

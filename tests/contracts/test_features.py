@@ -1,4 +1,5 @@
-"""What every feature promises, tested once for all: a new one is tested the moment it is exported."""
+"""What every feature promises, tested once for all: a new one is tested the moment it
+is exported."""
 
 import json
 
@@ -7,14 +8,15 @@ import pandas as pd
 import pytest
 import torch
 
-from cingulum.features import FEATURES, Choices
-from cingulum.parallel import Crew
-from cingulum.recordings import visits
-from cingulum.recordings.opened import Opened
-from cingulum.study import Plan, features, write_features
+from cingulum.features import FEATURES, FeatureOptions
+from cingulum.io import visits
+from cingulum.parallel import Executor
+from cingulum.pipeline import MeasurementPlan, features, write_features
+from cingulum.signals.visit_data import VisitData
 
 RAW_ASL = {"cbfmap", "att"}
-"""Need raw ASL, which the synthetic cohort does not have; tests/recordings/test_perfusion.py runs them."""
+"""Need raw ASL, which the synthetic cohort does not have;
+tests/recordings/test_perfusion.py runs them."""
 
 COMMON = [name for name in FEATURES if name not in RAW_ASL]
 SLOW_TO_FIT = {"mechanism", "physiology"}
@@ -24,8 +26,8 @@ SLOW_TO_FIT = {"mechanism", "physiology"}
 def measured(small_cohort):
     """Every feature of four visits, by name."""
     torch.set_default_dtype(torch.float64)
-    opened = [Opened(visit) for visit in visits(small_cohort)[:4]]
-    choices, found = Choices(), {}
+    opened = [VisitData(visit) for visit in visits(small_cohort)[:4]]
+    choices, found = FeatureOptions(), {}
     for name in COMMON:
         feature = FEATURES[name](choices)
         if name == "fcd":
@@ -51,13 +53,20 @@ def test_names_units_and_settings_can_be_written(measured, name):
 @pytest.mark.parametrize("name", COMMON)
 def test_measuring_is_deterministic(measured, small_cohort, name):
     feature, rows = measured[name]
-    again = feature.measure(Opened(visits(small_cohort)[0]))
+    again = feature.measure(VisitData(visits(small_cohort)[0]))
     np.testing.assert_array_equal(again.values, rows[0].values)
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n == "physiology" else n for n in COMMON])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.slow) if n == "physiology" else n
+        for n in COMMON
+    ],
+)
 def test_a_visits_row_depends_on_no_other_visit(measured, name):
-    """All four at once, in another order, and alone: the same rows (fits: to 1e-6 of a prior SD)."""
+    """All four at once, in another order, and alone: the same rows (fits: to 1e-6 of a
+    prior SD)."""
     feature, rows = measured[name]
     together = feature.finish(rows).to_numpy(float)
     turned = feature.finish(rows[::-1]).to_numpy(float)[::-1]
@@ -74,25 +83,55 @@ def test_rows_of_the_table_depend_on_no_other_visit(small_cohort, tmp_path):
     torch.set_default_dtype(torch.float64)
     names = ["s1conn", "rcbf", "cbf", "hrv", "fc", "quality"]
     both = write_features(
-        small_cohort, tmp_path / "both", Plan(features(names)), participants=["01", "02"], crew=Crew(jobs=1)
+        small_cohort,
+        tmp_path / "both",
+        MeasurementPlan(features(names)),
+        participants=["01", "02"],
+        executor=Executor(jobs=1),
     )
     one = write_features(
-        small_cohort, tmp_path / "one", Plan(features(names)), participants=["02"], sessions=["post"], crew=Crew(jobs=1)
+        small_cohort,
+        tmp_path / "one",
+        MeasurementPlan(features(names)),
+        participants=["02"],
+        sessions=["post"],
+        executor=Executor(jobs=1),
     )
-    mine = both.table[(both.table["participant_id"] == "sub-02") & (both.table["session_id"] == "ses-post")]
+    mine = both.table[
+        (both.table["participant_id"] == "sub-02")
+        & (both.table["session_id"] == "ses-post")
+    ]
     pd.testing.assert_frame_equal(mine.reset_index(drop=True), one.table)
     for path in (tmp_path / "one").rglob("*.nii.gz"):
-        assert path.read_bytes() == (tmp_path / "both" / path.relative_to(tmp_path / "one")).read_bytes()
+        assert (
+            path.read_bytes()
+            == (tmp_path / "both" / path.relative_to(tmp_path / "one")).read_bytes()
+        )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mechanism", "physiology"])
 def test_fitted_rows_depend_on_no_other_visit(small_cohort, tmp_path, name):
-    """To the bit, whoever else is in the batch, and whoever does it: one visit alone, and the third of four."""
+    """To the bit, whoever else is in the batch, and whoever does it: one visit alone,
+    and the third of four."""
     alone = write_features(
-        small_cohort, tmp_path / "one", Plan(features([name])), participants=["02"], sessions=["pre"]
+        small_cohort,
+        tmp_path / "one",
+        MeasurementPlan(features([name])),
+        participants=["02"],
+        sessions=["pre"],
     )
-    among = write_features(small_cohort, tmp_path / "all", Plan(features([name])), participants=["01", "02"],
-                           crew=Crew(jobs=2))  # fmt: skip
-    mine = among.table[(among.table["participant_id"] == "sub-02") & (among.table["session_id"] == "ses-pre")]
-    pd.testing.assert_frame_equal(mine.reset_index(drop=True), alone.table, check_exact=True)
+    among = write_features(
+        small_cohort,
+        tmp_path / "all",
+        MeasurementPlan(features([name])),
+        participants=["01", "02"],
+        executor=Executor(jobs=2),
+    )
+    mine = among.table[
+        (among.table["participant_id"] == "sub-02")
+        & (among.table["session_id"] == "ses-pre")
+    ]
+    pd.testing.assert_frame_equal(
+        mine.reset_index(drop=True), alone.table, check_exact=True
+    )

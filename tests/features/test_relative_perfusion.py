@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cingulum.features.perfusion import relative
+from cingulum.features.blood_flow import relative
 
 
 def test_whole_brain_mean_is_one_and_units_do_not_matter():
@@ -13,14 +13,19 @@ def test_whole_brain_mean_is_one_and_units_do_not_matter():
 
 
 def test_published_weights_expect_these_units(lee2019_folder):
-    """Applied to a map with whole-brain mean 1, the published rCBF weights answer on the scale of their training data
-    (pain page: decision values of order 1); raw ml/100 g/min would be some fifty times off."""
+    """Applied to a map with whole-brain mean 1, the published rCBF weights answer on
+    the scale of their training data (pain page: decision values of order 1); raw ml/100
+    g/min would be some fifty times off."""
     import nibabel as nib
 
     weights = np.asarray(nib.load(lee2019_folder / "paired_svm_rcbf.nii.gz").dataobj)
     inside = weights != 0
     rng = np.random.default_rng(0)
-    first, second = (np.where(inside, 50 + 15 * rng.normal(size=weights.shape), 0) for _ in range(2))
-    response = float((weights * (relative(second, inside) - relative(first, inside))).sum())
+    first, second = (
+        np.where(inside, 50 + 15 * rng.normal(size=weights.shape), 0) for _ in range(2)
+    )
+    response = float(
+        (weights * (relative(second, inside) - relative(first, inside))).sum()
+    )
     raw = float((weights * (second - first)).sum())
     assert abs(raw / response) == pytest.approx(50, rel=0.1)

@@ -9,17 +9,30 @@ from cingulum.brain.brain import Sensor
 from cingulum.brain.connectome import distance_rule
 from cingulum.brain.masses import ReducedWongWang
 from cingulum.errors import InputError
-from cingulum.inference.calibration import Calibration, by_laplace, calibrate, default_priors, stable_truths
-from cingulum.report.calibration import rank_plot
+from cingulum.inference.simulation_calibration import (
+    Calibration,
+    by_laplace,
+    calibrate,
+    default_priors,
+    stable_truths,
+)
 from cingulum.report.plots import png
+from cingulum.report.rank_plots import rank_plot
 
 
 def brain_of(n=6):
     positions = 80 * torch.rand(n, 3, generator=torch.Generator().manual_seed(8)) - 40
-    return Brain(ReducedWongWang(), distance_rule(positions, tuple(f"r{i}" for i in range(n))), Sensor(tr=0.72))
+    return Brain(
+        ReducedWongWang(),
+        distance_rule(positions, tuple(f"r{i}" for i in range(n))),
+        Sensor(tr=0.72),
+    )
 
 
-TWO = {"noise": LogNormal(np.log(0.015), 0.4), "sensor.noise": LogNormal(np.log(0.007), 0.5)}
+TWO = {
+    "noise": LogNormal(np.log(0.015), 0.4),
+    "sensor.noise": LogNormal(np.log(0.007), 0.5),
+}
 
 
 def of_ranks(ranks, draws=99):
@@ -30,7 +43,14 @@ def of_ranks(ranks, draws=99):
 @pytest.fixture(scope="module")
 def common():
     torch.set_default_dtype(torch.float64)
-    return {"fits": 60, "duration": 200 * 0.72, "prepare": balanced, "batch": 30, "dt": 0.004, "seed": 3}
+    return {
+        "fits": 60,
+        "duration": 200 * 0.72,
+        "prepare": balanced,
+        "batch": 30,
+        "dt": 0.004,
+        "seed": 3,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +75,10 @@ def test_ranks_and_tables_of_a_calibrated_posterior(honest):
     assert honest.ranks.min().min() >= 0 and honest.ranks.max().max() <= 99
     # Sixty fits and a 90 % interval: 47 to 59 inside with probability .998.
     covered = honest.coverage((0.9,))
-    assert covered["covered"].between(47 / 60, 59.5 / 60).all() and (covered["low"] < 0.9).all()
+    assert (
+        covered["covered"].between(47 / 60, 59.5 / 60).all()
+        and (covered["low"] < 0.9).all()
+    )
     assert honest.uniformity(alarm=0.001)["uniform"].all()
     assert (honest.recovery()["r"] > 0.9).all()
     assert "calibration by 60 fits" in str(honest)
@@ -73,7 +96,9 @@ def test_overconfidence_is_caught(common, honest, kept):
 
 
 @pytest.mark.slow
-def test_an_interrupted_calibration_goes_on_to_the_same_ranks(common, honest, kept, tmp_path):
+def test_an_interrupted_calibration_goes_on_to_the_same_ranks(
+    common, honest, kept, tmp_path
+):
     calls = []
 
     def interrupted(problem, count, seed):
@@ -103,7 +128,12 @@ def test_tables_against_known_ranks():
 
 def test_uniformity_alarms_as_rarely_as_it_says():
     generator = np.random.default_rng(5)
-    alarms = [not of_ranks(generator.integers(0, 100, 200)).uniformity(alarm=0.05)["uniform"].all() for _ in range(400)]
+    alarms = [
+        not of_ranks(generator.integers(0, 100, 200))
+        .uniformity(alarm=0.05)["uniform"]
+        .all()
+        for _ in range(400)
+    ]
     assert sum(alarms) <= 33  # binomial(400, .05): 33 or fewer with probability .998
 
 
@@ -112,7 +142,9 @@ def test_truths_come_from_the_prior_where_the_brain_is_stable():
     free = {"strength": LogNormal(np.log(0.35), 0.4)}
     truths, refused = stable_truths(brain_of(), free, 100, balanced, 0)
     assert refused < 0.02 and abs(truths.mean().item() - np.log(0.35)) < 4 * 0.4 / 10
-    _, refused = stable_truths(brain_of(), {"strength": LogNormal(np.log(1.5), 0.4)}, 20, balanced, 0)
+    _, refused = stable_truths(
+        brain_of(), {"strength": LogNormal(np.log(1.5), 0.4)}, 20, balanced, 0
+    )
     assert refused > 0.1
 
 
@@ -124,7 +156,9 @@ def test_a_failed_fit_is_counted_and_left_out(common):
             raise ConvergenceError("no")
         return torch.zeros(count, 1, 2)
 
-    found = calibrate(brain_of(), TWO, **common | {"fits": 10, "batch": 10}, posterior=sometimes)
+    found = calibrate(
+        brain_of(), TWO, **common | {"fits": 10, "batch": 10}, posterior=sometimes
+    )
     assert 1 <= found.failed <= 2 and len(found.ranks) == 10 - found.failed
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch.distributions import LogNormal
 
-from cingulum.brain import Connectome, balanced, put
+from cingulum.brain import Connectome, balanced, with_values
 from cingulum.errors import InputError
 from cingulum.inference import Recording, fit_cohort
-from cingulum.inference.cohort import _group, _Round
+from cingulum.inference.cohort_fit import _group, _Round
 from cingulum.measures import icc
 from cingulum.simulation import simulate
 
@@ -21,7 +21,8 @@ PEOPLE = 6
 
 @pytest.fixture
 def recordings(brain):
-    """Six people, two runs each, of two lengths and TRs; every other one has a connectome of their own."""
+    """Six people, two runs each, of two lengths and TRs; every other one has a
+    connectome of their own."""
     found = []
     draw = torch.Generator().manual_seed(3)
     coupling = torch.linspace(0.25, 0.7, PEOPLE)
@@ -29,12 +30,23 @@ def recordings(brain):
         own = None
         if k % 2:
             change = torch.exp(0.3 * torch.randn(8, 8, generator=draw))
-            own = Connectome(brain.connectome.weights * (change + change.T) / 2, brain.regions)
-        person = put(brain, {"strength": coupling[k], "sensor.tr": 0.72 if k < 4 else 1.0})
-        person = balanced(put(person, {"connectome": own} if own else {}))
+            own = Connectome(
+                brain.connectome.weights * (change + change.T) / 2, brain.regions
+            )
+        person = with_values(
+            brain, {"strength": coupling[k], "sensor.tr": 0.72 if k < 4 else 1.0}
+        )
+        person = balanced(with_values(person, {"connectome": own} if own else {}))
         for run in (1, 2):
             length = (400 if k != 1 else 500) * person.sensor.tr
-            signal = simulate(person, length, dt=0.004, discard=30.0, vascular_step=0.004, seed=10 * k + run).signal
+            signal = simulate(
+                person,
+                length,
+                dt=0.004,
+                discard=30.0,
+                vascular_step=0.004,
+                seed=10 * k + run,
+            ).signal
             found.append(Recording(f"p{k}", signal, str(run), own))
     return found
 
@@ -49,15 +61,22 @@ def test_everybody_is_fitted_with_what_is_theirs(brain, recordings):
     assert (cohort.table["low"] < cohort.table["estimate"]).all()
     assert set(cohort.table["person"]) == {f"p{k}" for k in range(PEOPLE)}
     reliability = cohort.reliability().set_index("coordinate")
-    assert reliability.loc["strength", "icc"] > 0.6 and reliability.loc["strength", "reliable"]
-    assert reliability.loc["noise", "icc"] < reliability.loc["strength", "icc"], "all have the same noise"
+    assert (
+        reliability.loc["strength", "icc"] > 0.6
+        and reliability.loc["strength", "reliable"]
+    )
+    assert reliability.loc["noise", "icc"] < reliability.loc["strength", "icc"], (
+        "all have the same noise"
+    )
 
 
 @pytest.mark.slow
 def test_leaning_on_the_group_shrinks_and_finds_a_covariate(brain, recordings):
     alone = fit_cohort(brain, recordings, FREE, prepare=balanced)
     age = pd.DataFrame({"age": np.repeat(np.linspace(-1.5, 1.5, PEOPLE), 2)})
-    group = fit_cohort(brain, recordings, FREE, prepare=balanced, shrink=True, covariates=age)
+    group = fit_cohort(
+        brain, recordings, FREE, prepare=balanced, shrink=True, covariates=age
+    )
     k = list(group.group["coordinate"]).index("strength")
     # log .7 − log .25 over three standard units of age.
     assert group.group["age"][k] == pytest.approx(np.log(0.7 / 0.25) / 3, abs=0.12)
@@ -67,12 +86,22 @@ def test_leaning_on_the_group_shrinks_and_finds_a_covariate(brain, recordings):
 
 def test_reliability_is_that_of_shrout_and_fleiss():
     """Their table 2 and 4: four judges of six targets, ICC(2,1) = .29."""
-    ratings = torch.tensor([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]])
+    ratings = torch.tensor(
+        [
+            [9, 2, 5, 8],
+            [6, 1, 3, 2],
+            [8, 4, 6, 8],
+            [7, 1, 2, 6],
+            [10, 5, 6, 9],
+            [6, 2, 4, 7],
+        ]
+    )
     assert icc(ratings.double()).item() == pytest.approx(0.29, abs=0.005)
 
 
 def test_the_group_is_what_the_likelihood_of_the_hierarchy_says():
-    """Known answers: the same estimate four times has no spread; 400 people of spread .1 ± .1 have .1, slope .3."""
+    """Known answers: the same estimate four times has no spread; 400 people of spread
+    .1 ± .1 have .1, slope .3."""
     draw = torch.Generator().manual_seed(0)
 
     def group(theta, sd, design):
@@ -83,23 +112,35 @@ def test_the_group_is_what_the_likelihood_of_the_hierarchy_says():
     same = group(torch.full((4, 1), 0.3), torch.tensor([[0.09]]), torch.ones(4, 1))
     assert same[1].item() < 1e-3 and same[0][0] == pytest.approx(0.3)
     age = torch.randn(400, 1, generator=draw)
-    theta = 0.3 * age + 0.1 * torch.randn(400, 1, generator=draw) + 0.1 * torch.randn(400, 1, generator=draw)
-    _, spread, effects = group(theta, torch.tensor([[0.1]]), torch.cat([torch.ones(400, 1), age], 1))
+    theta = (
+        0.3 * age
+        + 0.1 * torch.randn(400, 1, generator=draw)
+        + 0.1 * torch.randn(400, 1, generator=draw)
+    )
+    _, spread, effects = group(
+        theta, torch.tensor([[0.1]]), torch.cat([torch.ones(400, 1), age], 1)
+    )
     # Standard errors: .0075 of the spread, .007 of the slope.
-    assert spread.item() == pytest.approx(0.1, abs=0.03) and effects[1].item() == pytest.approx(0.3, abs=0.03)
+    assert spread.item() == pytest.approx(0.1, abs=0.03) and effects[
+        1
+    ].item() == pytest.approx(0.3, abs=0.03)
 
 
 def test_own_tract_lengths_count(brain, recordings):
-    brain, people = put(brain, {"speed": 5.0}), []
+    brain, people = with_values(brain, {"speed": 5.0}), []
     for far in (1.0, 10.0):
-        own = Connectome(brain.connectome.weights, brain.regions, far * brain.connectome.lengths)
+        own = Connectome(
+            brain.connectome.weights, brain.regions, far * brain.connectome.lengths
+        )
         people.append(Recording(f"far {far}", recordings[0].signal, "1", own))
     wide = fit_cohort(brain, people, FREE, prepare=balanced).wide()
     assert wide["strength"].iloc[0] != wide["strength"].iloc[1]
 
 
 def test_cohorts_that_cannot_be_used(brain, recordings):
-    turned = replace(recordings[1], signal=replace(recordings[1].signal, regions=brain.regions[::-1]))
+    turned = replace(
+        recordings[1], signal=replace(recordings[1].signal, regions=brain.regions[::-1])
+    )
     with pytest.raises(InputError, match="p0 run 2: signal and connectome"):
         fit_cohort(brain, [recordings[0], turned], FREE)
     with pytest.raises(InputError, match="more than one is called p0 run 1"):
@@ -107,7 +148,9 @@ def test_cohorts_that_cannot_be_used(brain, recordings):
     with pytest.raises(InputError, match="empty"):
         fit_cohort(brain, [], FREE)
     with pytest.raises(InputError, match="finite row for each of the 12"):
-        fit_cohort(brain, recordings, FREE, covariates=pd.DataFrame({"age": [1.0, np.nan]}))
+        fit_cohort(
+            brain, recordings, FREE, covariates=pd.DataFrame({"age": [1.0, np.nan]})
+        )
     few = fit_cohort(brain, recordings[:4], FREE, prepare=balanced)
     with pytest.raises(InputError, match="at least five people"):
         few.reliability()

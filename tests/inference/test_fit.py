@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.distributions import LogNormal
 
-from cingulum.brain import Brain, Connectome, balanced, put
+from cingulum.brain import Brain, Connectome, balanced, with_values
 from cingulum.brain.connectome import distance_rule
 from cingulum.brain.masses import ReducedWongWang
 from cingulum.errors import InputError
@@ -20,15 +20,27 @@ def exact(modelled, recorded):
 
 def brain_of(n=10):
     positions = 80 * torch.rand(n, 3, generator=torch.Generator().manual_seed(8)) - 40
-    return Brain(ReducedWongWang(), distance_rule(positions, tuple(f"r{i}" for i in range(n))), strength=0.3)
+    return Brain(
+        ReducedWongWang(),
+        distance_rule(positions, tuple(f"r{i}" for i in range(n))),
+        strength=0.3,
+    )
 
 
 @pytest.mark.slow
 def test_recovers_planted_coupling_that_its_prior_is_not_centred_on():
     brain, prior = brain_of(), {"strength": LogNormal(np.log(0.3), 0.7)}
     for truth in (0.2, 0.5, 0.9):
-        target = analytic_fc(balanced(put(brain, {"strength": truth})))
-        found = fit(brain, target, prior, objective=exact, prepare=balanced, road="analytic", steps=150)
+        target = analytic_fc(balanced(with_values(brain, {"strength": truth})))
+        found = fit(
+            brain,
+            target,
+            prior,
+            objective=exact,
+            prepare=balanced,
+            method="analytic",
+            steps=150,
+        )
         assert found.estimates["strength"].item() == pytest.approx(truth, rel=0.05)
         assert found.fc_r.item() > 0.99
 
@@ -36,13 +48,13 @@ def test_recovers_planted_coupling_that_its_prior_is_not_centred_on():
 def test_recovers_regional_excitation():
     brain = brain_of()
     truth = 1.4 + 0.15 * torch.randn(10, generator=torch.Generator().manual_seed(1))
-    target = analytic_fc(balanced(put(brain, {"mass.w_plus": truth})))
+    target = analytic_fc(balanced(with_values(brain, {"mass.w_plus": truth})))
     found = fit(
         brain,
         target,
         {"mass.w_plus": LogNormal(np.log(1.4), 0.2).expand([10])},
         prepare=balanced,
-        road="analytic",
+        method="analytic",
         steps=300,
     )
     assert np.corrcoef(found.estimates["mass.w_plus"], truth)[0, 1] > 0.9
@@ -50,10 +62,15 @@ def test_recovers_regional_excitation():
 
 def test_a_batch_member_does_not_depend_on_the_others():
     brain, prior = brain_of(), {"strength": LogNormal(np.log(0.3), 0.7)}
-    targets = torch.stack([analytic_fc(balanced(put(brain, {"strength": s}))) for s in (0.2, 0.6)])
-    together = fit(brain, targets, prior, prepare=balanced, road="analytic", steps=60)
+    targets = torch.stack(
+        [analytic_fc(balanced(with_values(brain, {"strength": s}))) for s in (0.2, 0.6)]
+    )
+    together = fit(brain, targets, prior, prepare=balanced, method="analytic", steps=60)
     alone = [
-        fit(brain, t, prior, prepare=balanced, road="analytic", steps=60).estimates["strength"].item() for t in targets
+        fit(brain, t, prior, prepare=balanced, method="analytic", steps=60)
+        .estimates["strength"]
+        .item()
+        for t in targets
     ]
     np.testing.assert_allclose(together.estimates["strength"], alone, rtol=1e-6)
 
@@ -87,9 +104,18 @@ def test_weights_that_are_no_connectome_are_refused(change, message):
 
 @pytest.mark.slow
 def test_linear_control_reaches_the_published_fit(hcp_folder):
-    """Whole-brain page §8: .25 with global coupling only, .69/.68 with regional noise, .72/.71 with gains too."""
-    weights = np.load(hcp_folder / "sc/group-train706/ctx_parc-schaefer-100_desc-strength.npz")["arr_0"]
-    recorded = torch.tensor(np.load(hcp_folder / "fc/group-train706/REST/ctx_parc-schaefer-100_desc-fc.npz")["arr_0"])
+    """Whole-brain page §8: .25 with global coupling only, .69/.68 with regional noise,
+    .72/.71 with gains too."""
+    weights = np.load(
+        hcp_folder / "sc/group-train706/ctx_parc-schaefer-100_desc-strength.npz"
+    )["arr_0"]
+    recorded = torch.tensor(
+        np.load(
+            hcp_folder / "fc/group-train706/REST/ctx_parc-schaefer-100_desc-fc.npz"
+        )["arr_0"]
+    )
     connectome = Connectome(torch.tensor(weights), tuple(map(str, range(100))))
     for regional, published in ((0, 0.25), (1, 0.69), (2, 0.72)):
-        assert linear_network(connectome, recorded, regional=regional).fc_r == pytest.approx(published, abs=0.015)
+        assert linear_network(
+            connectome, recorded, regional=regional
+        ).fc_r == pytest.approx(published, abs=0.015)

@@ -1,12 +1,19 @@
-"""The published scheme: its parts by hand, and the gradient of a window against a tape."""
+"""The published scheme: its parts by hand, and the gradient of a window against a
+tape."""
 
 import numpy as np
 import pytest
 import torch
 
 from cingulum.errors import InputError
-from cingulum.inference import griffiths2022 as published
-from cingulum.inference.griffiths2022 import CODES, TWO_PARAMETERS, Published, published_fit, published_model
+from cingulum.inference.published import griffiths2022 as published
+from cingulum.inference.published.griffiths2022 import (
+    CODES,
+    TWO_PARAMETERS,
+    Published,
+    published_fit,
+    published_model,
+)
 from cingulum.measures import fc, similarity
 
 
@@ -24,7 +31,8 @@ def numbers(**values):
 
 
 def test_firing_is_guarded_as_published():
-    """(a x − b) = 0 gives 1e-5 / (1e-5 d) = 1/d; elsewhere R of the dossier's table to the offsets' size."""
+    """(a x − b) = 0 gives 1e-5 / (1e-5 d) = 1/d; elsewhere R of the dossier's table to
+    the offsets' size."""
     a, b, d = (torch.tensor(value) for value in (310.0, 125.0, 0.16))
     assert published.firing(b / a, a, b, d).item() == pytest.approx(6.25)
     assert published.firing(torch.tensor(0.2), a, b, d).item() == pytest.approx(
@@ -63,56 +71,90 @@ def test_entropy_term_by_hand():
 
 
 def test_first_loss_of_variant_b_by_hand():
-    """Priors −ln v at their means; of states held at 0.5: 2500 (0.1² + 0.2²) − 2 ln 2500 − 2 ln 100."""
+    """Priors −ln v at their means; of states held at 0.5: 2500 (0.1² + 0.2²) − 2 ln
+    2500 − 2 ln 100."""
     p = published._start(CODES["B"], TWO_PARAMETERS, torch.zeros(1, 3))
-    terms = CODES["B"].penalties(p, TWO_PARAMETERS.prior, torch.full((2, 6, 1, 3), 0.5), torch.ones(4, 2, 1, 3))
+    terms = CODES["B"].penalties(
+        p, TWO_PARAMETERS.prior, torch.full((2, 6, 1, 3), 0.5), torch.ones(4, 2, 1, 3)
+    )
     assert terms["prior_g_IE"].item() == pytest.approx(-np.log(0.3))
     states = sum(terms[f"prior_{state}"].item() for state in ("E", "I", "f", "v"))
-    assert states == pytest.approx(2500 * (0.1**2 + 0.2**2) - 2 * np.log(2500) - 2 * np.log(100))
+    assert states == pytest.approx(
+        2500 * (0.1**2 + 0.2**2) - 2 * np.log(2500) - 2 * np.log(100)
+    )
 
 
 def test_resting_blood_follows_its_fixed_point():
-    """E = 0.22 held: f = 1 + 0.41 E, v = f^0.32 (dossier §1.4), where variant B's blood stays."""
+    """E = 0.22 held: f = 1 + 0.41 E, v = f^0.32 (dossier §1.4), where variant B's blood
+    stays."""
     E = torch.full((1, 1, 2), 0.22)
     f = torch.tensor(1 + 0.41 * 0.22)
     v = f**0.32
     q = v * (1 - 0.66 ** (1 / f)) / 0.34
-    rest = torch.stack([torch.zeros(()), f, v, q]).reshape(4, 1, 1, 1).expand(4, 1, 1, 2)
-    k = published._local(published._start(CODES["B"], TWO_PARAMETERS, torch.zeros(1, 2)))
+    rest = (
+        torch.stack([torch.zeros(()), f, v, q]).reshape(4, 1, 1, 1).expand(4, 1, 1, 2)
+    )
+    k = published._local(
+        published._start(CODES["B"], TWO_PARAMETERS, torch.zeros(1, 2))
+    )
     torch.testing.assert_close(published._blood(CODES["B"], k, rest, E), rest)
 
 
 @pytest.mark.parametrize("name", CODES)
 @pytest.mark.parametrize("free_weights", [False, True])
 def test_gradient_of_a_window_is_that_of_the_tape(name, free_weights):
-    code, like, generator = CODES[name], torch.zeros(2, 5), torch.Generator().manual_seed(3)
+    code, like, generator = (
+        CODES[name],
+        torch.zeros(2, 5),
+        torch.Generator().manual_seed(3),
+    )
     base, piece = published.prepared(connectome(5)), noise(2, 5, 20)
-    p = published._start(code, code.start, like) | ({"w": 0.1 * noise(2, 5, 5)} if free_weights else {})
+    p = published._start(code, code.start, like) | (
+        {"w": 0.1 * noise(2, 5, 5)} if free_weights else {}
+    )
     free = {n: v.requires_grad_() for n, v in p.items() if n != "I_0"}
-    state, drawn = published._initial(like, generator), published._noise(code, like, generator)
+    state, drawn = (
+        published._initial(like, generator),
+        published._noise(code, like, generator),
+    )
     k, laplacian = published._local(p), published._laplacian(code, base, p)
     path = published._run(code, k, laplacian, state, drawn[0])
     _, terms = published._descend(code, base, p, free, path, drawn, piece)
     s, h = [state[0]], [state[1]]
     for kick in drawn[0].split(1, 1):
         h.append(published._blood(code, k, h[-1], s[-1][0]))
-        s.append(published._neurons(code, k, s[-1], published._received(laplacian, s[-1][0]), kick))
+        s.append(
+            published._neurons(
+                code, k, s[-1], published._received(laplacian, s[-1][0]), kick
+            )
+        )
     volumes = torch.cat(h, 1)[:, code.steps :: code.steps]
-    loss = -torch.log(0.5 + 0.5 * similarity(fc(published._bold(k, volumes, drawn[1])), fc(piece)))
-    loss = loss + sum(code.penalties(p, code.start.prior, torch.cat(s, 1)[:, 1:], volumes).values())
+    loss = -torch.log(
+        0.5 + 0.5 * similarity(fc(published._bold(k, volumes, drawn[1])), fc(piece))
+    )
+    loss = loss + sum(
+        code.penalties(p, code.start.prior, torch.cat(s, 1)[:, 1:], volumes).values()
+    )
     torch.testing.assert_close(terms["loss"], loss.detach())
     taped = torch.autograd.grad(loss.sum(), list(free.values()), materialize_grads=True)
     for (label, value), expected in zip(free.items(), taped, strict=True):
-        torch.testing.assert_close(value.grad, expected, rtol=1e-9, atol=1e-9, msg=label)
+        torch.testing.assert_close(
+            value.grad, expected, rtol=1e-9, atol=1e-9, msg=label
+        )
 
 
 def test_fits_side_by_side_do_not_feel_each_other():
     first, other = noise(2, 5, 45).float(), noise(2, 5, 45, seed=2).float()
     other[0] = first[0]
-    fits = [published_fit(connectome(5), bold, epochs=1, test_windows=1) for bold in (first, other)]
+    fits = [
+        published_fit(connectome(5), bold, epochs=1, test_windows=1)
+        for bold in (first, other)
+    ]
     a, b = (fit.history.query("fit == 0").to_numpy() for fit in fits)
     np.testing.assert_array_equal(a, b)
-    assert len(fits[0].history) == 2 * 2, "45 volumes are two windows; five volumes are dropped"
+    assert len(fits[0].history) == 2 * 2, (
+        "45 volumes are two windows; five volumes are dropped"
+    )
     assert (fits[0].history["fc"].to_numpy() != fits[1].history["fc"].to_numpy()).any()
 
 
@@ -121,19 +163,34 @@ def test_shapes_and_seeds(variant):
     weights, bold = connectome(5).float(), noise(3, 2, 5, 40).float()
     options = {"variant": variant, "epochs": 2, "test_windows": 2, "free_weights": True}
     fit, again = (published_fit(weights, bold, seed=5, **options) for _ in range(2))
-    assert fit.history.equals(again.history) and torch.equal(fit.free_running_fc, again.free_running_fc)
+    assert fit.history.equals(again.history) and torch.equal(
+        fit.free_running_fc, again.free_running_fc
+    )
     assert fit.estimates["g_IE"].shape == fit.free_running_fc_r.shape == (3, 2)
-    assert fit.training_fc.shape == fit.free_running_fc.shape == fit.weights.shape == (3, 2, 5, 5)
+    assert (
+        fit.training_fc.shape
+        == fit.free_running_fc.shape
+        == fit.weights.shape
+        == (3, 2, 5, 5)
+    )
     assert fit.training_fc_r.shape == (3, 2, 2) and fit.weights.dtype == torch.float32
     assert len(fit.history) == 2 * 2 * 6 and {"loss", "fc", "g_EE"} < set(fit.history)
-    single = published_fit(weights, bold[0, 0], variant=variant, epochs=1, test_windows=1)
+    single = published_fit(
+        weights, bold[0, 0], variant=variant, epochs=1, test_windows=1
+    )
     assert single.estimates["g_IE"].ndim == 0 and single.weights.shape == (5, 5)
 
 
 def test_model_takes_one_truth_a_simulation():
-    truths = Published(g_IE=torch.tensor([0.42, 0.2]), g_EI=torch.tensor([0.42, 0.8]), std_out=0.0)
+    truths = Published(
+        g_IE=torch.tensor([0.42, 0.2]), g_EI=torch.tensor([0.42, 0.8]), std_out=0.0
+    )
     bold = published_model(connectome(6).float(), truths, 30, batch=(2,), seed=4)
-    assert bold.shape == (2, 6, 30) and bold.dtype == torch.float32 and (bold[0] != bold[1]).any()
+    assert (
+        bold.shape == (2, 6, 30)
+        and bold.dtype == torch.float32
+        and (bold[0] != bold[1]).any()
+    )
     assert 0.5 < bold.mean() < 2, "BOLD of about 1.2 at E of about 0.2 (dossier §1.4)"
 
 
@@ -141,7 +198,9 @@ def test_what_cannot_be_fitted_is_said():
     weights = connectome(5)
     with pytest.raises(InputError, match="variants A, B; came 'C'"):
         published_fit(weights, noise(5, 40), variant="C")
-    with pytest.raises(InputError, match=r"5 regions and 20 volumes or more.*shape \(4, 40\)"):
+    with pytest.raises(
+        InputError, match=r"5 regions and 20 volumes or more.*shape \(4, 40\)"
+    ):
         published_fit(weights, noise(4, 40))
     with pytest.raises(InputError, match="varies in every region and window"):
         published_fit(weights, torch.cat([noise(5, 20), torch.ones(5, 20)], -1))

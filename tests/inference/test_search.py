@@ -1,4 +1,5 @@
-"""The search by gradient: optimisers, starts, interruption, patience, free kinds, roads, and what it refuses."""
+"""The search by gradient: optimisers, starts, interruption, patience, free kinds,
+methods, and what it refuses."""
 
 from dataclasses import replace
 
@@ -7,27 +8,44 @@ import pytest
 import torch
 from torch.distributions import LogNormal, Normal, Uniform
 
-from cingulum.brain import Connectome, balanced, put
+from cingulum.brain import Connectome, balanced, with_values
 from cingulum.brain.masses import JansenRit
 from cingulum.errors import ConvergenceError, InputError
-from cingulum.inference import Cleaning, Gains, Likelihood, Mapped, Runs, fc_error, fc_mismatch, fit
-from cingulum.inference.search import _Walk
+from cingulum.inference import (
+    Cleaning,
+    Gains,
+    Likelihood,
+    Mapped,
+    Runs,
+    fc_error,
+    fc_mismatch,
+    fit,
+)
+from cingulum.inference.optimise import _Walk
 from cingulum.simulation import analytic_fc
 from cingulum.timeseries import TimeSeries
 
 PRIOR = {"strength": LogNormal(np.log(0.3), 0.7)}
-QUICK = {"prepare": balanced, "road": "analytic", "steps": 60}
+QUICK = {"prepare": balanced, "method": "analytic", "steps": 60}
 
 
 @pytest.fixture
 def target(brain):
-    return analytic_fc(balanced(put(brain, {"strength": 0.5})))
+    return analytic_fc(balanced(with_values(brain, {"strength": 0.5})))
 
 
 @pytest.mark.parametrize("optimiser", ["Adam", "RMSprop", "Adagrad", "LBFGS", "Newton"])
 def test_optimisers_lead_to_the_same_place(brain, target, optimiser):
     rate = {"Adagrad": 0.3, "LBFGS": 0.5}.get(optimiser, 0.05)
-    found = fit(brain, target, PRIOR, objective={fc_mismatch: 100.0}, optimiser=optimiser, rate=rate, **QUICK)
+    found = fit(
+        brain,
+        target,
+        PRIOR,
+        objective={fc_mismatch: 100.0},
+        optimiser=optimiser,
+        rate=rate,
+        **QUICK,
+    )
     assert found.estimates["strength"].item() == pytest.approx(0.5, rel=0.02)
 
 
@@ -35,21 +53,25 @@ def test_an_optimiser_may_be_a_function(brain, target):
     def heavy(parameters, lr):
         return torch.optim.SGD(parameters, lr=lr / 500, momentum=0.8)
 
-    found = fit(brain, target, PRIOR, objective={fc_mismatch: 100.0}, optimiser=heavy, **QUICK)
+    found = fit(
+        brain, target, PRIOR, objective={fc_mismatch: 100.0}, optimiser=heavy, **QUICK
+    )
     assert found.estimates["strength"].item() == pytest.approx(0.5, rel=0.05)
     with pytest.raises(InputError, match="Adam"):
         fit(brain, target, PRIOR, optimiser="Adamm", **QUICK)
 
 
-def test_an_interrupted_fit_goes_on_to_the_same_numbers(brain, target, tmp_path, monkeypatch):
+def test_an_interrupted_fit_goes_on_to_the_same_numbers(
+    brain, target, tmp_path, monkeypatch
+):
     free = PRIOR | {"mass.w_plus": LogNormal(np.log(1.4), 0.1).expand([8])}
     whole = fit(brain, target, free, starts=2, **QUICK)
     step, file = _Walk.step, tmp_path / "fit.pt"
 
-    def interrupted(self, assess, number, road):
+    def interrupted(self, assess, number, method):
         if number == 40:
             raise KeyboardInterrupt
-        step(self, assess, number, road)
+        step(self, assess, number, method)
 
     monkeypatch.setattr(_Walk, "step", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -60,7 +82,11 @@ def test_an_interrupted_fit_goes_on_to_the_same_numbers(brain, target, tmp_path,
         torch.testing.assert_close(resumed.estimates[path], value, rtol=0, atol=0)
     assert resumed.history.equals(whole.history)
     other = free | {"strength": LogNormal(np.log(0.3), 0.1)}
-    changes = [{"starts": 3}, {"starts": 2, "objective": fc_error}, {"starts": 2, "prepare": lambda b: b}]
+    changes = [
+        {"starts": 3},
+        {"starts": 2, "objective": fc_error},
+        {"starts": 2, "prepare": lambda b: b},
+    ]
     for changed in changes:
         with pytest.raises(InputError, match="other settings or data"):
             fit(brain, target, free, checkpoint=file, **{**QUICK, **changed})
@@ -79,14 +105,24 @@ def test_patience_ends_a_search_that_goes_nowhere(brain, target):
     found = fit(brain, target, PRIOR, patience=20, **settings)
     assert 20 < len(found.history) < 150
     assert found.estimates["strength"].item() == pytest.approx(
-        fit(brain, target, PRIOR, patience=None, **settings).estimates["strength"].item(), rel=0.02
+        fit(brain, target, PRIOR, patience=None, **settings)
+        .estimates["strength"]
+        .item(),
+        rel=0.02,
     )
-    assert {"road", "step", "loss", "fc_mismatch", "fc_r", "loop_gain"} <= set(found.history)
+    assert {"method", "step", "loss", "fc_mismatch", "fc_r", "loop_gain"} <= set(
+        found.history
+    )
 
 
 def test_several_starts_keep_the_best_one(brain, target):
     short = {**QUICK, "steps": 3}
-    found = [fit(brain, target, PRIOR, objective={fc_error: 100.0}, starts=n, seed=4, **short) for n in (1, 8)]
+    found = [
+        fit(
+            brain, target, PRIOR, objective={fc_error: 100.0}, starts=n, seed=4, **short
+        )
+        for n in (1, 8)
+    ]
     one, best = (f.problem.analytic(f.theta).loss.item() for f in found)
     assert best < one
     with pytest.raises(InputError, match="at least 1"):
@@ -96,53 +132,102 @@ def test_several_starts_keep_the_best_one(brain, target):
 def test_lines_in_maps_and_their_names(brain):
     maps = torch.randn(2, 8, generator=torch.Generator().manual_seed(2))
     truth = torch.exp(np.log(1.4) + 0.08 * maps[0])
-    target = analytic_fc(balanced(put(brain, {"mass.w_plus": truth})))
-    free = {"mass.w_plus": Mapped(LogNormal(np.log(1.4), 0.05), maps, 0.2, ("myelin", "gradient"))}
-    found = fit(brain, target, free, objective={fc_error: 100.0}, **{**QUICK, "optimiser": "Newton"})
-    assert found.coordinates() == ["mass.w_plus mean", "mass.w_plus myelin", "mass.w_plus gradient"]
-    assert found.theta["mass.w_plus"][1:].tolist() == pytest.approx([0.08, 0.0], abs=0.02)
+    target = analytic_fc(balanced(with_values(brain, {"mass.w_plus": truth})))
+    free = {
+        "mass.w_plus": Mapped(
+            LogNormal(np.log(1.4), 0.05), maps, 0.2, ("myelin", "gradient")
+        )
+    }
+    found = fit(
+        brain,
+        target,
+        free,
+        objective={fc_error: 100.0},
+        **{**QUICK, "optimiser": "Newton"},
+    )
+    assert found.coordinates() == [
+        "mass.w_plus mean",
+        "mass.w_plus myelin",
+        "mass.w_plus gradient",
+    ]
+    assert found.theta["mass.w_plus"][1:].tolist() == pytest.approx(
+        [0.08, 0.0], abs=0.02
+    )
     assert np.corrcoef(found.brain.mass.w_plus, truth)[0, 1] > 0.98
     with pytest.raises(InputError, match="maps"):
-        fit(brain, target, {"mass.w_plus": Mapped(LogNormal(0.3, 0.1), maps[:, :5])}, **QUICK)
+        fit(
+            brain,
+            target,
+            {"mass.w_plus": Mapped(LogNormal(0.3, 0.1), maps[:, :5])},
+            **QUICK,
+        )
 
 
 @pytest.mark.slow
 def test_connection_weights_keep_what_is_absent_absent(brain):
     weights = brain.connectome.weights.clone()
     weights[0, 1] = weights[1, 0] = 0.0
-    brain = put(brain, {"connectome": Connectome(weights, brain.regions)})
+    brain = with_values(brain, {"connectome": Connectome(weights, brain.regions)})
     stronger = weights.clone()
     stronger[2, 3] = stronger[3, 2] = 3 * weights[2, 3]
-    target = analytic_fc(balanced(put(brain, {"connectome": Connectome(stronger, brain.regions)})))
+    target = analytic_fc(
+        balanced(
+            with_values(brain, {"connectome": Connectome(stronger, brain.regions)})
+        )
+    )
     free = {"connectome.weights": Gains(spread=1.0)}
-    found = fit(brain, target, free, objective={fc_error: 100.0}, **{**QUICK, "steps": 100})
+    found = fit(
+        brain, target, free, objective={fc_error: 100.0}, **{**QUICK, "steps": 100}
+    )
     fitted = found.brain.connectome.weights
     assert fitted[0, 1] == 0 and torch.equal(fitted, fitted.T)
     assert (fitted / weights.clamp_min(1e-12))[2, 3] > 1.7 and found.fc_r > 0.999
     # Shrunk towards the tractography: with a narrow prior nearly nothing moves.
-    held = fit(brain, target, {"connectome.weights": Gains(spread=0.01)}, **QUICK).brain.connectome.weights
+    held = fit(
+        brain, target, {"connectome.weights": Gains(spread=0.01)}, **QUICK
+    ).brain.connectome.weights
     assert (held - weights).abs().max() < 0.1 * (fitted - weights).abs().max()
 
 
 def test_both_roads_say_which_of_them_gave_the_numbers(brain, scan):
     runs = Runs(minutes=1.0, runs=1, discard=5.0)
     found = fit(brain, scan(), PRIOR, prepare=balanced, steps=20, refine=2, runs=runs)
-    assert set(found.history["road"]) == {"analytic", "simulated"} and found.road[0] in ("analytic", "simulated")
-    only = fit(brain, scan(), PRIOR, prepare=balanced, road="simulated", steps=3, runs=runs)
-    assert only.road == ["simulated"] and set(only.history["road"]) == {"simulated"}
-    assert "road" in str(found) and "leading eigenvalue" in str(found)
-    with pytest.raises(InputError, match="road"):
-        fit(brain, scan(), PRIOR, road="analytical")
+    assert set(found.history["method"]) == {"analytic", "simulated"} and found.method[
+        0
+    ] in ("analytic", "simulated")
+    only = fit(
+        brain, scan(), PRIOR, prepare=balanced, method="simulated", steps=3, runs=runs
+    )
+    assert only.method == ["simulated"] and set(only.history["method"]) == {"simulated"}
+    assert "method" in str(found) and "leading eigenvalue" in str(found)
+    with pytest.raises(InputError, match="method"):
+        fit(brain, scan(), PRIOR, method="analytical")
 
 
 def test_simulated_road_finds_the_planted_coupling(brain, scan):
-    """Common noise: the same seed on both sides, so that the loss has its foot at the truth, not near it."""
-    runs = Runs(minutes=4.0, runs=1, dt=0.004, discard=30.0, vascular_step=0.004, seed=1, fresh=False)
+    """Common noise: the same seed on both sides, so that the loss has its foot at the
+    truth, not near it."""
+    runs = Runs(
+        minutes=4.0,
+        runs=1,
+        dt=0.004,
+        discard=30.0,
+        vascular_step=0.004,
+        seed=1,
+        fresh=False,
+    )
     recorded = scan(0.6, 240.0)
     found = fit(
-        brain, recorded, {"strength": LogNormal(np.log(0.4), 0.5)}, objective={fc_error: 100.0}, prepare=balanced,
-        road="simulated", steps=25, rate=0.05, runs=runs,
-    )  # fmt: skip
+        brain,
+        recorded,
+        {"strength": LogNormal(np.log(0.4), 0.5)},
+        objective={fc_error: 100.0},
+        prepare=balanced,
+        method="simulated",
+        steps=25,
+        rate=0.05,
+        runs=runs,
+    )
     assert found.estimates["strength"].item() == pytest.approx(0.6, rel=0.1)
     assert found.history["loss"].iloc[-1] < found.history["loss"].iloc[0]
 
@@ -150,27 +235,48 @@ def test_simulated_road_finds_the_planted_coupling(brain, scan):
 @pytest.mark.slow
 def test_the_search_can_be_asked_to_stay_near_the_bifurcation(brain, target):
     margins = [
-        fit(brain, target, PRIOR, near_bifurcation=wanted, **{**QUICK, "steps": 80}).stability.margin
+        fit(
+            brain, target, PRIOR, near_bifurcation=wanted, **{**QUICK, "steps": 80}
+        ).stability.margin
         for wanted in (2.0, 4.0)
     ]
     assert margins == pytest.approx([2.0, 4.0], rel=0.1)
 
 
 @pytest.mark.slow
-def test_a_start_that_is_unstable_is_moved_or_refused_with_its_eigenvalue(brain, target):
-    found = fit(brain, target, {"strength": LogNormal(np.log(3.0), 0.5)}, objective={fc_mismatch: 100.0}, **QUICK)
+def test_a_start_that_is_unstable_is_moved_or_refused_with_its_eigenvalue(
+    brain, target
+):
+    found = fit(
+        brain,
+        target,
+        {"strength": LogNormal(np.log(3.0), 0.5)},
+        objective={fc_mismatch: 100.0},
+        **QUICK,
+    )
     assert found.loop_gain < 0.9 and found.stability.stable
     with pytest.raises(InputError, match="leading local eigenvalue"):
-        fit(put(brain, {"strength": 5.0}), target, {"mass.w_plus": LogNormal(np.log(1.4), 0.05)}, **QUICK)
-    unruly = put(brain, {"mass": JansenRit(p=120.0), "strength": 0.1})
+        fit(
+            with_values(brain, {"strength": 5.0}),
+            target,
+            {"mass.w_plus": LogNormal(np.log(1.4), 0.05)},
+            **QUICK,
+        )
+    unruly = with_values(brain, {"mass": JansenRit(p=120.0), "strength": 0.1})
     with pytest.raises((InputError, ConvergenceError), match="stable"):
-        fit(unruly, target, {"mass.a": LogNormal(np.log(100.0), 0.01)}, road="analytic", steps=5)
+        fit(
+            unruly,
+            target,
+            {"mass.a": LogNormal(np.log(100.0), 0.01)},
+            method="analytic",
+            steps=5,
+        )
 
 
 def without_connection(brain):
     weights = brain.connectome.weights.clone()
     weights[3] = weights[:, 3] = 0.0
-    return put(brain, {"connectome": Connectome(weights, brain.regions)})
+    return with_values(brain, {"connectome": Connectome(weights, brain.regions)})
 
 
 def holed(signal):
@@ -180,19 +286,79 @@ def holed(signal):
 
 
 BAD = {
-    "a region without connection": (without_connection, lambda s: s, PRIOR, {}, "no connection: r3"),
-    "too short": (lambda b: b, lambda s: s.between(0, 15), PRIOR, {}, "15 samples is too short"),
-    "another TR": (lambda b: put(b, {"sensor.tr": 2.0}), lambda s: s, PRIOR, {}, "the brain's sensor 2.0"),
+    "a region without connection": (
+        without_connection,
+        lambda s: s,
+        PRIOR,
+        {},
+        "no connection: r3",
+    ),
+    "too short": (
+        lambda b: b,
+        lambda s: s.between(0, 15),
+        PRIOR,
+        {},
+        "15 samples is too short",
+    ),
+    "another TR": (
+        lambda b: with_values(b, {"sensor.tr": 2.0}),
+        lambda s: s,
+        PRIOR,
+        {},
+        "the brain's sensor 2.0",
+    ),
     "NaN": (lambda b: b, holed, PRIOR, {}, "r2|NaN|finite|missing"),
-    "NaN in connectivity": (lambda b: b, lambda s: torch.full((8, 8), float("nan")), PRIOR, {}, "has NaN"),
-    "a prior over values that cannot be": (lambda b: b, lambda s: s, {"noise": Normal(0.0, 1.0)}, {}, "noise"),
-    "a prior above the domain": (lambda b: b, lambda s: s, {"sensor.response.kappa": Uniform(-5.0, -1.0)}, {}, "kappa"),
-    "a prior bounded below zero": (lambda b: b, lambda s: s, {"strength": Uniform(-0.5, 1.0)}, {}, "below zero"),
+    "NaN in connectivity": (
+        lambda b: b,
+        lambda s: torch.full((8, 8), float("nan")),
+        PRIOR,
+        {},
+        "has NaN",
+    ),
+    "a prior over values that cannot be": (
+        lambda b: b,
+        lambda s: s,
+        {"noise": Normal(0.0, 1.0)},
+        {},
+        "noise",
+    ),
+    "a prior above the domain": (
+        lambda b: b,
+        lambda s: s,
+        {"sensor.response.kappa": Uniform(-5.0, -1.0)},
+        {},
+        "kappa",
+    ),
+    "a prior bounded below zero": (
+        lambda b: b,
+        lambda s: s,
+        {"strength": Uniform(-0.5, 1.0)},
+        {},
+        "below zero",
+    ),
     "nothing free": (lambda b: b, lambda s: s, {}, {}, "free"),
-    "a band beyond Nyquist": (lambda b: b, lambda s: s, PRIOR, {"cleaning": Cleaning(band=(0.8, 2.0))}, "Nyquist"),
-    "the likelihood of a matrix": (lambda b: b, lambda s: torch.eye(8), PRIOR, {"objective": Likelihood()}, "Series"),
-    "recordings of two lengths": (lambda b: b, lambda s: [s, s.between(0, 300)], PRIOR, {}, "one length"),
-}  # fmt: skip
+    "a band beyond Nyquist": (
+        lambda b: b,
+        lambda s: s,
+        PRIOR,
+        {"cleaning": Cleaning(band=(0.8, 2.0))},
+        "Nyquist",
+    ),
+    "the likelihood of a matrix": (
+        lambda b: b,
+        lambda s: torch.eye(8),
+        PRIOR,
+        {"objective": Likelihood()},
+        "Series",
+    ),
+    "recordings of two lengths": (
+        lambda b: b,
+        lambda s: [s, s.between(0, 300)],
+        PRIOR,
+        {},
+        "one length",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", BAD)

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from cingulum.prediction import evaluate
-from cingulum.prediction.audit import audit, failed
-from cingulum.prediction.between import evaluate_ratings
 from cingulum.prediction.conformal import calibrate_decisions
-from cingulum.prediction.learning import compact, learning_curve
+from cingulum.prediction.leak_audit import audit, failed
+from cingulum.prediction.learning_curves import compact, learning_curve
 from cingulum.prediction.lee2019 import published_regression
+from cingulum.prediction.regression import evaluate_ratings
 
 NAMES = [f"sub-{i:02d}" for i in range(40)]
 
@@ -22,35 +22,74 @@ def study():
     values = {"a": rng.normal(size=(40, 2, 300)), "motion": rng.normal(size=(40, 2, 1))}
     values["a"][:, 1] += 0.12
     values["motion"][:, 1] += 1.5
-    ratings = 40 + 10 * rng.normal(size=(40, 1)) + np.array([0, 20]) + rng.normal(size=(40, 2))
-    return values, ratings, evaluate(values, NAMES, controls=("motion",), permutations=99)
+    ratings = (
+        40
+        + 10 * rng.normal(size=(40, 1))
+        + np.array([0, 20])
+        + rng.normal(size=(40, 2))
+    )
+    return (
+        values,
+        ratings,
+        evaluate(values, NAMES, controls=("motion",), permutations=99),
+    )
 
 
 def test_every_way_around_the_brain_is_asked(study):
     values, ratings, found = study
     only = {"a": values["a"]}
-    rated = evaluate_ratings(only, ratings, NAMES, permutations=49, confounds={"motion": values["motion"][..., 0]})
+    rated = evaluate_ratings(
+        only,
+        ratings,
+        NAMES,
+        permutations=49,
+        confounds={"motion": values["motion"][..., 0]},
+    )
     recipe = published_regression(only, ratings, permutations=1, noises=10)
-    checks = {c.name: c for c in audit(values, found, rose=np.ones(40, bool), ratings=rated, published=recipe)}
-    assert checks["noise features"].verdict == "pass" and abs(checks["noise features"].found - 0.5) < 0.1
-    assert checks["shuffled visits"].verdict == "pass" and checks["shuffled patients"].verdict == "pass"
-    assert checks["order oracle"].verdict == "warn" and checks["order oracle"].found == 1.0
-    assert checks["motion alone"].verdict == "warn" and "motion" in checks["motion alone"].words
-    assert checks["state-only oracle"].found > 0.5 and "confounds alone, ratings" in checks
-    assert checks["published 2019 split"].verdict != "pass" and recipe.noise_range.low > 0, "the sentinel sees the leak"
+    checks = {
+        c.name: c
+        for c in audit(
+            values, found, rose=np.ones(40, bool), ratings=rated, published=recipe
+        )
+    }
+    assert (
+        checks["noise features"].verdict == "pass"
+        and abs(checks["noise features"].found - 0.5) < 0.1
+    )
+    assert (
+        checks["shuffled visits"].verdict == "pass"
+        and checks["shuffled patients"].verdict == "pass"
+    )
+    assert (
+        checks["order oracle"].verdict == "warn" and checks["order oracle"].found == 1.0
+    )
+    assert (
+        checks["motion alone"].verdict == "warn"
+        and "motion" in checks["motion alone"].words
+    )
+    assert (
+        checks["state-only oracle"].found > 0.5 and "confounds alone, ratings" in checks
+    )
+    assert (
+        checks["published 2019 split"].verdict != "pass" and recipe.noise_range.low > 0
+    ), "the sentinel sees the leak"
     assert failed(list(checks.values())) == []
 
 
 def test_a_pipeline_that_beats_its_own_permutations_on_average_fails(study):
     values, _, found = study
     leaky = replace(found.scores["a"], null=np.full(99, 0.7))
-    checks = audit(values, replace(found, scores={**found.scores, "a": leaky}), repeats=5)
+    checks = audit(
+        values, replace(found, scores={**found.scores, "a": leaky}), repeats=5
+    )
     assert [c.name for c in failed(checks)] == ["shuffled visits"]
 
 
 def test_a_balanced_order_passes(study):
     values, _, found = study
-    checks = {c.name: c for c in audit(values, found, rose=np.arange(40) % 2 == 0, repeats=5)}
+    checks = {
+        c.name: c for c in audit(values, found, rose=np.arange(40) % 2 == 0, repeats=5)
+    }
     assert checks["order oracle"].verdict == "pass"
 
 
@@ -71,16 +110,20 @@ def test_compacted_features_have_the_same_inner_products():
 
 
 def test_probabilities_are_meant_as_they_are_said():
-    """Gaussian decisions with d = 1: the Brier score of the true log-odds is .126 (integrated here); ours, learnt from
-    200 patients, within .03; noise gives .25."""
+    """Gaussian decisions with d = 1: the Brier score of the true log-odds is .126
+    (integrated here); ours, learnt from 200 patients, within .03; noise gives .25."""
     rng = np.random.default_rng(0)
     d = rng.normal(1, 1, size=200)
     found = calibrate_decisions(d)
     many = rng.normal(1, 1, size=200_000)
-    assert found.brier == pytest.approx(np.mean((1 - 1 / (1 + np.exp(-2 * many))) ** 2), abs=0.03)
+    assert found.brier == pytest.approx(
+        np.mean((1 - 1 / (1 + np.exp(-2 * many))) ** 2), abs=0.03
+    )
     assert found.curve.shape[1] == 3 and found.curve[:, 2].sum() == 400
     assert np.abs(found.curve[:, 0] - found.curve[:, 1]).max() < 0.15
-    assert calibrate_decisions(rng.normal(size=200)).brier == pytest.approx(0.25, abs=0.02)
+    assert calibrate_decisions(rng.normal(size=200)).brier == pytest.approx(
+        0.25, abs=0.02
+    )
     assert np.isnan(calibrate_decisions(np.append(d[:20], np.nan)).probability[-1])
 
 
@@ -88,5 +131,8 @@ def test_whoever_does_the_work_finds_the_same(study):
     values, _, found = study
     one, two = (audit(values, found, repeats=4, jobs=jobs)[0] for jobs in (1, 2))
     assert one == two
-    a, b = (learning_curve({"a": values["a"]}, NAMES, repeats=3, sizes=(10, 20), jobs=jobs) for jobs in (1, 2))
+    a, b = (
+        learning_curve({"a": values["a"]}, NAMES, repeats=3, sizes=(10, 20), jobs=jobs)
+        for jobs in (1, 2)
+    )
     pd.testing.assert_frame_equal(a, b, check_exact=True)

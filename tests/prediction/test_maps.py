@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from cingulum.errors import InputError
-from cingulum.prediction import evaluate, machine
-from cingulum.prediction.maps import maps, peaks, threshold_fdr
+from cingulum.prediction import evaluate
 from cingulum.prediction.permutation import sign_flips
+from cingulum.prediction.svm import solver
+from cingulum.prediction.weight_maps import maps, peaks, threshold_fdr
 
 
 def smooth(rng, n, grid=(6, 7, 8), planted=None, size=2.0):
@@ -21,8 +22,10 @@ def test_maps_equal_permutations_done_one_by_one():
     values = smooth(rng, 14)
     found = maps(values, permutations=60, resamples=50, seed=4)
     d = (values[:, 1] - values[:, 0]).astype(np.float32).astype(float)
-    signs = np.concatenate([np.ones((1, 14)), sign_flips(60, 14, np.random.default_rng((4, 0, 3)))])
-    beta = machine.duals(d @ d.T, signs, 2.0)
+    signs = np.concatenate(
+        [np.ones((1, 14)), sign_flips(60, 14, np.random.default_rng((4, 0, 3)))]
+    )
+    beta = solver.duals(d @ d.T, signs, 2.0)
     w = beta @ d
     decision = w @ d.T
     pattern = decision @ d / np.square(decision).sum(1, keepdims=True)
@@ -34,23 +37,37 @@ def test_maps_equal_permutations_done_one_by_one():
         count = (1 + (np.abs(z[1:]) >= np.abs(z[0])).sum(0)) / 61
         assert (np.abs(part.p - count) <= close.sum(0) / 61 + 1e-9).all()
         largest = np.abs(z[1:]).max(1)
-        np.testing.assert_allclose(part.p_fwe, (1 + (largest[:, None] >= np.abs(z[0])).sum(0)) / 61, atol=0.017)
+        np.testing.assert_allclose(
+            part.p_fwe, (1 + (largest[:, None] >= np.abs(z[0])).sum(0)) / 61, atol=0.017
+        )
     names = [str(i) for i in range(14)]
-    np.testing.assert_allclose(evaluate({"a": values}, names, permutations=0).weights["a"], w[0], rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(
+        evaluate({"a": values}, names, permutations=0).weights["a"],
+        w[0],
+        rtol=1e-4,
+        atol=1e-7,
+    )
 
 
 def test_family_wise_error_and_false_discovery_rate_hold():
-    """100 null cohorts: at least one voxel below .05 in at most 12 (P = .002 under 5 %), by either."""
+    """100 null cohorts: at least one voxel below .05 in at most 12 (P = .002 under 5
+    %), by either."""
     found = np.zeros(2)
     for seed in range(100):
-        part = maps(smooth(np.random.default_rng(seed), 16, (4, 4, 5)), permutations=99, resamples=2, seed=seed).pattern
+        part = maps(
+            smooth(np.random.default_rng(seed), 16, (4, 4, 5)),
+            permutations=99,
+            resamples=2,
+            seed=seed,
+        ).pattern
         found += [(part.p_fwe <= 0.05).any(), (part.q <= 0.05).any()]
     assert (found <= 12).all()
 
 
 def test_a_planted_region_is_found_and_named():
-    """A blob of 15 mm at the posterior cingulate, in a brain-sized box of 6 mm voxels: the peak of the pattern lies
-    within 8 mm of its centre, and what is below an FDR of .05 lies in it or beside it."""
+    """A blob of 15 mm at the posterior cingulate, in a brain-sized box of 6 mm voxels:
+    the peak of the pattern lies within 8 mm of its centre, and what is below an FDR of
+    .05 lies in it or beside it."""
     grid, affine = (26, 32, 28), np.diag([6.0, 6.0, 6.0, 1.0])
     affine[:3, 3] = [-75, -110, -70]
     centre = np.round(np.linalg.solve(affine, [0, -56, 20, 1])[:3]).astype(int)
@@ -67,8 +84,15 @@ def test_a_planted_region_is_found_and_named():
     assert np.linalg.norm(where - planted) <= 8
     below = np.argwhere((found.pattern.q <= 0.05).reshape(grid))
     far = np.linalg.norm(below - centre, axis=1) * 6 > 25
-    assert len(below) >= 10 and np.mean(far) <= 0.1, "beyond the smoothed blob only what FDR .05 allows"
-    table = peaks(np.nan_to_num(z), affine, threshold=threshold_fdr(found.pattern) - 1e-6, voxels=0)
+    assert len(below) >= 10 and np.mean(far) <= 0.1, (
+        "beyond the smoothed blob only what FDR .05 allows"
+    )
+    table = peaks(
+        np.nan_to_num(z),
+        affine,
+        threshold=threshold_fdr(found.pattern) - 1e-6,
+        voxels=0,
+    )
     assert np.linalg.norm(table.loc[0, ["x", "y", "z"]].to_numpy(float) - planted) <= 8
     assert table.loc[0, "distance_mm"] < 15 and isinstance(table.loc[0, "region"], str)
     inside = found.stability.same_sign.reshape(grid)[cube]
@@ -79,7 +103,11 @@ def test_voxels_outside_the_brain_are_not_known_and_do_not_count():
     values = smooth(np.random.default_rng(1), 12)
     values[..., :50] = 0
     found = maps(values, permutations=19, resamples=5).pattern
-    assert np.isnan(found.z[:50]).all() and np.isnan(found.q[:50]).all() and np.isfinite(found.q[50:]).all()
+    assert (
+        np.isnan(found.z[:50]).all()
+        and np.isnan(found.q[:50]).all()
+        and np.isfinite(found.q[50:]).all()
+    )
     assert len(peaks(np.zeros((4, 4, 4)), np.eye(4))) == 0
 
 

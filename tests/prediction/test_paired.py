@@ -11,13 +11,15 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from cingulum.errors import InputError
 from cingulum.prediction import FusedPairedSVC, PairedSVC, evaluate
-from cingulum.prediction.control import ComBat, Deconfounder
-from cingulum.prediction.metrics import paired_auc
+from cingulum.prediction.confounds import ComBat, Deconfounder
+from cingulum.prediction.statistics import paired_auc
 
 
 def planted(rng, n, p, effect):
     """n patients, two visits, p features; the second visit is shifted."""
-    values = rng.normal(size=(n, 2, p)) @ (np.eye(p) + 0.3 * rng.normal(size=(p, p)) / np.sqrt(p))
+    values = rng.normal(size=(n, 2, p)) @ (
+        np.eye(p) + 0.3 * rng.normal(size=(p, p)) / np.sqrt(p)
+    )
     values[:, 1] += effect / np.sqrt(p)
     return values
 
@@ -26,13 +28,17 @@ def mirrored(d):
     return np.concatenate([d, -d]), np.repeat([1, 0], len(d))
 
 
-@pytest.mark.parametrize(("p", "C"), [(1, 1.0), (4, 1.0), (4, 0.05), (30, 1.0), (30, 0.02), (400, 1.0)])
+@pytest.mark.parametrize(
+    ("p", "C"), [(1, 1.0), (4, 1.0), (4, 0.05), (30, 1.0), (30, 0.02), (400, 1.0)]
+)
 def test_equals_scikit_learns_svm_on_mirrored_differences(p, C):
     d = planted(np.random.default_rng(p), 25, p, 1.0)
     d = d[:, 1] - d[:, 0]
     ours = PairedSVC(C=C).fit(d, np.ones(25, int))
     theirs = SVC(kernel="linear", C=C, tol=1e-8).fit(*mirrored(d))
-    np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=2e-5 * np.abs(theirs.coef_).max())
+    np.testing.assert_allclose(
+        ours.coef_, theirs.coef_, atol=2e-5 * np.abs(theirs.coef_).max()
+    )
     assert ours.intercept_ == 0 and abs(theirs.intercept_[0]) < 1e-4
 
 
@@ -40,39 +46,61 @@ def test_flipping_a_label_equals_swapping_the_visits():
     d = np.random.default_rng(0).normal(size=(20, 12))
     y = np.arange(20) % 2
     swapped = np.where(y[:, None] == 1, d, -d)
-    np.testing.assert_allclose(PairedSVC().fit(d, y).coef_, PairedSVC().fit(swapped, np.ones(20, int)).coef_, atol=1e-5)
+    np.testing.assert_allclose(
+        PairedSVC().fit(d, y).coef_,
+        PairedSVC().fit(swapped, np.ones(20, int)).coef_,
+        atol=1e-5,
+    )
 
 
 def test_keeps_scikit_learns_manners():
     model = PairedSVC(C=0.5)
     assert model.get_params() == {"C": 0.5} and clone(model).C == 0.5
     d = np.random.default_rng(0).normal(size=(20, 12)) + 1
-    assert set(model.fit(d, np.ones(20, int)).predict(-d)) <= {0, 1} and model.n_features_in_ == 12
+    assert (
+        set(model.fit(d, np.ones(20, int)).predict(-d)) <= {0, 1}
+        and model.n_features_in_ == 12
+    )
     with pytest.raises(ValueError, match="labels 0"):
         model.fit(d, np.full(20, 2))
 
 
-@pytest.mark.parametrize("estimator", [PairedSVC(), FusedPairedSVC(), Deconfounder(), ComBat()], ids=repr)
+@pytest.mark.parametrize(
+    "estimator", [PairedSVC(), FusedPairedSVC(), Deconfounder(), ComBat()], ids=repr
+)
 def test_scikit_learn_finds_nothing_wrong_with_our_estimators(estimator):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that array API checks are skipped
         found = check_estimator(estimator, on_fail=None)
-    assert not [(c["check_name"], c["exception"]) for c in found if c["status"] not in ("passed", "skipped")]
+    assert not [
+        (c["check_name"], c["exception"])
+        for c in found
+        if c["status"] not in ("passed", "skipped")
+    ]
 
 
 def test_our_estimators_work_in_scikit_learns_pipelines():
-    """Responses of cross_val_predict with grouped folds equal a loop, and a fused machine is a linear one."""
+    """Responses of cross_val_predict with grouped folds equal a loop, and a fused
+    machine is a linear one."""
     rng = np.random.default_rng(0)
     d, y = rng.normal(size=(24, 9)) + 0.5, np.repeat(["after", "before"], 12)
     d[y == "after"] *= -1
     groups = np.arange(24) % 12
-    pipe = make_pipeline(Deconfounder(confounds=(8,)), FusedPairedSVC(widths=(5, 3), inner_folds=3))
-    found = cross_val_predict(clone(pipe), d, y, groups=groups, cv=GroupKFold(4), method="decision_function")
+    pipe = make_pipeline(
+        Deconfounder(confounds=(8,)), FusedPairedSVC(widths=(5, 3), inner_folds=3)
+    )
+    found = cross_val_predict(
+        clone(pipe), d, y, groups=groups, cv=GroupKFold(4), method="decision_function"
+    )
     train, test = next(GroupKFold(4).split(d, y, groups))
     model = clone(pipe).fit(d[train], y[train])
     np.testing.assert_allclose(found[test], model.decision_function(d[test]))
-    np.testing.assert_allclose(found[test], model[0].transform(d[test]) @ model[1].coef_[0])
-    assert set(model.predict(d)) <= {"after", "before"} and model[1].fusion_.shape == (2,)
+    np.testing.assert_allclose(
+        found[test], model[0].transform(d[test]) @ model[1].coef_[0]
+    )
+    assert set(model.predict(d)) <= {"after", "before"} and model[1].fusion_.shape == (
+        2,
+    )
     with pytest.raises(ValueError, match="add up to the 9"):
         FusedPairedSVC(widths=(5, 3)).fit(d, y)
 
@@ -80,7 +108,11 @@ def test_our_estimators_work_in_scikit_learns_pipelines():
 def test_evaluation_equals_a_plain_scikit_learn_loop():
     """Leave-one-patient-out and nested fusion, written out with SVC."""
     rng = np.random.default_rng(3)
-    values = {"a": planted(rng, 16, 40, 2.0), "b": planted(rng, 16, 1, 1.0), "c": planted(rng, 16, 60, 1.0)}
+    values = {
+        "a": planted(rng, 16, 40, 2.0),
+        "b": planted(rng, 16, 1, 1.0),
+        "c": planted(rng, 16, 60, 1.0),
+    }
     found = evaluate(values, [str(i) for i in range(16)], permutations=3, inner_folds=4)
     differences = {k: v[:, 1] - v[:, 0] for k, v in values.items()}
 
@@ -97,16 +129,26 @@ def test_evaluation_equals_a_plain_scikit_learn_loop():
             for m, d in enumerate(differences.values()):
                 inner[fold == k, m] = response(d, others[fold != k], others[fold == k])
         outer = np.array([response(d, others, [i])[0] for d in differences.values()])
-        fused.append(outer @ SVC(kernel="linear", tol=1e-8).fit(*mirrored(inner)).coef_[0])
+        fused.append(
+            outer @ SVC(kernel="linear", tol=1e-8).fit(*mirrored(inner)).coef_[0]
+        )
     for name, d in differences.items():
-        plain = [response(d, [j for j in range(16) if j != i], [i])[0] for i in range(16)]
-        np.testing.assert_allclose(found.scores[name].decisions, plain, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(found.scores["fused"].decisions, fused, rtol=1e-4, atol=1e-5)
+        plain = [
+            response(d, [j for j in range(16) if j != i], [i])[0] for i in range(16)
+        ]
+        np.testing.assert_allclose(
+            found.scores[name].decisions, plain, rtol=1e-5, atol=1e-6
+        )
+    np.testing.assert_allclose(
+        found.scores["fused"].decisions, fused, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_the_auc_is_the_mirrored_one():
     d = np.random.default_rng(0).normal(0.5, 1, size=30)
-    assert paired_auc(d) == pytest.approx(roc_auc_score(np.repeat([1, 0], 30), np.concatenate([d, -d])))
+    assert paired_auc(d) == pytest.approx(
+        roc_auc_score(np.repeat([1, 0], 30), np.concatenate([d, -d]))
+    )
 
 
 def test_same_seed_same_numbers_at_any_number_of_workers():

@@ -15,7 +15,9 @@ def test_a_diagram_marks_its_bifurcations():
 
 def test_a_plane_shows_how_many_stable_states_there_are():
     mass = GainWongWang(I_0=0.2, g_EE=0.5)
-    table = stability_map(mass, ("g_EI", np.array([0.2, 1.0])), ("g_IE", np.linspace(0, 2, 5)))
+    table = stability_map(
+        mass, ("g_EI", np.array([0.2, 1.0])), ("g_IE", np.linspace(0, 2, 5))
+    )
     figure = stability_plane(table)
     shown = figure.axes[0].collections[0].get_array()
     assert set(np.ravel(shown)) == {1, 2} and figure.axes[0].get_xlabel() == "g_EI"

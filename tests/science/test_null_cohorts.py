@@ -1,4 +1,5 @@
-"""No effect planted, none found: the whole chain from files to p-values, on sixteen null cohorts."""
+"""No effect planted, none found: the whole chain from files to p-values, on sixteen
+null cohorts."""
 
 import numpy as np
 import pandas as pd
@@ -6,35 +7,59 @@ import pytest
 from joblib import Parallel, delayed, parallel_config
 from scipy.stats import binom
 
-from cingulum.datasets import Settings, synthesize
-from cingulum.parallel import Crew
+from cingulum.datasets import CohortSettings, synthesize
+from cingulum.io import read_cohort
+from cingulum.parallel import Executor
+from cingulum.pipeline import RunPaths, StudyConfig, gathered, take
+from cingulum.pipeline.measurement import CONTROLS
 from cingulum.prediction import evaluate
-from cingulum.recordings import read_cohort
-from cingulum.study import Place, Study, gathered, take
-from cingulum.study.measure import CONTROLS
 
 COHORTS, PATIENTS = 16, 30
 
 
 def one_cohort(folder, seed):
-    bids = synthesize(folder / "bids", Settings(PATIENTS, effect="none", seed=seed, voxel=9.0, volumes=40, tr=2.0))
-    study, place, cohort = Study(), Place(bids, folder / "out", crew=Crew(jobs=1)), read_cohort(bids)
+    bids = synthesize(
+        folder / "bids",
+        CohortSettings(
+            PATIENTS, effect="none", seed=seed, voxel=9.0, volumes=40, tr=2.0
+        ),
+    )
+    study, place, cohort = (
+        StudyConfig(),
+        RunPaths(bids, folder / "out", executor=Executor(jobs=1)),
+        read_cohort(bids),
+    )
     features, _ = gathered(study, place, take(study, place, cohort.visits), cohort)
     controls = tuple(c for c in CONTROLS if c in features.values)
-    options = {"permutations": 99, "contributions": False, "bootstrap": 0, "seed": seed, "jobs": 1}
-    scores = evaluate(features.values, features.patients, controls=controls, **options).scores
-    return {"seed": seed, "p": scores["fused"].p} | {name: s.accuracy for name, s in scores.items()}
+    options = {
+        "permutations": 99,
+        "contributions": False,
+        "bootstrap": 0,
+        "seed": seed,
+        "jobs": 1,
+    }
+    scores = evaluate(
+        features.values, features.patients, controls=controls, **options
+    ).scores
+    return {"seed": seed, "p": scores["fused"].p} | {
+        name: s.accuracy for name, s in scores.items()
+    }
 
 
 @pytest.mark.slow
 def test_null_cohorts_give_chance(tmp_path):
-    """Share of fused p < .05 over 16 cohorts: more than 4 has probability .0009 under 5 %. Mean accuracies must be
-    0.50 ± 0.10, three standard errors (permuted accuracies of one cohort have SD .13: the decisions of a leave-one-out
-    loop hang together). A thousand cohorts of features are in test_prediction_nulls."""
+    """Share of fused p < .05 over 16 cohorts: more than 4 has probability .0009 under 5
+    %. Mean accuracies must be 0.50 ± 0.10, three standard errors (permuted accuracies
+    of one cohort have SD .13: the decisions of a leave-one-out loop hang together). A
+        thousand cohorts of features are in test_prediction_nulls."""
     with parallel_config("loky", inner_max_num_threads=1):
-        rows = Parallel(n_jobs=2)(delayed(one_cohort)(tmp_path / str(seed), seed) for seed in range(COHORTS))
+        rows = Parallel(n_jobs=2)(
+            delayed(one_cohort)(tmp_path / str(seed), seed) for seed in range(COHORTS)
+        )
     table = pd.DataFrame(rows)
     print(table.round(3).to_string(), table.mean().round(3).to_string(), sep="\n")
     assert binom.sf(np.sum(table["p"] < 0.05) - 1, COHORTS, 0.05) > 0.001
     assert table["fused"].mean() == pytest.approx(0.5, abs=0.10)
-    assert table.drop(columns=["seed", "p"]).to_numpy().mean() == pytest.approx(0.5, abs=0.10)
+    assert table.drop(columns=["seed", "p"]).to_numpy().mean() == pytest.approx(
+        0.5, abs=0.10
+    )

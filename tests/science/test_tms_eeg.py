@@ -1,4 +1,5 @@
-"""Recovery from simulated TMS-EEG: twelve people, 62 channels, epochs of 400 ms, six parameters free at once."""
+"""Recovery from simulated TMS-EEG: twelve people, 62 channels, epochs of 400 ms, six
+parameters free at once."""
 
 import math
 
@@ -6,7 +7,7 @@ import pytest
 import torch
 from torch.distributions import LogNormal
 
-from cingulum.brain import Brain, Sensor, put
+from cingulum.brain import Brain, Sensor, with_values
 from cingulum.brain.connectome import distance_rule
 from cingulum.brain.haemodynamics import Amplifier
 from cingulum.brain.leadfield import electrode_cap, sphere_leadfield
@@ -33,7 +34,13 @@ def brain_and_pulse():
     positions = 70 * around / around.norm(dim=1, keepdim=True)
     positions[:, 2] = positions[:, 2].abs()
     electrodes, names = electrode_cap(62)
-    sensor = Sensor(Amplifier(), TR, "uV", leadfield=sphere_leadfield(positions, electrodes), channels=names)
+    sensor = Sensor(
+        Amplifier(),
+        TR,
+        "uV",
+        leadfield=sphere_leadfield(positions, electrodes),
+        channels=names,
+    )
     connectome = distance_rule(positions, tuple(f"r{i}" for i in range(20)))
     mass = JansenRit(C=118.0, b=55.0, p=200.0, to_E=10.0)
     drive = torch.zeros(20, 20)
@@ -43,30 +50,53 @@ def brain_and_pulse():
 
 
 def recovered(seed):
-    """Planted and found values, in units of the prior's standard deviation from its centre: {name: (2, person)}."""
+    """Planted and found values, in units of the prior's standard deviation from its
+    centre: {name: (2, person)}."""
     brain, stimulus = brain_and_pulse()
     generator = torch.Generator().manual_seed(seed)
     drawn = {name: torch.randn(PEOPLE, 1, generator=generator) for name in PRIORS}
-    truth = {name: PRIORS[name][0] * torch.exp(PRIORS[name][1] * z) for name, z in drawn.items()}
-    people = put(brain, truth)
+    truth = {
+        name: PRIORS[name][0] * torch.exp(PRIORS[name][1] * z)
+        for name, z in drawn.items()
+    }
+    people = with_values(brain, truth)
     recorded = simulate(
-        put(people, {"sensor.noise": NOISE}), 0.4, dt=0.0005, scheme="heun", start=at_rest(people, (PEOPLE,)),
-        stimulus=stimulus, seed=seed,
-    ).signal  # fmt: skip
+        with_values(people, {"sensor.noise": NOISE}),
+        0.4,
+        dt=0.0005,
+        scheme="heun",
+        start=at_rest(people, (PEOPLE,)),
+        stimulus=stimulus,
+        seed=seed,
+    ).signal
     found = fit(
-        brain, recorded, {name: LogNormal(math.log(m), s) for name, (m, s) in PRIORS.items()},
-        objective={time_course: weight(recorded)}, road="simulated", optimiser="Newton", steps=25,
+        brain,
+        recorded,
+        {name: LogNormal(math.log(m), s) for name, (m, s) in PRIORS.items()},
+        objective={time_course: weight(recorded)},
+        method="simulated",
+        optimiser="Newton",
+        steps=25,
         cleaning=Cleaning(band=(1.0, 100.0)),
         runs=Runs(0.4 / 60, 1, 0.0005, 0.0, stimulus, fresh=False, scheme="heun"),
-    )  # fmt: skip
-    scaled = {name: (found.estimates[name] / PRIORS[name][0]).log() / PRIORS[name][1] for name in PRIORS}
+    )
+    scaled = {
+        name: (found.estimates[name] / PRIORS[name][0]).log() / PRIORS[name][1]
+        for name in PRIORS
+    }
     return {name: torch.stack([drawn[name][:, 0], scaled[name]]) for name in PRIORS}
 
 
 def weight(recorded):
-    """What makes the relative squared error a Gaussian log-likelihood of white noise of known amplitude."""
+    """What makes the relative squared error a Gaussian log-likelihood of white noise of
+    known amplitude."""
     channels, samples = recorded.data.shape[-2:]
-    power = (recorded.data - recorded.data.mean(-1, keepdim=True)).var((-2, -1)).mean().item()
+    power = (
+        (recorded.data - recorded.data.mean(-1, keepdim=True))
+        .var((-2, -1))
+        .mean()
+        .item()
+    )
     return channels * samples / 2 * power / NOISE**2 / (channels * (channels - 1) / 2)
 
 
@@ -78,9 +108,11 @@ MARGINS = {  # least correlation and slope, largest error in prior standard devi
     "strength": (0.95, 0.85, 0.3),
     "speed": (0.7, 0.5, 0.8),
 }
-"""Measured (seeds 5 and 6): r 1.000, .957/.997, .992/.997, 1.000, .982/.994 and .77/.93; slopes 1.00, .82/.99, .85/.99,
-1.00, 1.07/1.02 and .64/.70. Losses lie 0.5 to 8 below those at the truth and three starts end in the same places: what
-is left is the data's noise and the prior's pull, not the search. Inhibition (b) and contacts (C) share a ridge."""
+"""Measured (seeds 5 and 6): r 1.000, .957/.997, .992/.997, 1.000, .982/.994 and
+.77/.93; slopes 1.00, .82/.99, .85/.99, 1.00, 1.07/1.02 and .64/.70. Losses lie 0.5 to 8
+below those at the truth and three starts end in the same places: what is left is the
+data's noise and the prior's pull, not the search. Inhibition (b) and contacts (C) share
+a ridge."""
 
 
 @pytest.mark.slow
@@ -88,8 +120,15 @@ is left is the data's noise and the prior's pull, not the search. Inhibition (b)
 def test_six_parameters_are_recovered_from_evoked_responses(seed):
     for name, (planted, found) in recovered(seed).items():
         r = pearson(planted, found).item()
-        slope = ((planted - planted.mean()) * found).sum() / (planted - planted.mean()).square().sum()
+        slope = ((planted - planted.mean()) * found).sum() / (
+            planted - planted.mean()
+        ).square().sum()
         error = (found - planted).square().mean().sqrt().item()
         least_r, least_slope, most = MARGINS[name]
-        assert r > least_r and least_slope < slope < 2 - least_slope and error < most, name
-        print(f"{name}: r {r:.4f}, slope {slope:.3f}, error {error:.3f} prior sd = {error * PRIORS[name][1]:.4f} (log)")
+        assert r > least_r and least_slope < slope < 2 - least_slope and error < most, (
+            name
+        )
+        print(
+            f"{name}: r {r:.4f}, slope {slope:.3f}, error {error:.3f} prior sd = "
+            f"{error * PRIORS[name][1]:.4f} (log)"
+        )

@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from cingulum.brain import Brain, Connectome, balanced, put
+from cingulum.brain import Brain, Connectome, balanced, with_values
 from cingulum.brain.brain import Sensor
 from cingulum.brain.connectome import distance_rule
 from cingulum.brain.masses import ReducedWongWang, WilsonCowan
 from cingulum.errors import InputError
 from cingulum.measures import fc, similarity
 from cingulum.simulation import analytic_fc, fixed_point, simulate, stability
-from cingulum.simulation.equilibrium import linearise
+from cingulum.simulation.linear.equilibrium import linearise
 
 
 def small_brain(n=12, strength=0.5, **kwargs):
@@ -19,7 +19,9 @@ def small_brain(n=12, strength=0.5, **kwargs):
 
 def test_same_seed_same_run_other_seed_other_run():
     brain = small_brain()
-    first, again, other = (simulate(brain, 5.0, dt=0.002, seed=s).bold.data for s in (1, 1, 2))
+    first, again, other = (
+        simulate(brain, 5.0, dt=0.002, seed=s).bold.data for s in (1, 1, 2)
+    )
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
@@ -35,14 +37,28 @@ def test_gradient_of_a_simulated_signal_by_every_parameter_and_weight():
     brain = small_brain(4, sensor=Sensor(tr=0.1))
 
     def signal(strength, J_i, log_weights, noise):
-        changed = put(brain, {"strength": strength, "mass.J_i": J_i, "noise": noise})
+        changed = with_values(
+            brain, {"strength": strength, "mass.J_i": J_i, "noise": noise}
+        )
         weights = log_weights.exp()
         joined = Connectome(weights + weights.T, brain.regions)
-        return simulate(put(changed, {"connectome": joined}), 0.3, dt=0.005, vascular_step=0.02).bold.data
+        return simulate(
+            with_values(changed, {"connectome": joined}),
+            0.3,
+            dt=0.005,
+            vascular_step=0.02,
+        ).bold.data
 
     log_weights = torch.rand(4, 4, generator=torch.Generator().manual_seed(0)) - 2
-    values = [torch.tensor(0.5), brain.mass.J_i.detach(), log_weights, torch.tensor(0.02)]
-    assert torch.autograd.gradcheck(signal, [v.clone().requires_grad_() for v in values])
+    values = [
+        torch.tensor(0.5),
+        brain.mass.J_i.detach(),
+        log_weights,
+        torch.tensor(0.02),
+    ]
+    assert torch.autograd.gradcheck(
+        signal, [v.clone().requires_grad_() for v in values]
+    )
 
 
 def test_warns_of_a_step_that_the_equations_do_not_allow():
@@ -55,11 +71,15 @@ def test_a_tr_that_is_no_whole_number_of_steps_is_refused():
         simulate(small_brain(), 5.0, dt=0.0007)
 
 
-@pytest.mark.parametrize("mass", [ReducedWongWang(), WilsonCowan()], ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize(
+    "mass", [ReducedWongWang(), WilsonCowan()], ids=lambda m: type(m).__name__
+)
 def test_linearisation_equals_the_jacobian_of_the_whole_network(mass):
-    brain = put(small_brain(5), {"mass": mass})
+    brain = with_values(small_brain(5), {"mass": mass})
     x = fixed_point(brain)
-    whole = torch.autograd.functional.jacobian(lambda y: brain.drift(y.reshape(x.shape)).flatten(), x.flatten())
+    whole = torch.autograd.functional.jacobian(
+        lambda y: brain.drift(y.reshape(x.shape)).flatten(), x.flatten()
+    )
     torch.testing.assert_close(linearise(brain, x).jacobian(), whole)
 
 
@@ -77,10 +97,13 @@ def test_analytic_fc_has_exact_gradients():
     brain = small_brain(4)
 
     def connectivity(strength, w_plus):
-        return analytic_fc(balanced(put(brain, {"strength": strength, "mass.w_plus": w_plus})))
+        return analytic_fc(
+            balanced(with_values(brain, {"strength": strength, "mass.w_plus": w_plus}))
+        )
 
     assert torch.autograd.gradcheck(
-        connectivity, (torch.tensor([0.4]).requires_grad_(), torch.full((4,), 1.3).requires_grad_())
+        connectivity,
+        (torch.tensor([0.4]).requires_grad_(), torch.full((4,), 1.3).requires_grad_()),
     )
 
 
@@ -88,17 +111,23 @@ def test_unbalanced_fixed_point_has_exact_gradients():
     brain = small_brain(4)
 
     def point(strength, J_i):
-        return fixed_point(put(brain, {"strength": strength, "mass.J_i": J_i}))
+        return fixed_point(with_values(brain, {"strength": strength, "mass.J_i": J_i}))
 
     assert torch.autograd.gradcheck(
-        point, (torch.tensor([0.3]).requires_grad_(), torch.full((4,), 1.2).requires_grad_())
+        point,
+        (torch.tensor([0.3]).requires_grad_(), torch.full((4,), 1.2).requires_grad_()),
     )
 
 
 def test_analytic_fc_agrees_with_a_long_simulation():
-    """Small noise, stable point: what remains is the sampling error of 128 × 4 minutes."""
+    """Small noise, stable point: what remains is the sampling error of 128 × 4
+    minutes."""
     brain = small_brain(12, strength=0.6)
-    single = put(brain, {"connectome": brain.connectome, "mass.J_i": brain.mass.J_i})
-    run = simulate(single, 240.0, dt=0.004, batch=(128,), discard=20.0, seed=5).bold.data
+    single = with_values(
+        brain, {"connectome": brain.connectome, "mass.J_i": brain.mass.J_i}
+    )
+    run = simulate(
+        single, 240.0, dt=0.004, batch=(128,), discard=20.0, seed=5
+    ).bold.data
     assert similarity(fc(run).mean(0), analytic_fc(brain)) > 0.97
     assert stability(brain, fixed_point(brain)).stable

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from cingulum.brain import Brain, balanced, put
+from cingulum.brain import Brain, balanced, with_values
 from cingulum.brain.connectome import distance_rule
 from cingulum.brain.masses import Hopf, Linear, ReducedWongWang
 from cingulum.simulation import fixed_point, stability
-from cingulum.simulation.equilibrium import linearise
-from cingulum.simulation.stability import growth
+from cingulum.simulation.linear.eigenvalues import growth
+from cingulum.simulation.linear.equilibrium import linearise
 
 
 def connectome(n=8):
@@ -22,13 +22,20 @@ def test_a_linear_network_has_the_eigenvalues_of_its_weights():
     exact = (0.5 * torch.linalg.eigvalsh(brain.connectome.weights) - 1) / 0.1
     found = stability(brain)
     np.testing.assert_allclose(found.rates.real, exact.flip(0), rtol=1e-9)
-    assert found.margin == pytest.approx(-exact[-1].item()) and found.kind == "fold" and found.stable
+    assert (
+        found.margin == pytest.approx(-exact[-1].item())
+        and found.kind == "fold"
+        and found.stable
+    )
     assert "stable" in str(found) and "fold" in str(found)
 
 
 def test_an_oscillator_is_near_a_hopf_bifurcation():
     found = stability(Brain(Hopf(a=-2.0, frequency=10.0), connectome(), strength=0.0))
-    assert (found.kind, found.margin) == ("hopf", pytest.approx(2.0)) and found.frequency == pytest.approx(10.0)
+    assert (found.kind, found.margin) == (
+        "hopf",
+        pytest.approx(2.0),
+    ) and found.frequency == pytest.approx(10.0)
     beyond = stability(Brain(Hopf(a=1.0, frequency=10.0), connectome(), strength=0.0))
     assert not beyond.stable and "UNSTABLE" in str(beyond)
 
@@ -37,12 +44,22 @@ def test_the_distance_has_its_gradient():
     strength = torch.tensor(0.6, requires_grad=True)
 
     def lead(value):
-        brain = balanced(put(Brain(ReducedWongWang(), connectome()), {"strength": value}))
+        brain = balanced(
+            with_values(Brain(ReducedWongWang(), connectome()), {"strength": value})
+        )
         return growth(linearise(brain, fixed_point(brain)))
 
     (slope,) = torch.autograd.grad(lead(strength), strength)
     with torch.no_grad():
-        differences = (lead(torch.tensor(0.6 + 1e-5)) - lead(torch.tensor(0.6 - 1e-5))) / 2e-5
+        differences = (
+            lead(torch.tensor(0.6 + 1e-5)) - lead(torch.tensor(0.6 - 1e-5))
+        ) / 2e-5
     assert slope.item() == pytest.approx(differences.item(), rel=1e-5)
-    assert math.isclose(-lead(strength).item(), stability(balanced(put(Brain(ReducedWongWang(), connectome()),
-                                                                       {"strength": 0.6}))).margin)  # fmt: skip
+    assert math.isclose(
+        -lead(strength).item(),
+        stability(
+            balanced(
+                with_values(Brain(ReducedWongWang(), connectome()), {"strength": 0.6})
+            )
+        ).margin,
+    )

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cingulum.brain import Brain, balanced, put
+from cingulum.brain import Brain, balanced, with_values
 from cingulum.brain.connectome import distance_rule
 from cingulum.brain.masses import GainWongWang, Hopf, ReducedWongWang
 from cingulum.errors import ConvergenceError, InputError
@@ -24,7 +24,10 @@ def test_equals_the_closed_form_with_its_gradient():
     closed = balanced(brain)
     solved = held_rate(brain, rates(closed).detach())
     torch.testing.assert_close(solved.mass.J_i, closed.mass.J_i, rtol=0, atol=1e-9)
-    ours, theirs = (torch.autograd.grad((b.mass.J_i * torch.arange(8.0)).sum(), strength)[0] for b in (solved, closed))
+    ours, theirs = (
+        torch.autograd.grad((b.mass.J_i * torch.arange(8.0)).sum(), strength)[0]
+        for b in (solved, closed)
+    )
     torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0)
 
 
@@ -42,4 +45,8 @@ def test_says_why_it_cannot():
     with pytest.raises(InputError, match="no firing rates"):
         held_rate(Brain(Hopf(), connectome()), 3.0, "mass.a")
     with pytest.raises(InputError, match="J_j"):
-        held_rate(put(Brain(ReducedWongWang(), connectome()), {"strength": 0.3}), 3.0, "mass.J_j")
+        held_rate(
+            with_values(Brain(ReducedWongWang(), connectome()), {"strength": 0.3}),
+            3.0,
+            "mass.J_j",
+        )

@@ -5,5 +5,5 @@ from cingulum.brain.brain import Brain as Brain
 from cingulum.brain.brain import Sensor as Sensor
 from cingulum.brain.connectome import Connectome as Connectome
 from cingulum.brain.dynamics import Dynamics as Dynamics
-from cingulum.brain.dynamics import put as put
+from cingulum.brain.dynamics import with_values as with_values
 from cingulum.brain.haemodynamics import BalloonWindkessel as BalloonWindkessel

@@ -1,4 +1,5 @@
-"""Feedback inhibition control: local inhibition that puts every region at the isolated node's working point."""
+"""Feedback inhibition control: local inhibition that puts every region at the isolated
+node's working point."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cingulum.brain.brain import Brain
-from cingulum.brain.dynamics import put
+from cingulum.brain.dynamics import with_values
 from cingulum.brain.masses.reduced_wong_wang import ReducedWongWang, transfer
 from cingulum.errors import InputError
 
@@ -17,26 +18,35 @@ WORKING_POINT = 0.1647572075
 
 
 def balanced(brain: Brain) -> Brain:
-    """The same brain with J_i such that every region's excitation sits at the 3 Hz working point.
+    """The same brain with J_i such that every region's excitation sits at the 3 Hz
+    working point.
 
-    Closed form: at equilibrium every region's input is known, so J_i = (W_E I_0 + J_N (w_+ S* + u*) − I*) / S_I*
-    (Demirtaş et al. 2019, doi:10.1016/j.neuron.2019.01.017; feedback inhibition of Deco et al. 2014).
+    Closed form: at equilibrium every region's input is known, so J_i = (W_E I_0 + J_N
+    (w_+ S* + u*) − I*) / S_I* (Demirtaş et al. 2019, doi:10.1016/j.neuron.2019.01.017;
+    feedback inhibition of Deco et al. 2014).
     """
     mass = brain.mass
     if not isinstance(mass, ReducedWongWang):
-        raise InputError(f"Inhibition can be balanced for ReducedWongWang; came {type(mass).__name__}.")
+        raise InputError(
+            "Inhibition can be balanced for ReducedWongWang; came "
+            f"{type(mass).__name__}."
+        )
     S_E = torch.full_like(brain.resting_state()[0], WORKING_POINT)
     S_I = inhibitory_gating(mass, S_E)
     target = excitatory_current(mass, S_E)
     u = brain.coupling(torch.stack([S_E, S_E]))
     J_i = (mass.W_E * mass.I_0 + mass.J_N * (mass.w_plus * S_E + u) - target) / S_I
-    return put(brain, {"mass.J_i": J_i})
+    return with_values(brain, {"mass.J_i": J_i})
 
 
 def excitatory_current(mass: ReducedWongWang, S_E: Tensor) -> Tensor:
-    """The current (nA) that holds S_E: inverse of the transfer function at the rate that gating needs."""
+    """The current (nA) that holds S_E: inverse of the transfer function at the rate
+    that gating needs."""
     rate = S_E / ((1 - S_E) * mass.gamma_E * mass.tau_E)
-    return _root(lambda I: transfer(I, mass.a_E, mass.b_E, mass.d_E) - rate, torch.full_like(S_E, 0.38))
+    return _root(
+        lambda I: transfer(I, mass.a_E, mass.b_E, mass.d_E) - rate,
+        torch.full_like(S_E, 0.38),
+    )
 
 
 def inhibitory_gating(mass: ReducedWongWang, S_E: Tensor) -> Tensor:
@@ -44,13 +54,16 @@ def inhibitory_gating(mass: ReducedWongWang, S_E: Tensor) -> Tensor:
 
     def residual(S_I: Tensor) -> Tensor:
         current = mass.W_I * mass.I_0 + mass.J_N * S_E - S_I
-        return S_I - mass.tau_I * mass.gamma_I * transfer(current, mass.a_I, mass.b_I, mass.d_I)
+        return S_I - mass.tau_I * mass.gamma_I * transfer(
+            current, mass.a_I, mass.b_I, mass.d_I
+        )
 
     return _root(residual, torch.full_like(S_E, 0.04))
 
 
 def _root(f: Callable[[Tensor], Tensor], x: Tensor, steps: int = 30) -> Tensor:
-    """Newton's method, element by element; the last step carries the gradient of the solution."""
+    """Newton's method, element by element; the last step carries the gradient of the
+    solution."""
     for _ in range(steps):
         step = _newton(f, x)
         x = x + step

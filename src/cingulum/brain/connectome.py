@@ -15,11 +15,13 @@ from cingulum.errors import InputError
 class Connectome:
     """Structural connections between regions.
 
-    weights: (*batch, region, region), symmetric, not negative; the diagonal is ignored and set to zero
+    weights: (*batch, region, region), symmetric, not negative; the diagonal is ignored
+        and set to zero
     regions: one name a region
     lengths: tract lengths in mm, same shape, optional
 
-    Raises InputError for weights that are not square, not finite, negative or asymmetric.
+    Raises InputError for weights that are not square, not finite, negative or
+    asymmetric.
     """
 
     weights: Float[Tensor, "*batch region region"]
@@ -28,45 +30,72 @@ class Connectome:
 
     def __post_init__(self) -> None:
         check_weights(self.weights, len(self.regions))
-        object.__setattr__(self, "weights", self.weights - torch.diag_embed(self.weights.diagonal(dim1=-2, dim2=-1)))
+        object.__setattr__(
+            self,
+            "weights",
+            self.weights - torch.diag_embed(self.weights.diagonal(dim1=-2, dim2=-1)),
+        )
 
     def normalised(self) -> Connectome:
-        """Scaled so that the regions' summed weights average one: coupling strengths become comparable."""
-        return replace(self, weights=self.weights / self.weights.sum(-1).mean(-1)[..., None, None])
+        """Scaled so that the regions' summed weights average one: coupling strengths
+        become comparable."""
+        return replace(
+            self, weights=self.weights / self.weights.sum(-1).mean(-1)[..., None, None]
+        )
 
 
 def check_weights(weights: Tensor, n: int) -> None:
-    """Refuse weights that cannot be a tractography connectome, saying which rule they break."""
+    """Refuse weights that cannot be a tractography connectome, saying which rule they
+    break."""
     if weights.ndim < 2 or weights.shape[-2:] != (n, n):
-        raise InputError(f"A connectome of {n} regions needs weights of shape ({n}, {n}); came {tuple(weights.shape)}.")
+        raise InputError(
+            f"A connectome of {n} regions needs weights of shape ({n}, {n}); came "
+            f"{tuple(weights.shape)}."
+        )
     if not torch.isfinite(weights).all():
-        raise InputError("Connectome weights must be finite; some are NaN or infinite. Set absent connections to 0.")
+        raise InputError(
+            "Connectome weights must be finite; some are NaN or infinite. Set absent "
+            "connections to 0."
+        )
     if (weights < 0).any():
         raise InputError(
-            f"Connectome weights must not be negative; the smallest is {weights.min().item():.4g}. "
+            "Connectome weights must not be negative; the smallest is "
+            f"{weights.min().item():.4g}. "
             "Give tract counts or densities, not correlations or log-odds."
         )
     if not (weights.sum((-2, -1)) > 0).all():
-        raise InputError("The connectome has no connection at all: expected at least one positive weight.")
+        raise InputError(
+            "The connectome has no connection at all: expected at least one positive "
+            "weight."
+        )
     gap = (weights - weights.mT).abs().max() / weights.abs().max()
     if gap > 1e-5:
         raise InputError(
-            f"Connectome weights must be symmetric (tractography has no direction); the largest asymmetry is "
-            f"{gap.item():.1%} of the largest weight. Symmetrise with (W + W.T) / 2 if that is what you mean."
+            "Connectome weights must be symmetric (tractography has no direction); "
+            "the largest asymmetry is "
+            f"{gap.item():.1%} of the largest weight. Symmetrise with (W + W.T) / 2 if "
+            "that is what you mean."
         )
 
 
 def distance_rule(
-    positions: Float[Tensor, "region 3"], regions: tuple[str, ...], scale: float = 40.0, homotopic: float = 1.0
+    positions: Float[Tensor, "region 3"],
+    regions: tuple[str, ...],
+    scale: float = 40.0,
+    homotopic: float = 1.0,
 ) -> Connectome:
-    """A connectome from coordinates alone: weights fall off exponentially with distance, mirrored pairs are joined.
+    """A connectome from coordinates alone: weights fall off exponentially with
+    distance, mirrored pairs are joined.
 
-    For synthetic brains, and where no tractography exists. The exponential distance rule is that of Ercsey-Ravasz
-    et al. 2013, doi:10.1016/j.neuron.2013.07.036; `scale` in mm, `homotopic` is the weight added between regions
-    that mirror each other across the midline (within 8 mm).
+    For synthetic brains, and where no tractography exists. The exponential distance
+    rule is that of Ercsey-Ravasz et al. 2013, doi:10.1016/j.neuron.2013.07.036; `scale`
+    in mm, `homotopic` is the weight added between regions that mirror each other across
+    the midline (within 8 mm).
     """
     lengths = torch.cdist(positions, positions)
-    mirrored = torch.cdist(positions, positions * positions.new_tensor([-1.0, 1.0, 1.0])) < 8.0
+    mirrored = (
+        torch.cdist(positions, positions * positions.new_tensor([-1.0, 1.0, 1.0])) < 8.0
+    )
     across = positions[:, :1] * positions[:, :1].mT < 0
     weights = torch.exp(-lengths / scale) + homotopic * (mirrored & across)
     weights = (weights + weights.mT) / 2

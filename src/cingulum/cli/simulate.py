@@ -13,23 +13,43 @@ def add(commands: Commands) -> None:
         commands,
         "simulate",
         "write simulated BOLD for given parameters",
-        "Run the two-state reduced Wong-Wang network on a connectome and write BOLD in percent, region × time.\n"
+        "Run the two-state reduced Wong-Wang network on a connectome and write BOLD in "
+        "percent, region × time.\n"
         "Inhibition is balanced to 3 Hz unless mass.J_i is set.",
-        "cingulum simulate --weights sc.tsv --tr 0.72 --duration 600 --set strength=0.4 --out bold.npy",
+        "cingulum simulate --weights sc.tsv --tr 0.72 --duration 600 --set "
+        "strength=0.4 --out bold.npy",
     )
-    made.add_argument("--weights", type=Path, required=True, metavar="SC", help="connection weights, region × region")
+    made.add_argument(
+        "--weights",
+        type=Path,
+        required=True,
+        metavar="SC",
+        help="connection weights, region × region",
+    )
     made.add_argument("--tr", type=float, required=True, help="repetition time, s")
-    made.add_argument("--duration", type=float, required=True, help="length of the recording, s")
-    made.add_argument("--estimates", type=Path, metavar="FIT", help="take parameters from a fit.json")
-    made.add_argument("--set", action="append", type=_assignment, metavar="NAME=VALUE", help="a parameter, such as "
-                      "strength=0.4, noise=0.01 or mass.w_plus=1.5; may be repeated")  # fmt: skip
+    made.add_argument(
+        "--duration", type=float, required=True, help="length of the recording, s"
+    )
+    made.add_argument(
+        "--estimates", type=Path, metavar="FIT", help="take parameters from a fit.json"
+    )
+    made.add_argument(
+        "--set",
+        action="append",
+        type=_assignment,
+        metavar="NAME=VALUE",
+        help="a parameter, such as "
+        "strength=0.4, noise=0.01 or mass.w_plus=1.5; may be repeated",
+    )
     made.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    made.add_argument("--out", type=Path, required=True, metavar="FILE", help=".npy, .tsv or .csv")
+    made.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help=".npy, .tsv or .csv"
+    )
     made.set_defaults(run=run)
 
 
 def run(given: argparse.Namespace) -> None:
-    from cingulum.study.recording import simulate_recording
+    from cingulum.pipeline.single_recording import simulate_recording
 
     simulate_recording(
         given.weights,
@@ -49,4 +69,6 @@ def _assignment(text: str) -> tuple[str, float]:
     try:
         return name, float(value)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected NAME=NUMBER, such as strength=0.4; came {text!r}") from None
+        raise argparse.ArgumentTypeError(
+            f"expected NAME=NUMBER, such as strength=0.4; came {text!r}"
+        ) from None

@@ -1,21 +1,28 @@
-"""One row a visit. To add a feature: write its file, add its line here and in FEATURES."""
+"""One row a visit. To add a feature: write its file, add its line here and in
+FEATURES."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from cingulum.features.connectivity import SeedConnectivity
+from cingulum.features.blood_flow import RegionalPerfusion, RelativePerfusion
+from cingulum.features.bold_quality import Quality
 from cingulum.features.connectivity_dynamics import ConnectivityDynamics
-from cingulum.features.feature import Choices, Column, Feature, Measurement, Origin
+from cingulum.features.feature import (
+    Column,
+    Feature,
+    FeatureOptions,
+    Measurement,
+    Origin,
+)
 from cingulum.features.heart_rate import HeartRateVariability, HighFrequencyVariability
 from cingulum.features.mechanism import Mechanism, physiology
 from cingulum.features.motion import HeadMotion
 from cingulum.features.parcel_connectivity import ParcelConnectivity
-from cingulum.features.perfusion import RegionalPerfusion, RelativePerfusion
-from cingulum.features.quality import Quality
 from cingulum.features.quantified import ArrivalTime, BloodFlow
+from cingulum.features.seed_connectivity import SeedConnectivity
 from cingulum.features.tangent import Tangent
 
-FEATURES: Mapping[str, Callable[[Choices], Feature]] = MappingProxyType(
+FEATURES: Mapping[str, Callable[[FeatureOptions], Feature]] = MappingProxyType(
     {
         "s1conn": lambda of: SeedConnectivity(**of.seed),
         "rcbf": lambda of: RelativePerfusion(),

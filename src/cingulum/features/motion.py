@@ -7,11 +7,12 @@ from typing import ClassVar
 import numpy as np
 
 from cingulum.features.feature import Feature, Measurement
-from cingulum.recordings.opened import Opened
+from cingulum.signals.visit_data import VisitData
 
 
 class HeadMotion(Feature):
-    """Mean framewise displacement of the BOLD run (Power et al. 2012, as fMRIPrep computes it)."""
+    """Mean framewise displacement of the BOLD run (Power et al. 2012, as fMRIPrep
+    computes it)."""
 
     name: ClassVar = "motion"
     unit: ClassVar = "mm"
@@ -19,5 +20,5 @@ class HeadMotion(Feature):
     needs: ClassVar = ("confounds",)
     file: ClassVar = "func/{visit}_desc-motion_timeseries.tsv"
 
-    def measure(self, opened: Opened) -> Measurement:
+    def measure(self, opened: VisitData) -> Measurement:
         return Measurement(np.array([np.nanmean(opened.displacement)]))

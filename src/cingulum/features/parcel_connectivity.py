@@ -13,15 +13,16 @@ from torch import Tensor
 from cingulum.errors import InputError
 from cingulum.features.feature import Column, Feature, Measurement
 from cingulum.measures import covariance, fc, partial
-from cingulum.recordings.atlas import Atlas, pain_atlas, told
-from cingulum.recordings.opened import Opened
-from cingulum.recordings.parcellation import regional_series
+from cingulum.signals.atlas import Atlas, pain_atlas, told
+from cingulum.signals.parcellation import regional_series
+from cingulum.signals.visit_data import VisitData
 
 KINDS = ("correlation", "partial", "covariance")
 
 
 def with_missing(measure: Any, signals: Tensor) -> Tensor:
-    """A matrix measure (region, region) of the regions that have a signal; NaN in rows and columns of the others."""
+    """A matrix measure (region, region) of the regions that have a signal; NaN in rows
+    and columns of the others."""
     seen = torch.isfinite(signals).all(-1) & (signals.std(-1) > 0)
     matrix = torch.full((len(signals), len(signals)), float("nan"), dtype=signals.dtype)
     if seen.sum() > 1:
@@ -32,10 +33,13 @@ def with_missing(measure: Any, signals: Tensor) -> Tensor:
 class ParcelConnectivity(Feature):
     """Functional connectivity of every pair of regions; correlations as Fisher z.
 
-    kind: correlation; partial (of each pair given all other regions; from the inverse of the covariance, shrunk as
-        Ledoit and Wolf 2004, doi:10.1016/S0047-259X(03)00096-4, shrink it, as nilearn does); covariance (with the
+    kind: correlation; partial (of each pair given all other regions; from the inverse
+        of the covariance, shrunk as Ledoit and Wolf 2004,
+        doi:10.1016/S0047-259X(03)00096-4, shrink it, as nilearn does); covariance (with
+        the
         variances on its diagonal: what `Tangent` takes)
-    A region that the mask does not reach is NaN in every visit's same columns, never dropped.
+    A region that the mask does not reach is NaN in every visit's same columns, never
+    dropped.
     """
 
     name: ClassVar = "fc"
@@ -45,31 +49,48 @@ class ParcelConnectivity(Feature):
 
     def __init__(self, atlas: Atlas | None = None, kind: str = "correlation") -> None:
         if kind not in KINDS:
-            raise InputError(f"Unknown kind of connectivity {kind!r}. Known are {', '.join(KINDS)}.")
+            raise InputError(
+                f"Unknown kind of connectivity {kind!r}. Known are {', '.join(KINDS)}."
+            )
         self.atlas, self.kind = atlas or pain_atlas(), kind
-        stat = {"correlation": "pearsoncorrelation", "partial": "partialcorrelation", "covariance": "covariance"}[kind]
+        stat = {
+            "correlation": "pearsoncorrelation",
+            "partial": "partialcorrelation",
+            "covariance": "covariance",
+        }[kind]
         self.file = f"func/{{visit}}_atlas-{self.atlas.name}_stat-{stat}_relmat.tsv"  # type: ignore[misc]
         self.unit = "percent²" if kind == "covariance" else "Fisher z"  # type: ignore[misc]
 
     def settings(self) -> Mapping[str, Any]:
         return {**told(self.atlas), "Kind": self.kind}
 
-    def measure(self, opened: Opened) -> Measurement:
+    def measure(self, opened: VisitData) -> Measurement:
         series, coverage = regional_series(opened.bold, self.atlas)
         if (coverage > 0).sum() < 2:
-            raise InputError(f"{opened.visit['bold']}: fewer than two regions of {self.atlas.name} lie in the mask.")
+            raise InputError(
+                f"{opened.visit['bold']}: fewer than two regions of {self.atlas.name} "
+                "lie in the mask."
+            )
         matrix = with_missing(MEASURES[self.kind], series.data)
         lost = [region for region, share in coverage.items() if share == 0]
-        flags = [f"{len(lost)} region(s) of {self.atlas.name} outside the mask: {', '.join(lost[:3])}"] * bool(lost)
+        flags = [
+            f"{len(lost)} region(s) of {self.atlas.name} outside the mask: "
+            f"{', '.join(lost[:3])}"
+        ] * bool(lost)
         details = {**opened.bold.settings, "Coverage": coverage.round(4).to_dict()}
         return Measurement(matrix.numpy(), details=details, flags=flags)
 
     def columns(self) -> list[Column]:
         regions = self.atlas.regions
         meaning = f"{self.kind} of regional BOLD"
-        return [Column(f"{regions[i]} – {regions[j]}", self.unit, meaning) for i, j in zip(*self._pairs(), strict=True)]
+        return [
+            Column(f"{regions[i]} – {regions[j]}", self.unit, meaning)
+            for i, j in zip(*self._pairs(), strict=True)
+        ]
 
-    def finish(self, measured: Sequence[Measurement], show_progress: bool = False) -> pd.DataFrame:
+    def finish(
+        self, measured: Sequence[Measurement], show_progress: bool = False
+    ) -> pd.DataFrame:
         i, j = self._pairs()
         rows = np.stack([one.values[i, j] for one in measured])
         if self.kind != "covariance":
@@ -77,7 +98,9 @@ class ParcelConnectivity(Feature):
         return pd.DataFrame(rows, columns=[column.name for column in self.columns()])
 
     def _pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        return np.tril_indices(len(self.atlas.regions), 0 if self.kind == "covariance" else -1)
+        return np.tril_indices(
+            len(self.atlas.regions), 0 if self.kind == "covariance" else -1
+        )
 
 
 def shrunk_partial(signals: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
-"""Maps quantified from raw ASL: absolute blood flow and, from several delays, when the blood arrives."""
+"""Maps quantified from raw ASL: absolute blood flow and, from several delays, when the
+blood arrives."""
 
 from __future__ import annotations
 
@@ -7,10 +8,10 @@ from typing import ClassVar
 import numpy as np
 
 from cingulum.errors import InputError
+from cingulum.features.blood_flow import sources
 from cingulum.features.feature import Feature, Measurement
-from cingulum.features.perfusion import sources
-from cingulum.recordings.bids import Visit
-from cingulum.recordings.opened import Opened
+from cingulum.io.visit import Visit
+from cingulum.signals.visit_data import VisitData
 
 
 def delays(visit: Visit) -> int:
@@ -20,7 +21,8 @@ def delays(visit: Visit) -> int:
 
 
 class BloodFlow(Feature):
-    """CBF in ml/100 g/min at every voxel, of visits whose flow is quantified here (others have their map already)."""
+    """CBF in ml/100 g/min at every voxel, of visits whose flow is quantified here
+    (others have their map already)."""
 
     name: ClassVar = "cbfmap"
     unit: ClassVar = "ml/100 g/min"
@@ -31,17 +33,22 @@ class BloodFlow(Feature):
 
     def kinds(self, visit: Visit) -> tuple[str, ...]:
         if visit.has("perfusion"):
-            raise InputError(f"{visit.name} has a CBF map already: nothing is quantified.")
+            raise InputError(
+                f"{visit.name} has a CBF map already: nothing is quantified."
+            )
         visit["asl"]
         return sources(visit)
 
-    def measure(self, opened: Opened) -> Measurement:
+    def measure(self, opened: VisitData) -> Measurement:
         found = opened.perfusion
-        return Measurement(found.cbf.astype(np.float32), found.affine, found.settings, found.flags)
+        return Measurement(
+            found.cbf.astype(np.float32), found.affine, found.settings, found.flags
+        )
 
 
 class ArrivalTime(Feature):
-    """Arterial arrival time at every voxel, from ASL with several delays (Buxton et al. 1998)."""
+    """Arterial arrival time at every voxel, from ASL with several delays (Buxton et al.
+    1998)."""
 
     name: ClassVar = "att"
     unit: ClassVar = "s"
@@ -53,11 +60,19 @@ class ArrivalTime(Feature):
     def kinds(self, visit: Visit) -> tuple[str, ...]:
         kinds = BloodFlow().kinds(visit)
         if delays(visit) < 2:
-            raise InputError(f"{visit.name}: one delay does not tell when blood arrives; several are needed.")
+            raise InputError(
+                f"{visit.name}: one delay does not tell when blood arrives; several "
+                "are needed."
+            )
         return kinds
 
-    def measure(self, opened: Opened) -> Measurement:
+    def measure(self, opened: VisitData) -> Measurement:
         found = opened.perfusion
         if found.arrival is None:
-            raise InputError(f"{opened.visit['asl']}: its volumes have one delay, although its JSON lists several.")
-        return Measurement(found.arrival.astype(np.float32), found.affine, found.settings, found.flags)
+            raise InputError(
+                f"{opened.visit['asl']}: its volumes have one delay, although its JSON "
+                "lists several."
+            )
+        return Measurement(
+            found.arrival.astype(np.float32), found.affine, found.settings, found.flags
+        )

@@ -1,4 +1,5 @@
-"""Connectivity in the tangent space of a group: an estimator, because the group is other people."""
+"""Connectivity in the tangent space of a group: an estimator, because the group is
+other people."""
 
 from __future__ import annotations
 
@@ -12,15 +13,21 @@ from cingulum.errors import InputError
 
 
 class Tangent(TransformerMixin, BaseEstimator):
-    """Covariances as departures from the training people's geometric mean (Varoquaux et al. 2010,
-    doi:10.1007/978-3-642-15705-9_25); fit it inside the folds, as `make_pipeline(Tangent(), SVC())` does.
+    """Covariances as departures from the training people's geometric mean (Varoquaux et
+    al. 2010, doi:10.1007/978-3-642-15705-9_25); fit it inside the folds, as
+    `make_pipeline(Tangent(), SVC())` does.
 
-    X: (visit, region·(region + 1)/2), lower triangles row by row, as `ParcelConnectivity(kind="covariance")` gives
-    shrinkage: share of the mean variance put on every diagonal, so that short runs have an inverse
-    transform: the same size, off-diagonal entries times √2, so that distances are those of the matrices
+    X: (visit, region·(region + 1)/2), lower triangles row by row, as
+        `ParcelConnectivity(kind="covariance")` gives
+    shrinkage: share of the mean variance put on every diagonal, so that short runs have
+        an inverse
+    transform: the same size, off-diagonal entries times √2, so that distances are those
+        of the matrices
     """
 
-    def __init__(self, shrinkage: float = 0.05, tol: float = 1e-8, max_iter: int = 100) -> None:
+    def __init__(
+        self, shrinkage: float = 0.05, tol: float = 1e-8, max_iter: int = 100
+    ) -> None:
         self.shrinkage = shrinkage
         self.tol = tol
         self.max_iter = max_iter
@@ -45,20 +52,37 @@ class Tangent(TransformerMixin, BaseEstimator):
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """As many names as columns came in."""
-        names = getattr(self, "feature_names_in_", None) if input_features is None else input_features
-        return np.array([f"tangent {i}" for i in range(self.n_features_in_)] if names is None else names, dtype=object)
+        names = (
+            getattr(self, "feature_names_in_", None)
+            if input_features is None
+            else input_features
+        )
+        return np.array(
+            [f"tangent {i}" for i in range(self.n_features_in_)]
+            if names is None
+            else names,
+            dtype=object,
+        )
 
     def _matrices(self, X: np.ndarray) -> np.ndarray:
         n = round((np.sqrt(8 * X.shape[1] + 1) - 1) / 2)
         if n * (n + 1) // 2 != X.shape[1]:
-            raise InputError(f"Tangent needs lower triangles with diagonals, n(n + 1)/2 columns; came {X.shape[1]}.")
+            raise InputError(
+                "Tangent needs lower triangles with diagonals, n(n + 1)/2 columns; "
+                f"came {X.shape[1]}."
+            )
         matrices = np.zeros((len(X), n, n))
         row, column = np.tril_indices(n)
         matrices[:, row, column] = matrices[:, column, row] = X
         level = np.einsum("kii->k", matrices) / n
-        shrunk = (1 - self.shrinkage) * matrices + self.shrinkage * level[:, None, None] * np.eye(n)
+        shrunk = (1 - self.shrinkage) * matrices + self.shrinkage * level[
+            :, None, None
+        ] * np.eye(n)
         if (np.linalg.eigvalsh(shrunk)[:, 0] <= 0).any():
-            raise InputError("Tangent needs covariances (positive definite); give a larger `shrinkage`, or check X.")
+            raise InputError(
+                "Tangent needs covariances (positive definite); give a larger "
+                "`shrinkage`, or check X."
+            )
         return shrunk
 
 
@@ -68,7 +92,8 @@ def _spectral(matrix: np.ndarray, function: Any) -> np.ndarray:
 
 
 def _geometric_mean(matrices: np.ndarray, tol: float, max_iter: int) -> np.ndarray:
-    """Where the logarithms of the whitened matrices average to zero (Fréchet mean), by steps along their average."""
+    """Where the logarithms of the whitened matrices average to zero (Fréchet mean), by
+    steps along their average."""
     mean = _spectral(_spectral(matrices, np.log).mean(0), np.exp)
     step, before = 1.0, np.inf
     for _ in range(max_iter):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import spearmanr
 
-from cingulum.prediction.metrics import Interval, correlation, percentile, resamples
 from cingulum.prediction.permutation import p_value
+from cingulum.prediction.statistics import Interval, correlation, percentile, resamples
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ def dose_response(
     permutations: int = 5000,
     seed: int = 0,
 ) -> DoseResponse:
-    """decisions: out of fold (patient,); change: of the rating (patient,); confounds: their changes (patient, k)."""
+    """decisions: out of fold (patient,); change: of the rating (patient,); confounds:
+    their changes (patient, k)."""
     known = np.isfinite(decisions) & np.isfinite(change)
     d, c = decisions[known], change[known]
     rng = np.random.default_rng((seed, 0, 6))
@@ -44,4 +45,6 @@ def dose_response(
         left = [v - design @ np.linalg.lstsq(design, v, rcond=None)[0] for v in (d, c)]
         partial = float(correlation(*left))
     rho = float(spearmanr(d, c).statistic) if np.ptp(d) > 0 and np.ptp(c) > 0 else 0.0
-    return DoseResponse(r, percentile(correlation(d[rows], c[rows])), rho, p_value(r, null), partial)
+    return DoseResponse(
+        r, percentile(correlation(d[rows], c[rows])), rho, p_value(r, null), partial
+    )

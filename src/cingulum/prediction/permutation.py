@@ -1,8 +1,10 @@
 """What may be exchanged under the null hypothesis, and the p-values that come of it.
 
-Within patients: a patient's two visits may be swapped (a sign of the difference), all modalities together. Between
-patients: whole patients may exchange their ratings, both visits at once, inside their site. scikit-learn's
-`permutation_test_score(groups=…)` shuffles inside a group only, which with one label a patient moves nothing.
+Within patients: a patient's two visits may be swapped (a sign of the difference), all
+    modalities together. Between
+patients: whole patients may exchange their ratings, both visits at once, inside their
+site. scikit-learn's `permutation_test_score(groups=…)` shuffles inside a group only,
+which with one label a patient moves nothing.
 """
 
 from __future__ import annotations
@@ -20,9 +22,14 @@ from cingulum.progress import track
 
 T = TypeVar("T")
 
-Jobs = int | None | Callable[[Callable[[np.ndarray], Any], Sequence[np.ndarray]], Iterator[Any]]
-"""Who permutes: so many threads (None: one a core), or a function of the work and its blocks that gives the results in
-order, kept from an earlier run or made by a cluster. Blocks are independent, so the results are the same."""
+Jobs = (
+    int
+    | None
+    | Callable[[Callable[[np.ndarray], Any], Sequence[np.ndarray]], Iterator[Any]]
+)
+"""Who permutes: so many threads (None: one a core), or a function of the work and its
+blocks that gives the results in order, kept from an earlier run or made by a cluster.
+Blocks are independent, so the results are the same."""
 
 Side = Literal["greater", "less", "two-sided"]
 
@@ -30,7 +37,12 @@ ALIKE = 1e-12
 """Statistics closer than this are ties, and count against the effect."""
 
 
-def sign_flips(times: int, patients: int, rng: np.random.Generator, blocks: np.ndarray | None = None) -> np.ndarray:
+def sign_flips(
+    times: int,
+    patients: int,
+    rng: np.random.Generator,
+    blocks: np.ndarray | None = None,
+) -> np.ndarray:
     """Signs (times, patient); patients of one block (a family, say) flip together."""
     if blocks is None:
         return rng.choice([-1.0, 1.0], size=(times, patients))
@@ -38,9 +50,16 @@ def sign_flips(times: int, patients: int, rng: np.random.Generator, blocks: np.n
     return rng.choice([-1.0, 1.0], size=(times, len(names)))[:, member]
 
 
-def exchanges(times: int, patients: int, rng: np.random.Generator, sites: np.ndarray | None = None) -> np.ndarray:
-    """Orders (times, patient): whose ratings each patient gets; only patients of one site exchange."""
-    site = np.zeros(patients, int) if sites is None else np.unique(sites, return_inverse=True)[1]
+def exchanges(
+    times: int, patients: int, rng: np.random.Generator, sites: np.ndarray | None = None
+) -> np.ndarray:
+    """Orders (times, patient): whose ratings each patient gets; only patients of one
+    site exchange."""
+    site = (
+        np.zeros(patients, int)
+        if sites is None
+        else np.unique(sites, return_inverse=True)[1]
+    )
     orders = np.tile(np.arange(patients), (times, 1))
     for k in range(site.max() + 1):
         rows = np.flatnonzero(site == k)
@@ -55,16 +74,20 @@ def in_blocks(
     show_progress: bool,
     label: str = "permutations",
 ) -> Iterator[T]:
-    """Results of work(block), in order, by threads (compiled code lets go of Python's lock), or by whoever `jobs` is;
-    may be left early."""
+    """Results of work(block), in order, by threads (compiled code lets go of Python's
+    lock), or by whoever `jobs` is; may be left early."""
     if callable(jobs):
-        yield from track(jobs(work, blocks), label, total=len(blocks), show=show_progress)
+        yield from track(
+            jobs(work, blocks), label, total=len(blocks), show=show_progress
+        )
         return
-    tasks = joblib.Parallel(n_jobs=jobs or joblib.cpu_count(), prefer="threads", return_as="generator")(
-        joblib.delayed(work)(block) for block in blocks
-    )
+    tasks = joblib.Parallel(
+        n_jobs=jobs or joblib.cpu_count(), prefer="threads", return_as="generator"
+    )(joblib.delayed(work)(block) for block in blocks)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "[0-9]+ tasks have been successfully executed")  # when left early
+        warnings.filterwarnings(
+            "ignore", "[0-9]+ tasks have been successfully executed"
+        )  # when left early
         try:
             yield from track(tasks, label, total=len(blocks), show=show_progress)
         finally:
@@ -72,7 +95,8 @@ def in_blocks(
 
 
 def p_value(observed: float, null: np.ndarray, side: Side = "greater") -> float:
-    """(b + 1) / (m + 1) of m permuted statistics, of which b are at least as extreme; two-sided: twice the smaller."""
+    """(b + 1) / (m + 1) of m permuted statistics, of which b are at least as extreme;
+    two-sided: twice the smaller."""
     null = np.asarray(null)
     above = (1 + int((null >= observed - ALIKE).sum())) / (1 + len(null))
     below = (1 + int((null <= observed + ALIKE).sum())) / (1 + len(null))
@@ -84,10 +108,11 @@ def p_value(observed: float, null: np.ndarray, side: Side = "greater") -> float:
 
 
 def sequential_p(observed: float, null: np.ndarray, enough: int) -> tuple[float, int]:
-    """One-sided p of Besag and Clifford (1991, doi:10.1093/biomet/78.2.301) and how many permutations it took.
+    """One-sided p of Besag and Clifford (1991, doi:10.1093/biomet/78.2.301) and how
+    many permutations it took.
 
-    Permutations are looked at in order until `enough` are at least as extreme: p = enough / looked at. If that never
-    happens it is (b + 1) / (m + 1). Both are exact.
+    Permutations are looked at in order until `enough` are at least as extreme: p =
+    enough / looked at. If that never happens it is (b + 1) / (m + 1). Both are exact.
     """
     check_enough(enough)
     hits = np.flatnonzero(np.asarray(null) >= observed - ALIKE)
@@ -100,17 +125,22 @@ def sequential_p(observed: float, null: np.ndarray, enough: int) -> tuple[float,
 def check_enough(enough: int | None) -> None:
     """Raises InputError for an early stop that would not look at anything."""
     if enough is not None and enough < 1:
-        raise InputError(f"stop_after is at least 1 permutation as good as what was found; came {enough}.")
+        raise InputError(
+            "stop_after is at least 1 permutation as good as what was found; came "
+            f"{enough}."
+        )
 
 
 def max_statistic_p(observed: np.ndarray, largest: np.ndarray) -> np.ndarray:
-    """Family-wise p of many statistics (feature,) against the largest of each permutation (m,)."""
+    """Family-wise p of many statistics (feature,) against the largest of each
+    permutation (m,)."""
     rank = np.searchsorted(np.sort(largest), np.asarray(observed) - ALIKE, side="left")
     return (1 + len(largest) - rank) / (1 + len(largest))
 
 
 def fdr(p: np.ndarray) -> np.ndarray:
-    """False discovery rates by Benjamini and Hochberg (scipy's); NaN stays NaN and does not count."""
+    """False discovery rates by Benjamini and Hochberg (scipy's); NaN stays NaN and does
+    not count."""
     q, known = np.full(np.shape(p), np.nan), np.isfinite(p)
     if known.any():
         q[known] = false_discovery_control(np.asarray(p)[known])

@@ -7,19 +7,22 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from cingulum.prediction.heldout import Fusion
-from cingulum.prediction.metrics import Interval, right
+from cingulum.prediction.statistics import Interval, right
+from cingulum.prediction.svm.nested import Fusion
 
 
 @dataclass(frozen=True, eq=False)
 class Score:
     """Performance of one model.
 
-    decisions: one a patient, out of fold; > 0 means the later visit was recognised; NaN for a patient without data
+    decisions: one a patient, out of fold; > 0 means the later visit was recognised; NaN
+        for a patient without data
     accuracy_ci, auc_ci: bootstrap over patients; accuracy_exact_ci: Clopper-Pearson
     auc: of the mirrored decisions (signed-rank, as in Lee et al. 2019)
-    scans: out-of-fold scores (patient, visit) of single scans; single_scan_auc: second visits against first ones
-    p: sign-flip permutation, one-sided, of the accuracy (equal accuracies are ranked by AUC); p_auc, single_scan_p
+    scans: out-of-fold scores (patient, visit) of single scans; single_scan_auc: second
+        visits against first ones
+    p: sign-flip permutation, one-sided, of the accuracy (equal accuracies are ranked by
+        AUC); p_auc, single_scan_p
     null: the permuted accuracies
     permutations: how many it took (fewer with early stopping)
     """
@@ -43,8 +46,8 @@ class Score:
 
 @dataclass(frozen=True)
 class Difference:
-    """One model minus another, on the patients that both decide: accuracy and paired AUC with bootstrap intervals over
-    patients, and McNemar's exact two-sided p."""
+    """One model minus another, on the patients that both decide: accuracy and paired
+    AUC with bootstrap intervals over patients, and McNemar's exact two-sided p."""
 
     accuracy: float
     accuracy_ci: Interval
@@ -57,11 +60,13 @@ class Difference:
 class Contribution:
     """What one modality adds to the fusion of the others.
 
-    weight: mean weight in the fused machine; accuracy, auc: of the fusion without it; gains: with − without, with
-    bootstrap intervals over patients; p: the modality's differences alone change sign, everything else stays (its
-    weight in the fusion is learnt anew), one-sided, of the fused accuracy with AUC deciding ties: does it carry any
-    information? A copy of another modality does, and adds nothing: that is what gains and mcnemar (exact, two-sided, of
-    the patients on whom the two fusions disagree) are for
+    weight: mean weight in the fused machine; accuracy, auc: of the fusion without it;
+    gains: with − without, with bootstrap intervals over patients; p: the modality's
+    differences alone change sign, everything else stays (its weight in the fusion is
+    learnt anew), one-sided, of the fused accuracy with AUC deciding ties: does it carry
+    any information? A copy of another modality does, and adds nothing: that is what
+    gains and mcnemar (exact, two-sided, of the patients on whom the two fusions
+    disagree) are for
     """
 
     weight: float
@@ -77,14 +82,18 @@ class Contribution:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Scores by model name (modalities, then `fused`), contributions to the fusion, weights of models fitted on
-    everybody, and what was done.
+    """Scores by model name (modalities, then `fused`), contributions to the fusion,
+    weights of models fitted on everybody, and what was done.
 
-    weights: per modality (feature,), for pictures only: performance never comes from them
-    patterns: the same as activation patterns, which may be read as where the effect is (Haufe et al. 2014)
-    duals: per modality, the coefficients (patient,) that make the weights out of the patients' differences
+    weights: per modality (feature,), for pictures only: performance never comes from
+        them
+    patterns: the same as activation patterns, which may be read as where the effect is
+        (Haufe et al. 2014)
+    duals: per modality, the coefficients (patient,) that make the weights out of the
+        patients' differences
     folds, parts: outer fold and inner part of each patient
-    dropped: patients left out since a modality was missing; missing: per modality, how many patients lack it
+    dropped: patients left out since a modality was missing; missing: per modality, how
+        many patients lack it
     """
 
     scores: dict[str, Score]
@@ -124,7 +133,8 @@ class Evaluation:
         return pd.DataFrame(rows)
 
     def predictions(self) -> pd.DataFrame:
-        """One row a patient and model: fold, decision, scores of both scans; all out of fold."""
+        """One row a patient and model: fold, decision, scores of both scans; all out of
+        fold."""
         parts = [
             pd.DataFrame(
                 {

@@ -1,4 +1,5 @@
-"""From results to plain numbers: everything a report prints is in these dictionaries first."""
+"""From results to plain numbers: everything a report prints is in these dictionaries
+first."""
 
 from __future__ import annotations
 
@@ -13,14 +14,15 @@ from torch import Tensor
 
 from cingulum.brain.connectome import Connectome
 from cingulum.inference import linear_network
-from cingulum.inference.protocol import Verified
+from cingulum.inference.resting import RestingFit
 from cingulum.measures import edges, similarity
 from cingulum.prediction import Evaluation
-from cingulum.prediction.audit import Check
-from cingulum.prediction.between import Ratings
-from cingulum.prediction.conformal import Calibration, conformal_reach
+from cingulum.prediction.conformal import DecisionCalibration, conformal_reach
 from cingulum.prediction.dose import DoseResponse
+from cingulum.prediction.leak_audit import Check
 from cingulum.prediction.lee2019 import PublishedRegression
+from cingulum.prediction.regression import Ratings
+from cingulum.prediction.study_evaluation import StudyEvaluation
 
 LABELS = {
     "s1conn": "S1-back connectivity (BOLD)",
@@ -59,21 +61,34 @@ def cohort(people: pd.DataFrame, ratings: pd.DataFrame) -> Numbers:
         "patients": len(wide),
         "visits": 2 * len(wide),
         "first_session": sorted(ratings.loc[ratings["state"] == 0, "session"].unique()),
-        "second_session": sorted(ratings.loc[ratings["state"] == 1, "session"].unique()),
-        "pain": {"first": spread(wide[0]), "second": spread(wide[1]), "change": spread(wide[1] - wide[0])},
+        "second_session": sorted(
+            ratings.loc[ratings["state"] == 1, "session"].unique()
+        ),
+        "pain": {
+            "first": spread(wide[0]),
+            "second": spread(wide[1]),
+            "change": spread(wide[1] - wide[0]),
+        },
         "pain_rose_in": int((wide[1] > wide[0]).sum()),
         "orders": _orders(ratings),
         "age": _age(people),
         "sex": {},
     }
     if "sex" in people:
-        found["sex"] = {str(k): int(v) for k, v in people["sex"].fillna("n/a").value_counts().items()}
+        found["sex"] = {
+            str(k): int(v)
+            for k, v in people["sex"].fillna("n/a").value_counts().items()
+        }
     return found
 
 
 def _orders(ratings: pd.DataFrame) -> dict[str, int]:
     """How many patients had their sessions in each order, the most common first."""
-    order = ratings.sort_values("state").groupby("participant")["session"].agg(", then ".join)
+    order = (
+        ratings.sort_values("state")
+        .groupby("participant")["session"]
+        .agg(", then ".join)
+    )
     return {str(k): int(v) for k, v in order.value_counts().items()}
 
 
@@ -82,12 +97,18 @@ def _age(people: pd.DataFrame) -> Numbers | None:
     if "age" not in people:
         return None
     age = pd.to_numeric(people["age"], errors="coerce").clip(upper=90)
-    return {**spread(age), "known": int(age.notna().sum())} if age.notna().any() else None
+    return (
+        {**spread(age), "known": int(age.notna().sum())} if age.notna().any() else None
+    )
 
 
 def visits(scalars: dict[str, np.ndarray]) -> Numbers:
-    """Features with one number a visit, at the first and the second visit: (patient, visit) each."""
-    return {name: {"first": spread(v[:, 0]), "second": spread(v[:, 1])} for name, v in scalars.items()}
+    """Features with one number a visit, at the first and the second visit: (patient,
+    visit) each."""
+    return {
+        name: {"first": spread(v[:, 0]), "second": spread(v[:, 1])}
+        for name, v in scalars.items()
+    }
 
 
 def prediction(evaluation: Evaluation) -> Numbers:
@@ -118,10 +139,13 @@ def contributions(evaluation: Evaluation) -> Numbers:
 def single_interval(evaluation: Evaluation) -> Numbers:
     """What one scan alone would tell, model by model."""
     return {
-        name: {"auc": s.single_scan_auc, "auc_ci": [s.single_scan_auc_ci.low, s.single_scan_auc_ci.high],
-               "p": s.single_scan_p}
+        name: {
+            "auc": s.single_scan_auc,
+            "auc_ci": [s.single_scan_auc_ci.low, s.single_scan_auc_ci.high],
+            "p": s.single_scan_p,
+        }
         for name, s in evaluation.scores.items()
-    }  # fmt: skip
+    }
 
 
 def ratings(found: Ratings, level: float = 0.9) -> Numbers:
@@ -136,7 +160,10 @@ def ratings(found: Ratings, level: float = 0.9) -> Numbers:
         "p_pooled": found.p_pooled,
         "null_r_within_state": spread(found.null) if len(found.null) else None,
         "baselines": found.baselines,
-        "conformal": {"level": level, "reach": conformal_reach(s.rating - found.predicted, s.patient, level)},
+        "conformal": {
+            "level": level,
+            "reach": conformal_reach(s.rating - found.predicted, s.patient, level),
+        },
         "model": found.model,
         "on": found.on,
         "folds": int(found.folds.max()) + 1,
@@ -147,14 +174,22 @@ def ratings(found: Ratings, level: float = 0.9) -> Numbers:
 def published(found: PublishedRegression) -> Numbers:
     """The recipe of 2019, with what it gives on noise."""
     return {
-        "label": found.label, "train_r": found.train_r, "train_rmse": found.train_rmse, "test_r": found.test_r,
-        "test_rmse": found.test_rmse, "p": found.p, "noise_r": found.noise_r,
+        "label": found.label,
+        "train_r": found.train_r,
+        "train_rmse": found.train_rmse,
+        "test_r": found.test_r,
+        "test_rmse": found.test_rmse,
+        "p": found.p,
+        "noise_r": found.noise_r,
         "noise_range": [found.noise_range.low, found.noise_range.high],
-    }  # fmt: skip
+    }
 
 
 def estimands(
-    paired: Evaluation, regressions: dict[str, Ratings], recipe: PublishedRegression | None, why_not: list[str]
+    paired: Evaluation,
+    regressions: dict[str, Ratings],
+    recipe: PublishedRegression | None,
+    why_not: list[str],
 ) -> Numbers:
     """The three questions, each with its own figures; never pooled."""
     between: Numbers = {visits: ratings(r) for visits, r in regressions.items()}
@@ -163,12 +198,16 @@ def estimands(
     return {
         "forced_choice": prediction(paired),
         "single_interval": single_interval(paired),
-        "between_patients": between or {"not asked": "; ".join(why_not) or "no ratings were given"},
+        "between_patients": between
+        or {"not asked": "; ".join(why_not) or "no ratings were given"},
     }
 
 
 def evidence(
-    dose: DoseResponse | None, calibration: Calibration | None, checks: list[Check], learning: list
+    dose: DoseResponse | None,
+    calibration: DecisionCalibration | None,
+    checks: list[Check],
+    learning: list,
 ) -> Numbers:
     """Dose-response, calibration, leak audit and learning curve."""
     return {
@@ -181,8 +220,21 @@ def evidence(
     }
 
 
+def study_sections(found: StudyEvaluation) -> dict[str, Any]:
+    """The evaluation of a study as plain numbers."""
+    return {
+        "estimands": estimands(
+            found.paired, found.ratings, found.published, found.words
+        ),
+        "contributions": contributions(found.paired),
+        "notes": found.words,
+        **evidence(found.dose, found.calibration, found.checks, found.learning),
+    }
+
+
 def plain(value: Any) -> Any:
-    """The same in JSON's types: arrays as lists, intervals as pairs, what is not finite as None."""
+    """The same in JSON's types: arrays as lists, intervals as pairs, what is not finite
+    as None."""
     if isinstance(value, dict):
         if set(value) == {"low", "high"}:
             return [plain(value["low"]), plain(value["high"])]
@@ -218,8 +270,11 @@ def setting(evaluation: Evaluation, columns: dict[str, int]) -> Numbers:
     }
 
 
-def fitted(verified: Verified, weights: Tensor, train: Tensor, heldout: Tensor | None) -> Numbers:
-    """A verified fit beside its controls: correlations with the training data and, if there are any, held-out data."""
+def fitted(
+    verified: RestingFit, weights: Tensor, train: Tensor, heldout: Tensor | None
+) -> Numbers:
+    """A verified fit beside its controls: correlations with the training data and, if
+    there are any, held-out data."""
     against = {"train": verified.against(train)}
     if heldout is not None:
         against["heldout"] = verified.against(heldout)
@@ -236,7 +291,10 @@ def fitted(verified: Verified, weights: Tensor, train: Tensor, heldout: Tensor |
         "regions": train.shape[-1],
         "parameters": verified.parameters,
         "control_parameters": verified.control.parameters,
-        "estimates": {name: spread(value.reshape(-1).tolist()) for name, value in verified.fit.estimates.items()},
+        "estimates": {
+            name: spread(value.reshape(-1).tolist())
+            for name, value in verified.fit.estimates.items()
+        },
         "loop_gain": verified.fit.loop_gain.item(),
         "slowest_return_per_s": verified.stability.slowest,
         "simulated_minutes": verified.simulated_minutes,
@@ -253,8 +311,8 @@ def visit_fits(
     connectome: Connectome,
     parameters: int,
 ) -> Numbers:
-    """Brains fitted to visits, connectivity (visit, region, region), two a patient, beside the controls they are read
-    against."""
+    """Brains fitted to visits, connectivity (visit, region, region), two a patient,
+    beside the controls they are read against."""
     seen = torch.as_tensor(recorded)
     pairs = seen.unflatten(0, (-1, 2)).sum(1).repeat_interleave(2, 0)
     others = (seen.sum(0) - pairs) / (len(seen) - 2) if len(seen) > 2 else seen
@@ -265,10 +323,15 @@ def visit_fits(
         "regions": seen.shape[-1],
         "parameters": parameters,
         "fc_r": spread(fc_r.tolist()),
-        "mean_fc": {"recorded": edges(mean).mean().item(), "fitted": edges(modelled).mean().item()},
+        "mean_fc": {
+            "recorded": edges(mean).mean().item(),
+            "fitted": edges(modelled).mean().item(),
+        },
         "mean_fc_r": similarity(modelled.mean(0), mean).item(),
         "linear_control": control.fc_r,
         "baseline": spread(similarity(others, seen).tolist()),
-        "sc_fc": spread(similarity(connectome.weights.to(seen).expand_as(seen), seen).tolist()),
+        "sc_fc": spread(
+            similarity(connectome.weights.to(seen).expand_as(seen), seen).tolist()
+        ),
         "loop_gain": spread(loop_gain.tolist()),
     }

@@ -1,4 +1,5 @@
-"""The reference engine: the equations one step after the other in plain torch. Slow, obvious, on any device."""
+"""The reference engine: the equations one step after the other in plain torch. Slow,
+obvious, on any device."""
 
 from __future__ import annotations
 
@@ -11,11 +12,19 @@ from torch import Tensor
 from cingulum.brain.brain import confine, shaken
 from cingulum.progress import track
 from cingulum.simulation.noise import standard_normal
-from cingulum.simulation.run import Moment, Outcome, Run, diverged, first_past, outputs
+from cingulum.simulation.state import (
+    Outcome,
+    Run,
+    SimulationState,
+    diverged,
+    first_past,
+    outputs,
+)
 
 
 def run_reference(run: Run) -> Outcome:
-    """Do the run; gradients are torch's own. Raises ConvergenceError with the first step and region that diverge."""
+    """Do the run; gradients are torch's own. Raises ConvergenceError with the first
+    step and region that diverge."""
     now, noise, stimulus = _begin(run), _noise(run, 0), _stimulus(run, 0)
     frames, activity = [], []
     for volume in track(range(run.volumes), "simulate", show=run.show_progress):
@@ -30,7 +39,7 @@ def run_reference(run: Run) -> Outcome:
     return Outcome(torch.stack(frames), torch.stack(activity), now)
 
 
-def _begin(run: Run) -> Moment:
+def _begin(run: Run) -> SimulationState:
     start = run.start
     if run.delays is None or start.past is not None:
         return start
@@ -38,8 +47,12 @@ def _begin(run: Run) -> Moment:
 
 
 def _volume(
-    run: Run, now: Moment, noise: Iterator[Tensor], stimulus: Iterator[Tensor | float], watch: bool = False
-) -> tuple[Moment, Tensor]:
+    run: Run,
+    now: SimulationState,
+    noise: Iterator[Tensor],
+    stimulus: Iterator[Tensor | float],
+    watch: bool = False,
+) -> tuple[SimulationState, Tensor]:
     x, y, past, step = now.neural, now.vascular, now.past, now.step
     mean = torch.zeros_like(x[0])
     for _ in range(run.per_tr):
@@ -53,10 +66,10 @@ def _volume(
         if watch and not torch.isfinite(y).all():
             raise diverged(run.brain, torch.isfinite(y).all(0), step, run.dt)
         mean = mean + driven / run.per_vascular
-    return Moment(x, y, step, past), mean / run.per_tr
+    return SimulationState(x, y, step, past), mean / run.per_tr
 
 
-def _finite(now: Moment) -> Tensor:
+def _finite(now: SimulationState) -> Tensor:
     return torch.isfinite(now.neural).all(0) & torch.isfinite(now.vascular).all(0)
 
 
@@ -64,7 +77,11 @@ def _step(
     run: Run, x: Tensor, past: Tensor | None, stimulus: Tensor | float, noise: Tensor
 ) -> tuple[Tensor, Tensor | None]:
     brain, dt = run.brain, run.dt
-    kick = torch.as_tensor(brain.noise, dtype=x.dtype, device=x.device) * dt**0.5 * shaken(brain.mass, noise)
+    kick = (
+        torch.as_tensor(brain.noise, dtype=x.dtype, device=x.device)
+        * dt**0.5
+        * shaken(brain.mass, noise)
+    )
     slope = _drift(run, x, past, stimulus)
     after = confine(brain.mass, x + dt * slope + kick)
     if run.scheme == "heun":
@@ -73,25 +90,42 @@ def _step(
     return after, _remember(run, past, after)
 
 
-def _drift(run: Run, x: Tensor, past: Tensor | None, stimulus: Tensor | float) -> Tensor:
-    u = run.brain.coupling(x) if past is None else run.brain.strength * _delayed(run, past)
+def _drift(
+    run: Run, x: Tensor, past: Tensor | None, stimulus: Tensor | float
+) -> Tensor:
+    u = (
+        run.brain.coupling(x)
+        if past is None
+        else run.brain.strength * _delayed(run, past)
+    )
     if isinstance(stimulus, Tensor):
-        u = u + stimulus if run.brain.mass.couplings == 1 else torch.cat([u[:1] + stimulus, u[1:]])
+        u = (
+            u + stimulus
+            if run.brain.mass.couplings == 1
+            else torch.cat([u[:1] + stimulus, u[1:]])
+        )
     return run.brain.mass.drift(x, u)
 
 
 def _delayed(run: Run, past: Tensor) -> Tensor:
-    """Σ_j weights_ij · output_j(t − delay_ij), the past read between two steps so that delays have a gradient."""
+    """Σ_j weights_ij · output_j(t − delay_ij), the past read between two steps so that
+    delays have a gradient."""
     delays, weights, n = run.delays, run.brain.connectome.weights, past.shape[-1]
     assert delays is not None
     whole = torch.floor(delays.detach())
     part, k = delays - whole, whole.long()
-    # (slot, coupling, batch, region) → value at slot k_ij of sender j, for every receiver i
+    # (slot, coupling, batch, region) → value at slot k_ij of sender j, for every
+    # receiver i
     flat = past.reshape(*past.shape[:2], -1, n)
     batch = flat.shape[2]
     k = k.reshape(-1, n, n).expand(batch, n, n)
-    b, j = torch.arange(batch, device=k.device)[:, None, None], torch.arange(n, device=k.device)
-    here, older = (flat.movedim(1, 3)[k + more, b, j] for more in (0, 1))  # (batch, i, j, coupling)
+    b, j = (
+        torch.arange(batch, device=k.device)[:, None, None],
+        torch.arange(n, device=k.device),
+    )
+    here, older = (
+        flat.movedim(1, 3)[k + more, b, j] for more in (0, 1)
+    )  # (batch, i, j, coupling)
     part, weights = (value.reshape(-1, n, n).unsqueeze(-1) for value in (part, weights))
     received = (weights * ((1 - part) * here + part * older)).sum(2)
     u = received.movedim(-1, 0).reshape(past.shape[1:])
@@ -99,7 +133,11 @@ def _delayed(run: Run, past: Tensor) -> Tensor:
 
 
 def _remember(run: Run, past: Tensor | None, x: Tensor) -> Tensor | None:
-    return None if past is None else torch.cat([outputs(run.brain, x).unsqueeze(0), past[:-1]])
+    return (
+        None
+        if past is None
+        else torch.cat([outputs(run.brain, x).unsqueeze(0), past[:-1]])
+    )
 
 
 def _vascular(run: Run, y: Tensor, drive: Tensor) -> Tensor:
@@ -110,7 +148,9 @@ def _vascular(run: Run, y: Tensor, drive: Tensor) -> Tensor:
 def _noise(run: Run, done: int) -> Iterator[Tensor]:
     if run.noise is not None:
         return iter(run.noise[done:])
-    return standard_normal(run.seed, len(run.brain.mass.states), run.start.neural[0], run.start.step + done)
+    return standard_normal(
+        run.seed, len(run.brain.mass.states), run.start.neural[0], run.start.step + done
+    )
 
 
 def _stimulus(run: Run, done: int) -> Iterator[Tensor | float]:

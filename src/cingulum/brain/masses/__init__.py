@@ -1,4 +1,5 @@
-"""Neural masses, one a file. To add one: write the file, add its line here; the contract tests find it."""
+"""Neural masses, one a file. To add one: write the file, add its line here; the
+contract tests find it."""
 
 from cingulum.brain.masses.gain_wong_wang import GainWongWang
 from cingulum.brain.masses.hopf import Hopf

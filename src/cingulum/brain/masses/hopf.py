@@ -16,9 +16,9 @@ from cingulum.brain.dynamics import Dynamics, State, Value, param
 class Hopf(Dynamics):
     """Equations 3–4 of Deco et al. 2017, doi:10.1038/s41598-017-03073-5.
 
-    Below a = 0 noise rings at the frequency, above it the region oscillates with amplitude √(a / growth). In the
-    paper the equations give BOLD itself, filtered to .04–.07 Hz, and growth is 1/s. Regions are joined by
-    differences.
+    Below a = 0 noise rings at the frequency, above it the region oscillates with
+    amplitude √(a / growth). In the paper the equations give BOLD itself, filtered to
+    .04–.07 Hz, and growth is 1/s. Regions are joined by differences.
     """
 
     a: Value = param(-0.02, "1/s", -10.0, 10.0, "distance to the Hopf bifurcation")

@@ -1,4 +1,5 @@
-"""The Jansen-Rit mass: a cortical column of pyramidal cells, excitatory and inhibitory interneurons."""
+"""The Jansen-Rit mass: a cortical column of pyramidal cells, excitatory and inhibitory
+interneurons."""
 
 from __future__ import annotations
 
@@ -13,32 +14,59 @@ from cingulum.brain.dynamics import Dynamics, State, Value, param
 
 @dataclass(frozen=True, eq=False)
 class JansenRit(Dynamics):
-    """Equations 2–6 of Jansen and Rit 1995, doi:10.1007/BF00199471; states in mV, their rates in mV/s.
+    """Equations 2–6 of Jansen and Rit 1995, doi:10.1007/BF00199471; states in mV, their
+    rates in mV/s.
 
-    What travels between regions is the firing of pyramidal cells. It may reach three populations, each with a weight
-    of its own: excitatory interneurons (where the paper puts all input), pyramidal cells, and inhibitory
-    interneurons (the three pathways of Momi et al. 2023, doi:10.7554/eLife.83232). The scanner sees the pyramidal
-    membrane potential. Noise is fluctuation of the input p: its amplitude, in pulses/s per √s, is multiplied by the
-    default A a. With p between 120 and 320 an isolated column gives alpha near 10 Hz.
+    What travels between regions is the firing of pyramidal cells. It may reach three
+    populations, each with a weight
+    of its own: excitatory interneurons (where the paper puts all input), pyramidal
+    cells, and inhibitory interneurons (the three pathways of Momi et al. 2023,
+    doi:10.7554/eLife.83232). The scanner sees the pyramidal
+    membrane potential. Noise is fluctuation of the input p: its amplitude, in pulses/s
+    per √s, is multiplied by the default A a. With p between 120 and 320 an isolated
+    column gives alpha near 10 Hz.
     """
 
-    A: Value = param(3.25, "mV", 2.6, 9.75, "amplitude of excitatory postsynaptic potentials")
-    B: Value = param(22.0, "mV", 17.6, 110.0, "amplitude of inhibitory postsynaptic potentials")
+    A: Value = param(
+        3.25, "mV", 2.6, 9.75, "amplitude of excitatory postsynaptic potentials"
+    )
+    B: Value = param(
+        22.0, "mV", 17.6, 110.0, "amplitude of inhibitory postsynaptic potentials"
+    )
     a: Value = param(100.0, "1/s", 50.0, 200.0, "rate of excitatory synapses")
     b: Value = param(50.0, "1/s", 25.0, 100.0, "rate of inhibitory synapses")
-    C: Value = param(135.0, "1", 65.0, 1350.0, "contacts between populations (C_1; the others are its shares)")
+    C: Value = param(
+        135.0,
+        "1",
+        65.0,
+        1350.0,
+        "contacts between populations (C_1; the others are its shares)",
+    )
     c_2: Value = param(0.8, "1", 0.4, 1.0, "excitatory feedback, as a share of C")
-    c_3: Value = param(0.25, "1", 0.1, 0.5, "pyramidal cells to inhibition, as a share of C")
-    c_4: Value = param(0.25, "1", 0.1, 0.5, "inhibition to pyramidal cells, as a share of C")
+    c_3: Value = param(
+        0.25, "1", 0.1, 0.5, "pyramidal cells to inhibition, as a share of C"
+    )
+    c_4: Value = param(
+        0.25, "1", 0.1, 0.5, "inhibition to pyramidal cells, as a share of C"
+    )
     e_0: Value = param(2.5, "1/s", 1.25, 5.0, "half the largest firing rate")
-    v_0: Value = param(6.0, "mV", 3.0, 10.0, "potential of half the largest firing rate")
+    v_0: Value = param(
+        6.0, "mV", 3.0, 10.0, "potential of half the largest firing rate"
+    )
     r: Value = param(0.56, "1/mV", 0.3, 0.8, "steepness of the sigmoid")
     p: Value = param(120.0, "1/s", 0.0, 320.0, "input from elsewhere")
-    to_E: Value = param(1.0, "1", 0.0, 10.0, "weight of other regions on excitatory interneurons")
-    to_P: Value = param(0.0, "1", 0.0, 10.0, "weight of other regions on pyramidal cells")
-    to_I: Value = param(0.0, "1", 0.0, 10.0, "weight of other regions on inhibitory interneurons")
+    to_E: Value = param(
+        1.0, "1", 0.0, 10.0, "weight of other regions on excitatory interneurons"
+    )
+    to_P: Value = param(
+        0.0, "1", 0.0, 10.0, "weight of other regions on pyramidal cells"
+    )
+    to_I: Value = param(
+        0.0, "1", 0.0, 10.0, "weight of other regions on inhibitory interneurons"
+    )
 
-    # Resting values near the oscillation at p = 120, so that little of a run is transient.
+    # Resting values near the oscillation at p = 120, so that little of a run is
+    # transient.
     states: ClassVar = (
         State("P", 0.1, noise=0.0),
         State("E", 18.0, noise=0.0),

@@ -1,4 +1,5 @@
-"""The Montbrió-Pazó-Roxin mass: the exact mean field of quadratic integrate-and-fire neurons."""
+"""The Montbrió-Pazó-Roxin mass: the exact mean field of quadratic integrate-and-fire
+neurons."""
 
 from __future__ import annotations
 
@@ -14,10 +15,11 @@ from cingulum.brain.dynamics import Dynamics, State, Value, param
 
 @dataclass(frozen=True, eq=False)
 class MontbrioPazoRoxin(Dynamics):
-    """Equation 12 of Montbrió, Pazó and Roxin 2015, doi:10.1103/PhysRevX.5.021028, with the time constant kept.
+    """Equation 12 of Montbrió, Pazó and Roxin 2015, doi:10.1103/PhysRevX.5.021028, with
+    the time constant kept.
 
-    r is in Hz and V without unit. With the defaults (η −5, J 15, Δ 1: figure 2 of the paper) a region is bistable.
-    Input u adds to the recurrent rate, in units of J r.
+    r is in Hz and V without unit. With the defaults (η −5, J 15, Δ 1: figure 2 of the
+    paper) a region is bistable. Input u adds to the recurrent rate, in units of J r.
     """
 
     tau: Value = param(0.010, "s", 0.005, 1.0, "membrane time constant")
@@ -31,11 +33,19 @@ class MontbrioPazoRoxin(Dynamics):
     def drift(self, x: Tensor, u: Tensor) -> Tensor:
         r, V = x
         dr = (self.Delta / (math.pi * self.tau) + 2 * r * V) / self.tau
-        dV = (V**2 + self.eta + self.I + self.tau * (self.J * r + u) - (math.pi * self.tau * r) ** 2) / self.tau
+        dV = (
+            V**2
+            + self.eta
+            + self.I
+            + self.tau * (self.J * r + u)
+            - (math.pi * self.tau * r) ** 2
+        ) / self.tau
         return torch.stack([dr, dV])
 
     def output(self, x: Tensor) -> Tensor:
         return x[0]
 
     def activity(self, x: Tensor) -> Tensor:
-        return self.tau * x[0]  # spikes in a membrane time: of order one, as haemodynamic models expect
+        return (
+            self.tau * x[0]
+        )  # spikes in a membrane time: of order one, as haemodynamic models expect

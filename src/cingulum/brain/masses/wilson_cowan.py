@@ -1,4 +1,5 @@
-"""The Wilson-Cowan mass: proportions of excitatory and inhibitory cells firing, with refractoriness."""
+"""The Wilson-Cowan mass: proportions of excitatory and inhibitory cells firing, with
+refractoriness."""
 
 from __future__ import annotations
 
@@ -12,20 +13,27 @@ from cingulum.brain.dynamics import Dynamics, State, Value, param
 
 
 def response(x: Tensor, a: Value, theta: Value) -> Tensor:
-    """Proportion of cells that fire under input x, shifted so that no input gives none (equation 15)."""
+    """Proportion of cells that fire under input x, shifted so that no input gives none
+    (equation 15)."""
     rest = torch.sigmoid(torch.as_tensor(-a * theta, dtype=x.dtype, device=x.device))
     return torch.sigmoid(a * (x - theta)) - rest
 
 
 @dataclass(frozen=True, eq=False)
 class WilsonCowan(Dynamics):
-    """Equations 11–12 of Wilson and Cowan 1972, doi:10.1016/S0006-3495(72)86068-5; constants of its figure 11.
+    """Equations 11–12 of Wilson and Cowan 1972, doi:10.1016/S0006-3495(72)86068-5;
+    constants of its figure 11.
 
-    With P = 1.25 the isolated mass has a limit cycle (figure 11), with P = 0 it rests. Time in seconds.
+    With P = 1.25 the isolated mass has a limit cycle (figure 11), with P = 0 it rests.
+    Time in seconds.
     """
 
-    tau_E: Value = param(0.008, "s", 0.004, 0.02, "membrane time constant of excitation")
-    tau_I: Value = param(0.008, "s", 0.004, 0.02, "membrane time constant of inhibition")
+    tau_E: Value = param(
+        0.008, "s", 0.004, 0.02, "membrane time constant of excitation"
+    )
+    tau_I: Value = param(
+        0.008, "s", 0.004, 0.02, "membrane time constant of inhibition"
+    )
     c_1: Value = param(16.0, "1", 5.0, 25.0, "excitation by excitation")
     c_2: Value = param(12.0, "1", 5.0, 25.0, "excitation by inhibition (subtracted)")
     c_3: Value = param(15.0, "1", 5.0, 25.0, "inhibition by excitation")
@@ -43,8 +51,12 @@ class WilsonCowan(Dynamics):
 
     def drift(self, x: Tensor, u: Tensor) -> Tensor:
         E, I = x
-        k_e = 1 - torch.sigmoid(torch.as_tensor(-self.a_e * self.theta_e, dtype=x.dtype, device=x.device))
-        k_i = 1 - torch.sigmoid(torch.as_tensor(-self.a_i * self.theta_i, dtype=x.dtype, device=x.device))
+        k_e = 1 - torch.sigmoid(
+            torch.as_tensor(-self.a_e * self.theta_e, dtype=x.dtype, device=x.device)
+        )
+        k_i = 1 - torch.sigmoid(
+            torch.as_tensor(-self.a_i * self.theta_i, dtype=x.dtype, device=x.device)
+        )
         S_e = response(self.c_1 * E - self.c_2 * I + self.P + u, self.a_e, self.theta_e)
         S_i = response(self.c_3 * E - self.c_4 * I + self.Q, self.a_i, self.theta_i)
         dE = (-E + (k_e - self.r_e * E) * S_e) / self.tau_E

@@ -1,4 +1,5 @@
-"""The one-state Wong-Wang mass: NMDA gating of an excitatory population with effective inhibition."""
+"""The one-state Wong-Wang mass: NMDA gating of an excitatory population with effective
+inhibition."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from cingulum.brain.masses.reduced_wong_wang import transfer
 
 @dataclass(frozen=True, eq=False)
 class WongWang(Dynamics):
-    """Equations 1–3 of Deco et al. 2013, doi:10.1523/JNEUROSCI.1091-13.2013, in seconds (γ .641/1000 per ms there)."""
+    """Equations 1–3 of Deco et al. 2013, doi:10.1523/JNEUROSCI.1091-13.2013, in seconds
+    (γ .641/1000 per ms there)."""
 
     tau_S: Value = param(0.100, "s", 0.05, 0.2, "decay of NMDA gating")
     gamma: Value = param(0.641, "1", 0.3, 1.0, "gating opened by one spike")

@@ -1,0 +1,1 @@
+"""Published fitting schemes, re-implemented as comparisons."""

@@ -1,0 +1,4 @@
+"""What recordings hold: cleaned BOLD, blood flow, heartbeats, and the regions they are
+read from."""
+
+from cingulum.signals.bold import Denoising as Denoising

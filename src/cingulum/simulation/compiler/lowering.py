@@ -1,0 +1,474 @@
+"""From a traced torch graph to the small language: one row of values for every tensor,
+the region axis left out.
+
+Every tensor in the graph has the regions as its last axis (or is a plain number). Here
+it becomes an array of values with the remaining axes; so whatever only moves axes about
+is numpy's work, and elementwise operations broadcast.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cingulum.simulation.compiler.ssa import Program
+
+LANES = 61
+"""Length of the region axis while tracing: a number that stands out."""
+
+
+class CannotLower(Exception):
+    """An operation that the engine does not know; the message names it."""
+
+
+def lower(
+    graph: torch.fx.GraphModule, names: list[str], program: Program
+) -> list[np.ndarray]:
+    """Values of the graph's results, as arrays over all axes but the regions'.
+
+    names: one a graph input, in order; an input of shape (k, LANES) becomes inputs
+    `name.0` … `name.k-1` Raises CannotLower for an operation it does not know, or one
+    in which regions see each other.
+    """
+    known: dict[Any, Any] = {}
+    given = iter(names)
+    for node in graph.graph.nodes:
+        if node.op == "placeholder":
+            known[node] = _input(program, next(given), node.meta["tensor_meta"].shape)
+        elif node.op == "get_attr":
+            known[node] = _constant(program, getattr(graph, node.target))
+        elif node.op == "call_function":
+            args, options = torch.fx.node.map_arg(
+                (node.args, node.kwargs), lambda n: known[n]
+            )
+            known[node] = _apply(program, node, args, options)
+        elif node.op == "output":
+            results = (
+                node.args[0]
+                if isinstance(node.args[0], tuple | list)
+                else [node.args[0]]
+            )
+            return [known[result] for result in results]
+    raise CannotLower("a graph without result")
+
+
+def _input(program: Program, name: str, shape: torch.Size) -> np.ndarray:
+    rows = np.empty(tuple(shape[:-1]), dtype=object)
+    for index in np.ndindex(*rows.shape):
+        rows[index] = program.input(".".join([name, *map(str, index)]))
+    return rows
+
+
+def _constant(program: Program, tensor: Tensor) -> np.ndarray:
+    if tensor.ndim and tensor.shape[-1] == LANES:
+        raise CannotLower(
+            "a constant tensor with one value a region (declare it as a parameter)"
+        )
+    return _numbers(program, tensor.detach().cpu().double().numpy())
+
+
+def _numbers(program: Program, values: Any) -> np.ndarray:
+    values = np.asarray(values, dtype=float)
+    rows = np.empty(values.shape, dtype=object)
+    for index in np.ndindex(*values.shape):
+        rows[index] = program.const(float(values[index]))
+    return rows
+
+
+def _apply(p: Program, node: torch.fx.Node, args: tuple, options: dict) -> Any:
+    if node.target is operator.getitem:
+        return args[0][args[1]]
+    name = str(node.target).removeprefix("aten.")
+    packet = name.partition(".")[0]
+    shape = getattr(node.meta.get("tensor_meta"), "shape", None)
+    shape = tuple(shape) if isinstance(shape, tuple) else None
+    if packet in ELEMENTWISE:
+        return _elementwise(p, ELEMENTWISE[packet], args, options)
+    if packet in MOVES:
+        return MOVES[packet](p, shape, *args, **options)
+    raise CannotLower(f"aten.{name}")
+
+
+def _rows(p: Program, value: Any) -> np.ndarray:
+    return value if isinstance(value, np.ndarray) else _numbers(p, value)
+
+
+def _elementwise(p: Program, rule: Callable, args: tuple, options: dict) -> np.ndarray:
+    """Apply a rule on values, broadcasting; None (an absent bound, say) is handed
+    on."""
+    given = [
+        None if a is None else a if isinstance(a, str) else _rows(p, a) for a in args
+    ]
+    arrays = [a for a in given if isinstance(a, np.ndarray)]
+    shape = np.broadcast_shapes(*(a.shape for a in arrays)) if arrays else ()
+    spread = [
+        np.broadcast_to(a, shape) if isinstance(a, np.ndarray) else a for a in given
+    ]
+    result = np.empty(shape, dtype=object)
+    for index in np.ndindex(*shape):
+        result[index] = rule(
+            p,
+            *(a[index] if isinstance(a, np.ndarray) else a for a in spread),
+            **options,
+        )
+    return result
+
+
+def _add(p: Program, a: int, b: int, alpha: float = 1) -> int:
+    return p.add(a, p.mul(b, p.const(alpha)))
+
+
+def _sub(p: Program, a: int, b: int, alpha: float = 1) -> int:
+    return p.sub(a, p.mul(b, p.const(alpha)))
+
+
+def _sigmoid(p: Program, x: int) -> int:
+    one = p.const(1.0)
+    return p.div(one, p.add(one, p.call("exp", p.neg(x))))
+
+
+def _tanh(p: Program, x: int) -> int:
+    # tanh = e / (e + 2) with e = expm1(2x); beyond ±20 it is ±1 in every precision.
+    held = _clamp(p, p.mul(p.const(2.0), x), p.const(-40.0), p.const(40.0))
+    grown = p.call("expm1", held)
+    return p.div(grown, p.add(grown, p.const(2.0)))
+
+
+def _softplus(
+    p: Program, x: int, beta: int | None = None, threshold: int | None = None
+) -> int:
+    beta = p.const(1.0) if beta is None else beta
+    limit = p.const(20.0) if threshold is None else threshold
+    scaled = p.mul(x, beta)
+    held = _clamp(p, scaled, None, limit)
+    soft = p.div(p.call("log1p", p.call("exp", held)), beta)
+    return p.call("select", p.call("lt", limit, scaled), x, soft)
+
+
+def _softplus_backward(p: Program, grad: int, x: int, beta: int, threshold: int) -> int:
+    scaled = p.mul(x, beta)
+    soft = p.mul(grad, _sigmoid(p, scaled))
+    return p.call("select", p.call("lt", threshold, scaled), grad, soft)
+
+
+def _clamp(p: Program, x: int, low: int | None = None, high: int | None = None) -> int:
+    # A comparison with NaN is false, so NaN stays what it is.
+    if low is not None:
+        x = p.call("select", p.call("lt", x, low), low, x)
+    if high is not None:
+        x = p.call("select", p.call("lt", high, x), high, x)
+    return x
+
+
+def _where(p: Program, condition: int, a: int, b: int) -> int:
+    return p.call("select", _bool(p, condition), a, b)
+
+
+def _bool(p: Program, value: int) -> int:
+    if p.is_bool(value):
+        return value
+    return p.call("not", p.call("eq", value, p.const(0.0)))
+
+
+def _number(p: Program, value: int) -> int:
+    return (
+        p.call("select", value, p.const(1.0), p.const(0.0))
+        if p.is_bool(value)
+        else value
+    )
+
+
+def _sign(p: Program, x: int) -> int:
+    zero, one = p.const(0.0), p.const(1.0)
+    positive = p.call("select", p.call("lt", zero, x), one, zero)
+    return p.call("select", p.call("lt", x, zero), p.const(-1.0), positive)
+
+
+def _mul(p: Program, a: int, b: int) -> int:
+    return p.mul(_number(p, a), _number(p, b))
+
+
+def _compare(name: str, swap: bool = False) -> Callable:
+    return lambda p, a, b: p.call(name, b, a) if swap else p.call(name, a, b)
+
+
+def _call(name: str) -> Callable:
+    return lambda p, *a: p.call(name, *a)
+
+
+def _logic(name: str) -> Callable:
+    return lambda p, *a: p.call(name, *(_bool(p, v) for v in a))
+
+
+ELEMENTWISE: dict[str, Callable] = {
+    "add": _add,
+    "sub": _sub,
+    "rsub": lambda p, a, b, alpha=1: _sub(p, b, a, alpha),
+    "mul": _mul,
+    "div": lambda p, a, b: p.div(a, b),
+    "reciprocal": lambda p, a: p.div(p.const(1.0), a),
+    "neg": lambda p, a: p.neg(a),
+    "square": lambda p, a: p.mul(a, a),
+    "pow": lambda p, a, b: p.power(a, b),
+    "sqrt": _call("sqrt"),
+    "rsqrt": lambda p, a: p.div(p.const(1.0), p.call("sqrt", a)),
+    "exp": _call("exp"),
+    "expm1": _call("expm1"),
+    "log": _call("log"),
+    "log1p": _call("log1p"),
+    "sin": _call("sin"),
+    "cos": _call("cos"),
+    "tan": lambda p, a: p.div(p.call("sin", a), p.call("cos", a)),
+    "sinh": lambda p, a: p.mul(
+        p.const(0.5), p.sub(p.call("exp", a), p.call("exp", p.neg(a)))
+    ),
+    "cosh": lambda p, a: p.mul(
+        p.const(0.5), p.add(p.call("exp", a), p.call("exp", p.neg(a)))
+    ),
+    "tanh": _tanh,
+    "sigmoid": _sigmoid,
+    "softplus": _softplus,
+    "softplus_backward": _softplus_backward,
+    "relu": lambda p, a: p.call(
+        "select", p.call("lt", a, p.const(0.0)), p.const(0.0), a
+    ),
+    "abs": _call("abs"),
+    "sign": _sign,
+    "sgn": _sign,
+    "clamp": _clamp,
+    "clamp_min": lambda p, a, low: _clamp(p, a, low, None),
+    "clamp_max": lambda p, a, high: _clamp(p, a, None, high),
+    "maximum": lambda p, a, b: p.call("select", p.call("lt", a, b), b, a),
+    "minimum": lambda p, a, b: p.call("select", p.call("lt", b, a), b, a),
+    "where": _where,
+    "masked_fill": lambda p, a, mask, value: _where(p, mask, value, a),
+    "lt": _compare("lt"),
+    "le": _compare("le"),
+    "gt": _compare("lt", swap=True),
+    "ge": _compare("le", swap=True),
+    "eq": _compare("eq"),
+    "ne": lambda p, a, b: p.call("not", p.call("eq", a, b)),
+    "logical_and": _logic("and"),
+    "logical_or": _logic("or"),
+    "logical_not": _logic("not"),
+    "bitwise_and": _logic("and"),
+    "bitwise_or": _logic("or"),
+    "bitwise_not": _logic("not"),
+    "lerp": lambda p, a, b, w: p.add(a, p.mul(w, p.sub(b, a))),
+    "addcmul": lambda p, a, b, c, value=1: p.add(a, p.mul(p.const(value), p.mul(b, c))),
+    "addcdiv": lambda p, a, b, c, value=1: p.add(a, p.mul(p.const(value), p.div(b, c))),
+    "sigmoid_backward": lambda p, g, s: p.mul(g, p.mul(s, p.sub(p.const(1.0), s))),
+    "tanh_backward": lambda p, g, t: p.mul(g, p.sub(p.const(1.0), p.mul(t, t))),
+    "threshold_backward": lambda p, g, x, t: p.call(
+        "select", p.call("le", x, t), p.const(0.0), g
+    ),
+}
+
+
+def _same(
+    p: Program, shape: tuple, a: np.ndarray, *rest: Any, **options: Any
+) -> np.ndarray:
+    return a
+
+
+def _full(p: Program, shape: tuple, number: float) -> np.ndarray:
+    return _numbers(p, np.full(_leading(shape), number))
+
+
+def _leading(shape: tuple) -> tuple:
+    """The axes of a tensor that are not the regions'."""
+    if shape and shape[-1] == LANES:
+        return shape[:-1]
+    if shape and shape[-1] != 1:
+        raise CannotLower(
+            f"a tensor of shape {shape}, whose last axis is not the regions'"
+        )
+    return shape[:-1] if shape else ()
+
+
+def _axis(shape_or_rows: np.ndarray, dim: int, rank: int) -> int:
+    """An axis of the torch tensor (rank) as an axis of its rows; the last one is the
+    regions'."""
+    dim = dim % rank
+    if dim >= shape_or_rows.ndim:
+        raise CannotLower(
+            "an operation along the regions: a drift must not mix regions"
+        )
+    return dim
+
+
+def _stack(p: Program, shape: tuple, tensors: list, dim: int = 0) -> np.ndarray:
+    rows = np.broadcast_arrays(*(_rows(p, t) for t in tensors))
+    return np.stack(rows, _axis(np.empty((1,) * (rows[0].ndim + 1)), dim, len(shape)))
+
+
+def _cat(p: Program, shape: tuple, tensors: list, dim: int = 0) -> np.ndarray:
+    return np.concatenate(tensors, _axis(tensors[0], dim, len(shape)))
+
+
+def _unbind(
+    p: Program, shape: tuple | None, a: np.ndarray, dim: int = 0
+) -> list[np.ndarray]:
+    axis = _axis(a, dim, a.ndim + 1)
+    return [_take(a, i, axis) for i in range(a.shape[axis])]
+
+
+def _take(a: np.ndarray, i: int, axis: int) -> np.ndarray:
+    found = np.empty(a.shape[:axis] + a.shape[axis + 1 :], dtype=object)
+    found[...] = a[(slice(None),) * axis + (i,)]
+    return found
+
+
+def _select(
+    p: Program, shape: tuple, a: np.ndarray, dim: int, index: int
+) -> np.ndarray:
+    return _take(a, index, _axis(a, dim, a.ndim + 1))
+
+
+def _slice(  # type: ignore[no-untyped-def]
+    p: Program,
+    shape: tuple,
+    a: np.ndarray,
+    dim: int = 0,
+    start: Any = None,
+    end: Any = None,
+    step: int = 1,
+):  # type: ignore[no-untyped-def]
+    if dim % (a.ndim + 1) == a.ndim and shape[-1] == LANES:
+        return a
+    return a[(slice(None),) * _axis(a, dim, a.ndim + 1) + (slice(start, end, step),)]
+
+
+def _select_backward(
+    p: Program, shape: tuple, grad: np.ndarray, sizes: list, dim: int, index: int
+) -> np.ndarray:
+    full = _full(p, tuple(sizes), 0.0)
+    full[(slice(None),) * _axis(full, dim, full.ndim + 1) + (index, ...)] = grad
+    return full
+
+
+def _slice_backward(  # type: ignore[no-untyped-def]
+    p: Program,
+    shape: tuple,
+    grad: np.ndarray,
+    sizes: list,
+    dim: int,
+    start: int,
+    end: int,
+    step: int,
+):
+    full = _full(p, tuple(sizes), 0.0)
+    full[
+        (slice(None),) * _axis(full, dim, full.ndim + 1)
+        + (slice(start, end, step), ...)
+    ] = grad
+    return full
+
+
+def _select_scatter(
+    p: Program, shape: tuple, a: np.ndarray, source: np.ndarray, dim: int, index: int
+) -> np.ndarray:
+    changed = a.copy()
+    changed[(slice(None),) * _axis(a, dim, a.ndim + 1) + (index, ...)] = source
+    return changed
+
+
+def _slice_scatter(  # type: ignore[no-untyped-def]
+    p: Program,
+    shape: tuple,
+    a: np.ndarray,
+    source: np.ndarray,
+    dim: int = 0,
+    start=None,
+    end=None,
+    step: int = 1,
+):
+    changed = a.copy()
+    changed[
+        (slice(None),) * _axis(a, dim, a.ndim + 1) + (slice(start, end, step), ...)
+    ] = source
+    return changed
+
+
+def _sum(
+    p: Program,
+    shape: tuple,
+    a: np.ndarray,
+    dims: Any = None,
+    keepdim: bool = False,
+    **_: Any,
+) -> np.ndarray:
+    if dims is None:
+        raise CannotLower("a sum over regions: a drift must not mix regions")
+    total = a
+    for axis in sorted(
+        (_axis(a, d, a.ndim + 1) for d in np.atleast_1d(dims)), reverse=True
+    ):
+        parts = [_take(total, i, axis) for i in range(total.shape[axis])]
+        added = parts[0]
+        for part in parts[1:]:
+            added = _elementwise(p, _add, (added, part), {})
+        total = np.expand_dims(added, axis) if keepdim else added
+    return total
+
+
+def _unsqueeze(p: Program, shape: tuple, a: np.ndarray, dim: int) -> np.ndarray:
+    dim = dim % (a.ndim + 2)
+    if dim > a.ndim:
+        raise CannotLower("an axis behind the regions")
+    return np.expand_dims(a, dim)
+
+
+def _squeeze(p: Program, shape: tuple, a: np.ndarray, dims: Any = None) -> np.ndarray:
+    return a.reshape(_leading(shape))
+
+
+def _reshape(p: Program, shape: tuple, a: np.ndarray, *_: Any, **__: Any) -> np.ndarray:
+    return a.reshape(_leading(shape))
+
+
+def _expand(p: Program, shape: tuple, a: np.ndarray, *_: Any, **__: Any) -> np.ndarray:
+    return np.broadcast_to(_rows(p, a), _leading(shape))
+
+
+MOVES: dict[str, Callable] = {
+    "stack": _stack,
+    "cat": _cat,
+    "unbind": _unbind,
+    "select": _select,
+    "slice": _slice,
+    "select_backward": _select_backward,
+    "slice_backward": _slice_backward,
+    "select_scatter": _select_scatter,
+    "slice_scatter": _slice_scatter,
+    "sum": _sum,
+    "unsqueeze": _unsqueeze,
+    "squeeze": _squeeze,
+    "view": _reshape,
+    "_unsafe_view": _reshape,
+    "reshape": _reshape,
+    "expand": _expand,
+    "clone": _same,
+    "detach": _same,
+    "alias": _same,
+    "lift_fresh_copy": _same,
+    "_to_copy": _same,
+    "contiguous": _same,
+    "zeros_like": lambda p, shape, *_, **__: _full(p, shape, 0.0),
+    "ones_like": lambda p, shape, *_, **__: _full(p, shape, 1.0),
+    "full_like": lambda p, shape, a, number, **__: _full(p, shape, number),
+    "new_zeros": lambda p, shape, *_, **__: _full(p, shape, 0.0),
+    "new_ones": lambda p, shape, *_, **__: _full(p, shape, 1.0),
+    "new_full": lambda p, shape, a, size, number, **__: _full(p, shape, number),
+    "zeros": lambda p, shape, *_, **__: _full(p, shape, 0.0),
+    "ones": lambda p, shape, *_, **__: _full(p, shape, 1.0),
+    "full": lambda p, shape, size, number, **__: _full(p, shape, number),
+    "scalar_tensor": lambda p, shape, number, **__: _numbers(p, number),
+    "copy": lambda p, shape, a, b, *_: np.broadcast_to(_rows(p, b), a.shape),
+    "fill": lambda p, shape, a, number: np.broadcast_to(_rows(p, number), a.shape),
+}

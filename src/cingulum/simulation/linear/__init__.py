@@ -1,0 +1,2 @@
+"""A brain near its equilibrium: fixed points, linear response, stability and
+bifurcations."""

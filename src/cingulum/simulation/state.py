@@ -1,0 +1,104 @@
+"""What a run is: its clock, what drives it, and the moment it starts from. Both engines
+are given the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cingulum.brain.brain import Brain
+from cingulum.errors import ConvergenceError
+
+SCHEMES = ("euler", "heun")
+
+
+@dataclass(frozen=True, eq=False)
+class SimulationState:
+    """A brain caught in the middle of a run: pass it as `start` and the run goes on bit
+    for bit.
+
+    past: outputs (slot, *batch, region), or (slot, coupling, *batch, region) for a mass
+        with several, newest first; only where there are delays
+    """
+
+    neural: Float[Tensor, "state *batch region"]
+    vascular: Float[Tensor, "state *batch region"]
+    step: int
+    past: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One simulation to be done.
+
+    dt: s; per_vascular: neural steps a haemodynamic step; per_tr: haemodynamic steps a
+        volume
+    delays: (*batch, region, region) in steps, or None
+    slots: outputs that must be remembered for the longest delay
+    stimulus: added input (row, *batch, region), one row for every `hold` steps from
+        step 0 of the run, or None
+    noise: given standard normal numbers (step, state, *batch, region) instead of drawn
+        ones, or None
+    """
+
+    brain: Brain
+    start: SimulationState
+    dt: float
+    per_vascular: int
+    per_tr: int
+    volumes: int
+    scheme: str
+    seed: int
+    delays: Tensor | None = None
+    slots: int = 0
+    stimulus: Tensor | None = None
+    hold: int = 1
+    noise: Tensor | None = None
+    show_progress: bool = False
+
+    @property
+    def steps(self) -> int:
+        return self.volumes * self.per_tr * self.per_vascular
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """bold: (volume, *batch, region); activity: the same, mean over each volume; end:
+    where it stopped."""
+
+    bold: Tensor
+    activity: Tensor
+    end: SimulationState
+
+
+def diverged(brain: Brain, ok: Tensor, step: int, dt: float) -> ConvergenceError:
+    """The error for a run that left the finite numbers at `step`; ok: (*batch,
+    region)."""
+    where = (~ok).nonzero()[0].tolist()
+    batch = f" of simulation {tuple(where[:-1])}" if len(where) > 1 else ""
+    return ConvergenceError(
+        f"The simulation diverged at step {step} ({step * dt:.4g} s), first in region "
+        f"{brain.regions[where[-1]]!r}"
+        f"{batch}. Take a smaller dt, or a weaker coupling."
+    )
+
+
+def outputs(brain: Brain, x: Tensor) -> Float[Tensor, "coupling *batch region"]:
+    """What leaves every region, with the couplings always in front."""
+    out = brain.mass.output(x)
+    return out if brain.mass.couplings > 1 else out.unsqueeze(0)
+
+
+def first_past(run_slots: int, output: Tensor) -> Tensor:
+    """A past in which every output was what it is now: (slot, coupling, *batch,
+    region)."""
+    return output.unsqueeze(0).expand(run_slots, *output.shape).contiguous()
+
+
+def longest(delays: Tensor) -> int:
+    """Outputs that must be remembered: the present one, and up to one step beyond the
+    longest delay."""
+    return int(torch.floor(delays.detach().max())) + 2

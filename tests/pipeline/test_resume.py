@@ -1,0 +1,63 @@
+"""A run that is killed goes on where it was and ends as one that is left alone; fifty
+kills are in benchmarks/resilience.py."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.pipeline.test_run import digest
+
+pytestmark = pytest.mark.slow
+
+
+def command(bids, out):
+    people = ["--participant-label", "01", "02", "03", "04"]
+    return [sys.executable, "-m", "cingulum", "run", bids, out, "participant", *people]
+
+
+def results(out):
+    """When each measurement and fit was written."""
+    files = [*out.glob("sub-*/**/*.*"), *out.glob("work/kept/*/*.npz")]
+    return {
+        path: path.stat().st_mtime_ns
+        for path in files
+        if path.is_file() and not path.name.startswith(".")
+    }
+
+
+def test_kills_change_nothing(small_cohort, tmp_path):
+    """Four kills (SIGKILL) at random instants of the work, each followed by a look at
+    what is there."""
+    began = time.monotonic()
+    subprocess.run(
+        command(small_cohort, tmp_path / "whole"), check=True, capture_output=True
+    )
+    longest, whole = time.monotonic() - began, digest(tmp_path / "whole")
+    rng, out, known = random.Random(1), tmp_path / "killed", {}
+    for _ in range(4):
+        run = subprocess.Popen(
+            command(small_cohort, out),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(rng.uniform(0.4, 0.9) * longest)
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+        time.sleep(1.2)  # workers notice within half a second that nobody is there
+        found = digest(out)
+        assert all(
+            whole.get(name) == content
+            for name, content in found.items()
+            if "/." not in f"/{name}"
+        )
+        now = results(out)
+        assert all(now.get(path) == when for path, when in known.items()), (
+            "what was finished was done again"
+        )
+        known = now
+    subprocess.run(command(small_cohort, out), check=True, capture_output=True)
+    assert digest(out) == whole and not list(out.rglob(".*.partial"))
