@@ -29,6 +29,7 @@ from cingulum.io.files import (
 )
 from cingulum.io.images import write_image
 from cingulum.progress import track
+from cingulum.random_streams import CohortStream, cohort_generator
 from cingulum.signals.atlas import SphereAtlas, pain_atlas
 from cingulum.signals.parcellation import voxel_centres
 from cingulum.simulation import simulate, time_step
@@ -118,7 +119,7 @@ def synthesize(
         _write_descriptions(root, settings, truth)
         rows = track(list(truth.itertuples()), "write", show=show_progress)
         for index, row in enumerate(rows):
-            rng = np.random.default_rng((settings.seed, 2, index))
+            rng = cohort_generator(settings.seed, CohortStream.VISIT, index)
             _write_visit(root, row, signals[index], grid, atlas, settings, rng)
     return Path(target)
 
@@ -126,7 +127,7 @@ def synthesize(
 def plant(settings: CohortSettings) -> pd.DataFrame:
     """The truth, one row a visit: pain, and the strength of every effect."""
     rng, effect, n = (
-        np.random.default_rng((settings.seed, 0)),
+        cohort_generator(settings.seed, CohortStream.TRUTH),
         EFFECTS[settings.effect],
         settings.patients,
     )
@@ -385,7 +386,7 @@ def _perfusion(
 ) -> np.ndarray:
     """CBF map, ml/100 g/min: grey and white matter, a person's own pattern, a visit's
     noise, and the effect."""
-    own = np.random.default_rng((settings.seed, 1, int(row.participant)))
+    own = cohort_generator(settings.seed, CohortStream.PERSON, int(row.participant))
     flow = 18 + 42 * grid.grey
     flow = (
         flow
@@ -483,7 +484,7 @@ def _write_descriptions(
         write_json(
             root / "derivatives" / tool / "dataset_description.json", description
         )
-    rng = np.random.default_rng((settings.seed, 3))
+    rng = cohort_generator(settings.seed, CohortStream.DEMOGRAPHICS)
     people = sorted(truth["participant"].unique())
     age, sex = (
         rng.normal(37.4, 11.3, len(people)).clip(18, 60).round(),

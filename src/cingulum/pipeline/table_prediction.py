@@ -19,6 +19,7 @@ from cingulum.prediction.regression import Ratings, of_features, regress
 from cingulum.prediction.scans import Scans
 from cingulum.prediction.study_evaluation import StudyEvaluation, evaluate_study
 from cingulum.prediction.svm.products import copy_of
+from cingulum.random_streams import Stream, generator
 from cingulum.report import plots, summarise
 from cingulum.report.page import render_prediction
 from cingulum.versions import versions
@@ -418,7 +419,7 @@ def _regressed(
             {name: column.fillna(column.mean()).to_numpy(float)}, (name,)
         )
     folds = min(10, len(names)) if request.folds is None else request.folds
-    outer = scans.folds(folds, np.random.default_rng((request.seed, 0, 4)))
+    outer = scans.folds(folds, generator(request.seed, Stream.REGRESSION_FOLDS))
     kernel = of_features(rows, tuple(rows) if request.scale else (), extra, site_rows)
     return regress(
         scans,

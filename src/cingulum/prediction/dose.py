@@ -9,6 +9,7 @@ from scipy.stats import spearmanr
 
 from cingulum.prediction.permutation import p_value
 from cingulum.prediction.statistics import Interval, correlation, percentile, resamples
+from cingulum.random_streams import Stream, generator
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def dose_response(
     their changes (patient, k)."""
     known = np.isfinite(decisions) & np.isfinite(change)
     d, c = decisions[known], change[known]
-    rng = np.random.default_rng((seed, 0, 6))
+    rng = generator(seed, Stream.DOSE_RESPONSE)
     r = float(correlation(d, c))
     null = correlation(d[None], rng.permuted(np.tile(c, (permutations, 1)), axis=1))
     rows = resamples(len(d), rng)

@@ -15,6 +15,7 @@ from cingulum.prediction.paired_evaluation import evaluate
 from cingulum.prediction.permutation import Jobs, in_blocks
 from cingulum.prediction.regression import Ratings, of_features, regress
 from cingulum.prediction.scores import Evaluation
+from cingulum.random_streams import Stream, generator
 
 NOISE_FEATURES = 500
 """Noise features are made no more than so many: beyond many times the patients more
@@ -122,9 +123,7 @@ class _Noise:
         return np.array([self._accuracy(int(r)) for r in repeats])
 
     def _accuracy(self, r: int) -> float:
-        rng = np.random.default_rng(
-            (self.seed, 0, 9, r + 1)
-        )  # zeros at the end of a key add nothing to it
+        rng = generator(self.seed, Stream.AUDIT_NOISE, r + 1)
         noise = {
             name: rng.normal(size=(self.patients, 2, width))
             for name, width in self.shapes.items()
@@ -268,7 +267,7 @@ def audit_ratings(ratings: Ratings, noise: int = 0, seed: int = 0) -> list[Check
 
 
 def _noise_ratings(ratings: Ratings, repeats: int, seed: int) -> Check:
-    rng, s = np.random.default_rng((seed, 0, 11)), ratings.scans
+    rng, s = generator(seed, Stream.AUDIT_RATINGS), ratings.scans
     reached = []
     for r in range(repeats):
         kernel = of_features({"noise": rng.normal(size=(len(s.rating), len(s.rating)))})

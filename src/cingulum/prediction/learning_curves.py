@@ -12,6 +12,7 @@ import pandas as pd
 from cingulum.prediction.paired_evaluation import evaluate
 from cingulum.prediction.permutation import Jobs, in_blocks
 from cingulum.prediction.svm.products import inner_products
+from cingulum.random_streams import Stream, generator
 
 
 def compact(values: np.ndarray) -> np.ndarray:
@@ -46,7 +47,7 @@ def learning_curve(
     Columns: patients, accuracy, sd (over subsets), auc. options: of `evaluate`. Subsets
     overlap, so sd is too small for an interval at large sizes.
     """
-    n, rng = len(patients), np.random.default_rng((seed, 0, 8))
+    n, rng = len(patients), generator(seed, Stream.LEARNING_CURVE)
     small = {name: v if name in scale else compact(v) for name, v in modalities.items()}
     sizes = sizes or sorted(
         {10, 15, 20, 30, 40, 60, 80, 120, 200, n} & set(range(10, n + 1))

@@ -18,6 +18,7 @@ from cingulum.errors import InputError
 from cingulum.prediction.permutation import exchanges, p_value
 from cingulum.prediction.statistics import Interval, correlation
 from cingulum.prediction.svm import solver
+from cingulum.random_streams import Stream, generator
 
 NOISE_FEATURES = 2000
 """Noise maps are made no larger: beyond many times the patients their size changes
@@ -70,7 +71,7 @@ def published_regression(
             "The published recipe needs finite features (patient, 2, feature) of every "
             "patient."
         )
-    rng = np.random.default_rng((seed, 0, 7))
+    rng = generator(seed, Stream.PUBLISHED_REGRESSION)
     side = rng.permuted(
         np.arange(n) % 2
     )  # which visit of a patient is a test scan; half of each

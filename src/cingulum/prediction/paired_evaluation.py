@@ -36,6 +36,7 @@ from cingulum.prediction.svm import solver
 from cingulum.prediction.svm.fusion import Decided, Model, decide, fuse, one_flipped
 from cingulum.prediction.svm.nested import FoldPlan, Fusion, Missing, ModalityKernel
 from cingulum.prediction.svm.products import copy_of, scales, turned
+from cingulum.random_streams import Stream, generator
 
 BLOCK = 32
 """Permutations worked on together."""
@@ -139,9 +140,7 @@ def evaluate(
         )
         for name, v in values.items()
     }
-    rng = np.random.default_rng(
-        (seed, 0, 1)
-    )  # its own stream: zeros at the end of a key add nothing to it
+    rng = generator(seed, Stream.PAIRED_PERMUTATION)
     signs = sign_flips(permutations, len(keep), rng, member)
     tests = _Tests(
         plan,
@@ -497,7 +496,7 @@ def _contributions(
 
 def difference(first: Score, second: Score, *, seed: int = 0) -> Difference:
     """What one model of an evaluation is better by than another, patient by patient."""
-    drawn = list(resamples(len(first.decisions), np.random.default_rng((seed, 0, 10))))
+    drawn = list(resamples(len(first.decisions), generator(seed, Stream.DIFFERENCE)))
     return _difference(first.decisions, second.decisions, drawn)
 
 

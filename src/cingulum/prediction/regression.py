@@ -38,6 +38,7 @@ from cingulum.prediction.statistics import (
 )
 from cingulum.prediction.svm.nested import FoldPlan, ModalityKernel
 from cingulum.prediction.svm.products import copy_of
+from cingulum.random_streams import Stream, generator
 
 Model = Literal["ridge", "kernel_ridge", "svr"]
 On = Literal["responses", "features"]
@@ -170,7 +171,7 @@ def evaluate_ratings(
         )
     taken = {"both": (0, 1), "first": (0,), "second": (1,)}[visits]
     scans = of_pairs(ratings[:, taken], list(patients), sites)
-    rng = np.random.default_rng((seed, 0, 4))
+    rng = generator(seed, Stream.REGRESSION_FOLDS)
     outer = scans.folds(folds, rng)
     extra = (
         None
@@ -245,7 +246,7 @@ def regress(
     if model not in ("ridge", "kernel_ridge", "svr"):
         raise InputError(f"model is ridge, kernel_ridge or svr; came {model!r}.")
     check_enough(stop_after)
-    rng = np.random.default_rng((seed, 0, 5))
+    rng = generator(seed, Stream.REGRESSION_PERMUTATION)
     inner = rng.permutation(len(scans.names)) % inner_folds
     machines = _fold_machines(scans, kernel, outer, inner, model)
     deviation = _predict(machines, scans.rating[:, None])[:, 0]
@@ -309,7 +310,7 @@ def _responses(
     n = len(outer)
     plan = FoldPlan(
         outer,
-        np.random.default_rng((seed, 0, 2)).permutation(n) % parts,
+        generator(seed, Stream.INNER_FOLDS).permutation(n) % parts,
         (C,),
         "stacked",
     )

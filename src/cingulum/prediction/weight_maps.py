@@ -26,6 +26,7 @@ from cingulum.prediction.permutation import (
 from cingulum.prediction.svm import solver
 from cingulum.prediction.svm.products import inner_products
 from cingulum.progress import track
+from cingulum.random_streams import Stream, generator
 from cingulum.signals.atlas import named_atlas
 
 CHUNK = 256
@@ -102,7 +103,7 @@ def maps(
         )
     n = len(differences)
     gram = inner_products(differences)
-    rng = np.random.default_rng((seed, 0, 3))
+    rng = generator(seed, Stream.WEIGHT_MAPS)
     signs = np.concatenate([np.ones((1, n)), sign_flips(permutations, n, rng)])
     work = _Machines(gram, 2 * C)
 

@@ -17,6 +17,7 @@ from cingulum.prediction.svm.products import (
     products_each,
     residual,
 )
+from cingulum.random_streams import Stream, generator
 
 Fusion = Literal["stacked", "kernels", "log_odds"]
 Missing = Literal["complete", "log_odds"]
@@ -65,7 +66,7 @@ class FoldPlan:
             raise InputError(
                 f"fusion is stacked, kernels or log_odds; came {fusion!r}."
             )
-        rng = np.random.default_rng((seed, 0, 2))
+        rng = generator(seed, Stream.INNER_FOLDS)
         outer = np.arange(n) if folds is None else rng.permutation(n) % folds
         return FoldPlan(
             outer[member],
