@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from cingulum.datasets import CohortSettings, synthesize
-from cingulum.io import visits
+from cingulum.io.visit import visits
 from cingulum.io.bids_index import index
 from cingulum.parallel import Executor
 from cingulum.pipeline import MeasurementPlan, features, write_features

@@ -22,8 +22,7 @@ from cingulum.datasets import CohortSettings, hcp, synthesize
 from cingulum.errors import InputError
 from cingulum.inference import resting_fit
 from cingulum.inference.resting import free_running_fc
-from cingulum.io import Cohort, read_cohort
-from cingulum.io.cohort import in_time
+from cingulum.io.cohort import Cohort, in_time, read_cohort
 from cingulum.io.files import read_json, read_table
 from cingulum.pipeline import (
     CohortFeatures,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cingulum.features import FEATURES, FeatureOptions
-from cingulum.io import visits
+from cingulum.io.visit import visits
 from cingulum.parallel import Executor
 from cingulum.pipeline import MeasurementPlan, features, write_features
 from cingulum.signals.visit_data import VisitData

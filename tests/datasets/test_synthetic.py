@@ -5,7 +5,7 @@ import torch
 from cingulum.datasets import CohortSettings, synthesize
 from cingulum.datasets.synthetic import plant
 from cingulum.errors import InputError
-from cingulum.io import read_cohort
+from cingulum.io.cohort import read_cohort
 
 
 def test_the_ratings_have_the_published_marginals():

@@ -14,7 +14,7 @@ from cingulum.errors import InputError
 from cingulum.features import Measurement, Mechanism, physiology
 from cingulum.features.mechanism import AMPLITUDE, atlas_connectome
 from cingulum.inference import fc_error, fc_level
-from cingulum.io import visits
+from cingulum.io.visit import visits
 from cingulum.io.files import write_matrix
 from cingulum.signals.atlas import pain_atlas
 from cingulum.signals.visit_data import VisitData

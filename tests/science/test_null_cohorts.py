@@ -8,7 +8,7 @@ from joblib import Parallel, delayed, parallel_config
 from scipy.stats import binom
 
 from cingulum.datasets import CohortSettings, synthesize
-from cingulum.io import read_cohort
+from cingulum.io.cohort import read_cohort
 from cingulum.parallel import Executor
 from cingulum.pipeline import RunPaths, StudyConfig, gathered, take
 from cingulum.pipeline.measurement import CONTROLS

@@ -10,7 +10,7 @@ from cingulum.datasets import CohortSettings, hcp, synthesize
 from cingulum.datasets.synthetic import CONNECTED, PERFUSION_DOWN, PERFUSION_UP
 from cingulum.inference import resting_fit
 from cingulum.inference.resting import free_running_fc
-from cingulum.io import read_cohort
+from cingulum.io.cohort import read_cohort
 from cingulum.measures import similarity
 from cingulum.pipeline import RunPaths, StudyConfig, evaluated, gathered, take
 from cingulum.prediction.weight_maps import maps

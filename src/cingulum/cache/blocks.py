@@ -9,63 +9,69 @@ from typing import Any
 import joblib
 import numpy as np
 
-from cingulum.cache.store import Store, key_of
+from cingulum.cache.keys import key_of
+from cingulum.cache.store import Store
 from cingulum.errors import InputError
 from cingulum.parallel import Executor, TaskFailure, map_tasks
 from cingulum.prediction.permutation import Jobs, in_blocks
 
+Work = Callable[[np.ndarray], Any]
+"""What is computed of a block of permutations: an array, or arrays by name."""
 
-def kept(store: Store, executor: Executor) -> Jobs:
+UNNAMED = ""
+"""The name under which a result that is a single array is kept."""
+
+
+def kept_blocks(store: Store, executor: Executor) -> Jobs:
     """Who permutes, for `evaluate`: threads here or the cluster, with every block's
     result kept in `store`."""
 
-    def by(
-        work: Callable[[np.ndarray], Any], blocks: Sequence[np.ndarray]
-    ) -> Iterator[Any]:
+    def run(work: Work, blocks: Sequence[np.ndarray]) -> Iterator[Any]:
         content = joblib.hash(work, "sha1")
-        keys = [
-            key_of(work=content, block=joblib.hash(block, "sha1")) for block in blocks
-        ]
+        keys = []
+        for block in blocks:
+            keys.append(key_of(work=content, block=joblib.hash(block, "sha1")))
         if executor.cluster:
-            return _by_cluster(work, blocks, keys, store, executor)
-        numbered = dict(zip(map(id, blocks), keys, strict=True))
+            return _on_cluster(work, blocks, keys, store, executor)
+        # Threads share memory, so a block is known by its identity.
+        key_by_id = dict(zip(map(id, blocks), keys, strict=True))
         return in_blocks(
-            lambda block: _block(work, block, numbered[id(block)], store),
+            lambda block: _result_of(work, block, key_by_id[id(block)], store),
             blocks,
             executor.workers(),
             False,
         )
 
-    return by
+    return run
 
 
-def _block(
-    work: Callable[[np.ndarray], Any], block: np.ndarray, key: str, store: Store
-) -> Any:
-    found = store.get(key)
-    if found is None:
-        result = work(block)
-        store.put(key, result if isinstance(result, dict) else {"": result})
-        return result
-    return found[""] if set(found) == {""} else found
+def _result_of(work: Work, block: np.ndarray, key: str, store: Store) -> Any:
+    """The kept result of a block, or a new one, which is kept."""
+    kept = store.get(key)
+    if kept is not None:
+        return kept[UNNAMED] if set(kept) == {UNNAMED} else kept
+    result = work(block)
+    store.put(key, result if isinstance(result, dict) else {UNNAMED: result})
+    return result
 
 
-def _by_cluster(
-    work: Callable[[np.ndarray], Any],
+def _on_cluster(
+    work: Work,
     blocks: Sequence[np.ndarray],
-    keys: list[str],
+    keys: Sequence[str],
     store: Store,
     executor: Executor,
 ) -> Iterator[Any]:
-    units = [(work, block, key, store) for block, key in zip(blocks, keys, strict=True)]
+    """Results in the order of the blocks, whichever is done first."""
+    tasks = [(work, block, key, store) for block, key in zip(blocks, keys, strict=True)]
     early: dict[int, Any] = {}
     following = 0
-    for i, result in map_tasks(_block, units, executor):
+    for index, result in map_tasks(_result_of, tasks, executor):
         if isinstance(result, TaskFailure):
             raise InputError(
                 f"A block of permutations could not be done: {result.reason}"
             )
-        early[i] = result
+        early[index] = result
         while following in early:
             yield early.pop(following)
             following += 1

@@ -1,147 +1,160 @@
-"""What is expected of every visit, and what became of it: the book that `cingulum
+"""What is expected of every visit, and what became of it: the record that `cingulum
 status` reads."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from cingulum.errors import InputError
+from cingulum.io.derivatives import sidecar_of
 from cingulum.io.files import read_own, write_json
 
 if TYPE_CHECKING:
-    from cingulum.features import Feature
-    from cingulum.io import Visit
+    from cingulum.io.visit import Visit
 
 COLUMNS = ["participant", "session", "feature", "state", "reason"]
-
 
 RECIPE = "RecipeSHA256"
 """What sidecars call the hash of how a result was made."""
 
+SECONDS = "seconds.json"
 
-def expect(
-    work: Path,
-    visits: Sequence[Visit],
-    files: Mapping[str, Mapping[str, list[str]]],
-    recipes: Mapping[str, str],
-) -> None:
-    """Enter what is expected of visits: by visit and feature, files below the output
-    folder, made by this recipe."""
-    for visit in visits:
-        page = _page(work, visit)
+DONE, FAILED, MISSING = "done", "failed", "missing"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a run will make of a visit.
+
+    files: by feature, below the output folder
+    recipes: by feature, the hash of how they are made
+    """
+
+    files: Mapping[str, list[str]]
+    recipes: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """The records of a work folder, one file per visit."""
+
+    work: Path
+
+    def expect(self, visit: Visit, expected: Expected) -> None:
+        """Record what is expected of a visit; an earlier record of something else is
+        replaced."""
         content: dict[str, Any] = {
             "participant": visit.participant,
             "session": visit.session,
+            "expected": dict(expected.files),
+            "recipes": dict(expected.recipes),
         }
-        content |= {"expected": dict(files[visit.name]), "recipes": dict(recipes)}
-        known = read_own(page)
-        if {name: known.get(name) for name in content} != content:
-            write_json(page, {**content, "failed": {}})
+        record = self._record(visit)
+        earlier = read_own(record)
+        if {name: earlier.get(name) for name in content} != content:
+            write_json(record, {**content, "failed": {}})
 
+    def keep_only(self, visits: Iterable[Visit]) -> None:
+        """Remove the records of all other visits."""
+        records = {self._record(visit) for visit in visits}
+        for record in set(self._folder.glob("*.json")) - records:
+            record.unlink(missing_ok=True)
 
-def keep_only(work: Path, visits: Iterable[Visit]) -> None:
-    """Take everybody else out of the book."""
-    names = {_page(work, visit) for visit in visits}
-    for page in set((Path(work) / "visits").glob("*.json")) - names:
-        page.unlink(missing_ok=True)
+    def note(
+        self, visit: Visit, reasons: Mapping[str, str], features: Iterable[str]
+    ) -> None:
+        """Record what became of some features of a visit: those with a reason failed,
+        the others did not."""
+        record = self._record(visit)
+        content = read_own(record)
+        before = content.get("failed", {})
+        others = set(before) - set(features)
+        after = {name: before[name] for name in before if name in others}
+        after.update(reasons)
+        if after != before:
+            write_json(record, {**content, "failed": after})
 
+    def table(self, out: Path) -> pd.DataFrame:
+        """A row per visit and feature: done, failed (with the reason) or missing.
 
-def note(
-    work: Path, visit: Visit, failed: Mapping[str, str], of: Iterable[str]
-) -> None:
-    """Enter what became of some features of a visit: those in `failed` have a reason,
-    the others are well."""
-    page = _page(work, visit)
-    content = read_own(page)
-    before = content.get("failed", {})
-    after = {name: why for name, why in before.items() if name not in set(of)} | dict(
-        failed
-    )
-    if after != before:
-        write_json(page, {**content, "failed": after})
-
-
-def state(out: Path, work: Path | None = None) -> pd.DataFrame:
-    """A row a visit and feature: done, failed (with the reason) or missing.
-
-    Raises InputError for a folder in which nothing was begun.
-    """
-    files = sorted((Path(work or Path(out) / "work") / "visits").glob("*.json"))
-    pages = [page for page in map(read_own, files) if page]
-    if not pages:
-        raise InputError(
-            f"{out}: nothing was begun here. Expected the OUT_DIR of `cingulum run` or "
-            "`cingulum features`"
-            "; if it was run with --work-dir, give that too."
-        )
-    rows = []
-    for content in pages:
-        for feature, files in content["expected"].items():
-            why = content["failed"].get(feature, "")
-            done = made(out, files, content["recipes"][feature])
-            state = "failed" if why else "done" if done else "missing"
-            rows.append(
-                [content["participant"], content["session"], feature, state, why]
+        Raises InputError for a folder in which nothing was begun.
+        """
+        records = [read_own(path) for path in sorted(self._folder.glob("*.json"))]
+        records = [record for record in records if record]
+        if not records:
+            raise InputError(
+                f"{out}: nothing was begun here. Expected the OUT_DIR of `cingulum "
+                "run` or `cingulum features`; if it was run with --work-dir, give that "
+                "too."
             )
-    return pd.DataFrame(rows, columns=COLUMNS)
+        rows = [row for record in records for row in _rows_of(record, out)]
+        return pd.DataFrame(rows, columns=COLUMNS)
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds that a visit took here so far, by what was done to it; empty before
+        the first."""
+        return read_own(self.work / SECONDS)
+
+    def note_seconds(self, what: str, seconds: float) -> None:
+        write_json(self.work / SECONDS, {**self.seconds(), what: round(seconds, 3)})
+
+    @property
+    def _folder(self) -> Path:
+        return self.work / "visits"
+
+    def _record(self, visit: Visit) -> Path:
+        return self._folder / f"{visit.name}.json"
 
 
-def made(out: Path, files: Iterable[str], recipe: str) -> bool:
-    """Whether files are there, made by this recipe. That their recordings are the same
-    only a run finds out."""
-    return all(_recipe(Path(out) / file) == recipe for file in files)
+def status_table(out: Path, work: Path | None = None) -> pd.DataFrame:
+    """What became of every visit and feature of an output folder.
+
+    work: where the run kept its records (default: work/ in `out`)
+    """
+    return RunStatus(work or Path(out) / "work").table(out)
 
 
-def _recipe(path: Path) -> str | None:
-    """How a file was made, as it or the JSON beside it says; None where there is
-    none."""
-    told = path.with_name(path.name.partition(".")[0] + ".json")
-    return read_own(told).get(RECIPE) if path.is_file() else None
+def _rows_of(record: Mapping[str, Any], out: Path) -> list[list[str]]:
+    rows = []
+    for feature, files in record["expected"].items():
+        reason = record["failed"].get(feature, "")
+        state = MISSING
+        if reason:
+            state = FAILED
+        elif is_made(out, files, record["recipes"][feature]):
+            state = DONE
+        visit = [record["participant"], record["session"]]
+        rows.append([*visit, feature, state, reason])
+    return rows
 
 
-SECONDS = "seconds.json"
+def is_made(out: Path, files: Iterable[str], recipe: str) -> bool:
+    """Whether files are there, made by this recipe.
+
+    That their recordings are the same only a run finds out.
+    """
+    return all(_recipe_of(Path(out) / file) == recipe for file in files)
 
 
-def spent(work: Path) -> dict[str, float]:
-    """Seconds that a visit took here so far, by what was done to it; empty before the
-    first."""
-    return read_own(Path(work) / SECONDS)
-
-
-def note_seconds(work: Path, what: str, seconds: float) -> None:
-    write_json(Path(work) / SECONDS, {**spent(work), what: round(seconds, 3)})
-
-
-def _page(work: Path, visit: Visit) -> Path:
-    return Path(work) / "visits" / f"{visit.name}.json"
-
-
-def files_of(visit: Visit, features: Mapping[str, Feature]) -> dict[str, list[str]]:
-    """By feature, the files that its measurement and, where a model is fitted, its row
-    will have."""
-    found = {}
-    for name, feature in features.items():
-        own = (visit.folder / feature.file.format(visit=visit.name)).as_posix()
-        fitted = (
-            Path(own).with_name(f"{visit.name}_desc-{feature.name}_fit.tsv").as_posix()
-        )
-        found[name] = [own, fitted] if feature.fitted else [own]
-    return found
+def _recipe_of(path: Path) -> str | None:
+    """How a file was made, as it or the JSON beside it says; None for no such file."""
+    if not path.is_file():
+        return None
+    return read_own(sidecar_of(path)).get(RECIPE)
 
 
 def without_folders(text: str, folders: Iterable[Path]) -> str:
     """The text without folders of this machine, which would name people."""
     for folder in folders:
-        for place in {str(folder), str(Path(folder).resolve())} - {".", "/"}:
-            text = re.sub(rf"(?<![\w./-]){re.escape(place)}/", "", text)
-            text = re.sub(
-                rf"(?<![\w./-]){re.escape(place)}(?![\w/])",
-                Path(folder).resolve().name,
-                text,
-            )
+        name = Path(folder).resolve().name
+        for written in {str(folder), str(Path(folder).resolve())} - {".", "/"}:
+            start = rf"(?<![\w./-]){re.escape(written)}"
+            text = re.sub(rf"{start}/", "", text)
+            text = re.sub(rf"{start}(?![\w/])", name, text)
     return text

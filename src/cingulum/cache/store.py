@@ -3,29 +3,23 @@ the same whoever made them."""
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from cingulum.io.files import write_bytes
-from cingulum.versions import packages
 
+FOLDER = "kept"
+"""The folder of kept results within a work folder."""
 
-def key_of(**told: Any) -> str:
-    """SHA-256 of what a result depends on, in JSON's types, and of the software that
-    computes it: another version of torch may give another last bit, so results of two
-        versions are never mixed."""
-    return hashlib.sha256(
-        json.dumps({"software": packages(), **told}, sort_keys=True).encode()
-    ).hexdigest()
+DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What numpy raises for a file that is missing or damaged."""
 
 
 @dataclass(frozen=True)
@@ -40,20 +34,15 @@ class Store:
         try:
             with np.load(self._path(key), allow_pickle=False) as content:
                 return {name: content[name] for name in content.files}
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            EOFError,
-            zipfile.BadZipFile,
-            zlib.error,
-        ):
+        except DAMAGED:
             return None
 
-    def put(self, key: str, arrays: Mapping[str, Any]) -> None:
+    def put(self, key: str, arrays: Mapping[str, ArrayLike]) -> None:
+        """Keep arrays under a key."""
         buffer = io.BytesIO()
-        np.savez(buffer, **{name: np.asarray(value) for name, value in arrays.items()})  # type: ignore[arg-type]
+        content = {name: np.asarray(value) for name, value in arrays.items()}
+        np.savez(buffer, **content)
         write_bytes(self._path(key), buffer.getvalue())
 
     def _path(self, key: str) -> Path:
-        return Path(self.folder) / "kept" / key[:2] / f"{key}.npz"
+        return Path(self.folder) / FOLDER / key[:2] / f"{key}.npz"

@@ -2,149 +2,213 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING
 
-import numpy as np
+from cingulum.features.feature import (
+    Column,
+    Feature,
+    FeatureOptions,
+    Measurement,
+    Role,
+    Settings,
+    StudyRecipe,
+)
+from cingulum.features.registry import register_feature
+from cingulum.io.recording_kinds import (
+    ASL,
+    ASL_CONTEXT,
+    CBF_MASK,
+    GREY_MATTER,
+    M0_SCAN,
+    PERFUSION,
+)
 
-from cingulum.features.feature import Column, Feature, Measurement
-from cingulum.io.images import read_image
-from cingulum.io.spaces import adult_mni
-from cingulum.io.visit import Visit
-from cingulum.signals.asl import Perfusion
-from cingulum.signals.atlas import Atlas, pain_atlas, told
-from cingulum.signals.parcellation import parcellate
-from cingulum.signals.visit_data import VisitData
+if TYPE_CHECKING:
+    import numpy as np
 
-
-def relative(cbf: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """CBF divided by its mean over the brain mask: mean 1, free of every global
-    calibration constant."""
-    return np.where(mask, cbf / cbf[mask].mean(), 0.0)
-
-
-def sources(visit: Visit) -> tuple[str, ...]:
-    """What blood flow is read from: a CBF map where there is one, else raw ASL."""
-    if visit.has("perfusion") or not visit.has("asl"):
-        visit["perfusion"]
-        return ("perfusion", "cbfmask") if "cbfmask" in visit.files else ("perfusion",)
-    visit["asl"], visit["aslcontext"]
-    return (
-        ("asl", "aslcontext", "m0scan")
-        if visit.has("m0scan")
-        else ("asl", "aslcontext")
-    )
+    from cingulum.io.visit import Visit
+    from cingulum.signals.asl import Perfusion
+    from cingulum.signals.atlas import Atlas
+    from cingulum.signals.visit_data import VisitData
 
 
+@register_feature
 class RelativePerfusion(Feature):
-    """rCBF of Lee et al. 2019: the units of their published weights are whole-brain
-    mean = 1."""
+    """rCBF of Lee et al. 2019 (doi:10.1097/j.pain.0000000000001417): the units of their
+    published weights are whole-brain mean = 1."""
 
-    name: ClassVar = "rcbf"
-    unit: ClassVar = "1 (whole-brain mean)"
-    meaning: ClassVar = (
-        "cerebral blood flow at every voxel, relative to the whole brain"
-    )
-    needs: ClassVar = ("perfusion",)
-    file: ClassVar = "perf/{visit}_desc-relative_cbf.nii.gz"
-    is_map: ClassVar = True
+    name = "rcbf"
+    label = "Relative blood flow (ASL)"
+    summary = "map: blood flow relative to the whole brain"
+    unit = "1 (whole-brain mean)"
+    meaning = "cerebral blood flow at every voxel, relative to the whole brain"
+    needs = (PERFUSION,)
+    file = "perf/{visit}_desc-relative_cbf.nii.gz"
+    role = Role.PREDICTOR
+    chosen_by_default = True
+    is_map = True
+    map_centre = 1.0
+    colour = "#b5482f"
+    references = ("abraham2014",)
 
-    def kinds(self, visit: Visit) -> tuple[str, ...]:
-        return sources(visit)
+    def recordings(self, visit: Visit) -> tuple[str, ...]:
+        return perfusion_sources(visit)
 
-    def measure(self, opened: VisitData) -> Measurement:
-        found = opened.perfusion
-        values = relative(found.cbf, found.mask).astype(np.float32)
-        details = {
-            **found.settings,
-            "WholeBrainMean": float(found.cbf[found.mask].mean()),
-        }
-        return Measurement(values, found.affine, details, found.flags)
+    def measure(self, data: VisitData) -> Measurement:
+        import numpy as np
+
+        perfusion = data.perfusion
+        values = relative(perfusion.cbf, perfusion.mask).astype(np.float32)
+        mean = float(perfusion.cbf[perfusion.mask].mean())
+        details = {**perfusion.settings, "WholeBrainMean": mean}
+        return Measurement(values, perfusion.affine, details, perfusion.flags)
+
+    @classmethod
+    def methods_text(cls, recipe: StudyRecipe) -> str:
+        return (
+            "Relative blood flow: CBF map divided by its mean over the brain, at every "
+            "voxel."
+        )
 
 
+@register_feature
 class RegionalPerfusion(Feature):
     """Absolute CBF: mean of the whole brain, of grey matter, and of every region of an
     atlas (maps in MNI space)."""
 
-    name: ClassVar = "cbf"
-    unit: ClassVar = "ml/100 g/min"
-    meaning: ClassVar = "cerebral blood flow"
-    needs: ClassVar = ("perfusion",)
+    name = "cbf"
+    label = "Regional blood flow"
+    summary = "blood flow: whole brain, grey matter, regions (ml/100 g/min)"
+    unit = "ml/100 g/min"
+    meaning = "cerebral blood flow"
+    needs = (PERFUSION,)
+    file = "perf/{visit}_cbf.tsv"
+    overview = ("whole brain", "grey matter")
 
     def __init__(self, atlas: Atlas | None = None) -> None:
+        from cingulum.signals.atlas import pain_atlas
+
         self.atlas = atlas or pain_atlas()
-        self.file = f"perf/{{visit}}_atlas-{self.atlas.name}_cbf.tsv"  # type: ignore[misc]
+        self.file = f"perf/{{visit}}_atlas-{self.atlas.name}_cbf.tsv"
 
-    def kinds(self, visit: Visit) -> tuple[str, ...]:
-        return (*sources(visit), *(["grey"] if "grey" in visit.files else []))
+    @classmethod
+    def from_options(cls, options: FeatureOptions) -> RegionalPerfusion:
+        return cls(options.atlas)
 
-    def settings(self) -> Mapping[str, Any]:
+    def recordings(self, visit: Visit) -> tuple[str, ...]:
+        names = perfusion_sources(visit)
+        if GREY_MATTER.name in visit.files:
+            return (*names, GREY_MATTER.name)
+        return names
+
+    def settings(self) -> Settings:
+        from cingulum.signals.atlas import told
+
         return told(self.atlas)
 
     def columns(self) -> list[Column]:
+        whole_brain = Column("whole brain", self.unit, "mean CBF over the brain mask")
+        grey_matter = Column(
+            "grey matter",
+            self.unit,
+            "mean CBF where grey matter has probability above ½",
+        )
         regions = [
-            Column(region, self.unit, "mean CBF of the region")
+            Column(region, self.unit, "mean CBF of the region", region=region)
             for region in self.atlas.regions
         ]
-        return [
-            Column("whole brain", self.unit, "mean CBF over the brain mask"),
-            Column(
-                "grey matter",
-                self.unit,
-                "mean CBF where grey matter has probability above ½",
-            ),
-            *regions,
-        ]
+        return [whole_brain, grey_matter, *regions]
 
-    def measure(self, opened: VisitData) -> Measurement:
-        found, flags = opened.perfusion, list(opened.perfusion.flags)
-        grey, where = _grey(opened.visit, found)
-        inside = found.mask & grey if grey is not None else found.mask
-        values = [
-            found.cbf[found.mask].mean(),
-            found.cbf[inside].mean() if grey is not None and inside.any() else np.nan,
-        ]
+    def measure(self, data: VisitData) -> Measurement:
+        import numpy as np
+
+        perfusion = data.perfusion
+        grey, source = grey_matter(data.visit, perfusion)
+        grey_mean = np.nan
+        if grey is not None and (perfusion.mask & grey).any():
+            grey_mean = perfusion.cbf[perfusion.mask & grey].mean()
+        values = [perfusion.cbf[perfusion.mask].mean(), grey_mean]
+        flags = list(perfusion.flags)
+        details = {**perfusion.settings, "GreyMatter": source}
         regions = np.full(len(self.atlas.regions), np.nan)
-        details = {**found.settings, "GreyMatter": where}
-        if adult_mni(found.space) or (found.space and found.space == self.atlas.space):
-            regions, coverage = parcellate(
-                found.cbf[found.mask], found.mask, found.affine, self.atlas
-            )
-            details["Coverage"] = coverage.round(4).to_dict()
+        if self._covers(perfusion.space):
+            regions, details["Coverage"] = self._regional_means(perfusion)
         else:
             flags.append("regions need CBF in MNI space: n/a")
         return Measurement(
             np.concatenate([values, regions]), details=details, flags=flags
         )
 
+    def _covers(self, space: str) -> bool:
+        """Whether the atlas and an image in this space name the same places."""
+        from cingulum.io.spaces import adult_mni
 
-def _grey(visit: Visit, found: Perfusion) -> tuple[np.ndarray | None, str]:
-    """Where grey matter is likelier than not, and how that is known."""
-    if "grey" in visit.files:
-        image = read_image(visit["grey"], 3)
-        if image.shape == found.cbf.shape and np.allclose(
-            image.affine, found.affine, atol=1e-3
-        ):
-            return np.asarray(
-                image.dataobj
-            ) > 0.5, "the participant's own probability map, above 0.5"
-    if not adult_mni(found.space):
+        return adult_mni(space) or (space != "" and space == self.atlas.space)
+
+    def _regional_means(
+        self, perfusion: Perfusion
+    ) -> tuple[np.ndarray, dict[str, float]]:
+        """Mean flow (region,), and the share of every region inside the mask."""
+        from cingulum.signals.parcellation import parcellate
+
+        values, coverage = parcellate(
+            perfusion.cbf[perfusion.mask], perfusion.mask, perfusion.affine, self.atlas
+        )
+        return values, coverage.round(4).to_dict()
+
+
+def relative(cbf: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """CBF divided by its mean over the brain mask: mean 1, free of every global
+    calibration constant."""
+    import numpy as np
+
+    return np.where(mask, cbf / cbf[mask].mean(), 0.0)
+
+
+def perfusion_sources(visit: Visit) -> tuple[str, ...]:
+    """What blood flow is read from: a CBF map where there is one, else raw ASL.
+
+    Raises InputError for a visit that has neither.
+    """
+    if visit.has(PERFUSION.name) or not visit.has(ASL.name):
+        visit[PERFUSION.name]
+        required = (PERFUSION.name,)
+        optional = CBF_MASK.name
+        return (*required, optional) if optional in visit.files else required
+    visit[ASL.name], visit[ASL_CONTEXT.name]
+    required = (ASL.name, ASL_CONTEXT.name)
+    return (*required, M0_SCAN.name) if visit.has(M0_SCAN.name) else required
+
+
+def grey_matter(visit: Visit, perfusion: Perfusion) -> tuple[np.ndarray | None, str]:
+    """Where grey matter is likelier than not (x, y, z), and how that is known."""
+    import numpy as np
+
+    from cingulum.io.images import read_image
+    from cingulum.io.spaces import adult_mni
+
+    if GREY_MATTER.name in visit.files:
+        image = read_image(visit[GREY_MATTER.name], 3)
+        same_shape = image.shape == perfusion.cbf.shape
+        if same_shape and np.allclose(image.affine, perfusion.affine, atol=1e-3):
+            probability = np.asarray(image.dataobj)
+            return probability > 0.5, "the participant's own probability map, above 0.5"
+    if not adult_mni(perfusion.space):
         return None, "not known in native space"
-    return _template(
-        found.cbf.shape, found.affine.tobytes()
-    ), "nilearn's MNI152 template, above half of its maximum"
+    template = _template(perfusion.cbf.shape, perfusion.affine.tobytes())
+    return template, "nilearn's MNI152 template, above half of its maximum"
 
 
-@lru_cache(maxsize=4)  # visits share a grid
+@lru_cache(maxsize=4)  # visits of a study share a grid
 def _template(shape: tuple[int, ...], affine: bytes) -> np.ndarray:
     import nibabel as nib
+    import numpy as np
     from nilearn.datasets import load_mni152_gm_template
     from nilearn.image import resample_to_img
 
-    target = nib.Nifti1Image(
-        np.zeros(shape, np.float32), np.frombuffer(affine).reshape(4, 4)
-    )
+    grid = np.frombuffer(affine).reshape(4, 4)
+    target = nib.Nifti1Image(np.zeros(shape, np.float32), grid)
     template = load_mni152_gm_template(resolution=2)
     grey = resample_to_img(
         template,

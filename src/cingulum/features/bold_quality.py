@@ -3,38 +3,66 @@ it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING
 
-import numpy as np
+from cingulum.features.feature import (
+    Column,
+    Feature,
+    FeatureOptions,
+    Measurement,
+    Role,
+    Settings,
+)
+from cingulum.features.registry import register_feature
+from cingulum.io.recording_kinds import BOLD, CONFOUNDS, MASK
 
-from cingulum.features.feature import Column, Feature, Measurement
-from cingulum.io.spaces import adult_mni
-from cingulum.signals.atlas import Atlas, pain_atlas, told
-from cingulum.signals.parcellation import membership
-from cingulum.signals.visit_data import VisitData
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cingulum.signals.atlas import Atlas
+    from cingulum.signals.bold import Bold
+    from cingulum.signals.visit_data import VisitData
 
 MOST_MOTION = 0.5
 """mm of mean framewise displacement above which a run is flagged; Parkes et al. 2018
 (doi:10.1016/j.neuroimage.2017.12.073) compare .25 and .55."""
 
+FEWEST_KEPT = 0.5
+"""Share of the volumes below which a run is flagged."""
 
-class Quality(Feature):
+
+@register_feature
+class BoldQuality(Feature):
     """Motion, volumes kept, signal to noise and coverage of every region."""
 
-    name: ClassVar = "quality"
-    unit: ClassVar = "see columns"
-    meaning: ClassVar = "quality of the BOLD run"
-    needs: ClassVar = ("bold", "mask", "confounds")
+    name = "quality"
+    label = "Quality of the BOLD run"
+    summary = "head motion, volumes kept, signal to noise, coverage"
+    unit = "see columns"
+    meaning = "quality of the BOLD run"
+    needs = (BOLD, MASK, CONFOUNDS)
+    file = "func/{visit}_desc-quality_timeseries.tsv"
+    role = Role.QUALITY
+    measured_beside = (BOLD,)
+    missing_is_gap = True
+    overview = ("fd mean", "volumes kept", "tsnr", "coverage mean")
 
     def __init__(self, atlas: Atlas | None = None) -> None:
-        self.atlas = atlas or pain_atlas()
-        self.file = "func/{visit}_desc-quality_timeseries.tsv"  # type: ignore[misc]
+        from cingulum.signals.atlas import pain_atlas
 
-    def settings(self) -> Mapping[str, Any]:
+        self.atlas = atlas or pain_atlas()
+
+    @classmethod
+    def from_options(cls, options: FeatureOptions) -> BoldQuality:
+        return cls(options.atlas)
+
+    def settings(self) -> Settings:
+        from cingulum.signals.atlas import told
+
         return told(self.atlas)
 
     def columns(self) -> list[Column]:
+        share = "share of a region that lies in the brain mask"
         return [
             Column("fd mean", "mm", "mean framewise displacement"),
             Column("fd max", "mm", "largest framewise displacement"),
@@ -46,49 +74,60 @@ class Quality(Feature):
                 "median over the brain of temporal mean by standard deviation, before "
                 "cleaning",
             ),
-            Column(
-                "coverage mean",
-                "1",
-                "mean share of a region that lies in the brain mask",
-            ),
-            Column(
-                "coverage min",
-                "1",
-                "smallest share of a region that lies in the brain mask",
-            ),
+            Column("coverage mean", "1", f"mean {share}"),
+            Column("coverage min", "1", f"smallest {share}"),
             Column("regions missing", "1", "regions without a voxel in the brain mask"),
         ]
 
-    def measure(self, opened: VisitData) -> Measurement:
-        bold, moved = opened.bold, opened.displacement
-        flags = []
-        if adult_mni(bold.space) or bold.space == self.atlas.space:
-            _, coverage = membership(self.atlas, bold.mask, bold.affine)
-        else:
-            coverage = np.full(len(self.atlas.regions), np.nan)
-            flags.append(f"coverage needs BOLD in {self.atlas.space} space: n/a")
+    def measure(self, data: VisitData) -> Measurement:
+        import numpy as np
+
+        bold = data.bold
+        displacement = data.displacement
+        coverage, flags = self._coverage(bold)
+        missing = np.nan
+        if np.isfinite(coverage).all():
+            missing = float((coverage == 0).sum())
         values = [
-            np.nanmean(moved),
-            np.nanmax(moved),
+            np.nanmean(displacement),
+            np.nanmax(displacement),
             len(bold.kept),
             bold.kept.sum(),
             bold.tsnr,
             coverage.mean(),
             coverage.min(),
-            (coverage == 0).sum() if np.isfinite(coverage).all() else np.nan,
+            missing,
         ]
-        if values[0] > MOST_MOTION:
-            flags.append(
-                f"mean framewise displacement {values[0]:.2f} mm is above "
-                f"{MOST_MOTION} mm"
-            )
-        if bold.kept.mean() < 0.5:
-            flags.append(f"only {bold.kept.mean():.0%} of the volumes were kept")
-        if values[7] > 0:
-            flags.append(
-                f"{values[7]:.0f} region(s) of {self.atlas.name} lie outside the brain "
-                "mask"
-            )
+        flags += self._flags(values[0], bold.kept.mean(), missing)
         return Measurement(
             np.array(values, dtype=float), details=bold.settings, flags=flags
         )
+
+    def _coverage(self, bold: Bold) -> tuple[np.ndarray, list[str]]:
+        """Share of every region inside the brain mask; NaN, and a flag, where atlas and
+        run do not share a space."""
+        import numpy as np
+
+        from cingulum.io.spaces import adult_mni
+        from cingulum.signals.parcellation import membership
+
+        if adult_mni(bold.space) or bold.space == self.atlas.space:
+            _, coverage = membership(self.atlas, bold.mask, bold.affine)
+            return coverage, []
+        unknown = np.full(len(self.atlas.regions), np.nan)
+        return unknown, [f"coverage needs BOLD in {self.atlas.space} space: n/a"]
+
+    def _flags(self, motion: float, kept: float, missing: float) -> list[str]:
+        flags = []
+        if motion > MOST_MOTION:
+            flags.append(
+                f"mean framewise displacement {motion:.2f} mm is above {MOST_MOTION} mm"
+            )
+        if kept < FEWEST_KEPT:
+            flags.append(f"only {kept:.0%} of the volumes were kept")
+        if missing > 0:
+            flags.append(
+                f"{missing:.0f} region(s) of {self.atlas.name} lie outside the brain "
+                "mask"
+            )
+        return flags

@@ -2,41 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
-import numpy as np
-import torch
+from typing import TYPE_CHECKING
 
 from cingulum.errors import InputError
-from cingulum.features.feature import Column, Feature, Measurement
-from cingulum.measures import fcd
-from cingulum.signals.atlas import Atlas, pain_atlas, told
-from cingulum.signals.parcellation import regional_series
-from cingulum.signals.visit_data import VisitData
+from cingulum.features.feature import (
+    Column,
+    Feature,
+    FeatureOptions,
+    Measurement,
+    Settings,
+)
+from cingulum.features.registry import register_feature
+from cingulum.io.recording_kinds import BOLD, CONFOUNDS, MASK
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cingulum.signals.atlas import Atlas
+    from cingulum.signals.visit_data import VisitData
+
+FEWEST_VOLUMES = 10
+"""Volumes of a window below which its correlations say nothing."""
 
 
+@register_feature
 class ConnectivityDynamics(Feature):
-    """Functional connectivity dynamics (Hansen et al. 2015,
-    doi:10.1016/j.neuroimage.2014.11.001) over sliding windows.
+    """Functional connectivity dynamics over sliding windows (Hansen et al. 2015,
+    doi:10.1016/j.neuroimage.2014.11.001).
 
-    window, step: s; both decide the values as much as the brain does, so compare only
-    runs with the same two Volumes that were censored are left out and windows run over
-    the rest.
+    window, step: s. Both decide the values as much as the brain does: compare only runs
+    with the same two. Censored volumes are left out, and windows run over the rest.
     """
 
-    name: ClassVar = "fcd"
-    unit: ClassVar = "1"
-    meaning: ClassVar = "how alike connectivity is between windows of a run"
-    needs: ClassVar = ("bold", "mask", "confounds")
+    name = "fcd"
+    label = "Connectivity dynamics"
+    summary = "how connectivity between regions changes within the run"
+    unit = "1"
+    meaning = "how alike connectivity is between windows of a run"
+    needs = (BOLD, MASK, CONFOUNDS)
+    overview = ("mean",)
 
     def __init__(
         self, atlas: Atlas | None = None, window: float = 60.0, step: float = 6.0
     ) -> None:
-        self.atlas, self.window, self.step = atlas or pain_atlas(), window, step
-        self.file = f"func/{{visit}}_atlas-{self.atlas.name}_desc-fcd_timeseries.tsv"  # type: ignore[misc]
+        from cingulum.signals.atlas import pain_atlas
 
-    def settings(self) -> Mapping[str, Any]:
+        self.atlas = atlas or pain_atlas()
+        self.window = window
+        self.step = step
+        self.file = f"func/{{visit}}_atlas-{self.atlas.name}_desc-fcd_timeseries.tsv"
+
+    file = "func/{visit}_desc-fcd_timeseries.tsv"
+
+    @classmethod
+    def from_options(cls, options: FeatureOptions) -> ConnectivityDynamics:
+        return cls(options.atlas)
+
+    def settings(self) -> Settings:
+        from cingulum.signals.atlas import told
+
         return {**told(self.atlas), "Window": self.window, "Step": self.step}
 
     def columns(self) -> list[Column]:
@@ -53,29 +77,40 @@ class ConnectivityDynamics(Feature):
             ),
         ]
 
-    def measure(self, opened: VisitData) -> Measurement:
-        series, _ = regional_series(opened.bold, self.atlas)
-        signals = series.data[
-            torch.isfinite(series.data).all(-1) & (series.data.std(-1) > 0)
-        ]
-        window, step = (
-            max(1, round(seconds / series.tr)) for seconds in (self.window, self.step)
-        )
-        if window < 10 or signals.shape[-1] < 3 * window or len(signals) < 3:
-            raise InputError(
-                f"{opened.visit['bold']}: {signals.shape[-1]} volumes of {series.tr:g} "
-                f"s in {len(signals)} regions are "
-                f"too few for windows of {self.window:g} s: at least three, of ten "
-                "volumes or more."
-            )
+    def measure(self, data: VisitData) -> Measurement:
+        import numpy as np
+        import torch
+
+        from cingulum.measures import fcd
+        from cingulum.signals.parcellation import regional_series
+
+        series, _ = regional_series(data.bold, self.atlas)
+        has_signal = torch.isfinite(series.data).all(-1) & (series.data.std(-1) > 0)
+        signals = series.data[has_signal]
+        window = max(1, round(self.window / series.tr))
+        step = max(1, round(self.step / series.tr))
+        self._check_length(data, signals, window, series.tr)
         matrix = fcd(signals, window, step)
+        # Windows that share volumes are alike for that reason alone.
         apart = -(-window // step)
         start = torch.arange(len(matrix))
         values = matrix[(start[:, None] - start) >= apart].numpy()
         details = {
-            **opened.bold.settings,
+            **data.bold.settings,
             "Window": self.window,
             "Step": self.step,
             "Windows": len(matrix),
         }
         return Measurement(np.array([values.mean(), values.std()]), details=details)
+
+    def _check_length(
+        self, data: VisitData, signals: Tensor, window: int, tr: float
+    ) -> None:
+        regions, volumes = signals.shape
+        if window >= FEWEST_VOLUMES and volumes >= 3 * window and regions >= 3:
+            return
+        raise InputError(
+            f"{data.visit['bold']}: {volumes} volumes of {tr:g} s in {regions} regions "
+            f"are too few for windows of {self.window:g} s: at least three, of ten "
+            "volumes or more."
+        )

@@ -1,20 +1,96 @@
-"""What every feature is: a measurement of one visit that never looks at other people or
-at the outcome."""
+"""What every feature is: a measurement of one visit that never sees other people or the
+outcome, and everything that is to be known of it.
+
+This module and the files of the features import heavy libraries inside functions: help
+texts and error messages list features, and must not wait for them.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-import numpy as np
-import pandas as pd
+from cingulum.io.recording_kinds import RecordingKind
 
-from cingulum.brain.connectome import Connectome
-from cingulum.io.visit import Visit
-from cingulum.signals.atlas import Atlas, pain_atlas
-from cingulum.signals.visit_data import VisitData
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from cingulum.brain.connectome import Connectome
+    from cingulum.io.visit import Visit
+    from cingulum.signals.atlas import Atlas
+    from cingulum.signals.visit_data import VisitData
+
+JsonValue = Any
+"""Anything that JSON can hold: text, number, truth value, null, list or object."""
+
+Settings = Mapping[str, JsonValue]
+
+
+class Role(StrEnum):
+    """What a feature is for in a study."""
+
+    PREDICTOR = "predictor"
+    """May be asked to predict the outcome."""
+
+    CONTROL = "control"
+    """Scored by itself and kept out of the fusion: what a predictor must be held
+    against."""
+
+    QUALITY = "quality"
+    """Shown, so that readers can judge the recordings; never predicted from."""
+
+    DESCRIPTIVE = "descriptive"
+    """A column of the feature table for analyses of one's own."""
+
+
+class ColumnKind(StrEnum):
+    """What the numbers of a column are."""
+
+    VALUE = "value"
+    STANDARD_ERROR = "standard error"
+    """Uncertainty of another column: shown, never predicted from."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the feature table.
+
+    name: below the feature's own name; empty for a feature of one number
+    parameter, region: of a column that belongs to one region of an atlas
+    """
+
+    name: str
+    unit: str
+    meaning: str
+    kind: ColumnKind = ColumnKind.VALUE
+    parameter: str = ""
+    region: str = ""
+
+
+@dataclass(frozen=True)
+class Control:
+    """A number that is scored by itself, because whatever it explains needs no brain.
+
+    column: of the feature that it is taken from
+    held_against: the recordings whose results must be read against it
+    methods_text: a clause for the methods section
+    must_be_complete: left out of a study in which some visit lacks it; `missing_text`
+        then tells readers
+    """
+
+    name: str
+    column: str
+    label: str
+    unit: str
+    held_against: str
+    methods_text: str
+    colour: str = "#9aa3ae"
+    must_be_complete: bool = False
+    missing_text: str = ""
 
 
 class Origin(NamedTuple):
@@ -27,99 +103,186 @@ class Origin(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """values: a number, a vector, a matrix or a map (x, y, z); affine: where the map
-    lies, None for all else.
+    """What was measured of one visit.
 
-    details: for the sidecar: what was done, with its numbers; flags: what a reader
-        should know, by name
+    values: a number, a vector, a matrix or a map (x, y, z)
+    affine: where the map lies; None for all else
+    details: for the sidecar: what was done, with its numbers
+    flags: what a reader should know
     origin: what it was made from, where it was read back from disk
     """
 
     values: np.ndarray
     affine: np.ndarray | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Settings = field(default_factory=dict)
     flags: Sequence[str] = ()
     origin: Origin = Origin()
 
 
 @dataclass(frozen=True, eq=False)
-class FeatureOptions:
-    """What the features of a study share: atlas, group connectome, spectrum of the
-    beats, kind of connectivity, and the seed, as arguments of `SeedConnectivity`."""
+class FeatureRows:
+    """Rows of the feature table.
 
-    atlas: Atlas = field(default_factory=pain_atlas)
+    table: (visit, column); NaN where a visit has no value
+    arrays: what a feature has to tell beside its columns, (visit, …) each, by name
+    """
+
+    table: pd.DataFrame
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureOptions:
+    """What the features of a study share.
+
+    atlas: regions; None: the 52 regions of the pain literature
+    connectome: group connection weights; None: a distance rule
+    spectrum: of the beat intervals; fc: kind of connectivity
+    seed: arguments of `SeedConnectivity`
+    """
+
+    atlas: Atlas | None = None
     connectome: Connectome | None = None
     spectrum: str = "welch"
     fc: str = "correlation"
-    seed: Mapping[str, Any] = field(default_factory=dict)
+    seed: Settings = field(default_factory=dict)
 
 
-class Column(NamedTuple):
-    """A column of the feature table."""
+@dataclass(frozen=True)
+class StudyRecipe:
+    """How a study treated its recordings, for the methods section.
 
-    name: str
-    unit: str
-    meaning: str
+    denoising: in words; atlas: its name; regions: their number
+    connectome: where the connections come from, in words
+    site: column of participants.tsv inside which ratings were exchanged, if any
+    """
+
+    denoising: str
+    atlas: str = "pain52"
+    regions: int = 52
+    connectome: str = "a distance rule"
+    site: str | None = None
 
 
 class Feature(ABC):
-    """One row a visit. `measure` is done visit by visit; `finish` may then work on many
-    visits in one batch."""
+    """One row per visit. `measure` works visit by visit; `finish` may then work on many
+    visits in one batch.
 
-    name: ClassVar[str]
-    unit: ClassVar[str]
-    meaning: ClassVar[str]
-    needs: ClassVar[tuple[str, ...]]
-    """Kinds of recording it reads, as in `cingulum.io.visit.KINDS`."""
+    To add a feature: write a class like those beside this file, decorate it with
+    `register_feature`, and import it in `cingulum/features/__init__.py`. Everything
+    else (settings, help, report, methods, references, colours) reads these facts.
+    """
 
-    file: ClassVar[str]
+    name: str
+    """As users write it, and as columns and files begin."""
+
+    label: str
+    """What the model is called for a reader."""
+
+    summary: ClassVar[str]
+    """A line for the help of `cingulum features`."""
+
+    unit: str
+    meaning: str
+    needs: tuple[RecordingKind, ...]
+    """Kinds of recording without which it cannot be measured."""
+
+    file: str
     """Where the measurement of a visit is kept, below its session folder; `{visit}` is
     sub-…_ses-…"""
 
-    is_map: ClassVar[bool] = False
-    """Whether it is a picture of the brain, kept as NIfTI and not in the feature
+    role: Role = Role.DESCRIPTIVE
+    chosen_by_default: ClassVar[bool] = False
+    """Whether `cingulum run` measures it where the study does not say which."""
+
+    measured_beside: ClassVar[tuple[RecordingKind, ...]] = ()
+    """Measured, as a control, in every study that has a feature of these recordings."""
+
+    is_map: bool = False
+    """Whether it is an image of the brain, kept as NIfTI and not in the feature
     table."""
 
-    fitted: ClassVar[int] = 0
+    map_centre: float = 0.0
+    """The value of a map that means "as usual": the middle of its colour scale."""
+
+    batch_size: int = 0
     """Visits in a batch where `finish` is long work (a model is fitted) and rows are
     worth keeping; 0: it is quick."""
 
-    def kinds(self, visit: Visit) -> tuple[str, ...]:
-        """The recordings that it reads of this visit, where there is a choice. Raises
-        InputError for a missing one."""
-        for kind in self.needs:
-            visit[kind]
-        return self.needs
+    missing_is_gap: bool = False
+    """Whether a number that a visit lacks is a gap in a table, and no reason to leave
+    the participant out."""
 
-    def settings(self) -> Mapping[str, Any]:
-        """What else the measurement depends on, in JSON's types; a kept measurement
-        with other settings is redone."""
+    colour: str = "#56606e"
+    signature_unit: str = ""
+    """The unit in the words of exported signatures, where it differs from `unit`."""
+
+    controls: ClassVar[tuple[Control, ...]] = ()
+    """Columns of it that a study holds its predictors against."""
+
+    references: ClassVar[tuple[str, ...]] = ()
+    """Keys of `cingulum.report.references` that its method rests on."""
+
+    overview: ClassVar[tuple[str, ...]] = ()
+    """Names of its columns that the figure of the feature table shows."""
+
+    caution: ClassVar[str] = ""
+    """What every reader of a study with this feature must know."""
+
+    contribution_subject: ClassVar[str] = ""
+    """Subject of the sentence on what it adds to the other modalities; empty: none."""
+
+    @property
+    def is_about_quality(self) -> bool:
+        """Whether it tells how good the recordings are."""
+        return self.role in (Role.QUALITY, Role.CONTROL)
+
+    @classmethod
+    def from_options(cls, options: FeatureOptions) -> Feature:
+        """The feature as a study's options make it."""
+        return cls()
+
+    def recordings(self, visit: Visit) -> tuple[str, ...]:
+        """Names of the kinds that it reads of this visit, where there is a choice.
+
+        Raises InputError for a missing one.
+        """
+        for kind in self.needs:
+            visit[kind.name]
+        return tuple(kind.name for kind in self.needs)
+
+    def settings(self) -> Settings:
+        """What else the measurement depends on; a kept measurement with other settings
+        is redone."""
         return {}
 
     @abstractmethod
-    def measure(self, opened: VisitData) -> Measurement:
-        """The measurement of one visit. Raises InputError when the recording is missing
-        or unfit."""
+    def measure(self, data: VisitData) -> Measurement:
+        """The measurement of one visit.
+
+        Raises InputError when the recording is missing or unfit.
+        """
 
     def columns(self) -> list[Column]:
-        """Names (below the feature's own), units and meanings of the columns; one
-        without a name for a single value."""
+        """Its columns; one without a name for a single value."""
         return [Column("", self.unit, self.meaning)]
 
     def finish(
-        self, measured: Sequence[Measurement], show_progress: bool = False
-    ) -> pd.DataFrame:
-        """From measurements of visits to rows; a visit's row does not depend on the
-        other visits.
+        self, measurements: Sequence[Measurement], show_progress: bool = False
+    ) -> FeatureRows:
+        """From measurements of visits to rows; the row of a visit does not depend on
+        the other visits."""
+        import numpy as np
+        import pandas as pd
 
-        What is worth telling beside the columns may be put into the table's `attrs`:
-        arrays with a row a visit.
-        """
-        rows = np.stack(
-            [np.asarray(one.values, dtype=float).ravel() for one in measured]
-        )
+        values = [np.asarray(m.values, dtype=float).ravel() for m in measurements]
+        rows = np.stack(values)
         names = [column.name for column in self.columns()]
-        return pd.DataFrame(
-            rows,
-            columns=names if len(names) == rows.shape[1] and not self.is_map else None,
-        )
+        # Voxels of a map have numbers, not names.
+        is_named = len(names) == rows.shape[1] and not self.is_map
+        return FeatureRows(pd.DataFrame(rows, columns=names if is_named else None))
+
+    @classmethod
+    def methods_text(cls, recipe: StudyRecipe) -> str:
+        """Sentences for the methods section; empty: none."""
+        return ""

@@ -3,69 +3,76 @@ other."""
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
-import torch
-from torch.distributions import Distribution, LogNormal, biject_to
+from cingulum.features.feature import (
+    Column,
+    Feature,
+    FeatureOptions,
+    FeatureRows,
+    Measurement,
+    Role,
+    Settings,
+    StudyRecipe,
+)
+from cingulum.features.registry import register_feature
+from cingulum.io.recording_kinds import BOLD, CONFOUNDS, CONNECTOME, MASK
 
-from cingulum.brain import Brain, Connectome, balanced, with_values
-from cingulum.brain.connectome import distance_rule
-from cingulum.brain.masses import ReducedWongWang
-from cingulum.errors import InputError
-from cingulum.features.feature import Column, Feature, Measurement
-from cingulum.inference import Likelihood, fc_error, fit, fit_cohort
-from cingulum.inference import Recording as CohortRecording
-from cingulum.io.visit import Visit
-from cingulum.measures import fc
-from cingulum.signals.atlas import Atlas, pain_atlas, told
-from cingulum.signals.parcellation import regional_series
-from cingulum.signals.visit_data import VisitData
-from cingulum.timeseries import TimeSeries, check_signals
+if TYPE_CHECKING:
+    from torch.distributions import Distribution
 
+    from cingulum.brain import Brain, Connectome
+    from cingulum.features.brain_fitting import BrainFitting
+    from cingulum.io.visit import Visit
+    from cingulum.signals.atlas import Atlas
+    from cingulum.signals.visit_data import VisitData
 
-def atlas_connectome(atlas: Atlas) -> Connectome:
-    """Distance-rule connectome of an atlas, for cohorts without tractography."""
-    return distance_rule(
-        torch.as_tensor(atlas.centres, dtype=torch.float64), atlas.regions
-    )
+REFERENCES = ("abraham2014", "deco2014", "friston2003", "kingma2015", "griffiths2022")
 
 
-def mechanism_priors(n: int) -> dict[str, Distribution]:
-    """What is free in a visit's brain: global coupling, and recurrent excitation and
-    noise of every region.
+class FittedFeature(Feature):
+    """A feature whose columns are the parameters of a brain fitted to the visit."""
 
-    The priors are narrow: six minutes of BOLD say little about one region.
-    """
-    return {
-        "strength": LogNormal(math.log(0.4), 0.4),
-        "mass.w_plus": LogNormal(math.log(1.4), 0.05).expand([n]),
-        "noise": LogNormal(math.log(0.01), 0.2).expand([n]),
-    }
+    fitting: BrainFitting
+
+    @property
+    def atlas(self) -> Atlas:
+        """Regions of the fitted brains."""
+        return self.fitting.atlas
+
+    def recordings(self, visit: Visit) -> tuple[str, ...]:
+        names = super().recordings(visit)
+        if visit.has(CONNECTOME.name):
+            return (*names, CONNECTOME.name)
+        return names
+
+    def settings(self) -> Settings:
+        return self.fitting.settings()
+
+    def measure(self, data: VisitData) -> Measurement:
+        return self.fitting.measure(data)
+
+    def columns(self) -> list[Column]:
+        return self.fitting.columns()
+
+    def finish(
+        self, measurements: Sequence[Measurement], show_progress: bool = False
+    ) -> FeatureRows:
+        return self.fitting.rows(measurements, show_progress)
+
+    def _use(self, fitting: BrainFitting) -> None:
+        """Take over how brains are fitted, and what follows from it."""
+        self.fitting = fitting
+        self.batch_size = fitting.batch_size
+        self.file = (
+            f"func/{{visit}}_atlas-{fitting.atlas.name}_desc-{self.name}_stat-"
+            f"{fitting.statistic}.tsv"
+        )
 
 
-AMPLITUDE = 0.012
-"""Percent: overall SD of the BOLD that the default brain makes with coupling .4 and
-noise .02. Recorded amplitude depends on field strength, echo time and voxel size, so
-the likelihood sees signals scaled to this one."""
-
-
-def physiology_priors() -> dict[str, Distribution]:
-    """What six minutes can tell with an interval: one value a brain of coupling and of
-    neural and measurement noise."""
-    return {
-        "strength": LogNormal(math.log(0.4), 0.5),
-        "noise": LogNormal(math.log(0.015), 0.7),
-        "sensor.noise": LogNormal(math.log(0.7 * AMPLITUDE), 0.7),
-    }
-
-
-class Mechanism(Feature):
+@register_feature
+class Mechanism(FittedFeature):
     """A whole-brain model fitted to each visit's parcellated BOLD, all visits in one
     batch, each for itself.
 
@@ -73,25 +80,33 @@ class Mechanism(Feature):
         atlas, replaces the brain's
     free: by parameter path, priors as for `fit`; default: coupling, and recurrent
         excitation and noise by region
-    objective: a connectivity objective as for `fit` (default `fc_error`, which sees the
-        level of connectivity: without it the coupling is not determined,
+    objective: a connectivity objective as for `fit` (default `fc_error`, which depends
+        on the level of connectivity: without it the coupling is not determined,
         docs/decisions/004), or `Likelihood()`. Only the likelihood gives honest
-        intervals, and only then is every column followed by its standard deviation (`sd
-        …`). The likelihood sees each visit's signals scaled to one overall amplitude
-        (AMPLITUDE).
+        intervals, and only then does every column have its standard deviation
+        (`sd …`). The likelihood is computed on signals scaled to one overall amplitude.
+
     Columns are parameters in units of their priors (unconstrained value minus prior
-    mean, by prior SD), which makes them comparable without looking at other people. The
-    table's `attrs` carry the modelled and recorded connectivity of every visit, their
-    correlation and the loop gain.
+    mean, divided by the prior SD), which makes them comparable without looking at other
+    people. The arrays beside the rows are the modelled and recorded connectivity of
+    every visit, their correlation and the loop gain.
     """
 
-    name: ClassVar = "mechanism"
-    unit: ClassVar = "prior SD"
-    meaning: ClassVar = (
+    name = "mechanism"
+    label = "Mechanism (fitted model)"
+    summary = "fitted brain model: coupling, excitation and noise by region"
+    unit = "prior SD"
+    meaning = (
         "fitted coupling, recurrent excitation and noise level of the whole-brain model"
     )
-    needs: ClassVar = ("bold", "mask", "confounds")
-    fitted: ClassVar = 20
+    needs = (BOLD, MASK, CONFOUNDS)
+    file = "func/{visit}_desc-mechanism_relmat.tsv"
+    role = Role.PREDICTOR
+    chosen_by_default = True
+    batch_size = 20
+    colour = "#3b7d4f"
+    references = REFERENCES
+    contribution_subject = "The fitted mechanism's parameters"
 
     def __init__(
         self,
@@ -100,241 +115,102 @@ class Mechanism(Feature):
         *,
         atlas: Atlas | None = None,
         connectome: Connectome | None = None,
-        objective: Any = fc_error,
+        objective: Any = None,
         steps: int = 120,
-        name: str = "mechanism",
-        meaning: str | None = None,
     ) -> None:
-        self.atlas = atlas or pain_atlas()
-        self.brain = brain or Brain(
-            ReducedWongWang(), connectome or atlas_connectome(self.atlas)
-        )
-        self.free = free or mechanism_priors(len(self.atlas.regions))
-        self.objective, self.steps = objective, steps
-        self.likely = isinstance(objective, Likelihood)
-        if self.likely:  # its graphs are large, and larger batches gain no time
-            self.fitted = 5  # type: ignore[misc]
-        self.name = name  # type: ignore[misc]
-        self.meaning = meaning or type(self).meaning  # type: ignore[misc]
-        stat = "mean_timeseries" if self.likely else "pearsoncorrelation_relmat"
-        self.file = (  # type: ignore[misc]
-            f"func/{{visit}}_atlas-{self.atlas.name}_desc-{name}_stat-{stat}.tsv"  # type: ignore[misc]
-        )
-        if self.brain.regions != self.atlas.regions:
-            raise InputError(
-                f"The connectome must have the {len(self.atlas.regions)} regions of "
-                "the atlas; it has "
-                f"{len(self.brain.regions)}."
-            )
+        from cingulum.brain import Brain
+        from cingulum.brain.masses import ReducedWongWang
+        from cingulum.features import brain_fitting
+        from cingulum.inference import fc_error
+        from cingulum.signals.atlas import pain_atlas
 
-    def kinds(self, visit: Visit) -> tuple[str, ...]:
+        atlas = atlas or pain_atlas()
+        connectome = connectome or brain_fitting.atlas_connectome(atlas)
+        self._use(
+            brain_fitting.BrainFitting(
+                atlas,
+                brain or Brain(ReducedWongWang(), connectome),
+                free or brain_fitting.mechanism_priors(len(atlas.regions)),
+                fc_error if objective is None else objective,
+                steps,
+            )
+        )
+
+    @classmethod
+    def from_options(cls, options: FeatureOptions) -> Mechanism:
+        return cls(atlas=options.atlas, connectome=options.connectome)
+
+    @classmethod
+    def methods_text(cls, recipe: StudyRecipe) -> str:
         return (
-            *super().kinds(visit),
-            *(["connectome"] if visit.has("connectome") else []),
-        )
-
-    def settings(self) -> Mapping[str, Any]:
-        return {
-            **told(self.atlas),
-            "Mass": type(self.brain.mass).__name__,
-            "Free": {path: str(prior) for path, prior in self.free.items()},
-            "Objective": getattr(
-                self.objective, "__name__", type(self.objective).__name__
-            ),
-            "Steps": self.steps,
-            "ModelSHA256": _digest(self.brain, self.free, self.objective),
-        }
-
-    def measure(self, opened: VisitData) -> Measurement:
-        """Connectivity (region, region), or signals (region, time) for the likelihood,
-        and the visit's own connectome behind it, where there is one."""
-        series, _ = regional_series(opened.bold, self.atlas)
-        check_signals(series, str(opened.visit["bold"]))
-        signals = series.data.double()
-        if self.likely:
-            signals = signals - signals.mean(-1, keepdim=True)
-            signals = signals * (AMPLITUDE / signals.std())
-        values = signals.numpy() if self.likely else fc(signals).numpy()
-        own, n = opened.connectome, len(self.atlas.regions)
-        if own is not None and own.shape != (n, n):
-            raise InputError(
-                f"{opened.visit['connectome']}: expected {n} × {n} weights, in the "
-                f"order of {self.atlas.name}; came "
-                f"{own.shape}."
-            )
-        details = {
-            **opened.bold.settings,
-            "Connectome": "group" if own is None else "own",
-        }
-        return Measurement(
-            values if own is None else np.hstack([values, own]), details=details
-        )
-
-    def columns(self) -> list[Column]:
-        names = [
-            name
-            for path, prior in self.free.items()
-            for name in self._names(path, prior)
-        ]
-        sds = [f"sd {name}" for name in names] if self.likely else []
-        return [
-            *[Column(name, self.unit, f"fitted {name}") for name in names],
-            *[
-                Column(name, self.unit, "standard deviation of the estimate (Laplace)")
-                for name in sds
-            ],
-        ]
-
-    def finish(
-        self, measured: Sequence[Measurement], show_progress: bool = False
-    ) -> pd.DataFrame:
-        n, own = (
-            len(self.atlas.regions),
-            [one.details.get("Connectome") == "own" for one in measured],
-        )
-        values = [torch.as_tensor(one.values, dtype=torch.float64) for one in measured]
-        weights = [
-            v[:, -n:] if mine else None for v, mine in zip(values, own, strict=True)
-        ]
-        values = [v[:, :-n] if mine else v for v, mine in zip(values, own, strict=True)]
-        connectomes = [
-            None if w is None else Connectome(w, self.atlas.regions).normalised()
-            for w in weights
-        ]
-        if self.likely:
-            return self._by_likelihood(measured, values, connectomes, show_progress)
-        recorded, brain = torch.stack(values), self.brain
-        if any(own):
-            every = [(c or brain.connectome).weights.double() for c in connectomes]
-            brain = with_values(
-                brain, {"connectome": Connectome(torch.stack(every), brain.regions)}
-            )
-        found = fit(
-            brain,
-            recorded,
-            self.free,
-            objective=self.objective,
-            prepare=balanced,
-            method="analytic",
-            steps=self.steps,
-            patience=None,
-            show_progress=show_progress,
-        )
-        columns = {}
-        for path, prior in self.free.items():
-            standard = _standardise(
-                found.estimates[path].reshape(len(measured), -1), prior
-            )
-            columns.update(dict(zip(self._names(path, prior), standard.T, strict=True)))
-        table = pd.DataFrame(columns)
-        told = {
-            "fc": found.fc,
-            "recorded": recorded,
-            "fc_r": found.fc_r,
-            "loop_gain": found.loop_gain,
-        }
-        table.attrs = {name: value.detach().numpy() for name, value in told.items()}
-        return table
-
-    def _by_likelihood(
-        self,
-        measured: Sequence[Measurement],
-        values: list[torch.Tensor],
-        connectomes: list[Connectome | None],
-        show_progress: bool,
-    ) -> pd.DataFrame:
-        trs = [float(one.details["RepetitionTime"]) for one in measured]
-        rows = [
-            CohortRecording(
-                f"{i:06d}",
-                TimeSeries(v, tr, self.atlas.regions, "percent"),
-                connectome=c,
-            )
-            for i, (v, tr, c) in enumerate(zip(values, trs, connectomes, strict=True))
-        ]
-        found = fit_cohort(
-            self.brain,
-            rows,
-            self.free,
-            objective=self.objective,
-            prepare=balanced,
-            show_progress=show_progress,
-        )
-        priors = [
-            prior for path, prior in self.free.items() for _ in self._names(path, prior)
-        ]
-        centre, spread = np.array([_unconstrained(prior) for prior in priors]).T
-        mean, sd = (
-            (found.coordinates.numpy() - centre) / spread,
-            found.sd.numpy() / spread,
-        )
-        return pd.DataFrame(
-            np.hstack([mean, sd]), columns=[column.name for column in self.columns()]
-        )
-
-    def _names(self, path: str, prior: Distribution) -> list[str]:
-        return (
-            [f"{path} {region}" for region in self.atlas.regions]
-            if len(prior.batch_shape)
-            else [path]
+            "Mechanism: two-state reduced Wong-Wang network (Deco et al. 2014, "
+            "doi:10.1523/JNEUROSCI.5068-13.2014) on the "
+            f"{recipe.regions} regions of the atlas {recipe.atlas}, connected by "
+            f"{recipe.connectome}; BOLD cleaned with {recipe.denoising}; local "
+            "inhibition balanced to 3 Hz in closed form; global coupling, and "
+            "recurrent excitation and noise of every region fitted to each visit's "
+            "functional connectivity (squared error) by gradient (Adam) on the "
+            "analytic connectivity, with log-normal priors; features are in units of "
+            "prior SD."
         )
 
 
-def physiology(
-    atlas: Atlas | None = None, connectome: Connectome | None = None
-) -> Mechanism:
+@register_feature
+class Physiology(FittedFeature):
     """Global coupling and noise of each visit's brain, with their standard deviations:
     fitted by likelihood."""
-    return Mechanism(
-        free=physiology_priors(),
-        atlas=atlas,
-        connectome=connectome,
-        objective=Likelihood(),
-        name="physiology",
-        meaning="global coupling, neural noise and measurement noise of the "
-        "whole-brain model, with uncertainty",
+
+    name = "physiology"
+    label = "Physiology (fitted model)"
+    summary = "fitted brain model: global coupling and noise, with standard deviations"
+    unit = "prior SD"
+    meaning = (
+        "global coupling, neural noise and measurement noise of the whole-brain model, "
+        "with uncertainty"
     )
+    needs = (BOLD, MASK, CONFOUNDS)
+    file = "func/{visit}_desc-physiology_timeseries.tsv"
+    role = Role.PREDICTOR
+    batch_size = 5
+    overview = ("strength",)
+    references = REFERENCES
 
+    def __init__(
+        self,
+        atlas: Atlas | None = None,
+        connectome: Connectome | None = None,
+        steps: int = 120,
+    ) -> None:
+        from cingulum.brain import Brain
+        from cingulum.brain.masses import ReducedWongWang
+        from cingulum.features import brain_fitting
+        from cingulum.inference import Likelihood
+        from cingulum.signals.atlas import pain_atlas
 
-def _digest(*parts: Any) -> str:
-    """What tells one model from another: all its numbers, hashed."""
-    digest = hashlib.sha256()
-    for part in parts:
-        _feed(digest, part)
-    return digest.hexdigest()[:16]
+        atlas = atlas or pain_atlas()
+        connectome = connectome or brain_fitting.atlas_connectome(atlas)
+        self._use(
+            brain_fitting.BrainFitting(
+                atlas,
+                Brain(ReducedWongWang(), connectome),
+                brain_fitting.physiology_priors(),
+                Likelihood(),
+                steps,
+            )
+        )
 
+    @classmethod
+    def from_options(cls, options: FeatureOptions) -> Physiology:
+        return cls(options.atlas, options.connectome)
 
-def _feed(digest: Any, value: Any) -> None:
-    if isinstance(value, torch.Tensor):
-        digest.update(value.detach().double().contiguous().numpy().tobytes())
-    elif isinstance(
-        value, Distribution
-    ):  # draws with a fixed seed tell one prior from another, whatever its kind
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            _feed(digest, value.sample((4,)))
-    elif is_dataclass(value):
-        digest.update(type(value).__name__.encode())
-        for part in fields(value):
-            _feed(digest, getattr(value, part.name))
-    elif isinstance(value, Mapping):
-        for key in sorted(value):
-            digest.update(str(key).encode())
-            _feed(digest, value[key])
-    else:
-        digest.update(getattr(value, "__qualname__", repr(value)).encode())
-
-
-def _standardise(values: torch.Tensor, prior: Distribution) -> np.ndarray:
-    """Unconstrained values against the prior's own unconstrained spread."""
-    centre, spread = _unconstrained(prior)
-    return ((biject_to(prior.support).inv(values) - centre) / spread).numpy()
-
-
-def _unconstrained(prior: Distribution) -> tuple[float, float]:
-    """Mean and SD of a prior in unconstrained coordinates, estimated once with a fixed
-    seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        drawn = biject_to(prior.support).inv(prior.sample((4000,)).double())
-    return drawn.mean().item(), drawn.std().item()
+    @classmethod
+    def methods_text(cls, recipe: StudyRecipe) -> str:
+        return (
+            "Physiology: two-state reduced Wong-Wang network on the "
+            f"{recipe.regions} regions of the atlas {recipe.atlas}, connected by "
+            f"{recipe.connectome}, with global coupling, neural noise and measurement "
+            "noise free, fitted to each visit's regional signals "
+            f"({recipe.denoising}) by their likelihood, with log-normal priors; "
+            "features are in units of prior SD, standard deviations by Laplace's "
+            "approximation."
+        )

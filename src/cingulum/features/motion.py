@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING
 
-import numpy as np
+from cingulum.features.feature import Control, Feature, Measurement, Role
+from cingulum.features.registry import register_feature
+from cingulum.io.recording_kinds import BOLD, CONFOUNDS
 
-from cingulum.features.feature import Feature, Measurement
-from cingulum.signals.visit_data import VisitData
+if TYPE_CHECKING:
+    from cingulum.signals.visit_data import VisitData
 
 
+@register_feature
 class HeadMotion(Feature):
-    """Mean framewise displacement of the BOLD run (Power et al. 2012, as fMRIPrep
-    computes it)."""
+    """Mean framewise displacement of the BOLD run (Power et al. 2012,
+    doi:10.1016/j.neuroimage.2011.10.018, as fMRIPrep computes it)."""
 
-    name: ClassVar = "motion"
-    unit: ClassVar = "mm"
-    meaning: ClassVar = "mean head motion from volume to volume"
-    needs: ClassVar = ("confounds",)
-    file: ClassVar = "func/{visit}_desc-motion_timeseries.tsv"
+    name = "motion"
+    label = "Head motion (control)"
+    summary = "mean framewise displacement"
+    unit = "mm"
+    meaning = "mean head motion from volume to volume"
+    needs = (CONFOUNDS,)
+    file = "func/{visit}_desc-motion_timeseries.tsv"
+    role = Role.CONTROL
+    measured_beside = (BOLD,)
+    overview = ("",)
+    controls = (
+        Control(
+            name="motion",
+            column="",
+            label=label,
+            unit=unit,
+            held_against="BOLD",
+            methods_text="Head motion: mean framewise displacement, a control",
+        ),
+    )
 
-    def measure(self, opened: VisitData) -> Measurement:
-        return Measurement(np.array([np.nanmean(opened.displacement)]))
+    def measure(self, data: VisitData) -> Measurement:
+        import numpy as np
+
+        return Measurement(np.array([np.nanmean(data.displacement)]))

@@ -2,112 +2,157 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
-
-import numpy as np
-import pandas as pd
-import torch
-from torch import Tensor
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from cingulum.errors import InputError
-from cingulum.features.feature import Column, Feature, Measurement
-from cingulum.measures import covariance, fc, partial
-from cingulum.signals.atlas import Atlas, pain_atlas, told
-from cingulum.signals.parcellation import regional_series
-from cingulum.signals.visit_data import VisitData
+from cingulum.features.feature import (
+    Column,
+    Feature,
+    FeatureOptions,
+    FeatureRows,
+    Measurement,
+    Settings,
+)
+from cingulum.features.registry import register_feature
+from cingulum.io.recording_kinds import BOLD, CONFOUNDS, MASK
 
-KINDS = ("correlation", "partial", "covariance")
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from cingulum.signals.atlas import Atlas
+    from cingulum.signals.visit_data import VisitData
+
+STATISTICS = {
+    "correlation": "pearsoncorrelation",
+    "partial": "partialcorrelation",
+    "covariance": "covariance",
+}
+"""Kinds of connectivity, and the `stat-` of their files."""
 
 
-def with_missing(measure: Any, signals: Tensor) -> Tensor:
-    """A matrix measure (region, region) of the regions that have a signal; NaN in rows
-    and columns of the others."""
-    seen = torch.isfinite(signals).all(-1) & (signals.std(-1) > 0)
-    matrix = torch.full((len(signals), len(signals)), float("nan"), dtype=signals.dtype)
-    if seen.sum() > 1:
-        matrix[torch.outer(seen, seen)] = measure(signals[seen]).flatten()
-    return matrix
-
-
+@register_feature
 class ParcelConnectivity(Feature):
     """Functional connectivity of every pair of regions; correlations as Fisher z.
 
-    kind: correlation; partial (of each pair given all other regions; from the inverse
-        of the covariance, shrunk as Ledoit and Wolf 2004,
-        doi:10.1016/S0047-259X(03)00096-4, shrink it, as nilearn does); covariance (with
-        the
-        variances on its diagonal: what `Tangent` takes)
-    A region that the mask does not reach is NaN in every visit's same columns, never
-    dropped.
+    kind: `correlation`; `partial`, of each pair given all other regions, from the
+        inverse of the Ledoit-Wolf covariance (2004,
+        doi:10.1016/S0047-259X(03)00096-4), as nilearn does; `covariance`, with the
+        variances on its diagonal, which is what `Tangent` takes
+    A region that the mask does not reach is NaN in the same columns of every visit,
+    never dropped.
     """
 
-    name: ClassVar = "fc"
-    unit: ClassVar = "Fisher z"
-    meaning: ClassVar = "functional connectivity between regions"
-    needs: ClassVar = ("bold", "mask", "confounds")
+    name = "fc"
+    label = "Connectivity between regions"
+    summary = "connectivity between regions"
+    unit = "Fisher z"
+    meaning = "functional connectivity between regions"
+    needs = (BOLD, MASK, CONFOUNDS)
+    file = "func/{visit}_relmat.tsv"
 
     def __init__(self, atlas: Atlas | None = None, kind: str = "correlation") -> None:
-        if kind not in KINDS:
-            raise InputError(
-                f"Unknown kind of connectivity {kind!r}. Known are {', '.join(KINDS)}."
-            )
-        self.atlas, self.kind = atlas or pain_atlas(), kind
-        stat = {
-            "correlation": "pearsoncorrelation",
-            "partial": "partialcorrelation",
-            "covariance": "covariance",
-        }[kind]
-        self.file = f"func/{{visit}}_atlas-{self.atlas.name}_stat-{stat}_relmat.tsv"  # type: ignore[misc]
-        self.unit = "percent²" if kind == "covariance" else "Fisher z"  # type: ignore[misc]
+        from cingulum.signals.atlas import pain_atlas
 
-    def settings(self) -> Mapping[str, Any]:
+        if kind not in STATISTICS:
+            raise InputError(
+                f"Unknown kind of connectivity {kind!r}. Known are "
+                f"{', '.join(STATISTICS)}."
+            )
+        self.atlas = atlas or pain_atlas()
+        self.kind = kind
+        stat = STATISTICS[kind]
+        self.file = f"func/{{visit}}_atlas-{self.atlas.name}_stat-{stat}_relmat.tsv"
+        self.unit = "percent²" if kind == "covariance" else "Fisher z"
+
+    @classmethod
+    def from_options(cls, options: FeatureOptions) -> ParcelConnectivity:
+        return cls(options.atlas, options.fc)
+
+    def settings(self) -> Settings:
+        from cingulum.signals.atlas import told
+
         return {**told(self.atlas), "Kind": self.kind}
 
-    def measure(self, opened: VisitData) -> Measurement:
-        series, coverage = regional_series(opened.bold, self.atlas)
+    def measure(self, data: VisitData) -> Measurement:
+        from cingulum.signals.parcellation import regional_series
+
+        series, coverage = regional_series(data.bold, self.atlas)
         if (coverage > 0).sum() < 2:
             raise InputError(
-                f"{opened.visit['bold']}: fewer than two regions of {self.atlas.name} "
+                f"{data.visit['bold']}: fewer than two regions of {self.atlas.name} "
                 "lie in the mask."
             )
-        matrix = with_missing(MEASURES[self.kind], series.data)
-        lost = [region for region, share in coverage.items() if share == 0]
-        flags = [
-            f"{len(lost)} region(s) of {self.atlas.name} outside the mask: "
-            f"{', '.join(lost[:3])}"
-        ] * bool(lost)
-        details = {**opened.bold.settings, "Coverage": coverage.round(4).to_dict()}
+        matrix = with_missing(measure_of(self.kind), series.data)
+        outside = [region for region, share in coverage.items() if share == 0]
+        flags = []
+        if outside:
+            flags.append(
+                f"{len(outside)} region(s) of {self.atlas.name} outside the mask: "
+                f"{', '.join(outside[:3])}"
+            )
+        details = {**data.bold.settings, "Coverage": coverage.round(4).to_dict()}
         return Measurement(matrix.numpy(), details=details, flags=flags)
 
     def columns(self) -> list[Column]:
         regions = self.atlas.regions
         meaning = f"{self.kind} of regional BOLD"
+        rows, columns = self._pairs()
         return [
             Column(f"{regions[i]} – {regions[j]}", self.unit, meaning)
-            for i, j in zip(*self._pairs(), strict=True)
+            for i, j in zip(rows, columns, strict=True)
         ]
 
     def finish(
-        self, measured: Sequence[Measurement], show_progress: bool = False
-    ) -> pd.DataFrame:
-        i, j = self._pairs()
-        rows = np.stack([one.values[i, j] for one in measured])
+        self, measurements: Sequence[Measurement], show_progress: bool = False
+    ) -> FeatureRows:
+        import numpy as np
+        import pandas as pd
+
+        pairs = self._pairs()
+        rows = np.stack([measurement.values[pairs] for measurement in measurements])
         if self.kind != "covariance":
+            # A correlation of exactly 1 has no Fisher z.
             rows = np.arctanh(np.clip(rows, -1 + 1e-12, 1 - 1e-12))
-        return pd.DataFrame(rows, columns=[column.name for column in self.columns()])
+        names = [column.name for column in self.columns()]
+        return FeatureRows(pd.DataFrame(rows, columns=names))
 
     def _pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        return np.tril_indices(
-            len(self.atlas.regions), 0 if self.kind == "covariance" else -1
-        )
+        """Rows and columns of the lower triangle; variances only with covariances."""
+        import numpy as np
+
+        diagonal = 0 if self.kind == "covariance" else -1
+        return np.tril_indices(len(self.atlas.regions), diagonal)
+
+
+def with_missing(measure: Callable[[Tensor], Tensor], signals: Tensor) -> Tensor:
+    """A matrix measure (region, region) of the regions that have a signal; NaN in rows
+    and columns of the others."""
+    import torch
+
+    has_signal = torch.isfinite(signals).all(-1) & (signals.std(-1) > 0)
+    matrix = torch.full((len(signals), len(signals)), float("nan"), dtype=signals.dtype)
+    if has_signal.sum() > 1:
+        pairs = torch.outer(has_signal, has_signal)
+        matrix[pairs] = measure(signals[has_signal]).flatten()
+    return matrix
 
 
 def shrunk_partial(signals: Tensor) -> Tensor:
     """Partial correlation from the Ledoit-Wolf covariance of signals (region, time)."""
+    import torch
     from sklearn.covariance import ledoit_wolf
 
-    return partial(torch.as_tensor(ledoit_wolf(signals.T.numpy())[0]))
+    from cingulum.measures import partial
+
+    covariance, _ = ledoit_wolf(signals.T.numpy())
+    return partial(torch.as_tensor(covariance))
 
 
-MEASURES = {"correlation": fc, "partial": shrunk_partial, "covariance": covariance}
+def measure_of(kind: str) -> Callable[[Tensor], Tensor]:
+    """The matrix measure of a kind of connectivity."""
+    from cingulum.measures import covariance, fc
+
+    measures = {"correlation": fc, "partial": shrunk_partial, "covariance": covariance}
+    return measures[kind]

@@ -3,76 +3,103 @@ blood arrives."""
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from cingulum.errors import InputError
-from cingulum.features.blood_flow import sources
+from cingulum.features.blood_flow import perfusion_sources
 from cingulum.features.feature import Feature, Measurement
-from cingulum.io.visit import Visit
-from cingulum.signals.visit_data import VisitData
+from cingulum.features.registry import register_feature
+from cingulum.io.recording_kinds import ASL, PERFUSION
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cingulum.io.visit import Visit
+    from cingulum.signals.asl import Perfusion
+    from cingulum.signals.visit_data import VisitData
 
 
-def delays(visit: Visit) -> int:
-    """How many different delays a visit's ASL run has."""
-    told = visit.metadata("asl").get("PostLabelingDelay")
-    return len({str(delay) for delay in told if delay}) if isinstance(told, list) else 1
-
-
+@register_feature
 class BloodFlow(Feature):
     """CBF in ml/100 g/min at every voxel, of visits whose flow is quantified here
     (others have their map already)."""
 
-    name: ClassVar = "cbfmap"
-    unit: ClassVar = "ml/100 g/min"
-    meaning: ClassVar = "cerebral blood flow at every voxel, quantified from raw ASL"
-    needs: ClassVar = ("asl",)
-    file: ClassVar = "perf/{visit}_cbf.nii.gz"
-    is_map: ClassVar = True
+    name = "cbfmap"
+    label = "Blood flow map"
+    summary = "map from raw ASL: absolute blood flow"
+    unit = "ml/100 g/min"
+    meaning = "cerebral blood flow at every voxel, quantified from raw ASL"
+    needs = (ASL,)
+    file = "perf/{visit}_cbf.nii.gz"
+    is_map = True
 
-    def kinds(self, visit: Visit) -> tuple[str, ...]:
-        if visit.has("perfusion"):
-            raise InputError(
-                f"{visit.name} has a CBF map already: nothing is quantified."
-            )
-        visit["asl"]
-        return sources(visit)
+    def recordings(self, visit: Visit) -> tuple[str, ...]:
+        return quantified_from(visit)
 
-    def measure(self, opened: VisitData) -> Measurement:
-        found = opened.perfusion
-        return Measurement(
-            found.cbf.astype(np.float32), found.affine, found.settings, found.flags
-        )
+    def measure(self, data: VisitData) -> Measurement:
+        perfusion = data.perfusion
+        return _map_of(perfusion.cbf, perfusion)
 
 
+@register_feature
 class ArrivalTime(Feature):
     """Arterial arrival time at every voxel, from ASL with several delays (Buxton et al.
-    1998)."""
+    1998, doi:10.1002/mrm.1910400308)."""
 
-    name: ClassVar = "att"
-    unit: ClassVar = "s"
-    meaning: ClassVar = "when labelled blood arrives at every voxel"
-    needs: ClassVar = ("asl",)
-    file: ClassVar = "perf/{visit}_att.nii.gz"
-    is_map: ClassVar = True
+    name = "att"
+    label = "Arterial arrival time"
+    summary = "map from raw ASL with several delays: arrival time"
+    unit = "s"
+    meaning = "when labelled blood arrives at every voxel"
+    needs = (ASL,)
+    file = "perf/{visit}_att.nii.gz"
+    is_map = True
 
-    def kinds(self, visit: Visit) -> tuple[str, ...]:
-        kinds = BloodFlow().kinds(visit)
-        if delays(visit) < 2:
+    def recordings(self, visit: Visit) -> tuple[str, ...]:
+        names = quantified_from(visit)
+        if number_of_delays(visit) < 2:
             raise InputError(
                 f"{visit.name}: one delay does not tell when blood arrives; several "
                 "are needed."
             )
-        return kinds
+        return names
 
-    def measure(self, opened: VisitData) -> Measurement:
-        found = opened.perfusion
-        if found.arrival is None:
+    def measure(self, data: VisitData) -> Measurement:
+        perfusion = data.perfusion
+        if perfusion.arrival is None:
             raise InputError(
-                f"{opened.visit['asl']}: its volumes have one delay, although its JSON "
+                f"{data.visit['asl']}: its volumes have one delay, although its JSON "
                 "lists several."
             )
-        return Measurement(
-            found.arrival.astype(np.float32), found.affine, found.settings, found.flags
-        )
+        return _map_of(perfusion.arrival, perfusion)
+
+
+def quantified_from(visit: Visit) -> tuple[str, ...]:
+    """The recordings that a visit's blood flow is quantified from.
+
+    Raises InputError for a visit without raw ASL, or with a CBF map.
+    """
+    if visit.has(PERFUSION.name):
+        raise InputError(f"{visit.name} has a CBF map already: nothing is quantified.")
+    visit[ASL.name]
+    return perfusion_sources(visit)
+
+
+def number_of_delays(visit: Visit) -> int:
+    """How many different delays a visit's ASL run has."""
+    delays = visit.metadata(ASL.name).get("PostLabelingDelay")
+    if not isinstance(delays, list):
+        return 1
+    # A delay of 0 belongs to the M0 volumes of the run.
+    return len({str(delay) for delay in delays if delay})
+
+
+def _map_of(values: np.ndarray, perfusion: Perfusion) -> Measurement:
+    import numpy as np
+
+    return Measurement(
+        values.astype(np.float32),
+        perfusion.affine,
+        perfusion.settings,
+        perfusion.flags,
+    )

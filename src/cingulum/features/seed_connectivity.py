@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
-
-import numpy as np
+from typing import TYPE_CHECKING, NamedTuple
 
 from cingulum.errors import InputError
-from cingulum.features.feature import Feature, Measurement
-from cingulum.io.files import read_bytes
-from cingulum.io.images import read_image
-from cingulum.signals.atlas import SphereAtlas, check_space
-from cingulum.signals.bold import Bold
-from cingulum.signals.parcellation import sphere
-from cingulum.signals.visit_data import VisitData
+from cingulum.features.feature import (
+    Feature,
+    FeatureOptions,
+    Measurement,
+    Role,
+    Settings,
+    StudyRecipe,
+)
+from cingulum.features.registry import register_feature
+from cingulum.io.recording_kinds import BOLD, CONFOUNDS, MASK
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cingulum.signals.bold import Bold
+    from cingulum.signals.visit_data import VisitData
 
 S1_BACK = ((-18.0, -38.0, 72.0), (18.0, -38.0, 72.0))
 """Bilateral representation of the back in S1, MNI mm (Lee et al. 2019, supplement)."""
 
-KINDS = {
-    "effect": (
+
+class Statistic(NamedTuple):
+    """What a seed map shows at every voxel."""
+
+    unit: str
+    meaning: str
+
+
+STATISTICS = {
+    "effect": Statistic(
         "percent BOLD per seed SD",
         "regression estimate on the standardised mean seed signal",
     ),
-    "correlation": ("1", "Pearson correlation with the mean seed signal"),
-    "fisherz": (
+    "correlation": Statistic("1", "Pearson correlation with the mean seed signal"),
+    "fisherz": Statistic(
         "1",
         "Fisher z (inverse hyperbolic tangent) of the correlation with the mean seed "
         "signal",
@@ -35,49 +49,30 @@ KINDS = {
 }
 
 
-def seed_map(bold: Bold, seed: np.ndarray, kind: str = "effect") -> np.ndarray:
-    """Connectivity (x, y, z) of every voxel with the mean raw signal of the voxels in
-    `seed` (x, y, z), by KINDS.
-
-    Zero outside the brain mask. Raises InputError when the seed has no varying signal.
-    """
-    signals, inside = bold.signals, seed[bold.mask]
-    level = bold.level[inside, None]
-    signal = (
-        (signals[inside] * level).sum(0) / level.sum()
-        if inside.any()
-        else np.zeros(signals.shape[1])
-    )
-    if signal.std() < 1e-9:
-        raise InputError(
-            "The seed lies outside the brain mask or has a constant signal."
-        )
-    signal = (signal - signal.mean()) / signal.std()
-    estimate = (signals @ signal) / len(signal)
-    if kind != "effect":
-        spread = signals.std(1, dtype=float)
-        estimate = np.where(spread > 0, estimate / np.where(spread > 0, spread, 1), 0.0)
-    if kind == "fisherz":
-        estimate = np.arctanh(np.clip(estimate, -1 + 1e-12, 1 - 1e-12))
-    found = np.zeros(bold.mask.shape)
-    found[bold.mask] = estimate
-    return found
-
-
+@register_feature
 class SeedConnectivity(Feature):
     """S1CONN of Lee et al. 2019, doi:10.1097/j.pain.0000000000001417: S1-back seed, two
     4 mm spheres as one.
 
-    centres, radius: spheres, MNI mm; mask: a NIfTI image instead (non-zero voxels, on
-        the grid of the BOLD runs)
-    kind: effect (as published), correlation or fisherz; label: for file names
+    centres, radius: spheres, MNI mm
+    mask: a NIfTI image instead (non-zero voxels, on the grid of the BOLD runs)
+    kind: effect (as published), correlation or fisherz
+    label: of the seed, for file names
     """
 
-    name: ClassVar = "s1conn"
-    unit: ClassVar = "percent BOLD per seed SD"
-    meaning: ClassVar = "connectivity of the back area of S1 with every voxel"
-    needs: ClassVar = ("bold", "mask", "confounds")
-    is_map: ClassVar = True
+    name = "s1conn"
+    label = "S1-back connectivity (BOLD)"
+    summary = "map: connectivity of the back area of S1 with every voxel"
+    unit = "percent BOLD per seed SD"
+    signature_unit = "regression estimate"
+    meaning = "connectivity of the back area of S1 with every voxel"
+    needs = (BOLD, MASK, CONFOUNDS)
+    file = "func/{visit}_seed-S1back_stat-effect_boldmap.nii.gz"
+    role = Role.PREDICTOR
+    chosen_by_default = True
+    is_map = True
+    colour = "#1f5f8b"
+    references = ("abraham2014",)
 
     def __init__(
         self,
@@ -87,49 +82,117 @@ class SeedConnectivity(Feature):
         kind: str = "effect",
         label: str = "S1back",
     ) -> None:
-        if kind not in KINDS:
+        if kind not in STATISTICS:
             raise InputError(
                 f"Unknown kind of seed connectivity {kind!r}. Known are "
-                f"{', '.join(KINDS)}."
+                f"{', '.join(STATISTICS)}."
             )
-        self.centres, self.radius, self.kind = centres, radius, kind
+        self.centres = centres
+        self.radius = radius
+        self.kind = kind
         self.mask = None if mask is None else Path(mask)
-        self.file = f"func/{{visit}}_seed-{label}_stat-{kind}_boldmap.nii.gz"  # type: ignore[misc]
-        self.unit = KINDS[kind][0]  # type: ignore[misc]
+        self.file = f"func/{{visit}}_seed-{label}_stat-{kind}_boldmap.nii.gz"
+        self.unit = STATISTICS[kind].unit
 
-    def settings(self) -> Mapping[str, Any]:
+    @classmethod
+    def from_options(cls, options: FeatureOptions) -> SeedConnectivity:
+        return cls(**options.seed)
+
+    def settings(self) -> Settings:
+        if self.mask is not None:
+            return {**self._mask_settings(self.mask), "Kind": self.kind}
         centres = [list(centre) for centre in self.centres]
-        if (
-            self.mask is not None
-        ):  # by its name and content: a path would tell names, and content may change
-            seed = {
-                "SeedMask": self.mask.name,
-                "SeedMaskSHA256": hashlib.sha256(read_bytes(self.mask)).hexdigest(),
-            }
-            return {**seed, "Kind": self.kind}
-        return {"SeedCentres": centres, "SeedRadius": self.radius, "Kind": self.kind}
+        return {
+            "SeedCentres": centres,
+            "SeedRadius": self.radius,
+            "Kind": self.kind,
+        }
 
-    def measure(self, opened: VisitData) -> Measurement:
-        bold = opened.bold
+    def _mask_settings(self, mask: Path) -> Settings:
+        """A mask by its name and content: a path would tell names of people, and
+        content may change."""
+        import hashlib
+
+        from cingulum.io.files import read_bytes
+
+        digest = hashlib.sha256(read_bytes(mask)).hexdigest()
+        return {"SeedMask": mask.name, "SeedMaskSHA256": digest}
+
+    def measure(self, data: VisitData) -> Measurement:
+        import numpy as np
+
+        bold = data.bold
         values = seed_map(bold, self._seed(bold), self.kind).astype(np.float32)
-        return Measurement(
-            values, bold.affine, {**bold.settings, "Statistic": KINDS[self.kind][1]}
-        )
+        details = {**bold.settings, "Statistic": STATISTICS[self.kind].meaning}
+        return Measurement(values, bold.affine, details)
 
     def _seed(self, bold: Bold) -> np.ndarray:
+        """Voxels of the seed (x, y, z) on the grid of the run."""
+        import numpy as np
+
+        from cingulum.io.images import read_image
+        from cingulum.signals.atlas import SphereAtlas, check_space
+        from cingulum.signals.parcellation import sphere
+
         if self.mask is None:
-            check_space(
-                SphereAtlas((), np.empty((0, 3)), name="the seed"),
-                bold.space,
-                "The BOLD run",
-            )
+            in_mni = SphereAtlas((), np.empty((0, 3)), name="the seed")
+            check_space(in_mni, bold.space, "The BOLD run")
             return sphere(self.centres, self.radius, bold.mask.shape, bold.affine)
         image = read_image(self.mask, 3)
-        if image.shape != bold.mask.shape or not np.allclose(
-            image.affine, bold.affine, atol=1e-3
-        ):
+        same_shape = image.shape == bold.mask.shape
+        if not same_shape or not np.allclose(image.affine, bold.affine, atol=1e-3):
             raise InputError(
                 f"{self.mask.name}: its grid {image.shape} is not that of the BOLD run "
                 f"{bold.mask.shape}."
             )
         return np.asarray(image.dataobj) != 0
+
+    @classmethod
+    def methods_text(cls, recipe: StudyRecipe) -> str:
+        return (
+            "S1-back connectivity: preprocessed BOLD in percent of the voxel mean; "
+            f"nuisance regression with nilearn's {recipe.denoising}; regression "
+            "estimate of the standardised mean signal of two 4 mm spheres at MNI ±18, "
+            "−38, 72 (Lee et al. 2019, doi:10.1097/j.pain.0000000000001417) at every "
+            "voxel."
+        )
+
+
+def seed_map(bold: Bold, seed: np.ndarray, kind: str = "effect") -> np.ndarray:
+    """Connectivity (x, y, z) of every voxel with the mean raw signal of the voxels in
+    `seed` (x, y, z), as STATISTICS says.
+
+    Zero outside the brain mask. Raises InputError when the seed has no varying signal.
+    """
+    import numpy as np
+
+    signals = bold.signals
+    signal = _mean_raw_signal(bold, seed)
+    if signal.std() < 1e-9:
+        raise InputError(
+            "The seed lies outside the brain mask or has a constant signal."
+        )
+    signal = (signal - signal.mean()) / signal.std()
+    estimate = (signals @ signal) / len(signal)
+    if kind != "effect":
+        spread = signals.std(1, dtype=float)
+        divisor = np.where(spread > 0, spread, 1)
+        estimate = np.where(spread > 0, estimate / divisor, 0.0)
+    if kind == "fisherz":
+        # A voxel that is the whole seed correlates with it perfectly.
+        estimate = np.arctanh(np.clip(estimate, -1 + 1e-12, 1 - 1e-12))
+    values = np.zeros(bold.mask.shape)
+    values[bold.mask] = estimate
+    return values
+
+
+def _mean_raw_signal(bold: Bold, seed: np.ndarray) -> np.ndarray:
+    """Mean over the seed (time,) of the signals before each voxel was divided by its
+    own mean."""
+    import numpy as np
+
+    inside = seed[bold.mask]
+    if not inside.any():
+        return np.zeros(bold.signals.shape[1])
+    level = bold.level[inside, None]
+    return (bold.signals[inside] * level).sum(0) / level.sum()

@@ -1,5 +1,5 @@
-"""A dataset as visits: one participant, one session, and the recordings of that time,
-each with its sidecars."""
+"""A dataset as visits: one participant at one session, with the recordings of that
+time, each with its sidecars."""
 
 from __future__ import annotations
 
@@ -12,106 +12,18 @@ from typing import Any
 from cingulum.errors import InputError
 from cingulum.io.bids_index import BidsFile, Index, entity_query, index, inside, merged
 from cingulum.io.files import read_json
+from cingulum.io.recording_kinds import (
+    ASL,
+    M0_SCAN,
+    RECORDING_KINDS,
+    RecordingKind,
+)
 from cingulum.io.spaces import adult_mni
 
-IMAGE = [".nii.gz", ".nii"]
+Filters = Mapping[str, Mapping[str, Any]]
+"""Further entities that a file must have, by kind of recording."""
 
-
-@dataclass(frozen=True)
-class RecordingKind:
-    """How a kind of recording is recognised.
-
-    query: entities as for `Index.find`
-    of: the kind that it accompanies: its entities must not contradict that file's
-    standard: an image in MNI space is preferred to one in another space
-    shared: may also belong to all visits of a participant (anatomy, tractography)
-    """
-
-    query: Mapping[str, Any]
-    of: str | None = None
-    standard: bool = False
-    shared: bool = False
-
-
-KINDS: dict[str, RecordingKind] = {
-    "bold": RecordingKind(
-        {"suffix": "bold", "desc": "preproc", "extension": IMAGE}, standard=True
-    ),
-    "mask": RecordingKind(
-        {"suffix": "mask", "desc": "brain", "extension": IMAGE, "datatype": "func"},
-        of="bold",
-        standard=True,
-    ),
-    "confounds": RecordingKind(
-        {
-            "suffix": ["timeseries", "regressors"],
-            "desc": "confounds",
-            "extension": ".tsv",
-        },
-        of="bold",
-    ),
-    # An undescribed CBF map is ASLPrep's standard one; basil or score variants are
-    # chosen with a filter file.
-    "perfusion": RecordingKind(
-        {"suffix": "cbf", "extension": IMAGE, "desc": None}, standard=True
-    ),
-    "asl": RecordingKind(
-        {"suffix": "asl", "extension": IMAGE, "desc": None, "space": None}
-    ),
-    "aslcontext": RecordingKind(
-        {"suffix": "aslcontext", "extension": ".tsv"}, of="asl", shared=True
-    ),
-    "m0scan": RecordingKind(
-        {
-            "suffix": "m0scan",
-            "datatype": "perf",
-            "extension": IMAGE,
-            "desc": None,
-            "space": None,
-        }
-    ),
-    "cardiac": RecordingKind(
-        {
-            "suffix": "physio",
-            "extension": ".tsv.gz",
-            "recording": [
-                None,
-                "cardiac",
-                "pulse",
-                "ppg",
-                "ecg",
-                "ECG",
-                "PPG",
-                "physio",
-            ],
-        }
-    ),
-    "respiratory": RecordingKind(
-        {
-            "suffix": "physio",
-            "extension": ".tsv.gz",
-            "recording": ["respiratory", "resp", "respiration", "breathing"],
-        }
-    ),
-    "cbfmask": RecordingKind(
-        {"suffix": "mask", "desc": "brain", "extension": IMAGE, "datatype": "perf"},
-        of="perfusion",
-    ),
-    "grey": RecordingKind(
-        {"suffix": "probseg", "label": "GM", "extension": IMAGE},
-        of="perfusion",
-        shared=True,
-    ),
-    "connectome": RecordingKind(
-        {
-            "suffix": ["relmat", "connectivity"],
-            "datatype": "dwi",
-            "extension": [".tsv", ".csv"],
-        },
-        shared=True,
-    ),
-}
-"""What we look for, in the names that BIDS, fMRIPrep and ASLPrep give."""
+FilesByKind = dict[str, list[BidsFile]]
 
 
 @dataclass(frozen=True)
@@ -120,7 +32,7 @@ class Visit:
 
     session: empty where the dataset has no sessions
     files, sidecars: by kind; sidecars from the most general to the most specific
-    crowded: kinds with several files, none of them chosen
+    ambiguous: kinds with several files, none of them chosen
     outside: the first link of the dataset that leads out of it and was therefore left
         out
     """
@@ -129,15 +41,20 @@ class Visit:
     session: str
     files: Mapping[str, Path] = field(default_factory=dict)
     sidecars: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
-    crowded: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    ambiguous: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     root: Path = Path(".")
     outside: str = ""
 
     @property
+    def key(self) -> tuple[str, str]:
+        """Participant and session, without `sub-` and `ses-`."""
+        return self.participant, self.session
+
+    @property
     def name(self) -> str:
-        return f"sub-{self.participant}" + (
-            f"_ses-{self.session}" if self.session else ""
-        )
+        """The visit as BIDS files name it: sub-<label>[_ses-<label>]."""
+        session = f"_ses-{self.session}" if self.session else ""
+        return f"sub-{self.participant}{session}"
 
     @property
     def folder(self) -> Path:
@@ -146,39 +63,45 @@ class Visit:
 
     def has(self, kind: str) -> bool:
         """Whether the visit has that recording (or several of it)."""
-        return kind in self.files or kind in self.crowded
+        return kind in self.files or kind in self.ambiguous
 
     def __getitem__(self, kind: str) -> Path:
-        """Path of a recording. Raises InputError, saying what was looked for, when the
-        visit has none or several."""
-        if kind in self.crowded:
-            some = self.crowded[kind]
-            raise InputError(
-                f"{self.name} has {len(some)} files for {kind}: {some[0]} and "
-                f"{some[1]}. Choose one with "
-                f'--bids-filter-file, a JSON file such as {{"{kind}": {{"task": '
-                f'"rest", "run": 1}}}}.'
-            )
+        """Path of a recording.
+
+        Raises InputError, saying what was looked for, when the visit has none or
+        several.
+        """
+        if kind in self.ambiguous:
+            raise InputError(self._several_files(kind))
         if kind not in self.files:
-            query = KINDS[kind].query
-            ending, suffix = _first(query["extension"]), _first(query["suffix"])
-            desc = f"*_desc-{query['desc']}" if query.get("desc") else "*"
-            raise InputError(
-                f"{self.name} has no {kind} recording: expected a file "
-                f"{self.name}{desc}_{suffix}{ending} in the "
-                "dataset or below its derivatives/. Add it, leave the participant out "
-                "with --participant-label, or "
-                "leave the feature out with --features (of `cingulum run`: "
-                f"--modalities).{self._links()}"
-            )
+            raise InputError(self._no_file(kind))
         return self.files[kind]
 
-    def _links(self) -> str:
+    def _several_files(self, kind: str) -> str:
+        names = self.ambiguous[kind]
         return (
-            " Links that lead out of the dataset were left out, such as "
-            f"{self.outside}."
-            if self.outside
-            else ""
+            f"{self.name} has {len(names)} files for {kind}: {names[0]} and "
+            f"{names[1]}. Choose one with --bids-filter-file, a JSON file such as "
+            f'{{"{kind}": {{"task": "rest", "run": 1}}}}.'
+        )
+
+    def _no_file(self, kind: str) -> str:
+        query = RECORDING_KINDS[kind].query
+        ending = _first(query["extension"])
+        suffix = _first(query["suffix"])
+        desc = f"*_desc-{query['desc']}" if query.get("desc") else "*"
+        links = ""
+        if self.outside:
+            links = (
+                " Links that lead out of the dataset were left out, such as "
+                f"{self.outside}."
+            )
+        return (
+            f"{self.name} has no {kind} recording: expected a file "
+            f"{self.name}{desc}_{suffix}{ending} in the dataset or below its "
+            "derivatives/. Add it, leave the participant out with "
+            "--participant-label, or leave the feature out with --features (of "
+            f"`cingulum run`: --modalities).{links}"
         )
 
     def metadata(self, kind: str) -> dict[str, Any]:
@@ -191,7 +114,7 @@ def visits(
     participants: Sequence[str] | None = None,
     *,
     sessions: Sequence[str] | None = None,
-    filters: Mapping[str, Mapping[str, Any]] | None = None,
+    filters: Filters | None = None,
     derivatives: Sequence[Path] = (),
 ) -> list[Visit]:
     """Every visit of a dataset (raw files, everything below derivatives/, other
@@ -199,46 +122,29 @@ def visits(
 
     participants, sessions: labels with or without `sub-`, `ses-`; default all
     filters: by kind, further entities, as `read_filters` gives them
-    Raises InputError for a folder that is no dataset or an unknown participant. A
-    missing or ambiguous recording is an error only when it is asked for, so that one
-    crowded visit does not stop the others.
+    Raises InputError for a folder that is no dataset, or an unknown participant or
+    session. A missing or ambiguous recording is an error only when it is asked for, so
+    that one ambiguous visit does not stop the others.
     """
-    found, filters = index(root, derivatives), filters or {}
+    dataset = index(root, derivatives)
+    filters = filters or {}
     candidates = {
-        name: found.find(**{**kind.query, **filters.get(name, {})})
-        for name, kind in KINDS.items()
+        name: _candidates(dataset, kind, filters.get(name, {}))
+        for name, kind in RECORDING_KINDS.items()
     }
-    keys = sorted(
-        {
-            (file.entities["sub"], file.entities.get("ses", ""))
-            for name, files in candidates.items()
-            for file in files
-            if not KINDS[name].shared and "sub" in file.entities
-        }
-    )
-    wanted = _wanted(
-        found, sorted({participant for participant, _ in keys}), participants
-    )
-    asked = (
-        None if sessions is None else {label.removeprefix("ses-") for label in sessions}
-    )
-    unknown = sorted((asked or set()) - {session for _, session in keys})
-    if unknown:
-        raise InputError(
-            f"No such session: {', '.join(unknown)}. The dataset has "
-            f"{_list({s for _, s in keys})}."
-        )
-    mine = _by_participant(candidates)
+    keys = _visit_keys(candidates)
+    participants_wanted = _participants_wanted(dataset, keys, participants)
+    sessions_wanted = _sessions_wanted(keys, sessions)
+    files_of = _by_participant(candidates)
     return [
-        _visit(found, p, s, mine.get(p, {}), filters)
-        for p, s in keys
-        if p in wanted and (asked is None or s in asked)
+        _visit(dataset, key, files_of.get(key[0], {}), filters)
+        for key in keys
+        if key[0] in participants_wanted and key[1] in sessions_wanted
     ]
 
 
 def read_filters(path: Path) -> dict[str, dict[str, Any]]:
-    """A filter file as fMRIPrep reads it: {"bold": {"task": "rest", "space":
-    "MNI152NLin6Asym"}, …}.
+    """A filter file as fMRIPrep reads it: {"bold": {"task": "rest", …}, …}.
 
     Raises InputError for an unknown kind or entity, with the nearest known one.
     """
@@ -253,168 +159,238 @@ def checked_filters(
 
     Raises InputError, naming the source, for an unknown kind or entity.
     """
+    filters = {}
     for kind, query in content.items():
-        if kind not in KINDS:
-            near = difflib.get_close_matches(kind, KINDS, 1)
-            hint = (
-                f" Did you mean {near[0]}?"
-                if near
-                else f" Known are {', '.join(KINDS)}."
-            )
+        if kind not in RECORDING_KINDS:
             raise InputError(
-                f"{source}: no kind of recording is called {kind!r}.{hint}"
+                f"{source}: no kind of recording is called {kind!r}."
+                f"{_nearest_kind(kind)}"
             )
         if not isinstance(query, dict):
             raise InputError(
                 f"{source}: {kind} needs an object of entities; came {query!r}."
             )
-    absent = {
-        kind: {k: None if v is False else v for k, v in query.items()}
-        for kind, query in content.items()
-    }
-    return {
-        kind: entity_query(query, f"{source}: {kind}") for kind, query in absent.items()
-    }
+        # TOML has no null, so there an absent entity is written as false.
+        absent = {key: None if v is False else v for key, v in query.items()}
+        filters[kind] = entity_query(absent, f"{source}: {kind}")
+    return filters
+
+
+def _nearest_kind(name: str) -> str:
+    near = difflib.get_close_matches(name, RECORDING_KINDS, 1)
+    if near:
+        return f" Did you mean {near[0]}?"
+    return f" Known are {', '.join(RECORDING_KINDS)}."
 
 
 def _first(value: Any) -> str:
     return str(value[0] if isinstance(value, list) else value)
 
 
-def _list(labels: set[str]) -> str:
-    shown = sorted(labels)
-    return f"{len(shown)}: {', '.join(shown[:8])}{' …' if len(shown) > 8 else ''}"
+def _label_list(labels: set[str]) -> str:
+    """How many labels there are, and the first of them."""
+    ordered = sorted(labels)
+    more = " …" if len(ordered) > 8 else ""
+    return f"{len(ordered)}: {', '.join(ordered[:8])}{more}"
+
+
+def _candidates(
+    dataset: Index, kind: RecordingKind, extra: Mapping[str, Any]
+) -> list[BidsFile]:
+    """Files of a dataset that may be recordings of one kind."""
+    files = dataset.find(**{**kind.query, **extra})
+    if not kind.columns:
+        return files
+    return [file for file in files if _has_column(dataset, file, kind.columns)]
+
+
+def _has_column(dataset: Index, file: BidsFile, columns: Sequence[str]) -> bool:
+    """Whether a table without a header says in its JSON that it has such a column."""
+    names = dataset.metadata(file).get("Columns", [])
+    if not isinstance(names, list):
+        return False
+    lowered = {str(name).lower() for name in names}
+    return bool(lowered & {column.lower() for column in columns})
+
+
+def _visit_keys(candidates: Mapping[str, list[BidsFile]]) -> list[tuple[str, str]]:
+    """Participant and session of every visit. What may belong to all visits of a
+    participant makes no visit by itself."""
+    keys = set()
+    for name, files in candidates.items():
+        if RECORDING_KINDS[name].shared:
+            continue
+        for file in files:
+            if "sub" in file.entities:
+                keys.add((file.entities["sub"], file.entities.get("ses", "")))
+    return sorted(keys)
+
+
+def _sessions_wanted(
+    keys: Sequence[tuple[str, str]], sessions: Sequence[str] | None
+) -> set[str]:
+    available = {session for _, session in keys}
+    if sessions is None:
+        return available
+    wanted = {label.removeprefix("ses-") for label in sessions}
+    unknown = sorted(wanted - available)
+    if unknown:
+        raise InputError(
+            f"No such session: {', '.join(unknown)}. The dataset has "
+            f"{_label_list(available)}."
+        )
+    return wanted
+
+
+def _participants_wanted(
+    dataset: Index,
+    keys: Sequence[tuple[str, str]],
+    participants: Sequence[str] | None,
+) -> set[str]:
+    available = {participant for participant, _ in keys}
+    if not available:
+        raise InputError(_no_visits(dataset))
+    if participants is None:
+        return available
+    wanted = [label.removeprefix("sub-") for label in participants]
+    unknown = [label for label in wanted if label not in available]
+    if unknown:
+        raise InputError(
+            f"No such participant: {', '.join(unknown)}. The dataset has "
+            f"{_label_list(available)}."
+        )
+    return set(wanted)
+
+
+def _no_visits(dataset: Index) -> str:
+    links = dataset.left_out
+    outside = ""
+    if links:
+        outside = (
+            f" {len(links)} link(s) that lead out of the dataset were left out, such "
+            f"as {links[0]}: name such a folder with --derivatives."
+        )
+    return (
+        f"{dataset.roots[0]}: no visits found. Expected files named "
+        "sub-<label>[_ses-<label>]_… such as those of fMRIPrep (desc-preproc_bold), "
+        "ASLPrep (cbf), raw ASL (asl) and BIDS physio, in the dataset or below its "
+        f"derivatives/.{outside}"
+    )
 
 
 def _by_participant(
     candidates: Mapping[str, list[BidsFile]],
-) -> dict[str, dict[str, list[BidsFile]]]:
-    table: dict[str, dict[str, list[BidsFile]]] = {}
-    everyone = {
-        name: [f for f in files if "sub" not in f.entities]
-        for name, files in candidates.items()
+) -> dict[str, FilesByKind]:
+    """Files of every participant by kind, those that belong to everybody included."""
+    table: dict[str, FilesByKind] = {}
+    everybody = {
+        kind: [file for file in files if "sub" not in file.entities]
+        for kind, files in candidates.items()
     }
-    for name, files in candidates.items():
+    for kind, files in candidates.items():
         for file in files:
             if "sub" in file.entities:
-                mine = table.setdefault(file.entities["sub"], {})
-                mine.setdefault(name, list(everyone[name])).append(file)
-    for mine in table.values():
-        for name, files in everyone.items():
+                own = table.setdefault(file.entities["sub"], {})
+                own.setdefault(kind, list(everybody[kind])).append(file)
+    for own in table.values():
+        for kind, files in everybody.items():
             if files:
-                mine.setdefault(name, files)
+                own.setdefault(kind, files)
     return table
 
 
 def _visit(
-    found: Index,
-    participant: str,
-    session: str,
-    mine: Mapping[str, list[BidsFile]],
-    filters: Mapping[str, Any],
+    dataset: Index, key: tuple[str, str], files_of: FilesByKind, filters: Filters
 ) -> Visit:
+    """One visit, with the one file of each kind that fits it."""
     chosen: dict[str, BidsFile] = {}
-    crowded: dict[str, tuple[str, ...]] = {}
-    for name, kind in KINDS.items():
-        files = [
-            file
-            for file in mine.get(name, [])
-            if file.entities.get("ses", "") == session
-            or (kind.shared and "ses" not in file.entities)
-        ]
-        if kind.of in chosen:
-            files = _closest(
-                [file for file in files if _accompanies(file, chosen[kind.of])]
-            )
-        if kind.standard and "space" not in filters.get(name, {}):
-            files = [
-                f for f in files if adult_mni(f.entities.get("space", ""))
-            ] or files
-        if kind.shared:
-            files = _closest(files)
-        if name == "m0scan" and "asl" in chosen:
-            files = _intended(found, files, chosen["asl"])
+    ambiguous: dict[str, tuple[str, ...]] = {}
+    for name, kind in RECORDING_KINDS.items():
+        in_session = _of_session(files_of.get(name, []), key[1], kind.shared)
+        space_is_filtered = "space" in filters.get(name, {})
+        files = _best_matches(kind, in_session, chosen, space_is_filtered)
+        if kind == M0_SCAN and ASL.name in chosen:
+            files = _intended_for(dataset, files, chosen[ASL.name])
         if len(files) == 1:
             chosen[name] = files[0]
         elif files:
-            crowded[name] = tuple(file.path.name for file in files)
+            ambiguous[name] = tuple(file.path.name for file in files)
     return Visit(
-        participant,
-        session,
+        *key,
         {name: file.path for name, file in chosen.items()},
-        {
-            name: tuple(side.path for side in found.sidecars(file))
-            for name, file in chosen.items()
-        },
-        crowded,
-        found.roots[0],
-        found.left_out[0] if found.left_out else "",
+        {name: _sidecar_paths(dataset, file) for name, file in chosen.items()},
+        ambiguous,
+        dataset.roots[0],
+        dataset.left_out[0] if dataset.left_out else "",
     )
 
 
-def _closest(files: list[BidsFile]) -> list[BidsFile]:
-    """Those that share most entities with what they accompany."""
+def _sidecar_paths(dataset: Index, file: BidsFile) -> tuple[Path, ...]:
+    return tuple(sidecar.path for sidecar in dataset.sidecars(file))
+
+
+def _of_session(
+    files: Sequence[BidsFile], session: str, shared: bool
+) -> list[BidsFile]:
     return [
         file
         for file in files
-        if len(file.entities) == max(len(other.entities) for other in files)
+        if file.entities.get("ses", "") == session
+        or (shared and "ses" not in file.entities)
     ]
 
 
+def _best_matches(
+    kind: RecordingKind,
+    files: list[BidsFile],
+    chosen: Mapping[str, BidsFile],
+    space_is_filtered: bool,
+) -> list[BidsFile]:
+    """The files of a kind that fit the visit's other files best."""
+    main = chosen.get(kind.accompanies) if kind.accompanies else None
+    if main is not None:
+        files = _most_specific([file for file in files if _accompanies(file, main)])
+    if kind.prefers_standard_space and not space_is_filtered:
+        standard = [f for f in files if adult_mni(f.entities.get("space", ""))]
+        files = standard or files
+    return _most_specific(files) if kind.shared else files
+
+
+def _most_specific(files: list[BidsFile]) -> list[BidsFile]:
+    """Those that share most entities with what they accompany."""
+    most = max((len(file.entities) for file in files), default=0)
+    return [file for file in files if len(file.entities) == most]
+
+
 def _accompanies(file: BidsFile, main: BidsFile) -> bool:
-    own = {
-        k: v
-        for k, v in file.entities.items()
-        if k not in ("desc", "suffix", "extension", "datatype", "label")
-    }
+    """Whether no entity of a file contradicts the file that it accompanies."""
+    free = ("desc", "suffix", "extension", "datatype", "label")
+    own = {key: value for key, value in file.entities.items() if key not in free}
     return all(main.entities.get(key) == value for key, value in own.items())
 
 
-def _intended(found: Index, files: list[BidsFile], asl: BidsFile) -> list[BidsFile]:
+def _intended_for(
+    dataset: Index, files: list[BidsFile], asl: BidsFile
+) -> list[BidsFile]:
     """M0 scans that say they are for this run; those that say nothing, if none does."""
-    named, silent = [], []
+    named = []
+    silent = []
     for file in files:
-        targets = found.metadata(file).get("IntendedFor")
+        targets = dataset.metadata(file).get("IntendedFor")
         if targets is None:
             silent.append(file)
             continue
         for target in targets if isinstance(targets, list) else [targets]:
-            if not isinstance(target, str):
-                raise InputError(
-                    f"{file.path}: IntendedFor must name files; came {target!r}."
-                )
-            below = (
-                ""
-                if target.startswith("bids:") or target.startswith("sub-")
-                else f"sub-{file.entities['sub']}/"
-            )
-            if inside(file.dataset, below + target).name == asl.path.name:
+            if _names_file(file, target, asl):
                 named.append(file)
     return named or silent
 
 
-def _wanted(found: Index, known: list[str], asked: Sequence[str] | None) -> set[str]:
-    if not known:
-        links = found.left_out
-        outside = (
-            f" {len(links)} link(s) that lead out of the dataset were left out, such "
-            f"as {links[0]}: name such a folder "
-            "with --derivatives."
-            if links
-            else ""
-        )
-        raise InputError(
-            f"{found.roots[0]}: no visits found. Expected files named "
-            "sub-<label>[_ses-<label>]_… such as those of "
-            "fMRIPrep (desc-preproc_bold), ASLPrep (cbf), raw ASL (asl) and BIDS "
-            "physio, in the dataset or below its "
-            f"derivatives/.{outside}"
-        )
-    labels = known if asked is None else [label.removeprefix("sub-") for label in asked]
-    unknown = [label for label in labels if label not in known]
-    if unknown:
-        raise InputError(
-            f"No such participant: {', '.join(unknown)}. The dataset has "
-            f"{_list(set(known))}."
-        )
-    return set(labels)
+def _names_file(file: BidsFile, target: object, asl: BidsFile) -> bool:
+    """Whether an IntendedFor entry names the ASL run."""
+    if not isinstance(target, str):
+        raise InputError(f"{file.path}: IntendedFor must name files; came {target!r}.")
+    # Old entries are relative to the participant's folder, newer ones are BIDS URIs.
+    is_full = target.startswith(("bids:", "sub-"))
+    below = "" if is_full else f"sub-{file.entities['sub']}/"
+    return inside(file.dataset, below + target).name == asl.path.name

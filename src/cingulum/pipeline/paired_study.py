@@ -1,83 +1,54 @@
-"""A study from dataset to report: participant by participant, then the group; whatever
-is done is not done twice."""
+"""A paired study from dataset to results: participant by participant, then the group;
+whatever is done is not done twice."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from cingulum.brain.connectome import Connectome
-from cingulum.cache import status
-from cingulum.cache.store import Store
+import numpy as np
+import pandas as pd
+
+from cingulum.cache.blocks import kept_blocks
+from cingulum.cache.status import FAILED
+from cingulum.cache.store import FOLDER as KEPT
 from cingulum.errors import InputError
-from cingulum.features import Feature, FeatureOptions
+from cingulum.features import Feature
 from cingulum.features.cohort_features import CohortFeatures
-from cingulum.io import Cohort, Visit, read_cohort, visits
-from cingulum.io.bids_index import index
-from cingulum.io.cohort import in_time
+from cingulum.features.registry import control_names
+from cingulum.io.cohort import Cohort, in_time, read_cohort
+from cingulum.io.derivatives import describe_dataset
 from cingulum.io.files import write_table
-from cingulum.io.visit import checked_filters
-from cingulum.parallel import Executor
-from cingulum.pipeline.config import StudyConfig
-from cingulum.pipeline.covariates import check_columns
-from cingulum.pipeline.fitted_rows import finish
-from cingulum.pipeline.gathering import gather
-from cingulum.pipeline.measurement import (
-    Failure,
-    MeasurementPlan,
-    describe,
-    generated_by,
-    load,
-    measure_visits,
-    modalities,
+from cingulum.io.visit import Visit
+from cingulum.pipeline.cohort_table import cohort_features
+from cingulum.pipeline.config import PredictionConfig, StudyConfig
+from cingulum.pipeline.covariates import (
+    check_columns,
+    confound_values,
+    participant_rows,
+    site_labels,
 )
+from cingulum.pipeline.feature_table import FeatureTable
+from cingulum.pipeline.measurement import Failure, measure_visits
+from cingulum.pipeline.measurement_cache import expected_files
+from cingulum.pipeline.participant_pages import StudyContext, write_pages
+from cingulum.pipeline.paths import Run, RunPaths
 from cingulum.pipeline.study_file import write_study
+from cingulum.pipeline.study_settings import (
+    is_about_everybody,
+    pipelines_of,
+    plan_of,
+    recipe_of,
+    selection_of,
+    study_visits,
+)
+from cingulum.prediction.permutation import Jobs
+from cingulum.prediction.study_evaluation import StudyEvaluation, evaluate_study
 from cingulum.report.manifest import ReportManifest
-from cingulum.signals.atlas import Atlas, named_atlas
-from cingulum.signals.bold import Denoising
+from cingulum.report.study import StudyMaterial, study_maps, write_study_report
 
-
-@dataclass(frozen=True)
-class RunPaths:
-    """Where a study is done, and by whom.
-
-    derivatives: further derivative datasets; work: where what is half done is kept
-        (default: work/ in `out`)
-    """
-
-    bids: Path
-    out: Path
-    derivatives: tuple[Path, ...] = ()
-    work: Path | None = None
-    executor: Executor = field(default_factory=Executor)
-    show_progress: bool = False
-
-    def __post_init__(self) -> None:
-        """Folders as they are seen from anywhere: workers of a cluster may stand in
-        another one."""
-        work = None if self.work is None else Path(self.work).absolute()
-        apart = tuple(Path(folder).absolute() for folder in self.derivatives)
-        for name, value in {
-            "bids": Path(self.bids).absolute(),
-            "out": Path(self.out).absolute(),
-            "derivatives": apart,
-            "work": work,
-        }.items():
-            object.__setattr__(self, name, value)
-
-    @property
-    def keep(self) -> Path:
-        return Path(self.work or Path(self.out) / "work")
-
-    def anonymous(self, text: str) -> str:
-        """The text without folders of this machine, which would name people."""
-        folders = [self.bids, *self.derivatives, self.out, self.keep, Path.home()]
-        return status.without_folders(
-            text, sorted(folders, key=lambda folder: -len(str(folder)))
-        )
+FEWEST_PARTICIPANTS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,317 +56,253 @@ class MeasuredVisits:
     """What was measured: visits, features by name, and what failed."""
 
     visits: list[Visit]
-    wanted: dict[str, Feature]
+    features: dict[str, Feature]
     failures: list[Failure]
 
 
-def planned(study: StudyConfig) -> MeasurementPlan:
-    """What a study measures of every visit. Raises InputError for an unfit
-    connectome."""
-    atlas, connectome = atlas_and_connectome(study)
-    return MeasurementPlan(
-        modalities(
-            study.features.modalities,
-            FeatureOptions(atlas=atlas, connectome=connectome),
-        ),
-        denoising(study),
-    )
-
-
-def atlas_and_connectome(study: StudyConfig) -> tuple[Atlas, Connectome | None]:
-    """The regions of the fitted brains, and their connections where a file names
-    them."""
-    told = study.features
-    atlas = named_atlas(told.atlas)
-    if not told.connectome:
-        return atlas, None
-    from cingulum.pipeline.single_recording import read_atlas_connectome
-
-    return atlas, read_atlas_connectome(Path(told.connectome), atlas.regions)
-
-
-def denoising(study: StudyConfig) -> Denoising:
-    told = study.features
-    return Denoising(told.strategy, told.scrub, told.low_pass, told.high_pass)
-
-
-def found(study: StudyConfig, place: RunPaths) -> list[Visit]:
-    """The visits that a study is about. Raises InputError for a folder that is no
-    dataset, or unknown labels."""
-    told = study.dataset
-    return visits(
-        place.bids,
-        told.participants or None,
-        sessions=told.sessions or None,
-        filters=checked_filters(told.filters, "filters"),
-        derivatives=place.derivatives,
-    )
-
-
-def take(
-    study: StudyConfig, place: RunPaths, seen: Sequence[Visit] | None = None
+def measure_study(
+    study: StudyConfig, run: Run, visits: Sequence[Visit] | None = None
 ) -> MeasuredVisits:
-    """Measure every visit, and fit where a model is to be fitted. What fails is
-    recorded, and the rest goes on.
+    """Measure every visit of a study, and fit where a model is to be fitted. What fails
+    is recorded, and the rest goes on.
 
     Raises InputError where nothing could be measured at all.
     """
-    plan = planned(study)
-    seen = list(seen) if seen is not None else found(study, place)
-    describe(place.out)
-    strike_out(study, place)
-    folders = [place.bids, *place.derivatives, place.keep]
-    failures = measure_visits(
-        seen,
-        plan,
-        place.out,
-        work=place.keep,
-        folders=folders,
-        executor=place.executor,
-        show_progress=place.show_progress,
-    )
-    failed = {(one.participant, one.session, one.feature) for one in failures}
-    for name, feature in plan.features.items():
-        if feature.fitted:
-            here = [
-                visit
-                for visit in seen
-                if (visit.participant, visit.session, name) not in failed
-            ]
-            rows = [load(visit, feature, place.out) for visit in here]
-            _, lost = finish(
-                feature,
-                here,
-                rows,
-                place.out,
-                place.keep,
-                place.executor,
-                place.show_progress,
-            )
-            lost = [(k, place.anonymous(why)) for k, why in lost]
-            failures += [
-                Failure(here[k].participant, here[k].session, name, why)
-                for k, why in lost
-            ]
-            for visit in here:
-                why = {here[k].name: why for k, why in lost}.get(visit.name)
-                status.note(place.keep, visit, {name: why} if why else {}, [name])
-    if len({(one.participant, one.session) for one in failures}) == len(
-        seen
-    ) and _nothing(failures, plan, seen):
+    plan = plan_of(study)
+    visits = study_visits(study, run.paths) if visits is None else list(visits)
+    describe_dataset(run.paths.out)
+    forget_absent_visits(study, run.paths)
+    failures = measure_visits(visits, plan, run)
+    failures = _fit_models(visits, plan.features, failures, run)
+    if visits and len(failures) == len(plan.features) * len(visits):
         raise InputError(
             f"Nothing could be measured. The first reason: {failures[0].reason}"
         )
-    note_failures(place)
-    return MeasuredVisits(seen, dict(plan.features), failures)
+    write_failures(run.paths)
+    return MeasuredVisits(visits, dict(plan.features), failures)
 
 
-def _nothing(
-    failures: list[Failure], plan: MeasurementPlan, seen: Sequence[Visit]
-) -> bool:
-    return len(failures) == len(plan.features) * len(seen)
+def _fit_models(
+    visits: Sequence[Visit],
+    features: Mapping[str, Feature],
+    failures: Sequence[Failure],
+    run: Run,
+) -> list[Failure]:
+    """Fit the features that are models, and record which visits failed; returns all
+    failures."""
+    fitted = {name: f for name, f in features.items() if f.batch_size}
+    table = FeatureTable.build(visits, fitted, run, failures)
+    measured = {failure.key for failure in failures}
+    reasons = {failure.key: failure.reason for failure in table.failures}
+    for name in fitted:
+        for visit in visits:
+            key = (*visit.key, name)
+            if key in measured:
+                continue
+            reason = {name: reasons[key]} if key in reasons else {}
+            run.paths.status.note(visit, reason, [name])
+    return list(table.failures)
 
 
-def strike_out(study: StudyConfig, place: RunPaths) -> None:
-    """Take visits that left the dataset out of the ledger, where the study is about
+def forget_absent_visits(study: StudyConfig, paths: RunPaths) -> None:
+    """Remove visits that left the dataset from the record, where the study is about
     everybody."""
-    told = study.dataset
-    if not (told.participants or told.sessions):
-        status.keep_only(place.keep, found(study, place))
+    if is_about_everybody(study):
+        paths.status.keep_only(study_visits(study, paths))
 
 
-def note_failures(place: RunPaths) -> None:
-    """Write failures.tsv from the ledger, so that many jobs on one folder tell all that
-    failed; none: it goes."""
-    path, table = Path(place.out) / "failures.tsv", status.state(place.out, place.keep)
-    failed = table[table["state"] == "failed"].drop(columns="state")
+def write_failures(paths: RunPaths) -> None:
+    """Write failures.tsv from the record, so that many jobs on one folder tell all that
+    failed; where nothing failed, the file is removed."""
+    path = paths.out / "failures.tsv"
+    table = paths.status.table(paths.out)
+    failed = table[table["state"] == FAILED].drop(columns="state")
     if len(failed):
         write_table(path, failed)
     else:
         path.unlink(missing_ok=True)
 
 
-def group(study: StudyConfig, place: RunPaths) -> dict[str, Any]:
+def run_paired_study(study: StudyConfig, run: Run) -> dict:
     """Everything of a paired study: measure what is missing, predict, report; returns
     the summary.
 
     Raises InputError where fewer than 10 participants are left to analyse.
     """
-    from cingulum.cache.blocks import kept
-    from cingulum.pipeline.participant_pages import write_pages
-    from cingulum.pipeline.study_report import evaluated, publish
-
-    if (
-        study.prediction.missing == "log_odds"
-    ):  # which is the only fusion that can do without a modality
-        study = replace(study, prediction=replace(study.prediction, fusion="log_odds"))
-    cohort = cohort_of(study, place)
-    check_asked(study, cohort)
-    begin(study, place)
-    taken = take(study, place, cohort.visits)
-    features, cohort = gathered(study, place, taken, cohort)
-    told, jobs = study.prediction, kept(Store(place.keep), place.executor)
+    if study.prediction.missing == "log_odds":
+        # The only fusion that can do without a modality.
+        prediction = replace(study.prediction, fusion="log_odds")
+        study = replace(study, prediction=prediction)
+    cohort = study_cohort(study, run.paths)
+    check_study(study, cohort)
+    begin_study(study, run.paths)
+    measured = measure_study(study, run, cohort.visits)
+    features, cohort = features_of_cohort(study, run, measured, cohort)
+    jobs = kept_blocks(run.paths.store, run.executor)
     try:
-        findings = evaluated(
+        evaluation = evaluate_cohort(
             features,
             cohort,
-            permutations=told.permutations,
-            seed=told.seed,
-            fusion=told.fusion,  # type: ignore[arg-type]
-            missing=told.missing,  # type: ignore[arg-type]
-            confounds=told.confounds,
-            fuse_controls=told.fuse_controls,
-            site=told.site,  # type: ignore[arg-type]
-            stop_after=told.stop_after,
+            study.prediction,
             jobs=jobs,
-            show_progress=place.show_progress,
+            show_progress=run.show_progress,
         )
-    except InputError as trouble:
-        raise InputError(f"{trouble}{_lost(cohort)}") from None
-    title = (
-        study.title
-        or f"Which visit hurt more? {len(cohort.participants)} patients, two visits "
-        "each"
+    except InputError as error:
+        raise InputError(f"{error}{_who_was_left_out(cohort)}") from None
+    default_title = (
+        f"Which visit hurt more? {len(cohort.participants)} patients, two visits each"
     )
     pages = write_pages(
-        in_time(place.bids, taken.visits),
-        taken.wanted,
-        taken.failures,
-        place.out,
-        place.keep,
-        ratings=cohort.ratings,
-        decisions=findings.paired.predictions(),
-        executor=place.executor,
-        show_progress=place.show_progress,
+        in_time(run.paths.bids, measured.visits),
+        measured.features,
+        measured.failures,
+        run,
+        study=StudyContext(cohort.ratings, evaluation.paired.predictions()),
     )
-    return publish(
-        place.out,
-        title,
+    material = StudyMaterial(
+        study.title or default_title,
         cohort,
         features,
-        findings,
-        study=study,
-        recipe=recipe(study),
-        pipelines=pipelines(place),
+        evaluation,
+        study_maps(features, evaluation, jobs, run.show_progress),
+        recipe=recipe_of(study),
+        pipelines=pipelines_of(run.paths),
         pages=pages,
-        jobs=jobs,
-        show_progress=place.show_progress,
     )
+    manifest = ReportManifest(run.paths.out)
+    write_study(study, manifest)
+    return write_study_report(material, manifest)
 
 
-def recipe(study: StudyConfig) -> dict[str, Any]:
-    """How recordings were treated, in the words of the methods."""
-    atlas, connectome = atlas_and_connectome(study)
-    origin = (
-        "a distance rule" if connectome is None else "the weights of connectome.npy"
-    )
-    words = denoising(study).words()
-    return {
-        "denoising": words,
-        "atlas": atlas.name,
-        "regions": len(atlas.regions),
-        "connectome": origin,
-        "site": study.prediction.site,
+def features_of_cohort(
+    study: StudyConfig, run: Run, measured: MeasuredVisits, cohort: Cohort
+) -> tuple[CohortFeatures, Cohort]:
+    """The features of a cohort, and who is left of it."""
+    table = FeatureTable.build(cohort.visits, measured.features, run, measured.failures)
+    return cohort_features(cohort, table, study.prediction.missing)
+
+
+def evaluate_cohort(
+    features: CohortFeatures,
+    cohort: Cohort,
+    config: PredictionConfig,
+    *,
+    jobs: Jobs = None,
+    learning: bool = True,
+    show_progress: bool = False,
+) -> StudyEvaluation:
+    """Ask everything of a cohort: each modality and their fusion, single scans, ratings
+    between patients, audit.
+
+    A confound that does not differ between the visits of a person (age, sex) matters
+    between patients only.
+    """
+    ratings = cohort.ratings.pivot(index="participant", columns="state", values="pain")
+    ratings = ratings.loc[features.patients]
+    people = participant_rows(cohort, features.patients)
+    sites = None if config.site is None else site_labels(people, config.site)
+    controls = [name for name in control_names() if name in features.values]
+    confounds = {
+        name: _confound(name, features, people, controls) for name in config.confounds
     }
-
-
-def pipelines(place: RunPaths) -> list[str]:
-    """What made the derivatives, with versions, as they say themselves."""
-    roots = [
-        root
-        for root in index(place.bids, place.derivatives).roots[1:]
-        if root.resolve() != place.out.resolve()
-    ]
-    told = [
-        path for root in roots if (path := root / "dataset_description.json").is_file()
-    ]
-    return sorted(
-        {
-            f"{name} {version}".strip()
-            for path in told
-            for name, version in generated_by(path)
-        }
+    return evaluate_study(
+        features.values,
+        features.patients,
+        ratings=ratings.to_numpy(float),
+        controls=() if config.fuse_controls else tuple(controls),
+        confounds=confounds or None,
+        sites=sites,
+        fusion=config.fusion,
+        missing=config.missing,
+        jobs=jobs,
+        permutations=config.permutations,
+        stop_after=config.stop_after,
+        learning=learning,
+        seed=config.seed,
+        show_progress=show_progress,
     )
 
 
-def _lost(cohort: Cohort) -> str:
+def _confound(
+    name: str,
+    features: CohortFeatures,
+    people: pd.DataFrame,
+    controls: Sequence[str],
+) -> np.ndarray:
+    """(patient, visit) of a control, or of a column of participants.tsv."""
+    if name in controls:
+        return features.values[name][..., 0]
+    per_patient = confound_values(name, people, controls)
+    return np.repeat(per_patient[:, None], 2, 1)
+
+
+def _who_was_left_out(cohort: Cohort) -> str:
     if not cohort.left_out:
         return ""
-    name, why = next(iter(cohort.left_out.items()))
+    name, reason = next(iter(cohort.left_out.items()))
     return (
         f" {len(cohort.left_out)} participant(s) had to be left out; the first, "
-        f"sub-{name}: {why}"
+        f"sub-{name}: {reason}"
     )
 
 
-def check_asked(study: StudyConfig, cohort: Cohort) -> None:
+def check_study(study: StudyConfig, cohort: Cohort) -> None:
     """Raises InputError for what would stop a study after hours of measuring: too few
     participants, or a site or confounds that participants.tsv does not tell."""
-    if len(cohort.participants) < 10:
+    count = len(cohort.participants)
+    if count < FEWEST_PARTICIPANTS:
         raise InputError(
-            "A prediction needs at least 10 participants; came "
-            f"{len(cohort.participants)}."
-            f"{_lost(cohort)}"
+            f"A prediction needs at least {FEWEST_PARTICIPANTS} participants; came "
+            f"{count}.{_who_was_left_out(cohort)}"
         )
     check_columns(cohort, study.prediction.site, study.prediction.confounds)
 
 
-def cohort_of(study: StudyConfig, place: RunPaths) -> Cohort:
+def study_cohort(study: StudyConfig, paths: RunPaths) -> Cohort:
     """The participants and visits that a paired study is about."""
-    told = study.dataset
+    selection = selection_of(study)
     cohort = read_cohort(
-        place.bids,
-        told.participants or None,
-        sessions=told.sessions or None,
-        filters=checked_filters(told.filters, "filters"),
-        derivatives=place.derivatives,
+        paths.bids,
+        selection.participants,
+        sessions=selection.sessions,
+        filters=selection.filters,
+        derivatives=paths.derivatives,
     )
-    return replace(
-        cohort,
-        left_out={name: place.anonymous(why) for name, why in cohort.left_out.items()},
-    )
+    private = {
+        name: paths.without_folders(reason) for name, reason in cohort.left_out.items()
+    }
+    return replace(cohort, left_out=private)
 
 
-def gathered(
-    study: StudyConfig, place: RunPaths, taken: MeasuredVisits, cohort: Cohort
-) -> tuple[CohortFeatures, Cohort]:
-    """The features of a cohort, and who is left of it."""
-    return gather(
-        cohort,
-        place.out,
-        taken.wanted,
-        work=place.keep,
-        failures=taken.failures,
-        missing=study.prediction.missing,
-        executor=place.executor,
-    )
+def begin_study(study: StudyConfig, paths: RunPaths) -> None:
+    """Write the study that is being done: in the work folder and, where no report is
+    that another study belongs to, in the output folder.
 
-
-def begin(study: StudyConfig, place: RunPaths) -> None:
-    """Note the study that is being done: in the work folder and, where no report stands
-    that another one belongs to, in the output folder. Raises InputError for an output
-    folder that is not ours."""
-    describe(place.out)
-    for folder in {
-        place.keep,
-        *([] if (place.out / "report.html").is_file() else [place.out]),
-    }:
+    Raises InputError for an output folder that is not ours.
+    """
+    describe_dataset(paths.out)
+    folders = {paths.work}
+    if not (paths.out / "report.html").is_file():
+        folders.add(paths.out)
+    for folder in folders:
         write_study(study, ReportManifest(folder))
 
 
-def forget(study: StudyConfig, place: RunPaths) -> None:
-    """Take back what a study measured and fitted, so that everything is done anew. Of
-    the work folder, which may be anywhere and hold anything, only our own `kept/` goes,
-    and only where the study is about everybody."""
-    if not (Path(place.out) / "dataset_description.json").is_file():
+def forget_study(study: StudyConfig, paths: RunPaths) -> None:
+    """Remove what a study measured and fitted, so that everything is done anew.
+
+    Of the work folder, which may be anywhere and hold anything, only our own `kept/` is
+    removed, and only where the study is about everybody.
+    """
+    if not (paths.out / "dataset_description.json").is_file():
         return
-    describe(place.out)  # raises for a folder that is not ours
-    plan = planned(study)
-    for visit in found(study, place):
-        for files in status.files_of(visit, plan.features).values():
-            for file in files:
-                (Path(place.out) / file).unlink(missing_ok=True)
-        for fit in (Path(place.out) / visit.folder).rglob("*_fit.json"):
+    describe_dataset(paths.out)  # raises for a folder that is not ours
+    plan = plan_of(study)
+    for visit in study_visits(study, paths):
+        for feature in plan.features.values():
+            for file in expected_files(visit, feature):
+                (paths.out / file).unlink(missing_ok=True)
+        for fit in (paths.out / visit.folder).rglob("*_fit.json"):
             fit.unlink()
-    if not (study.dataset.participants or study.dataset.sessions):
-        shutil.rmtree(place.keep / "kept", ignore_errors=True)
+    if is_about_everybody(study):
+        shutil.rmtree(paths.work / KEPT, ignore_errors=True)

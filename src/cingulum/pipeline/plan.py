@@ -1,49 +1,71 @@
-"""What a run would do: how many units, how many of them are done, and how long the rest
-will take."""
+"""What a run would do: how many visits, how many of them are done, and how long the
+rest will take."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
 import pandas as pd
 
-from cingulum.cache import status
-from cingulum.io import Visit
+from cingulum.cache.status import is_made
+from cingulum.io.derivatives import check_output_folder
+from cingulum.io.recording_kinds import BOLD, CONFOUNDS, MASK, RecordingKind
+from cingulum.io.visit import Visit
 from cingulum.pipeline.config import StudyConfig
-from cingulum.pipeline.measurement import check_out, recipes
-from cingulum.pipeline.paired_study import (
-    RunPaths,
-    check_asked,
-    cohort_of,
-    found,
-    planned,
-)
+from cingulum.pipeline.measurement_cache import expected_files
+from cingulum.pipeline.paired_study import check_study, study_cohort
+from cingulum.pipeline.paths import Run, RunPaths
+from cingulum.pipeline.study_settings import plan_of, study_visits
 
 
-def told(study: StudyConfig, place: RunPaths, level: str) -> str:
+@dataclass(frozen=True)
+class _Progress:
+    """How far one feature is."""
+
+    visits: int
+    done: int
+    no_recording: int
+
+    def to_dict(self) -> dict[str, int]:
+        to_do = self.visits - self.no_recording - self.done
+        return {
+            "visits": self.visits,
+            "done": self.done,
+            "to do": to_do,
+            "no recording": self.no_recording,
+        }
+
+
+def describe_plan(study: StudyConfig, run: Run, level: str) -> str:
     """The plan in words: done is what was made by these settings and this software.
+
     Nothing is written, and no recording is read, so one that was exchanged since is
-    found by the run only."""
-    check_out(place.out)
-    if level == "group" and study.analysis == "prediction":
-        cohort = cohort_of(study, place)
-        check_asked(study, cohort)
-        seen = list(cohort.visits)
+    found by the run only.
+    """
+    paths = run.paths
+    check_output_folder(paths.out)
+    is_prediction = level == "group" and study.analysis == "prediction"
+    if is_prediction:
+        cohort = study_cohort(study, paths)
+        check_study(study, cohort)
+        visits = list(cohort.visits)
     else:
-        seen = found(study, place)
-    table = (
-        _fits(study, seen, place.out)
-        if study.analysis == "model"
-        else _measurements(study, seen, place.out)
-    )
-    people = len({visit.participant for visit in seen})
+        visits = study_visits(study, paths)
+    if study.analysis == "model":
+        table = _fits(study, visits, paths)
+    else:
+        table = _measurements(study, visits, paths)
+    people = len({visit.participant for visit in visits})
     lines = [
-        f"{people} participants, {len(seen)} visits; nothing is written by --dry-run.",
+        f"{people} participants, {len(visits)} visits; nothing is written by "
+        "--dry-run.",
         "",
+        table.to_string(),
+        "",
+        _time_left(table, run),
     ]
-    lines += [table.to_string(), "", _time(table, place)]
-    if level == "group" and study.analysis == "prediction":
+    if is_prediction:
         lines.append(
             f"then {study.prediction.permutations} permutations, maps, the report and "
             "a page a participant"
@@ -51,60 +73,57 @@ def told(study: StudyConfig, place: RunPaths, level: str) -> str:
     return "\n".join(lines)
 
 
-def _measurements(study: StudyConfig, seen: Sequence[Visit], out: Path) -> pd.DataFrame:
-    """A row a feature: visits, done, to do, and visits that lack its recordings."""
-    plan = planned(study)
-    wanted, how = plan.features, recipes(plan)
-    files = {visit.name: status.files_of(visit, wanted) for visit in seen}
+def _measurements(
+    study: StudyConfig, visits: Sequence[Visit], paths: RunPaths
+) -> pd.DataFrame:
+    """A row per feature: visits, done, to do, and visits that lack its recordings."""
+    plan = plan_of(study)
+    recipes = plan.recipes()
     rows = {}
-    for name, feature in wanted.items():
-        rows[name] = _row(
-            seen,
-            [status.made(out, files[visit.name][name], how[name]) for visit in seen],
-            feature.needs,
-        )
+    for name, feature in plan.features.items():
+        made = [
+            is_made(paths.out, expected_files(visit, feature), recipes[name])
+            for visit in visits
+        ]
+        rows[name] = _progress(visits, made, feature.needs).to_dict()
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _fits(study: StudyConfig, seen: Sequence[Visit], out: Path) -> pd.DataFrame:
-    from cingulum.pipeline.model_study import FIT, file_of, recipe_of
+def _fits(study: StudyConfig, visits: Sequence[Visit], paths: RunPaths) -> pd.DataFrame:
+    from cingulum.pipeline.model_study import FIT, fit_path, fit_recipe
 
-    recipe = recipe_of(study)
-    done = [status.made(out, [str(file_of(visit))], recipe) for visit in seen]
-    return pd.DataFrame.from_dict(
-        {FIT: _row(seen, done, ("bold", "mask", "confounds"))}, orient="index"
-    )
+    recipe = fit_recipe(study)
+    made = [is_made(paths.out, [str(fit_path(visit))], recipe) for visit in visits]
+    row = _progress(visits, made, (BOLD, MASK, CONFOUNDS)).to_dict()
+    return pd.DataFrame.from_dict({FIT: row}, orient="index")
 
 
-def _row(
-    seen: Sequence[Visit], made: Sequence[bool], needs: Sequence[str]
-) -> dict[str, int]:
+def _progress(
+    visits: Sequence[Visit], made: Sequence[bool], needs: Sequence[RecordingKind]
+) -> _Progress:
     """Where the recording is gone, what was made of it counts no more."""
-    here = [all(visit.has(kind) for kind in needs) for visit in seen]
-    done = sum(m and h for m, h in zip(made, here, strict=True))
-    return {
-        "visits": len(seen),
-        "done": done,
-        "to do": sum(here) - done,
-        "no recording": len(seen) - sum(here),
-    }
+    done = 0
+    absent = 0
+    for visit, is_done in zip(visits, made, strict=True):
+        if not all(visit.has(kind.name) for kind in needs):
+            absent += 1
+        elif is_done:
+            done += 1
+    return _Progress(len(visits), done, absent)
 
 
-def _time(table: pd.DataFrame, place: RunPaths) -> str:
+def _time_left(table: pd.DataFrame, run: Run) -> str:
     """From what visits took here before; no guess where none was measured."""
-    todo = int(table["to do"].max())
-    if not todo:
+    to_do = int(table["to do"].max())
+    if not to_do:
         return "everything is measured already"
-    spent = sum(status.spent(place.keep).values())
-    if not spent:
-        return f"{todo} visits to do; how long one takes is known once some were done"
-    width = (
-        place.executor.workers()
-        if not place.executor.cluster
-        else place.executor.jobs or 1
-    )
-    minutes = todo * spent / width / 60
+    seconds = sum(run.paths.status.seconds().values())
+    if not seconds:
+        return f"{to_do} visits to do; how long one takes is known once some were done"
+    executor = run.executor
+    width = (executor.jobs or 1) if executor.cluster else executor.workers()
+    minutes = to_do * seconds / width / 60
     return (
-        f"{todo} visits to do, about {minutes:.1f} min by {width} at a time "
-        f"({spent:.1f} s a visit so far)"
+        f"{to_do} visits to do, about {minutes:.1f} min by {width} at a time "
+        f"({seconds:.1f} s a visit so far)"
     )

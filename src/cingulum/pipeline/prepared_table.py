@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 
 from cingulum.errors import InputError
+from cingulum.features.registry import quality_feature_names
 from cingulum.io.files import read_json, read_table
 from cingulum.prediction.regression import Model
 from cingulum.prediction.svm.nested import Fusion, Missing
 
-CONTROL_FEATURES = ("motion", "quality")
 """Features of `cingulum features` that are scored, and kept out of the fusion."""
 
 KNOWN_ORDERS = (
@@ -318,7 +318,7 @@ def _modalities(
         columns = _described(path, numeric)
     controls = tuple(
         c
-        for c in CONTROL_FEATURES
+        for c in quality_feature_names()
         if c in columns and len(columns) > 1 and not request.modalities
     )
     for name in request.controls:

@@ -1,14 +1,16 @@
-"""One recording given as plain arrays: fit a brain to its first part, and hold it
-against the rest."""
+"""One recording given as plain arrays: fit a brain to its first part, and compare it
+with the rest."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from cingulum.brain import Brain, Connectome, Sensor, balanced, with_values
 from cingulum.brain.masses import ReducedWongWang
@@ -23,13 +25,64 @@ from cingulum.io.files import (
     write_matrix,
 )
 from cingulum.measures import fc, similarity
-from cingulum.report import plots, summarise
+from cingulum.report import plots
+from cingulum.report.results import to_plain
+from cingulum.report.summarise import fit_section
 from cingulum.simulation import simulate, time_step
 from cingulum.timeseries import TimeSeries, check_signals
 from cingulum.versions import versions
 
-FEWEST = 30
+FEWEST_VOLUMES = 30
 """Volumes below which a part of a recording says nothing about connectivity."""
+
+PUBLISHED_SCHEME = "griffiths2022"
+
+SETTLING = 20.0
+"""s of a simulation that are dropped, while the haemodynamics settle."""
+
+Values = Mapping[str, float | list[float]]
+"""Parameters by path: one number, or one per region."""
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How a recording is fitted.
+
+    tr: repetition time, s
+    holdout: share of the recording, at its end, that the fit never sees; 0 leaves none
+    seed, minutes: of the free-running simulation
+    scheme: `griffiths2022` also re-runs the published training on the same part, as a
+        comparison: its gains are the same whatever the data
+        (docs/decisions/009-published-scheme.md), so it is no estimate
+    """
+
+    tr: float
+    holdout: float = 0.5
+    seed: int = 0
+    minutes: float = 64.0
+    scheme: str = "cingulum"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.holdout < 1:
+            raise InputError(
+                "--holdout is a share of the recording, 0 to below 1; came "
+                f"{self.holdout}."
+            )
+
+
+@dataclass(frozen=True)
+class SimulationOptions:
+    """How a recording is simulated.
+
+    tr: repetition time, s; duration: s
+    estimates: a fit.json; values: single parameters by path, which win over it
+    """
+
+    tr: float
+    duration: float
+    estimates: Path | None = None
+    values: Mapping[str, float] | None = None
+    seed: int = 0
 
 
 def read_connectome(path: Path) -> Connectome:
@@ -40,13 +93,12 @@ def read_connectome(path: Path) -> Connectome:
         raise InputError(
             f"{path}: connection weights must be a square matrix; came {weights.shape}."
         )
+    names = tuple(f"region {i + 1}" for i in range(len(weights)))
     try:
-        names = tuple(f"region {i + 1}" for i in range(len(weights)))
-        return Connectome(
-            torch.as_tensor(weights, dtype=torch.float64), names
-        ).normalised()
-    except InputError as trouble:
-        raise InputError(f"{path}: {trouble}") from None
+        connectome = Connectome(torch.as_tensor(weights, dtype=torch.float64), names)
+        return connectome.normalised()
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def read_atlas_connectome(path: Path, regions: tuple[str, ...]) -> Connectome:
@@ -55,26 +107,27 @@ def read_atlas_connectome(path: Path, regions: tuple[str, ...]) -> Connectome:
     if len(connectome.regions) != len(regions):
         raise InputError(
             f"{path}: expected {len(regions)} × {len(regions)} weights, in the order "
-            "of the atlas; came "
-            f"{len(connectome.regions)} regions."
+            f"of the atlas; came {len(connectome.regions)} regions."
         )
     return replace(connectome, regions=regions)
 
 
-def read_series(path: Path, tr: float, regions: tuple[str, ...]) -> TimeSeries:
+def read_regional_series(path: Path, tr: float, regions: tuple[str, ...]) -> TimeSeries:
     """A recording (region × time, or time × region) from a matrix file.
 
     Raises InputError when neither side has the connectome's number of regions, or a
     region is missing or constant.
     """
-    data, n = read_matrix(path), len(regions)
+    data = read_matrix(path)
+    n = len(regions)
     if n not in data.shape:
         raise InputError(
             f"{path}: the connectome has {n} regions, but this recording has shape "
-            f"{data.shape}. Expected {n} × time "
-            f"or time × {n}: use the same parcellation, in the same order, for both."
+            f"{data.shape}. Expected {n} × time or time × {n}: use the same "
+            "parcellation, in the same order, for both."
         )
-    data = data if data.shape[0] == n else data.T
+    if data.shape[0] != n:
+        data = data.T
     series = TimeSeries(torch.as_tensor(data, dtype=torch.float64), tr, regions)
     check_signals(series, str(path))
     return series
@@ -84,121 +137,111 @@ def fit_recording(
     weights: Path,
     bold: Path,
     out: Path,
-    *,
-    tr: float,
-    holdout: float = 0.5,
-    seed: int = 0,
-    minutes: float = 64.0,
-    scheme: str = "cingulum",
+    options: FitOptions,
     show_progress: bool = False,
 ) -> dict[str, Any]:
     """Fit one recording and write fit.json, fc_model.tsv and fit.png to a new folder
-    `out`; returns fit.json's content.
-
-    holdout: share of the recording, at its end, that the fit never sees; 0 leaves none
-    scheme: "griffiths2022" also re-runs the published training on the same part, under
-        "comparison": its gains are the same whatever the data
-        (docs/decisions/009-published-scheme.md), so it is no estimate
-    """
-    if not 0 <= holdout < 1:
-        raise InputError(
-            f"--holdout is a share of the recording, 0 to below 1; came {holdout}."
-        )
+    `out`; returns the content of fit.json."""
     connectome = read_connectome(weights)
-    series = read_series(bold, tr, connectome.regions)
-    train, heldout = parts_of(bold, series, holdout)
+    series = read_regional_series(bold, options.tr, connectome.regions)
+    train, heldout = split_connectivity(bold, series, options.holdout)
     with whole_folder(out) as folder:
         verified = resting_fit(
             connectome,
             train,
-            tr,
-            seed=seed,
-            minutes=minutes,
+            options.tr,
+            seed=options.seed,
+            minutes=options.minutes,
             show_progress=show_progress,
         )
-        numbers = summarise.fitted(verified, connectome.weights, train, heldout)
+        section = fit_section(verified, connectome.weights, train, heldout)
+        details = to_plain(section)
         content = {
             "estimates": {
                 name: value.tolist() for name, value in verified.fit.estimates.items()
             },
-            "fc_r": _renamed(numbers.pop("fc_r")),
-            "seconds": numbers.pop("seconds"),
-            "details": numbers,
+            "fc_r": _written_correlations(details.pop("fc_r")),
+            "seconds": details.pop("seconds"),
+            "details": details,
             "settings": {
-                "tr": tr,
-                "holdout": holdout,
-                "seed": seed,
+                "tr": options.tr,
+                "holdout": options.holdout,
+                "seed": options.seed,
                 "volumes": series.data.shape[-1],
             },
             "versions": versions(),
         }
-        if scheme == "griffiths2022":
-            content["comparison"] = _published(
-                weights,
-                series.between(0, kept_volumes(series, holdout)),
-                heldout,
-                show_progress,
+        if options.scheme == PUBLISHED_SCHEME:
+            first_part = series.between(0, volumes_to_fit(series, options.holdout))
+            content["comparison"] = _published_comparison(
+                weights, first_part, heldout, show_progress
             )
         write_json(folder / "fit.json", content)
-        write_matrix(folder / "fc_model.tsv", verified.simulated_fc.numpy())
-        pair = plots.connectivity_pair(
-            train.numpy(), verified.simulated_fc.numpy(), "recorded (fitted part)"
+        simulated = verified.simulated_fc.numpy()
+        write_matrix(folder / "fc_model.tsv", simulated)
+        figure = plots.connectivity_pair(
+            train.numpy(), simulated, "recorded (fitted part)"
         )
-        write_bytes(folder / "fit.png", pair)
+        write_bytes(folder / "fit.png", figure)
     return content
 
 
-def kept_volumes(series: TimeSeries, holdout: float) -> int:
-    return series.data.shape[-1] - round(holdout * series.data.shape[-1])
+def volumes_to_fit(series: TimeSeries, holdout: float) -> int:
+    """Volumes of the part that is fitted."""
+    volumes = series.data.shape[-1]
+    return volumes - round(holdout * volumes)
 
 
-def _published(
-    weights: Path, train: TimeSeries, heldout: torch.Tensor | None, show_progress: bool
+def _published_comparison(
+    weights: Path, train: TimeSeries, heldout: Tensor | None, show_progress: bool
 ) -> dict[str, Any]:
     """What the scheme of Griffiths et al. 2022 (variant A) reports of the same
     recording, in float32 as it was."""
     counts = torch.as_tensor(read_matrix(weights), dtype=torch.float32)
-    found = published_fit(counts, train.data.float(), show_progress=show_progress)
-    free = found.free_running_fc.double()
+    published = published_fit(counts, train.data.float(), show_progress=show_progress)
+    free_running = published.free_running_fc.double()
+    heldout_r = None if heldout is None else similarity(free_running, heldout).item()
     return {
         "scheme": "griffiths2022, variant A: a comparison, not an estimate; see "
         "docs/decisions/009-published-scheme.md",
-        "estimates": {name: value.item() for name, value in found.estimates.items()},
+        "estimates": {
+            name: value.item() for name, value in published.estimates.items()
+        },
         "fc_r": {
-            "in_training": found.training_fc_r[-1].item(),
-            "train_free_running": found.free_running_fc_r.item(),
-            "heldout_free_running": None
-            if heldout is None
-            else similarity(free, heldout).item(),
+            "in_training": published.training_fc_r[-1].item(),
+            "train_free_running": published.free_running_fc_r.item(),
+            "heldout_free_running": heldout_r,
         },
     }
 
 
-def parts_of(
+def split_connectivity(
     path: Path, series: TimeSeries, holdout: float
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+) -> tuple[Tensor, Tensor | None]:
     """Connectivity of the part to fit and of the part that is held out (None: nothing
     is).
 
-    Raises InputError, naming the file, where a part is too short or a region silent in
-    it.
+    Raises InputError, naming the file, where a part is too short, or a region has no
+    signal in it.
     """
     volumes = series.data.shape[-1]
-    kept = kept_volumes(series, holdout)
-    if kept < FEWEST or (holdout and volumes - kept < FEWEST):
+    fitted = volumes_to_fit(series, holdout)
+    left = volumes - fitted
+    if fitted < FEWEST_VOLUMES or (holdout and left < FEWEST_VOLUMES):
         raise InputError(
-            f"{path}: {volumes} volumes leave {kept} to fit and {volumes - kept} held "
-            f"out; each needs {FEWEST}. "
-            "Give a longer recording, or --holdout 0."
+            f"{path}: {volumes} volumes leave {fitted} to fit and {left} held out; "
+            f"each needs {FEWEST_VOLUMES}. Give a longer recording, or --holdout 0."
         )
-    for part in (
-        (series.between(0, kept), series.between(kept)) if holdout else (series,)
-    ):
+    if not holdout:
+        check_signals(series, str(path))
+        return fc(series.data), None
+    for part in (series.between(0, fitted), series.between(fitted)):
         check_signals(part, str(path))
-    return fc(series.data[:, :kept]), fc(series.data[:, kept:]) if holdout else None
+    return fc(series.data[:, :fitted]), fc(series.data[:, fitted:])
 
 
-def _renamed(fc_r: dict[str, float]) -> dict[str, float | None]:
+def _written_correlations(fc_r: Mapping[str, float]) -> dict[str, float | None]:
+    """The correlations of a fit under the names of fit.json."""
     return {
         "train_free_running": fc_r["train"],
         "heldout_free_running": fc_r.get("heldout"),
@@ -214,69 +257,66 @@ def _renamed(fc_r: dict[str, float]) -> dict[str, float | None]:
 def simulate_recording(
     weights: Path,
     out: Path,
-    *,
-    tr: float,
-    duration: float,
-    estimates: Path | None = None,
-    values: dict[str, float] | None = None,
-    seed: int = 0,
+    options: SimulationOptions,
     show_progress: bool = False,
 ) -> TimeSeries:
     """Simulate BOLD of the two-state reduced Wong-Wang network and write it (region ×
     time) with a JSON sidecar.
 
-    estimates: a fit.json; values: single parameters by path, which win over it. Local
-    inhibition is balanced to 3 Hz unless `mass.J_i` is given.
+    Local inhibition is balanced to 3 Hz unless `mass.J_i` is given.
     """
-    connectome, found = read_connectome(weights), _estimates(estimates)
-    for name, value in found.items():
-        if isinstance(value, list) and len(value) != len(connectome.regions):
-            raise InputError(
-                f"{estimates}: {name} has {len(value)} values for a connectome of "
-                f"{len(connectome.regions)} regions; "
-                "give the connectome that was fitted."
-            )
-    given = {**found, **(values or {})}
-    brain = Brain(ReducedWongWang(), connectome, Sensor(tr=tr))
+    connectome = read_connectome(weights)
+    estimates = _read_estimates(options.estimates, len(connectome.regions))
+    values: Values = {**estimates, **(options.values or {})}
     brain = with_values(
-        brain,
+        Brain(ReducedWongWang(), connectome, Sensor(tr=options.tr)),
         {
             name: torch.tensor(value, dtype=torch.float64)
-            for name, value in given.items()
+            for name, value in values.items()
         },
     )
-    brain = brain if "mass.J_i" in given else balanced(brain)
+    if "mass.J_i" not in values:
+        brain = balanced(brain)
     with torch.no_grad():
-        run = simulate(
+        simulation = simulate(
             brain,
-            duration,
-            dt=time_step(tr),
-            seed=seed,
-            discard=20.0,
+            options.duration,
+            dt=time_step(options.tr),
+            seed=options.seed,
+            discard=SETTLING,
             show_progress=show_progress,
         )
-    write_matrix(out, run.bold.data.numpy())
+    write_matrix(out, simulation.bold.data.numpy())
     sidecar = {
-        "RepetitionTime": tr,
-        "Units": run.bold.unit,
+        "RepetitionTime": options.tr,
+        "Units": simulation.bold.unit,
         "Axes": ["region", "time"],
-        "Seed": seed,
-        "Given": given,
+        "Seed": options.seed,
+        "Given": values,
     }
     write_json(Path(out).with_suffix(".json"), sidecar)
-    return run.bold
+    return simulation.bold
 
 
-def _estimates(path: Path | None) -> dict[str, Any]:
+def _read_estimates(path: Path | None, regions: int) -> Values:
+    """Estimates of a fit.json for a connectome of so many regions; none without a
+    file."""
     if path is None:
         return {}
-    found = read_json(path).get("estimates")
-    if not isinstance(found, dict) or not all(
-        isinstance(v, int | float | list) for v in found.values()
+    estimates = read_json(path).get("estimates")
+    if not isinstance(estimates, dict) or not all(
+        isinstance(value, int | float | list) for value in estimates.values()
     ):
         raise InputError(
             f"{path}: expected a fit.json with estimates, as `cingulum fit` writes it."
         )
+    for name, value in estimates.items():
+        if isinstance(value, list) and len(value) != regions:
+            raise InputError(
+                f"{path}: {name} has {len(value)} values for a connectome of {regions} "
+                "regions; give the connectome that was fitted."
+            )
     return {
-        name: np.asarray(value, dtype=float).tolist() for name, value in found.items()
+        name: np.asarray(value, dtype=float).tolist()
+        for name, value in estimates.items()
     }

@@ -20,8 +20,10 @@ from cingulum.prediction.scans import Scans
 from cingulum.prediction.study_evaluation import StudyEvaluation, evaluate_study
 from cingulum.prediction.svm.products import copy_of
 from cingulum.random_streams import Stream, generator
-from cingulum.report import plots, summarise
+from cingulum.report import plots
 from cingulum.report.page import render_prediction
+from cingulum.report.results import to_plain
+from cingulum.report.summarise import evaluation_section, regression_section
 from cingulum.versions import versions
 
 WRITTEN = (
@@ -86,10 +88,10 @@ def predict(
     for name, table in tables.items():
         write_table(out / f"{name}.tsv", table)
     write_bytes(out / "prediction.png", picture)
-    write_json(out / "summary.json", summarise.plain(summary))
+    write_json(out / "summary.json", to_plain(summary))
     write_bytes(
         out / "report.html",
-        render_prediction(summarise.plain(summary), picture).encode(),
+        render_prediction(to_plain(summary), picture).encode(),
     )
     return summary
 
@@ -176,7 +178,7 @@ def _paired(
         "p": score.p,
         "permutations": score.permutations,
         "participants": len(found.paired.patients),
-        **summarise.study_sections(found),
+        **to_plain(evaluation_section(found)),
     }
     summary["lead"] = (
         "Of two visits of a participant it had never seen, the model named the one "
@@ -309,7 +311,7 @@ def _between(
         "p": found.p,
         "permutations": found.permutations,
         "participants": len(found.scans.names),
-        "estimands": {"between_patients": {"all": summarise.ratings(found)}},
+        "estimands": {"between_patients": {"all": to_plain(regression_section(found))}},
         "audit": [
             asdict(check) for check in audit_ratings(found, noise=20, seed=request.seed)
         ],
@@ -317,7 +319,7 @@ def _between(
     }
     paired = _also_paired(asked, request, jobs)
     if isinstance(paired, StudyEvaluation):
-        again = summarise.study_sections(paired)
+        again = to_plain(evaluation_section(paired))
         summary["estimands"] = {**again["estimands"], **summary["estimands"]}
         summary["audit"] += again["audit"]
     else:

@@ -55,7 +55,11 @@ def auc(positive: np.ndarray, negative: np.ndarray) -> float:
     return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
 
 
-def resamples(n: int, rng: np.random.Generator, times: int = 2000) -> np.ndarray:
+RESAMPLES = 2000
+"""Bootstrap samples of patients behind every interval."""
+
+
+def resamples(n: int, rng: np.random.Generator, times: int = RESAMPLES) -> np.ndarray:
     """Rows (times, n) of patients drawn with replacement."""
     return rng.integers(n, size=(times, n))
 

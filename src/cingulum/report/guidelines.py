@@ -5,268 +5,256 @@ Brain Mapping (doi:10.1038/nn.4500). Topics are in our words."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from cingulum.report.text import p_words
+from cingulum.report.results import StudyResults
+from cingulum.report.text import p_words, warnings
 
-Numbers = dict[str, Any]
+Answer = Callable[[StudyResults], str]
+
+TRIPOD, COBIDAS = "TRIPOD+AI", "COBIDAS"
 
 
 class Item(NamedTuple):
-    """number: in the guideline; answer: from the summary, empty where only the authors
+    """number: in the guideline; answer: from the results, empty where only the authors
     know."""
 
     guideline: str
     number: str
     topic: str
-    answer: Callable[[Numbers], str]
+    answer: Answer
 
 
-def _authors(s: Numbers) -> str:
+@dataclass(frozen=True)
+class AnsweredItem:
+    """An item with its answer in words; empty where the authors must answer."""
+
+    guideline: str
+    number: str
+    topic: str
+    answer: str
+
+
+def checklist(results: StudyResults) -> list[AnsweredItem]:
+    """Every item with its answer."""
+    return [
+        AnsweredItem(item.guideline, item.number, item.topic, item.answer(results))
+        for item in ITEMS
+    ]
+
+
+def _for_authors(results: StudyResults) -> str:
     return ""
 
 
-def _sample(s: Numbers) -> str:
-    out = (
-        f"; {len(s['left_out'])} left out, each named with its reason"
-        if s.get("left_out")
-        else ""
-    )
-    n = s["evaluation"]["patients"]
-    return (
-        f"{n} participants with two visits each were analysed{out}. No sample size "
-        "calculation."
-    )
+def _always(text: str) -> Answer:
+    """The same answer for every study."""
+    return lambda results: text
 
 
-def _missing(s: Numbers) -> str:
-    kept = s["evaluation"]["missing"]
-    if kept:
-        return "Participants that lack a modality were kept: " + ", ".join(
-            f"{n} lacking in {k}" for n, k in kept.items()
+def _sample(results: StudyResults) -> str:
+    left_out = ""
+    if results.gaps.left_out:
+        left_out = (
+            f"; {len(results.gaps.left_out)} left out, each named with its reason"
         )
-    left = (
-        f" {len(s['left_out'])} left out, each named with its reason."
-        if s.get("left_out")
-        else ""
-    )
-    return "No participant that was analysed lacks a modality." + left
-
-
-def _performance(s: Numbers) -> str:
-    best = "fused" if "fused" in s["prediction"] else s["evaluation"]["fused"][0]
-    m = s["prediction"][best]
     return (
-        f"Accuracy {100 * m['accuracy']:.1f} % (95 % interval "
-        f"{100 * m['accuracy_ci'][0]:.1f} to "
-        f"{100 * m['accuracy_ci'][1]:.1f}), paired AUC {m['auc']:.3f}, "
-        f"{p_words(m['p'])}; every model in the table."
+        f"{results.evaluation.patients} participants with two visits each were "
+        f"analysed{left_out}. No sample size calculation."
     )
 
 
-def _outcome(s: Numbers) -> str:
-    rated = s.get("estimands", {}).get("between_patients", {}).get("both")
-    also = ", and the rating itself between patients" if rated else ""
+def _missing(results: StudyResults) -> str:
+    missing = results.evaluation.missing
+    if missing:
+        kept = [f"{count} lacking in {name}" for name, count in missing.items()]
+        return f"Participants that lack a modality were kept: {', '.join(kept)}"
+    text = "No participant that was analysed lacks a modality."
+    if results.gaps.left_out:
+        text += f" {len(results.gaps.left_out)} left out, each named with its reason."
+    return text
+
+
+def _performance(results: StudyResults) -> str:
+    score = results.prediction[results.best]
+    interval = score.accuracy_ci
     return (
-        "Pain rated from 0 to 100 at each visit; predicted: which visit came "
-        f"second{also}."
+        f"Accuracy {100 * score.accuracy:.1f} % (95 % interval "
+        f"{100 * interval.low:.1f} to {100 * interval.high:.1f}), paired AUC "
+        f"{score.auc:.3f}, {p_words(score.p)}; every model in the table."
     )
 
 
-def _predictors(s: Numbers) -> str:
-    columns = s["evaluation"]["columns"]
+def _outcome(results: StudyResults) -> str:
+    also = ""
+    if results.section.estimands.of_both_visits is not None:
+        also = ", and the rating itself between patients"
     return (
-        ", ".join(
-            f"{name} ({columns[name]} columns)" for name in s["evaluation"]["fused"]
-        )
-        + "; none was selected."
+        "Pain rated from 0 to 100 at each visit; predicted: which visit came second"
+        f"{also}."
     )
 
 
-def _validation(s: Numbers) -> str:
-    e = s["evaluation"]
-    inner = (
-        f" and {e['inner_folds']} inner"
-        if len(e["fused"]) > 1 or len(e["C"]) > 1
-        else ""
-    )
+def _predictors(results: StudyResults) -> str:
+    settings = results.evaluation
+    counts = [f"{name} ({settings.columns[name]} columns)" for name in settings.fused]
+    return f"{', '.join(counts)}; none was selected."
+
+
+def _validation(results: StudyResults) -> str:
+    settings = results.evaluation
+    inner = ""
+    if len(settings.fused) > 1 or len(settings.C) > 1:
+        inner = f" and {settings.inner_folds} inner"
     return (
-        f"Internal: {e['folds']} outer{inner} folds of whole patients; no external "
+        f"Internal: {settings.folds} outer{inner} folds of whole patients; no external "
         "validation."
     )
 
 
-def _stability(s: Numbers) -> str:
-    found = {
-        n: m["reproducibility"]
-        for n, m in s.get("maps", {}).items()
-        if m["reproducibility"] is not None
-    }
-    return (
-        "Weights of halves of the patients agree with "
-        + ", ".join(f"r = {r:.2f} ({n})" for n, r in found.items())
-        if found
-        else ""
-    )
+def _stability(results: StudyResults) -> str:
+    agreement = [
+        f"r = {section.reproducibility:.2f} ({name})"
+        for name, section in results.maps.items()
+        if section.reproducibility is not None
+    ]
+    if not agreement:
+        return ""
+    return f"Weights of halves of the patients agree with {', '.join(agreement)}"
 
 
-def _demographics(s: Numbers) -> str:
-    age, sex = s["cohort"].get("age"), s["cohort"].get("sex")
-    of = (
-        f" (known of {age['known']})"
-        if age and age["known"] < s["cohort"]["patients"]
-        else ""
-    )
-    parts = [f"age {age['mean']:.1f} ± {age['sd']:.1f} years{of}"] if age else []
-    parts += ["sex " + ", ".join(f"{k} {v}" for k, v in sex.items())] if sex else []
+def _demographics(results: StudyResults) -> str:
+    cohort = results.cohort
+    parts = []
+    if cohort.age:
+        known = ""
+        if cohort.age.known < cohort.patients:
+            known = f" (known of {cohort.age.known})"
+        parts.append(f"age {cohort.age.mean:.1f} ± {cohort.age.sd:.1f} years{known}")
+    if cohort.sex:
+        counts = [f"{sex} {count}" for sex, count in cohort.sex.items()]
+        parts.append(f"sex {', '.join(counts)}")
     return "; ".join(parts)
 
 
-def _software(s: Numbers) -> str:
-    return ", ".join(f"{name} {number}" for name, number in s["versions"].items())
+def _participants(results: StudyResults) -> str:
+    return " ".join(filter(None, [_sample(results), _demographics(results)]))
 
 
-def _preprocessing(s: Numbers) -> str:
-    told = s.get("pipelines", [])
-    return f"As the derivatives say: {', '.join(told)}." if told else ""
+def _numbers(results: StudyResults) -> str:
+    patients = results.evaluation.patients
+    return f"{patients} participants, {2 * patients} visits."
 
 
-def _quality(s: Numbers) -> str:
+def _limitations(results: StudyResults) -> str:
     return (
-        f"Table of quality with {len(s['quality']['far'])} visits that stand apart."
-        if s.get("quality")
-        else ""
+        f"{len(warnings(results))} warnings first on this page; the rest is for the "
+        "authors."
     )
 
 
+def _software(results: StudyResults) -> str:
+    versions = results.provenance.versions
+    return ", ".join(f"{name} {number}" for name, number in versions.items())
+
+
+def _preprocessing(results: StudyResults) -> str:
+    pipelines = results.provenance.pipelines
+    return f"As the derivatives say: {', '.join(pipelines)}." if pipelines else ""
+
+
+def _quality(results: StudyResults) -> str:
+    return f"Table of quality with {len(results.quality.far)} visits that stand apart."
+
+
+def _correction(results: StudyResults) -> str:
+    maps = ""
+    if results.maps:
+        maps = "Maps: false discovery rate and largest-statistic permutation. "
+    return f"{maps}Models: each p by itself, uncorrected."
+
+
 ITEMS = (
-    Item("TRIPOD+AI", "1–2", "Title and abstract name the kind of study", _authors),
-    Item("TRIPOD+AI", "3–4", "Background, intended use, objectives", _authors),
-    Item("TRIPOD+AI", "5", "Sources and dates of the data", _authors),
-    Item("TRIPOD+AI", "6", "Setting, eligibility, treatments", _authors),
+    Item(TRIPOD, "1–2", "Title and abstract name the kind of study", _for_authors),
+    Item(TRIPOD, "3–4", "Background, intended use, objectives", _for_authors),
+    Item(TRIPOD, "5", "Sources and dates of the data", _for_authors),
+    Item(TRIPOD, "6", "Setting, eligibility, treatments", _for_authors),
     Item(
-        "TRIPOD+AI",
+        TRIPOD,
         "7",
         "Preparation of the data",
-        lambda s: "Section Methods; settings in study.toml.",
+        _always("Section Methods; settings in study.toml."),
     ),
-    Item("TRIPOD+AI", "8", "Outcome, how and when it was assessed", _outcome),
+    Item(TRIPOD, "8", "Outcome, how and when it was assessed", _outcome),
+    Item(TRIPOD, "9", "Predictors, how they were chosen and measured", _predictors),
+    Item(TRIPOD, "10", "Sample size", _sample),
+    Item(TRIPOD, "11", "Missing data", _missing),
     Item(
-        "TRIPOD+AI", "9", "Predictors, how they were chosen and measured", _predictors
-    ),
-    Item("TRIPOD+AI", "10", "Sample size", _sample),
-    Item("TRIPOD+AI", "11", "Missing data", _missing),
-    Item(
-        "TRIPOD+AI",
+        TRIPOD,
         "12",
         "Analytical methods, internal validation, measures of performance",
         _validation,
     ),
     Item(
-        "TRIPOD+AI",
+        TRIPOD,
         "13",
         "Imbalance of classes",
-        lambda s: "None: each patient gives one visit to either class.",
+        _always("None: each patient gives one visit to either class."),
     ),
-    Item("TRIPOD+AI", "14", "Fairness", _authors),
+    Item(TRIPOD, "14", "Fairness", _for_authors),
     Item(
-        "TRIPOD+AI",
+        TRIPOD,
         "15",
         "Output of the model",
-        lambda s: "Decision values a patient (predictions.tsv).",
+        _always("Decision values a patient (predictions.tsv)."),
     ),
     Item(
-        "TRIPOD+AI",
+        TRIPOD,
         "16",
         "Differences between training and evaluation data",
-        lambda s: "None: one dataset, patients apart.",
+        _always("None: one dataset, patients apart."),
     ),
-    Item("TRIPOD+AI", "17", "Ethical approval", _authors),
+    Item(TRIPOD, "17", "Ethical approval", _for_authors),
     Item(
-        "TRIPOD+AI",
+        TRIPOD,
         "18",
         "Funding, protocol, registration, sharing of data and code",
-        lambda s: (
-            "Settings are in "
-            "study.toml, weights in model/; the rest is for the authors."
+        _always(
+            "Settings are in study.toml, weights in model/; the rest is for the "
+            "authors."
         ),
     ),
-    Item("TRIPOD+AI", "19", "Involvement of patients and the public", _authors),
+    Item(TRIPOD, "19", "Involvement of patients and the public", _for_authors),
+    Item(TRIPOD, "20", "Participants: flow and characteristics", _participants),
+    Item(TRIPOD, "21", "Numbers in each analysis", _numbers),
     Item(
-        "TRIPOD+AI",
-        "20",
-        "Participants: flow and characteristics",
-        lambda s: " ".join(filter(None, [_sample(s), _demographics(s)])),
-    ),
-    Item(
-        "TRIPOD+AI",
-        "21",
-        "Numbers in each analysis",
-        lambda s: (
-            f"{s['evaluation']['patients']} participants, "
-            f"{2 * s['evaluation']['patients']} visits."
-        ),
-    ),
-    Item(
-        "TRIPOD+AI",
+        TRIPOD,
         "22",
         "Specification of the model",
-        lambda s: "Weights in model/, signed by `cingulum signature export`.",
+        _always("Weights in model/, signed by `cingulum signature export`."),
     ),
-    Item("TRIPOD+AI", "23", "Performance with intervals", _performance),
-    Item("TRIPOD+AI", "24", "Updating of the model", lambda s: "None."),
+    Item(TRIPOD, "23", "Performance with intervals", _performance),
+    Item(TRIPOD, "24", "Updating of the model", _always("None.")),
+    Item(TRIPOD, "25–27", "Interpretation, limitations, usability", _limitations),
     Item(
-        "TRIPOD+AI",
-        "25–27",
-        "Interpretation, limitations, usability",
-        lambda s: (
-            f"{len(s['warnings'])} warnings "
-            "first on this page; the rest is for the authors."
-        ),
-    ),
-    Item(
-        "COBIDAS",
+        COBIDAS,
         "Experimental design",
         "Number of subjects, exclusions, demographics",
-        lambda s: " ".join(filter(None, [_sample(s), _demographics(s)])),
+        _participants,
     ),
-    Item("COBIDAS", "Acquisition", "Scanner, sequence and its parameters", _authors),
+    Item(COBIDAS, "Acquisition", "Scanner, sequence and its parameters", _for_authors),
     Item(
-        "COBIDAS",
+        COBIDAS,
         "Preprocessing",
         "Software, versions, order of the steps",
         _preprocessing,
     ),
     Item(
-        "COBIDAS", "Quality control", "Motion, signal, exclusions for quality", _quality
+        COBIDAS, "Quality control", "Motion, signal, exclusions for quality", _quality
     ),
-    Item("COBIDAS", "Statistical modelling", "Predictive analysis", _validation),
-    Item(
-        "COBIDAS",
-        "Statistical inference",
-        "Correction for tests",
-        lambda s: (
-            (
-                "Maps: false discovery rate and largest-statistic permutation. "
-                if s.get("maps")
-                else ""
-            )
-            + "Models: each p by itself, uncorrected."
-        ),
-    ),
-    Item("COBIDAS", "Results", "Maps, tables of peaks, all tests reported", _stability),
-    Item("COBIDAS", "Reproducibility", "Software with versions, settings", _software),
+    Item(COBIDAS, "Statistical modelling", "Predictive analysis", _validation),
+    Item(COBIDAS, "Statistical inference", "Correction for tests", _correction),
+    Item(COBIDAS, "Results", "Maps, tables of peaks, all tests reported", _stability),
+    Item(COBIDAS, "Reproducibility", "Software with versions, settings", _software),
 )
-
-
-def checklist(s: Numbers) -> list[dict[str, str]]:
-    """Every item with its answer; empty where the authors must answer."""
-    return [
-        {
-            "guideline": i.guideline,
-            "number": i.number,
-            "topic": i.topic,
-            "answer": i.answer(s),
-        }
-        for i in ITEMS
-    ]

@@ -4,28 +4,33 @@ escaped."""
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from cingulum.report.guidelines import checklist
-from cingulum.report.references import cited, listed
-from cingulum.report.summarise import LABELS
+from cingulum.features.registry import model_label
 from cingulum.report.viewers import Viewer, policy
 
 INLINE = 12
-"""Rows of a figure's table that stand on the page; the whole table can be saved from
-there."""
+"""Rows of a figure's table that are printed on the page; the whole table can be saved
+from there."""
+
+Content = Mapping[str, Any]
+"""What a page prints, in JSON's types: the same as its summary.json."""
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A figure: where it belongs on the page, its PNG, what it shows in words, its
-    caption, the table of what it shows under a name for files, and, for maps, a
-    viewer."""
+    """A figure.
+
+    section: where it belongs on the page; png: its content
+    alt: what it shows in words; caption: below it
+    name: of its files; table: the numbers that it shows
+    viewer: for maps, to be sliced with the mouse
+    """
 
     section: str
     png: bytes
@@ -42,111 +47,87 @@ class Picture:
 
     @property
     def saved(self) -> str:
-        """The table as a data URL."""
-        assert self.table is not None
-        content = self.table.to_csv(
+        """The table as a data URL; empty where there is none."""
+        if self.table is None:
+            return ""
+        text = self.table.to_csv(
             sep="\t", index=False, na_rep="n/a", float_format="%.6g"
         )
-        return (
-            "data:text/tab-separated-values;base64,"
-            + base64.b64encode(content.encode()).decode()
-        )
+        encoded = base64.b64encode(text.encode()).decode()
+        return f"data:text/tab-separated-values;base64,{encoded}"
 
     @property
     def rows(self) -> list[list[str]]:
-        """The first rows of the table, as they are shown."""
-        assert self.table is not None
-        return [
-            [_cell(value) for value in row]
-            for row in self.table.head(INLINE).itertuples(index=False)
-        ]
+        """The first rows of the table, as they are printed."""
+        if self.table is None:
+            return []
+        rows = self.table.head(INLINE).itertuples(index=False)
+        return [[_cell(value) for value in row] for row in rows]
 
 
-def render(summary: dict[str, Any], pictures: Sequence[Picture] = ()) -> str:
-    """The page of a summary (see `cingulum.report.summarise`); sections without numbers
-    are left out."""
-    s = {
-        **summary,
-        "references": listed(cited(summary)),
-        "checklist": checklist(summary),
-    }
-    return _rendered("page.html", s, pictures)
+def render(template: str, content: Content, pictures: Sequence[Picture] = ()) -> str:
+    """A page from its template.
+
+    content: what it prints; sections without numbers are left out
+    """
+    viewers = [picture.viewer for picture in pictures if picture.viewer]
+    page = _template(template)
+    return page.render(s=content, pictures=list(pictures), policy=policy(viewers))
 
 
-def render_participant(
-    summary: dict[str, Any], pictures: Sequence[Picture] = ()
-) -> str:
-    """The page of one participant (see `cingulum.pipeline.participant_pages`)."""
-    return _rendered("participant.html", summary, pictures)
-
-
-def render_models(summary: dict[str, Any], pictures: Sequence[Picture] = ()) -> str:
-    """The page of a study of fitted brains (see `cingulum.pipeline.model_study`)."""
-    return _rendered(
-        "models.html", {**summary, "references": listed(cited(summary))}, pictures
-    )
-
-
-def render_prediction(summary: dict[str, Any], picture: bytes) -> str:
+def render_prediction(content: Content, png: bytes) -> str:
     """The page of a prediction from a table (see
     `cingulum.pipeline.table_prediction`)."""
-    shown = Picture(
+    picture = Picture(
         "scores",
-        picture,
+        png,
         "Scores of the models. The numbers are in the tables.",
-        "Left: what was found, "
-        "with its interval where it has one. Grey: what permutations give.",
+        "Left: what was found, with its interval where it has one. Grey: what "
+        "permutations give.",
     )
-    return _page("prediction.html").render(s=summary, picture=shown, policy=policy([]))
-
-
-def _rendered(
-    template: str, summary: dict[str, Any], pictures: Sequence[Picture]
-) -> str:
-    viewers = [picture.viewer for picture in pictures if picture.viewer]
-    return _page(template).render(
-        s=summary, pictures=list(pictures), policy=policy(viewers)
-    )
+    page = _template("prediction.html")
+    return page.render(s=content, picture=picture, policy=policy([]))
 
 
 def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return "–" if value != value else f"{value:.4g}".replace("-", "−")
-    return str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return "–" if value != value else _with_minus(f"{value:.4g}")
 
 
-def _page(template: str) -> Template:
-    page = Environment(
+def _template(name: str) -> Template:
+    environment = Environment(
         loader=PackageLoader("cingulum.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page.filters |= {
+    environment.filters |= {
         "r": _correlation,
         "points": _points,
         "percent": _percent,
         "p": _p,
-        "label": _label,
+        "label": model_label,
     }
-    return page.get_template(template)
+    return environment.get_template(name)
 
 
-def _label(name: str) -> str:
-    return LABELS.get(name, name)
+def _with_minus(number: str) -> str:
+    """A number with a minus sign instead of a hyphen."""
+    return number.replace("-", "−")
 
 
 def _correlation(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}".replace("-", "−")
+    return "–" if value is None else _with_minus(f"{value:.3f}")
 
 
 def _points(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}".replace("-", "−")
+    return "–" if value is None else _with_minus(f"{value:.1f}")
 
 
 def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}".replace("-", "−")
+    return "–" if value is None else _with_minus(f"{100 * value:.1f}")
 
 
 def _p(value: float) -> str:

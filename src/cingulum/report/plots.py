@@ -16,20 +16,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from cingulum.features.registry import model_colour, model_label
 from cingulum.prediction import Evaluation
 from cingulum.prediction.regression import Ratings
-from cingulum.report.summarise import LABELS
-
-COLOURS = {
-    "s1conn": "#1f5f8b",
-    "rcbf": "#b5482f",
-    "hfhrv": "#7a5ba6",
-    "mechanism": "#3b7d4f",
-    "fused": "#1c2430",
-    "motion": "#9aa3ae",
-    "rate": "#9aa3ae",
-    "breath": "#9aa3ae",
-}
 
 
 def png(figure: Figure) -> bytes:
@@ -84,7 +73,7 @@ def performance(evaluation: Evaluation) -> bytes:
     figure, (bars, roc) = _axes(2, 5.2, 4.0)
     names = list(evaluation.scores)[::-1]
     for row, name in enumerate(names):
-        score, colour = evaluation.scores[name], COLOURS.get(name, "#56606e")
+        score, colour = evaluation.scores[name], model_colour(name)
         if len(score.null):
             low, high = np.quantile(score.null, [0.025, 0.975])
             bars.plot(
@@ -110,12 +99,12 @@ def performance(evaluation: Evaluation) -> bytes:
             style,
             color=colour,
             lw=2.6 if name == "fused" else 1.4,
-            label=LABELS.get(name, name),
+            label=model_label(name),
         )
     bars.axvline(0.5, color="#56606e", lw=0.8, ls=":")
     bars.set(
         yticks=range(len(names)),
-        yticklabels=[LABELS.get(n, n) for n in names],
+        yticklabels=[model_label(n) for n in names],
         xlim=(0.2, 1.02),
     )
     bars.set_xlabel("accuracy (grey: 95 % of permutations)")
@@ -186,7 +175,7 @@ def permuted(evaluation: Evaluation) -> bytes:
             evaluation.scores[name].accuracy,
             "accuracy",
         )
-        ax.set_title(LABELS.get(name, name), fontsize=9)
+        ax.set_title(model_label(name), fontsize=9)
         ax.set_xlabel("")
     return png(figure)
 

@@ -1,57 +1,119 @@
-"""A visit with its recordings open: each is read, checked and cleaned once, when first
-asked for."""
+"""A visit with its recordings: each is read, checked and cleaned once, when a feature
+first asks for it."""
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-import numpy as np
+from cingulum.io.recording_kinds import CONNECTOME
 
-from cingulum.io.files import read_matrix
-from cingulum.io.visit import Visit
-from cingulum.signals.asl import Constants, Perfusion, read_perfusion
-from cingulum.signals.bold import Bold, Denoising, framewise_displacement, read_bold
-from cingulum.signals.heartbeat import Heartbeat, read_heartbeat
+# Features are listed in help texts and error messages, which must not wait for numpy,
+# nibabel and nilearn.
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cingulum.io.visit import Visit
+    from cingulum.signals.asl import Constants, Perfusion
+    from cingulum.signals.bold import Bold, Denoising
+    from cingulum.signals.heartbeat import Heartbeat
+
+Content = TypeVar("Content")
 
 
-class VisitData:
-    """Recordings of one visit: `bold`, `displacement`, `perfusion`, `heartbeat`,
-    `connectome`.
+@dataclass(frozen=True)
+class Reader(Generic[Content]):
+    """What becomes of a recording once it is read.
 
-    denoising, constants: how BOLD is cleaned and raw ASL quantified
+    name: of what it gives
+    read: from a visit to the checked content; raises InputError where the recording is
+        missing or unfit
     """
 
-    def __init__(
-        self,
-        visit: Visit,
-        denoising: Denoising = Denoising(),
-        constants: Constants = Constants(),
-    ) -> None:
-        self.visit, self.denoising, self.constants = visit, denoising, constants
+    name: str
+    read: Callable[[VisitData], Content]
 
-    @cached_property
+
+@dataclass(eq=False)
+class VisitData:
+    """The recordings of one visit.
+
+    denoising, constants: how BOLD is cleaned and raw ASL quantified; None: the defaults
+    """
+
+    visit: Visit
+    denoising: Denoising | None = None
+    constants: Constants | None = None
+    _contents: dict[Reader[Any], Any] = field(default_factory=dict, repr=False)
+
+    def get(self, reader: Reader[Content]) -> Content:
+        """What a reader makes of the visit; the same object at every call."""
+        if reader not in self._contents:
+            self._contents[reader] = reader.read(self)
+        return cast(Content, self._contents[reader])
+
+    @property
     def bold(self) -> Bold:
-        return read_bold(self.visit, self.denoising)
+        """The cleaned BOLD run."""
+        return self.get(BOLD_RUN)
 
-    @cached_property
+    @property
     def displacement(self) -> np.ndarray:
         """Framewise displacement, mm, (volume − 1,)."""
-        return framewise_displacement(self.visit)
+        return self.get(DISPLACEMENT)
 
-    @cached_property
+    @property
     def perfusion(self) -> Perfusion:
-        return read_perfusion(self.visit, self.constants)
+        """Cerebral blood flow, read from a map or quantified from raw ASL."""
+        return self.get(BLOOD_FLOW)
 
-    @cached_property
+    @property
     def heartbeat(self) -> Heartbeat:
-        return read_heartbeat(self.visit)
+        """The corrected beats of the heart."""
+        return self.get(HEARTBEAT)
 
-    @cached_property
+    @property
     def connectome(self) -> np.ndarray | None:
         """The visit's own connection weights (region, region), where its derivatives
         hold them."""
-        return (
-            read_matrix(self.visit["connectome"])
-            if self.visit.has("connectome")
-            else None
-        )
+        return self.get(OWN_CONNECTOME)
+
+
+def _bold(data: VisitData) -> Bold:
+    from cingulum.signals.bold import Denoising, read_bold
+
+    return read_bold(data.visit, data.denoising or Denoising())
+
+
+def _displacement(data: VisitData) -> np.ndarray:
+    from cingulum.signals.bold import framewise_displacement
+
+    return framewise_displacement(data.visit)
+
+
+def _blood_flow(data: VisitData) -> Perfusion:
+    from cingulum.signals.asl import Constants, read_perfusion
+
+    return read_perfusion(data.visit, data.constants or Constants())
+
+
+def _heartbeat(data: VisitData) -> Heartbeat:
+    from cingulum.signals.heartbeat import read_heartbeat
+
+    return read_heartbeat(data.visit)
+
+
+def _own_connectome(data: VisitData) -> np.ndarray | None:
+    from cingulum.io.files import read_matrix
+
+    if not data.visit.has(CONNECTOME.name):
+        return None
+    return read_matrix(data.visit[CONNECTOME.name])
+
+
+BOLD_RUN = Reader("cleaned BOLD", _bold)
+DISPLACEMENT = Reader("framewise displacement", _displacement)
+BLOOD_FLOW = Reader("cerebral blood flow", _blood_flow)
+HEARTBEAT = Reader("heartbeat", _heartbeat)
+OWN_CONNECTOME = Reader("own connectome", _own_connectome)

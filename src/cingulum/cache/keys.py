@@ -1,0 +1,20 @@
+"""Keys of kept results: the hash of everything that a result depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from cingulum.versions import packages
+
+
+def key_of(**parts: Any) -> str:
+    """SHA-256 of what a result depends on, in JSON's types, and of the software that
+    computes it.
+
+    Another version of torch may give another last bit, so results of two versions are
+    never mixed.
+    """
+    content = json.dumps({"software": packages(), **parts}, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()

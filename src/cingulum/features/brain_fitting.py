@@ -1,0 +1,345 @@
+"""A whole-brain model fitted to regional BOLD, and its parameters as columns: what the
+features of the mechanism share."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, LogNormal, biject_to
+
+from cingulum.brain import Brain, Connectome, balanced, with_values
+from cingulum.brain.connectome import distance_rule
+from cingulum.errors import InputError
+from cingulum.features.feature import (
+    Column,
+    ColumnKind,
+    FeatureRows,
+    Measurement,
+    Settings,
+)
+from cingulum.inference import Likelihood, fit, fit_cohort
+from cingulum.inference import Recording as CohortRecording
+from cingulum.measures import fc
+from cingulum.signals.atlas import Atlas, told
+from cingulum.signals.parcellation import regional_series
+from cingulum.signals.visit_data import VisitData
+from cingulum.timeseries import TimeSeries, check_signals
+
+AMPLITUDE = 0.012
+"""Percent: overall SD of the BOLD that the default brain makes with coupling 0.4 and
+noise 0.02. Recorded amplitude depends on field strength, echo time and voxel size, so
+the likelihood is computed on signals scaled to this one."""
+
+UNIT = "prior SD"
+
+LIKELIHOOD_BATCH = 5
+"""Visits that are fitted together by likelihood: its graphs are large, and larger
+batches gain no time."""
+
+CONNECTIVITY_BATCH = 20
+"""Visits that are fitted together by a connectivity objective."""
+
+Priors = Mapping[str, Distribution]
+
+
+def atlas_connectome(atlas: Atlas) -> Connectome:
+    """Distance-rule connectome of an atlas, for cohorts without tractography."""
+    centres = torch.as_tensor(atlas.centres, dtype=torch.float64)
+    return distance_rule(centres, atlas.regions)
+
+
+def mechanism_priors(n: int) -> dict[str, Distribution]:
+    """What is free in a visit's brain: global coupling, and recurrent excitation and
+    noise of each of n regions.
+
+    The priors are narrow: six minutes of BOLD say little about one region.
+    """
+    return {
+        "strength": LogNormal(math.log(0.4), 0.4),
+        "mass.w_plus": LogNormal(math.log(1.4), 0.05).expand([n]),
+        "noise": LogNormal(math.log(0.01), 0.2).expand([n]),
+    }
+
+
+def physiology_priors() -> dict[str, Distribution]:
+    """What six minutes can tell with an interval: one value per brain of coupling and
+    of neural and measurement noise."""
+    return {
+        "strength": LogNormal(math.log(0.4), 0.5),
+        "noise": LogNormal(math.log(0.015), 0.7),
+        "sensor.noise": LogNormal(math.log(0.7 * AMPLITUDE), 0.7),
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class BrainFitting:
+    """How a brain is fitted to each visit, all visits in one batch, each for itself.
+
+    atlas: regions; brain: the model, on those regions
+    free: priors by parameter path, as for `fit`
+    objective: as for `fit`
+    steps: of the optimiser
+    """
+
+    atlas: Atlas
+    brain: Brain
+    free: Priors
+    objective: Any
+    steps: int
+
+    def __post_init__(self) -> None:
+        if self.brain.regions != self.atlas.regions:
+            raise InputError(
+                f"The connectome must have the {len(self.atlas.regions)} regions of "
+                f"the atlas; it has {len(self.brain.regions)}."
+            )
+
+    @property
+    def by_likelihood(self) -> bool:
+        """Whether the fit gives standard deviations."""
+        return isinstance(self.objective, Likelihood)
+
+    @property
+    def batch_size(self) -> int:
+        return LIKELIHOOD_BATCH if self.by_likelihood else CONNECTIVITY_BATCH
+
+    @property
+    def statistic(self) -> str:
+        """The `stat-` of the file that a visit's signals are kept in."""
+        if self.by_likelihood:
+            return "mean_timeseries"
+        return "pearsoncorrelation_relmat"
+
+    def settings(self) -> Settings:
+        objective = self.objective
+        name = getattr(objective, "__name__", type(objective).__name__)
+        return {
+            **told(self.atlas),
+            "Mass": type(self.brain.mass).__name__,
+            "Free": {path: str(prior) for path, prior in self.free.items()},
+            "Objective": name,
+            "Steps": self.steps,
+            "ModelSHA256": digest_of(self.brain, self.free, objective),
+        }
+
+    def measure(self, data: VisitData) -> Measurement:
+        """Connectivity (region, region), or signals (region, time) for the likelihood,
+        with the visit's own connectome behind it, where there is one."""
+        series, _ = regional_series(data.bold, self.atlas)
+        check_signals(series, str(data.visit["bold"]))
+        values = self._values(series.data.double())
+        own = self._own_connectome(data)
+        details = {
+            **data.bold.settings,
+            "Connectome": "group" if own is None else "own",
+        }
+        if own is not None:
+            values = np.hstack([values, own])
+        return Measurement(values, details=details)
+
+    def _values(self, signals: Tensor) -> np.ndarray:
+        if not self.by_likelihood:
+            return fc(signals).numpy()
+        signals = signals - signals.mean(-1, keepdim=True)
+        signals = signals * (AMPLITUDE / signals.std())
+        return signals.numpy()
+
+    def _own_connectome(self, data: VisitData) -> np.ndarray | None:
+        """The visit's own weights. Raises InputError for another number of regions."""
+        weights = data.connectome
+        n = len(self.atlas.regions)
+        if weights is not None and weights.shape != (n, n):
+            raise InputError(
+                f"{data.visit['connectome']}: expected {n} × {n} weights, in the order "
+                f"of {self.atlas.name}; came {weights.shape}."
+            )
+        return weights
+
+    def columns(self) -> list[Column]:
+        estimates = [
+            column
+            for path, prior in self.free.items()
+            for column in self._columns_of(path, prior)
+        ]
+        if not self.by_likelihood:
+            return estimates
+        meaning = "standard deviation of the estimate (Laplace)"
+        errors = [
+            Column(f"sd {column.name}", UNIT, meaning, ColumnKind.STANDARD_ERROR)
+            for column in estimates
+        ]
+        return [*estimates, *errors]
+
+    def _columns_of(self, path: str, prior: Distribution) -> list[Column]:
+        """One column for a global parameter, one per region for a regional one."""
+        if not prior.batch_shape:
+            return [Column(path, UNIT, f"fitted {path}", parameter=path)]
+        return [
+            Column(
+                f"{path} {region}",
+                UNIT,
+                f"fitted {path} {region}",
+                parameter=path,
+                region=region,
+            )
+            for region in self.atlas.regions
+        ]
+
+    def rows(
+        self, measurements: Sequence[Measurement], show_progress: bool = False
+    ) -> FeatureRows:
+        """Fit all visits; parameters in units of their priors: unconstrained value
+        minus prior mean, divided by the prior SD."""
+        recordings = [self._split(measurement) for measurement in measurements]
+        if self.by_likelihood:
+            return self._rows_by_likelihood(recordings, show_progress)
+        return self._rows_by_connectivity(recordings, show_progress)
+
+    def _split(self, measurement: Measurement) -> _Recording:
+        """A measurement as recorded values and the visit's own connectome."""
+        values = torch.as_tensor(measurement.values, dtype=torch.float64)
+        tr = float(measurement.details.get("RepetitionTime", math.nan))
+        if measurement.details.get("Connectome") != "own":
+            return _Recording(values, None, tr)
+        n = len(self.atlas.regions)
+        own = Connectome(values[:, -n:], self.atlas.regions).normalised()
+        return _Recording(values[:, :-n], own, tr)
+
+    def _rows_by_connectivity(
+        self, recordings: Sequence[_Recording], show_progress: bool
+    ) -> FeatureRows:
+        recorded = torch.stack([recording.values for recording in recordings])
+        fitted = fit(
+            self._brain_of(recordings),
+            recorded,
+            self.free,
+            objective=self.objective,
+            prepare=balanced,
+            method="analytic",
+            steps=self.steps,
+            patience=None,
+            show_progress=show_progress,
+        )
+        blocks = []
+        for path, prior in self.free.items():
+            estimates = fitted.estimates[path].reshape(len(recordings), -1)
+            blocks.append(in_prior_units(estimates, prior))
+        names = [column.name for column in self.columns()]
+        table = pd.DataFrame(np.hstack(blocks), columns=names)
+        evidence = {
+            "fc": fitted.fc,
+            "recorded": recorded,
+            "fc_r": fitted.fc_r,
+            "loop_gain": fitted.loop_gain,
+        }
+        arrays = {name: value.detach().numpy() for name, value in evidence.items()}
+        return FeatureRows(table, arrays)
+
+    def _brain_of(self, recordings: Sequence[_Recording]) -> Brain:
+        """The model, with a batch of connectomes where some visit has its own."""
+        if all(recording.connectome is None for recording in recordings):
+            return self.brain
+        group = self.brain.connectome
+        weights = [
+            (recording.connectome or group).weights.double() for recording in recordings
+        ]
+        batch = Connectome(torch.stack(weights), self.brain.regions)
+        return with_values(self.brain, {"connectome": batch})
+
+    def _rows_by_likelihood(
+        self, recordings: Sequence[_Recording], show_progress: bool
+    ) -> FeatureRows:
+        cohort = [
+            CohortRecording(
+                f"{i:06d}",
+                TimeSeries(r.values, r.tr, self.atlas.regions, "percent"),
+                connectome=r.connectome,
+            )
+            for i, r in enumerate(recordings)
+        ]
+        fitted = fit_cohort(
+            self.brain,
+            cohort,
+            self.free,
+            objective=self.objective,
+            prepare=balanced,
+            show_progress=show_progress,
+        )
+        mean, spread = self._prior_scale()
+        estimates = (fitted.coordinates.numpy() - mean) / spread
+        errors = fitted.sd.numpy() / spread
+        names = [column.name for column in self.columns()]
+        return FeatureRows(pd.DataFrame(np.hstack([estimates, errors]), columns=names))
+
+    def _prior_scale(self) -> tuple[np.ndarray, np.ndarray]:
+        """Unconstrained mean and SD of every coordinate's prior, (coordinate,) each."""
+        scales = []
+        for path, prior in self.free.items():
+            count = len(self._columns_of(path, prior))
+            scales += [unconstrained_scale(prior)] * count
+        mean, spread = np.array(scales).T
+        return mean, spread
+
+
+@dataclass(frozen=True, eq=False)
+class _Recording:
+    """What was recorded at a visit: connectivity or signals; TR in s."""
+
+    values: Tensor
+    connectome: Connectome | None
+    tr: float
+
+
+def in_prior_units(values: Tensor, prior: Distribution) -> np.ndarray:
+    """Unconstrained values against the prior's own unconstrained spread."""
+    centre, spread = unconstrained_scale(prior)
+    return ((biject_to(prior.support).inv(values) - centre) / spread).numpy()
+
+
+def unconstrained_scale(prior: Distribution) -> tuple[float, float]:
+    """Mean and SD of a prior in unconstrained coordinates, estimated with a fixed
+    seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        draws = biject_to(prior.support).inv(prior.sample((4000,)).double())
+    return draws.mean().item(), draws.std().item()
+
+
+class _Hash(Protocol):
+    update: Callable[[bytes], None]
+
+
+def digest_of(*parts: Any) -> str:
+    """What tells one model from another: all its numbers, hashed."""
+    digest = hashlib.sha256()
+    for part in parts:
+        _add_to_digest(digest, part)
+    return digest.hexdigest()[:16]
+
+
+def _add_to_digest(digest: _Hash, value: Any) -> None:
+    if isinstance(value, torch.Tensor):
+        digest.update(value.detach().double().contiguous().numpy().tobytes())
+    elif isinstance(value, Distribution):
+        # Draws with a fixed seed tell one prior from another, whatever its kind.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            _add_to_digest(digest, value.sample((4,)))
+    elif is_dataclass(value):
+        digest.update(type(value).__name__.encode())
+        for part in fields(value):
+            _add_to_digest(digest, getattr(value, part.name))
+    elif isinstance(value, Mapping):
+        for key in sorted(value):
+            digest.update(str(key).encode())
+            _add_to_digest(digest, value[key])
+    else:
+        digest.update(getattr(value, "__qualname__", repr(value)).encode())

@@ -1,0 +1,136 @@
+"""Every feature by name, and what studies ask of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import TypeVar
+
+from cingulum.errors import InputError
+from cingulum.features.feature import Control, Feature, FeatureOptions, Role
+
+FeatureClass = TypeVar("FeatureClass", bound=type[Feature])
+
+REQUIRED = ("name", "label", "summary", "unit", "meaning", "needs", "file")
+"""What a feature must declare before it can be registered."""
+
+_REGISTERED: dict[str, type[Feature]] = {}
+
+FEATURES: Mapping[str, type[Feature]] = MappingProxyType(_REGISTERED)
+"""Every registered feature by name, in the order of registration."""
+
+
+def register_feature(feature: FeatureClass) -> FeatureClass:
+    """Class decorator: make a feature known to every command and report.
+
+    Raises ValueError for a fact that is missing, or a name that is taken.
+    """
+    missing = [fact for fact in REQUIRED if not hasattr(feature, fact)]
+    if missing:
+        raise ValueError(
+            f"{feature.__name__} must declare {', '.join(missing)} before it can be "
+            "registered as a feature."
+        )
+    taken = _REGISTERED.get(feature.name)
+    # A notebook cell that is run again defines the same class anew.
+    if taken is not None and taken.__qualname__ != feature.__qualname__:
+        raise ValueError(
+            f"{feature.__name__}: the feature {taken.__name__} is called "
+            f"{feature.name!r} already; choose another name."
+        )
+    _REGISTERED[feature.name] = feature
+    return feature
+
+
+def build_features(
+    names: Sequence[str], options: FeatureOptions | None = None
+) -> dict[str, Feature]:
+    """Features by name, as a study's options make them.
+
+    Raises InputError for an unknown one.
+    """
+    unknown = [name for name in names if name not in FEATURES]
+    if unknown or not names:
+        raise InputError(
+            f"Unknown feature {', '.join(unknown)}. Known are {', '.join(FEATURES)}."
+        )
+    options = options or FeatureOptions()
+    return {name: FEATURES[name].from_options(options) for name in names}
+
+
+def study_features(
+    names: Sequence[str], options: FeatureOptions | None = None
+) -> dict[str, Feature]:
+    """The features of a study, and beside them those that it is held against: head
+    motion and quality beside BOLD, heart rate and breathing beside the pulse.
+
+    Raises InputError for an unknown name.
+    """
+    if not names:
+        raise InputError(
+            f"At least one feature must be measured. Known are {', '.join(FEATURES)}."
+        )
+    chosen = build_features(names, options)
+    recordings = {kind.name for feature in chosen.values() for kind in feature.needs}
+    beside = []
+    for feature in _by_role():
+        if recordings & {kind.name for kind in feature.measured_beside}:
+            beside.append(feature.name)
+    return build_features([*names, *beside], options)
+
+
+def _by_role() -> list[type[Feature]]:
+    """Every feature: predictors, then controls, then what is only shown."""
+    roles = list(Role)
+    return sorted(FEATURES.values(), key=lambda feature: roles.index(feature.role))
+
+
+def predictor_names() -> tuple[str, ...]:
+    """Features that a study may predict from."""
+    return tuple(n for n, f in FEATURES.items() if f.role is Role.PREDICTOR)
+
+
+def default_predictor_names() -> tuple[str, ...]:
+    """Features that a study predicts from where it does not say which."""
+    return tuple(n for n, f in FEATURES.items() if f.chosen_by_default)
+
+
+def quality_feature_names() -> tuple[str, ...]:
+    """Features that tell how good recordings are, and predict nothing."""
+    return tuple(
+        feature.name
+        for feature in _by_role()
+        if feature.role in (Role.CONTROL, Role.QUALITY)
+    )
+
+
+def all_controls() -> Iterator[tuple[type[Feature], Control]]:
+    """Every control with the feature that it is taken from."""
+    for feature in _by_role():
+        for control in feature.controls:
+            yield feature, control
+
+
+def control_names() -> tuple[str, ...]:
+    """What studies score by itself and keep out of the fusion."""
+    return tuple(control.name for _, control in all_controls())
+
+
+def model_label(name: str) -> str:
+    """What a model is called for a reader: of a feature, a control, or all fused."""
+    if name == "fused":
+        return "All fused"
+    controls = {control.name: control.label for _, control in all_controls()}
+    if name in controls:
+        return controls[name]
+    return FEATURES[name].label if name in FEATURES else name
+
+
+def model_colour(name: str) -> str:
+    """The colour of a model in every figure."""
+    if name == "fused":
+        return "#1c2430"
+    controls = {control.name: control.colour for _, control in all_controls()}
+    if name in controls:
+        return controls[name]
+    return FEATURES[name].colour if name in FEATURES else "#56606e"

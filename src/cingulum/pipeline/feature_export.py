@@ -1,0 +1,245 @@
+"""`cingulum features`: any dataset as one table, with a row per visit, every column
+described and every failure told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cingulum import __version__
+from cingulum.errors import InputError
+from cingulum.features import Feature
+from cingulum.features.feature import Settings
+from cingulum.io.derivatives import describe_dataset
+from cingulum.io.files import slug, write_bytes, write_json, write_table
+from cingulum.io.visit import Filters, Visit, visits
+from cingulum.parallel import Executor
+from cingulum.pipeline.feature_table import FeatureResult, FeatureTable
+from cingulum.pipeline.measurement import Failure, measure_visits
+from cingulum.pipeline.measurement_cache import MeasurementPlan
+from cingulum.pipeline.paths import Run, RunPaths
+from cingulum.report.feature_overview import overview
+
+ColumnDescriptions = dict[str, Settings]
+"""By column of a table, what its JSON says of it."""
+
+
+@dataclass(frozen=True, eq=False)
+class ExportedFeatures:
+    """The table of `cingulum features`.
+
+    table: a row per visit, missing values NaN; columns: what each is
+    failures: what could not be measured, and why
+    skipped: features that no visit has the recordings for
+    """
+
+    table: pd.DataFrame
+    columns: ColumnDescriptions
+    failures: Sequence[Failure]
+    skipped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class VisitSelection:
+    """Which visits of a dataset: labels with or without `sub-` and `ses-`, None for
+    all; filters as `read_filters` gives them."""
+
+    participants: Sequence[str] | None = None
+    sessions: Sequence[str] | None = None
+    filters: Filters | None = None
+
+    def visits(self, paths: RunPaths) -> list[Visit]:
+        """The visits. Raises InputError for a folder that is no dataset, or unknown
+        labels."""
+        return visits(
+            paths.bids,
+            self.participants,
+            sessions=self.sessions,
+            filters=self.filters,
+            derivatives=paths.derivatives,
+        )
+
+
+def write_features(  # noqa: PLR0913 - the Python face of a command, as its options
+    bids: Path,
+    out: Path,
+    plan: MeasurementPlan,
+    *,
+    participants: Sequence[str] | None = None,
+    sessions: Sequence[str] | None = None,
+    filters: Filters | None = None,
+    derivatives: Sequence[Path] = (),
+    skip_absent: bool = True,
+    executor: Executor | None = None,
+    work: Path | None = None,
+    show_progress: bool = False,
+) -> ExportedFeatures:
+    """Measure every visit and write features.tsv, .json and .png, failures.tsv and
+    voxelwise maps to `out`.
+
+    skip_absent: leave out features whose recordings no visit has (else they are
+        failures)
+    executor: who does the work; work: where fits are kept (default: work/ in `out`)
+    A visit's row depends on no other visit. Interrupted, the same call resumes where it
+    was. Raises InputError where there is no dataset, no visit, or nothing to measure.
+    """
+    paths = RunPaths.of(bids, out, derivatives, work)
+    run = Run(paths, executor or Executor(), show_progress)
+    selected = VisitSelection(participants, sessions, filters).visits(paths)
+    skipped = _without_recordings(selected, plan.features) if skip_absent else ()
+    if len(skipped) == len(plan.features):
+        raise InputError(_nothing_to_measure(bids, selected, plan.features))
+    measured = {name: f for name, f in plan.features.items() if name not in skipped}
+    describe_dataset(out)
+    failures = measure_visits(selected, replace(plan, features=measured), run)
+    table = FeatureTable.build(selected, measured, run, failures)
+    exported = _export(table, skipped)
+    _write(Path(out), exported, plan)
+    return exported
+
+
+def _without_recordings(
+    visits: Sequence[Visit], features: Mapping[str, Feature]
+) -> tuple[str, ...]:
+    """Features that no visit has the recordings for."""
+    return tuple(
+        name
+        for name, feature in features.items()
+        if not any(_has_recordings(visit, feature) for visit in visits)
+    )
+
+
+def _has_recordings(visit: Visit, feature: Feature) -> bool:
+    try:
+        feature.recordings(visit)
+    except InputError:
+        # Several files of a kind are an error to be told, not an absence.
+        return any(kind.name in visit.ambiguous for kind in feature.needs)
+    return True
+
+
+def _nothing_to_measure(
+    bids: Path, visits: Sequence[Visit], features: Mapping[str, Feature]
+) -> str:
+    kinds = {kind.name for feature in features.values() for kind in feature.needs}
+    return (
+        f"{bids}: its {len(visits)} visits have the recordings of none of these "
+        f"features: {', '.join(features)}. They read: {', '.join(sorted(kinds))}. Is "
+        "the derivatives folder below the dataset, or named with --derivatives?"
+    )
+
+
+def _export(table: FeatureTable, skipped: tuple[str, ...]) -> ExportedFeatures:
+    """The whole table, its description and its failures."""
+    parts = [_identifiers(table.visits)]
+    columns: ColumnDescriptions = {
+        "participant_id": {"Description": "Participant"},
+        "session_id": {"Description": "Session of the visit"},
+    }
+    for result in table.results.values():
+        if result.feature.is_map:
+            continue
+        descriptions = _column_descriptions(result.feature)
+        columns |= descriptions
+        parts.append(_values_of_all(result, table.visits, list(descriptions)))
+    parts.append(_remarks(table))
+    columns |= {
+        "failed": {
+            "Description": "Features that could not be measured; failures.tsv says why"
+        },
+        "flags": {
+            "Description": "What a reader should know of this visit's recordings"
+        },
+    }
+    return ExportedFeatures(pd.concat(parts, axis=1), columns, table.failures, skipped)
+
+
+def _identifiers(visits: Sequence[Visit]) -> pd.DataFrame:
+    sessions = [f"ses-{v.session}" if v.session else np.nan for v in visits]
+    return pd.DataFrame(
+        {
+            "participant_id": [f"sub-{visit.participant}" for visit in visits],
+            "session_id": sessions,
+        }
+    )
+
+
+def _column_descriptions(feature: Feature) -> ColumnDescriptions:
+    """What describes the columns of one feature, by their names in the table."""
+    name = feature.name
+    method = {
+        "Feature": name,
+        "Class": type(feature).__name__,
+        **feature.settings(),
+    }
+    descriptions = {}
+    columns = feature.columns()
+    for column in columns:
+        descriptions[slug(f"{name} {column.name}")] = {
+            "LongName": f"{name}: {column.name}" if column.name else name,
+            "Description": column.meaning,
+            "Units": column.unit,
+            "Method": method,
+            "Software": f"cingulum {__version__}",
+        }
+    if len(descriptions) != len(columns):
+        raise InputError(
+            f"{name}: two of its regions have the same name in letters and digits; "
+            "rename one in the atlas."
+        )
+    return descriptions
+
+
+def _values_of_all(
+    result: FeatureResult, visits: Sequence[Visit], names: list[str]
+) -> pd.DataFrame:
+    """A feature's columns with a row for every visit, NaN where it is missing."""
+    position = {visit.key: i for i, visit in enumerate(visits)}
+    rows = [position[visit.key] for visit in result.visits]
+    values = np.full((len(visits), len(names)), np.nan)
+    values[rows] = result.table.to_numpy(float)
+    return pd.DataFrame(values, columns=names)
+
+
+def _remarks(table: FeatureTable) -> pd.DataFrame:
+    """What failed of every visit, and what a reader should know of it."""
+    failed: dict[tuple[str, str], list[str]] = {}
+    for failure in table.failures:
+        visit = (failure.participant, failure.session)
+        failed.setdefault(visit, []).append(failure.feature)
+    flags: dict[tuple[str, str], list[str]] = {}
+    for visit, flag in table.flags():
+        noted = flags.setdefault(visit.key, [])
+        if flag not in noted:
+            noted.append(flag)
+    keys = [visit.key for visit in table.visits]
+    return pd.DataFrame(
+        {
+            "failed": [", ".join(failed.get(key, [])) or np.nan for key in keys],
+            "flags": ["; ".join(flags.get(key, [])) or np.nan for key in keys],
+        }
+    )
+
+
+def _write(out: Path, exported: ExportedFeatures, plan: MeasurementPlan) -> None:
+    write_table(out / "features.tsv", exported.table)
+    description = {
+        **exported.columns,
+        "GeneratedBy": {"Name": "cingulum", "Version": __version__},
+        "Denoising": plan.denoising.words(),
+        "Skipped": list(exported.skipped),
+    }
+    write_json(out / "features.json", description)
+    units = {name: one.get("Units", "") for name, one in exported.columns.items()}
+    figure = overview(exported.table, units)
+    if figure:
+        write_bytes(out / "features.png", figure)
+    if exported.failures:
+        failures = pd.DataFrame([asdict(failure) for failure in exported.failures])
+        write_table(out / "failures.tsv", failures.drop(columns="unexpected"))
+    else:
+        (out / "failures.tsv").unlink(missing_ok=True)

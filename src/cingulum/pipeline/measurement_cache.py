@@ -1,0 +1,199 @@
+"""Measurements that are kept: where, whether they are current, and how they are read
+back."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from cingulum import __version__
+from cingulum.cache.keys import key_of
+from cingulum.cache.status import RECIPE, Expected
+from cingulum.errors import InputError
+from cingulum.features import Feature, Measurement, Origin
+from cingulum.io.derivatives import sidecar_of, to_json
+from cingulum.io.files import (
+    read_json,
+    read_matrix,
+    read_own,
+    write_json,
+    write_matrix,
+)
+from cingulum.io.images import read_image, write_image
+from cingulum.io.recording_kinds import Treatment
+from cingulum.io.visit import Visit
+from cingulum.signals.asl import Constants
+from cingulum.signals.bold import Denoising
+
+ORIGIN = (RECIPE, "SourceSHA256")
+"""What a sidecar calls the parts of an `Origin`."""
+
+RESULT = "ResultSHA256"
+
+
+@dataclass(frozen=True, eq=False)
+class MeasurementPlan:
+    """What is measured of every visit, and how its recordings are treated."""
+
+    features: Mapping[str, Feature]
+    denoising: Denoising = Denoising()
+    constants: Constants = field(default_factory=Constants)
+
+    def recipe_of(self, feature: Feature) -> str:
+        """SHA-256 of what a measurement depends on beside its recordings: the feature's
+        settings, how recordings are treated, and the software that computes."""
+        treatments = {kind.treatment for kind in feature.needs}
+        parts = {"feature": feature.name, "settings": dict(feature.settings())}
+        if Treatment.DENOISING in treatments:
+            parts["denoising"] = asdict(self.denoising)
+        if Treatment.KINETIC_CONSTANTS in treatments:
+            parts["constants"] = asdict(self.constants)
+        return key_of(**parts)
+
+    def recipes(self) -> dict[str, str]:
+        """By feature, the hash of its recipe."""
+        return {name: self.recipe_of(one) for name, one in self.features.items()}
+
+    def expected_of(self, visit: Visit, recipes: Mapping[str, str]) -> Expected:
+        """The files that a visit will have."""
+        files = {
+            name: expected_files(visit, feature)
+            for name, feature in self.features.items()
+        }
+        return Expected(files, recipes)
+
+
+def expected_files(visit: Visit, feature: Feature) -> list[str]:
+    """The files, below the output folder, of a visit's measurement and, where a model
+    is fitted, of its row."""
+    paths = [measurement_path(visit, feature, Path())]
+    if feature.batch_size:
+        paths.append(row_path(visit, feature, Path()))
+    return [path.as_posix() for path in paths]
+
+
+def measurement_path(visit: Visit, feature: Feature, out: Path) -> Path:
+    """Where a visit's measurement is kept."""
+    return Path(out) / visit.folder / feature.file.format(visit=visit.name)
+
+
+def row_path(visit: Visit, feature: Feature, out: Path) -> Path:
+    """Where the row of a fitted visit is written, for people: a table with a header,
+    described beside it."""
+    name = f"{visit.name}_desc-{feature.name}_fit.tsv"
+    return measurement_path(visit, feature, out).with_name(name)
+
+
+def load_measurement(visit: Visit, feature: Feature, out: Path) -> Measurement:
+    """A visit's measurement, read back. Raises InputError where it was not measured
+    yet."""
+    path = measurement_path(visit, feature, out)
+    if not path.is_file():
+        raise InputError(
+            f"{path}: not measured yet. Run `cingulum run BIDS_DIR OUT_DIR "
+            "participant` first."
+        )
+    sidecar = read_json(sidecar_of(path))
+    details = sidecar.get("Details", {})
+    flags = sidecar.get("Flags", [])
+    origin = Origin(*(str(sidecar.get(name, "")) for name in ORIGIN))
+    if feature.is_map:
+        image = read_image(path, 3)
+        values = np.asarray(image.dataobj)
+        return Measurement(values, image.affine, details, flags, origin)
+    return Measurement(read_matrix(path), None, details, flags, origin)
+
+
+def save_measurement(
+    path: Path,
+    feature: Feature,
+    measurement: Measurement,
+    origin: Origin,
+    sources: Sequence[str] = (),
+) -> None:
+    """Write a measurement as NIfTI or table, with a sidecar that tells its unit and
+    what it was made from, and how."""
+    if measurement.affine is not None:
+        write_image(path, measurement.values, measurement.affine)
+    else:
+        write_matrix(path, np.atleast_2d(measurement.values))
+    content = {
+        "Feature": feature.name,
+        "Description": feature.meaning,
+        "Units": feature.unit,
+        "Sources": list(sources),
+        **dict(zip(ORIGIN, origin, strict=True)),
+        RESULT: file_digest(path),
+        "Settings": to_json(feature.settings()),
+        "Details": to_json(measurement.details),
+        "Flags": list(measurement.flags),
+        "GeneratedBy": [{"Name": "cingulum", "Version": __version__}],
+    }
+    if feature.is_map:
+        # BIDS requires a derivative's image to say it.
+        content["SkullStripped"] = True
+    write_json(sidecar_of(path), content)
+
+
+def is_current(path: Path, origin: Origin) -> bool:
+    """Whether a measurement of these recordings by this recipe is there, and whole."""
+    if not path.is_file():
+        return False
+    sidecar = read_own(sidecar_of(path))
+    same_origin = [sidecar.get(name) for name in ORIGIN] == list(origin)
+    return same_origin and sidecar.get(RESULT) == file_digest(path)
+
+
+class Digests:
+    """SHA-256 of files, each read once."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, str] = {}
+
+    def of_recordings(self, visit: Visit, feature: Feature) -> str:
+        """SHA-256 of the recordings that a measurement reads, and of their metadata.
+
+        Raises InputError for a recording that is not there.
+        """
+        digest = hashlib.sha256()
+        for kind in feature.recordings(visit):
+            for path in (visit[kind], *visit.sidecars.get(kind, ())):
+                digest.update(self._of_file(path).encode())
+        return digest.hexdigest()
+
+    def _of_file(self, path: Path) -> str:
+        if path not in self._known:
+            self._known[path] = file_digest(path)
+        return self._known[path]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file. Raises InputError where it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        # DataLad puts links where content was not fetched.
+        elsewhere = ""
+        if path.is_symlink():
+            elsewhere = " Its content is elsewhere; fetch it first (datalad get)."
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror or error}).{elsewhere}"
+        ) from None
+
+
+def source_uris(visit: Visit, feature: Feature) -> list[str]:
+    """BIDS URIs of what was read; never an absolute path, which would name people and
+    machines."""
+    uris = []
+    for kind in feature.recordings(visit):
+        path = visit[kind]
+        if path.is_relative_to(visit.root):
+            uris.append(f"bids::{path.relative_to(visit.root).as_posix()}")
+        else:
+            uris.append(path.name)
+    return uris

@@ -1,0 +1,93 @@
+"""What a study file means: the visits, the features and the treatment it asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cingulum.brain.connectome import Connectome
+from cingulum.features import FeatureOptions, StudyRecipe, study_features
+from cingulum.io.bids_index import index
+from cingulum.io.derivatives import generated_by
+from cingulum.io.visit import Visit, checked_filters
+from cingulum.pipeline.config import StudyConfig
+from cingulum.pipeline.feature_export import VisitSelection
+from cingulum.pipeline.measurement_cache import MeasurementPlan
+from cingulum.pipeline.paths import RunPaths
+from cingulum.signals.atlas import Atlas, named_atlas
+from cingulum.signals.bold import Denoising
+
+
+def selection_of(study: StudyConfig) -> VisitSelection:
+    """Which visits a study is about."""
+    dataset = study.dataset
+    return VisitSelection(
+        dataset.participants or None,
+        dataset.sessions or None,
+        checked_filters(dataset.filters, "filters"),
+    )
+
+
+def study_visits(study: StudyConfig, paths: RunPaths) -> list[Visit]:
+    """The visits of a study. Raises InputError for a folder that is no dataset, or
+    unknown labels."""
+    return selection_of(study).visits(paths)
+
+
+def is_about_everybody(study: StudyConfig) -> bool:
+    return not (study.dataset.participants or study.dataset.sessions)
+
+
+def plan_of(study: StudyConfig) -> MeasurementPlan:
+    """What a study measures of every visit. Raises InputError for an unfit
+    connectome."""
+    atlas, connectome = atlas_and_connectome(study)
+    options = FeatureOptions(atlas=atlas, connectome=connectome)
+    features = study_features(study.features.modalities, options)
+    return MeasurementPlan(features, denoising_of(study))
+
+
+def atlas_and_connectome(study: StudyConfig) -> tuple[Atlas, Connectome | None]:
+    """The regions of the fitted brains, and their connections where a file names
+    them."""
+    from cingulum.pipeline.single_recording import read_atlas_connectome
+
+    atlas = named_atlas(study.features.atlas)
+    path = study.features.connectome
+    if not path:
+        return atlas, None
+    return atlas, read_atlas_connectome(Path(path), atlas.regions)
+
+
+def denoising_of(study: StudyConfig) -> Denoising:
+    """How a study cleans BOLD."""
+    features = study.features
+    return Denoising(
+        features.strategy, features.scrub, features.low_pass, features.high_pass
+    )
+
+
+def recipe_of(study: StudyConfig) -> StudyRecipe:
+    """How recordings were treated, in the words of the methods section."""
+    atlas, connectome = atlas_and_connectome(study)
+    source = "a distance rule"
+    if connectome is not None:
+        source = "the weights of connectome.npy"
+    return StudyRecipe(
+        denoising_of(study).words(),
+        atlas.name,
+        len(atlas.regions),
+        source,
+        study.prediction.site,
+    )
+
+
+def pipelines_of(paths: RunPaths) -> list[str]:
+    """What made the derivatives, with versions, as they say themselves."""
+    names = set()
+    for root in index(paths.bids, paths.derivatives).roots[1:]:
+        description = root / "dataset_description.json"
+        if root.resolve() == paths.out.resolve() or not description.is_file():
+            continue
+        for name, version in generated_by(description):
+            names.add(f"{name} {version}".strip())
+    return sorted(names)
