@@ -130,7 +130,11 @@ def measure_visits(
     seconds: list[float] = []
     units = [(visit, plan, Path(out)) for visit in visits]
     done = map_tasks(
-        _measure, units, executor, need=_memory(visits), again=_worth_another_try
+        _measure,
+        units,
+        executor,
+        memory_per_task=_memory(visits),
+        retry_if=_worth_another_try,
     )
 
     def tell() -> str:
