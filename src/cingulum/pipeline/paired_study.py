@@ -21,7 +21,7 @@ from cingulum.io.cohort import in_time
 from cingulum.io.files import write_table
 from cingulum.io.visit import checked_filters
 from cingulum.parallel import Executor
-from cingulum.pipeline.config import StudyConfig
+from cingulum.pipeline.config import StudyConfig, write_study
 from cingulum.pipeline.covariates import check_columns
 from cingulum.pipeline.fitted_rows import finish
 from cingulum.pipeline.gathering import gather
@@ -34,7 +34,6 @@ from cingulum.pipeline.measurement import (
     measure_visits,
     modalities,
 )
-from cingulum.pipeline.study_file import write_study
 from cingulum.report.manifest import ReportManifest
 from cingulum.signals.atlas import Atlas, named_atlas
 from cingulum.signals.bold import Denoising

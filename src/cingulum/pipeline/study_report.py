@@ -14,10 +14,9 @@ from scipy.stats import norm
 from cingulum.features.cohort_features import CohortFeatures
 from cingulum.io import Cohort
 from cingulum.io.files import write_bytes, write_json
-from cingulum.pipeline.config import StudyConfig
+from cingulum.pipeline.config import StudyConfig, write_study
 from cingulum.pipeline.covariates import number_of, rows_of, sites_of
 from cingulum.pipeline.measurement import CONTROLS
-from cingulum.pipeline.study_file import write_study
 from cingulum.prediction import Evaluation, PairedSVC
 from cingulum.prediction.permutation import Jobs
 from cingulum.prediction.study_evaluation import MANY, StudyEvaluation, evaluate_study
