@@ -414,7 +414,8 @@ def to_toml(study: StudyConfig) -> str:
 
 
 def _option_lines(config: Any) -> Iterator[str]:
-    for declared in options(type(config)):
+    config_class: type = type(config)
+    for declared in options(config_class):
         value = getattr(config, declared.name)
         yield f"# {declared.description}"
         if value is None:
