@@ -25,7 +25,7 @@ import psutil
 from cingulum import parallel
 from cingulum.datasets import CohortSettings, synthesize
 from cingulum.features import FEATURES, FeatureOptions, Measurement
-from cingulum.parallel import Executor, Lost, each
+from cingulum.parallel import Executor, TaskFailure, map_tasks
 from cingulum.signals.atlas import pain_atlas
 
 UNITS = 12
@@ -48,11 +48,11 @@ def timed(jobs: int) -> tuple[float, list[float]]:
     """Seconds of all units by so many processes that are running already, and their
     results in order."""
     list(
-        each(fit, [(1000 + k,) for k in range(max(jobs, 2))], Executor(jobs=jobs))
+        map_tasks(fit, [(1000 + k,) for k in range(max(jobs, 2))], Executor(jobs=jobs))
     )  # imports and caches
     began = time.perf_counter()
-    found = dict(each(fit, [(k,) for k in range(UNITS)], Executor(jobs=jobs)))
-    assert not any(isinstance(one, Lost) for one in found.values())
+    found = dict(map_tasks(fit, [(k,) for k in range(UNITS)], Executor(jobs=jobs)))
+    assert not any(isinstance(one, TaskFailure) for one in found.values())
     return time.perf_counter() - began, [found[k] for k in range(UNITS)]
 
 
@@ -71,14 +71,9 @@ def overhead() -> None:
     """What a run through one process takes beyond the work itself, which each unit
     times for itself: the speed of this core may change between two runs, but not inside
         one."""
-    executor = partial(parallel._processes, 1)
-    handed = partial(
-        parallel._hand_out,
-        retries=1,
-        again=lambda result: False,
-        executor=executor,
-        width=1,
-    )
+    pool = parallel._ProcessPool(1)
+    policy = parallel._RetryPolicy(1, parallel._never)
+    handed = partial(parallel._map_in_pool, pool=pool, policy=policy)
     list(handed(clocked, [(1000,)]))  # imports and caches
     began = time.perf_counter()
     inside = sum(

@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from cingulum.datasets import CohortSettings
-from cingulum.demo import demo
+from cingulum.demonstration import run_demo
 
 
 @pytest.mark.slow
 def test_the_demo_tells_the_whole_story(tmp_path):
     torch.set_default_dtype(torch.float32)
     settings = CohortSettings(10, voxel=9.0, volumes=50, tr=2.0)
-    summary = demo(tmp_path, offline=True, settings=settings, permutations=19)
+    summary = run_demo(tmp_path, offline=True, settings=settings, permutations=19)
     assert (tmp_path / "report.html").stat().st_size < 15e6 and (
         tmp_path / "sub-01.html"
     ).is_file()

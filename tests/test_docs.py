@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pytest
 
 import cingulum
 from cingulum.cli import parser
-from cingulum.pipeline.config import PARTS, StudyConfig
+from cingulum.pipeline.config import SECTIONS, StudyConfig, options
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -73,9 +72,9 @@ def commands():
 def test_every_command_is_documented(commands):
     assert "<!-- commands -->" in (DOCS / "commands.md").read_text()
     page = hook("reference").commands()
-    for name, options in commands.items():
+    for name, flags in commands.items():
         assert f"## {name}\n" in page
-        assert all(option in page for option in options)
+        assert all(flag in page for flag in flags)
 
 
 @pytest.mark.parametrize(
@@ -109,13 +108,12 @@ def test_every_setting_is_documented():
     page = (DOCS / "study.md").read_text()
     assert "<!-- settings -->" in page and "<!-- studies -->" in page
     made = html.unescape(hook("reference").settings())
-    for name, kind in {"": StudyConfig, **PARTS}.items():
+    for name, kind in {"": StudyConfig, **SECTIONS}.items():
         part = made.split(f"## [{name}]" if name else "## Above the tables")[1].split(
             "\n## "
         )[0]
-        for one in fields(kind):
-            if one.name not in PARTS:
-                assert f"| `{one.name}` |" in part and one.metadata["meaning"] in part
+        for one in options(kind):
+            assert f"| `{one.name}` |" in part and one.meaning in part
 
 
 def test_the_study_that_the_page_shows_is_one(tmp_path):

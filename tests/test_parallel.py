@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cingulum.errors import InputError
-from cingulum.parallel import Executor, TaskFailure, _first_worker, map_tasks
+from cingulum.parallel import Executor, TaskFailure, _wait_for_worker, map_tasks
 
 
 def square(x):
@@ -91,8 +91,8 @@ def test_wrong_executors_are_refused():
     with pytest.raises(InputError, match="--n-jobs"):
         Executor(jobs=0)
     assert (
-        Executor(jobs=8, memory=10).workers(need=3) == 3
-        and Executor(jobs=2, memory=1).workers(need=3) == 1
+        Executor(jobs=8, memory=10).workers(memory_per_task=3) == 3
+        and Executor(jobs=2, memory=1).workers(memory_per_task=3) == 1
     )
 
 
@@ -151,7 +151,7 @@ def test_a_queue_is_waited_for_with_a_word(capsys):
                 raise TimeoutError
 
     client = Client()
-    _first_worker(client, Executor("tcp://host:8786"), patience=0.0)
+    _wait_for_worker(client, Executor("tcp://host:8786"), patience=0.0)
     assert (
         client.asked == 3
         and capsys.readouterr().err.count("no worker at tcp://host:8786 yet") == 2

@@ -4,15 +4,18 @@ public names."""
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 from collections.abc import Iterator
-from dataclasses import Field, fields
-from typing import TYPE_CHECKING, Any, get_type_hints
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
     from mkdocs.structure.files import Files
     from mkdocs.structure.pages import Page
+
+    from cingulum.pipeline.config import Option
 
 WIDTH = "100"
 """Columns of the printed help."""
@@ -21,59 +24,57 @@ WIDTH = "100"
 def on_page_markdown(
     markdown: str, page: Page, config: MkDocsConfig, files: Files
 ) -> str:
-    for marker, made in {
-        "settings": settings,
-        "commands": commands,
-        "names": names,
-        "studies": study_file,
-    }.items():
+    for marker, content in CONTENTS.items():
         mark = f"<!-- {marker} -->"
         if mark in markdown:
-            markdown = markdown.replace(mark, made())
+            markdown = markdown.replace(mark, content())
     return markdown
 
 
 def settings() -> str:
-    """A table for every part of a study file."""
-    from cingulum.pipeline.config import PARTS, StudyConfig
+    """A table for every section of a study file."""
+    from cingulum.pipeline.config import SECTIONS, StudyConfig
 
-    parts: list[str] = []
-    for name, kind in {"": StudyConfig, **PARTS}.items():
-        title = f"## [{name}]" if name else "## Above the tables"
-        doc = (kind.__doc__ or "").strip() if name else ""
-        rows = [
-            _row(one, hint) for one, hint in _settings(kind) if one.name not in PARTS
-        ]
-        head = ["| setting | type | default | meaning |", "|---|---|---|---|"]
-        parts += [title, "", doc, "", *head, *rows, ""]
+    parts = ["## Above the tables", "", "", "", *_option_table(StudyConfig), ""]
+    for section, config_class in SECTIONS.items():
+        words = (config_class.__doc__ or "").strip()
+        table = _option_table(config_class)
+        parts += [f"## [{section}]", "", words, "", *table, ""]
     return "\n".join(parts)
 
 
-def _settings(kind: type) -> Iterator[tuple[Field, Any]]:
-    hints = get_type_hints(kind)
-    return ((one, hints[one.name]) for one in fields(kind))
+def _option_table(config_class: type) -> list[str]:
+    from cingulum.pipeline.config import options
+
+    lines = ["| setting | type | default | meaning |", "|---|---|---|---|"]
+    for option in options(config_class):
+        lines.append(_option_row(option))
+    return lines
 
 
-def _row(one: Field, hint: Any) -> str:
-    from cingulum.pipeline.config import default_of, toml
+def _option_row(option: Option) -> str:
+    from cingulum.pipeline.config import toml_value
 
-    told, default = one.metadata, default_of(one)
-    choices = (
-        f"; one of {', '.join(f'`{choice}`' for choice in told['choices'])}"
-        if told["choices"]
-        else ""
-    )
-    low, high = told["low"], told["high"]
-    limit = (
-        ""
-        if low is None
-        else f"; at least {low:g}"
-        if high is None
-        else f"; {low:g} to {high:g}"
-    )
-    shown = "not set" if default is None else f"`{toml(default)}`"
-    meaning = plain(f"{told['meaning']}{choices}{limit}")
-    return f"| `{one.name}` | {type_words(hint)} | {shown} | {meaning} |"
+    default = "not set"
+    if option.default is not None:
+        default = f"`{toml_value(option.default)}`"
+    meaning = plain(option.meaning + _choices(option) + _limits(option))
+    return f"| `{option.name}` | {type_words(option)} | {default} | {meaning} |"
+
+
+def _choices(option: Option) -> str:
+    if not option.choices:
+        return ""
+    quoted = [f"`{choice}`" for choice in option.choices]
+    return f"; one of {', '.join(quoted)}"
+
+
+def _limits(option: Option) -> str:
+    if option.low is None:
+        return ""
+    if option.high is None:
+        return f"; at least {option.low:g}"
+    return f"; {option.low:g} to {option.high:g}"
 
 
 def plain(text: str) -> str:
@@ -85,68 +86,74 @@ def plain(text: str) -> str:
     return "`".join(parts)
 
 
-def type_words(hint: Any) -> str:
-    """A type in the words of the error messages."""
-    text = str(hint)
-    words = {
-        "bool": "true or false",
-        "int": "whole number",
-        "float": "number",
-        "str": "text",
-    }
-    if text.startswith("tuple"):
-        return "list of texts"
-    if "Mapping" in text:
-        return "table"
-    return next((word for name, word in words.items() if name in text), text)
+TYPE_WORDS = {
+    bool: "true or false",
+    int: "whole number",
+    float: "number",
+    str: "text",
+    dict: "table",
+}
+
+
+def type_words(option: Option) -> str:
+    """The type of an option in the words of the error messages."""
+    return "list of texts" if option.is_list else TYPE_WORDS[option.item_type]
 
 
 def study_file() -> str:
     """A study file with every setting at its default, as `cingulum run` writes it."""
-    from cingulum.pipeline.config import StudyConfig, written
+    from cingulum.pipeline.config import StudyConfig, to_toml
 
-    return f"```toml\n{written(StudyConfig())}```"
+    return f"```toml\n{to_toml(StudyConfig())}```"
 
 
 def commands() -> str:
     """The help of every command, as the program prints it."""
     from cingulum.cli import parser
 
+    # argparse takes the width of the page from the environment.
     os.environ["COLUMNS"] = WIDTH
     top = parser()
-    parts = ["## cingulum", "", f"```text\n{top.format_help()}```", ""]
-    for title, one in every_command(top):
-        parts += [f"## {title}", "", f"```text\n{one.format_help()}```", ""]
+    parts = ["## cingulum", "", _help_block(top), ""]
+    for title, command in every_command(top):
+        parts += [f"## {title}", "", _help_block(command), ""]
     return "\n".join(parts)
+
+
+def _help_block(parser: argparse.ArgumentParser) -> str:
+    return f"```text\n{parser.format_help()}```"
 
 
 def every_command(
     parser: argparse.ArgumentParser,
 ) -> Iterator[tuple[str, argparse.ArgumentParser]]:
     """Commands and their verbs, with their full names."""
+    # argparse has no public list of the commands of a parser.
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            for one in action.choices.values():
-                yield one.prog, one
-                yield from every_command(one)
+            for command in action.choices.values():
+                yield command.prog, command
+                yield from every_command(command)
 
 
 def names() -> str:
     """Every public name of the package, with its first line and a link."""
-    import inspect
-    from importlib import import_module
-
     import cingulum
 
     lines = ["| name | what it is | layer |", "|---|---|---|"]
-    for name, layer in sorted(
+    by_layer = sorted(
         cingulum._WHERE.items(), key=lambda pair: (pair[1], pair[0].lower())
-    ):
-        thing = getattr(import_module(layer), name)
-        first = plain(first_words(inspect.getdoc(thing) or ""))
-        link = f"[`{name}`][{thing.__module__}.{thing.__qualname__}]"
-        lines.append(f"| {link} | {first} | `{layer.removeprefix('cingulum.')}` |")
+    )
+    for name, layer in by_layer:
+        lines.append(_name_row(name, layer))
     return "\n".join(lines)
+
+
+def _name_row(name: str, layer: str) -> str:
+    public = getattr(import_module(layer), name)
+    first = plain(first_words(inspect.getdoc(public) or ""))
+    link = f"[`{name}`][{public.__module__}.{public.__qualname__}]"
+    return f"| {link} | {first} | `{layer.removeprefix('cingulum.')}` |"
 
 
 def first_words(doc: str) -> str:
@@ -157,3 +164,12 @@ def first_words(doc: str) -> str:
         if line.endswith((".", ":", ";", ")")):
             break
     return " ".join(lines).strip()
+
+
+CONTENTS = {
+    "settings": settings,
+    "commands": commands,
+    "names": names,
+    "studies": study_file,
+}
+"""What replaces `<!-- name -->` in a page."""

@@ -1,9 +1,9 @@
-"""Independent units of work, by processes here or by a Dask cluster: retried, recorded,
-and the rest goes on.
+"""Independent tasks, run by local processes or on a Dask cluster. A task that fails is
+retried, then recorded, and the others go on.
 
-A unit is a function and its arguments; what it makes it writes itself, whole or not at
-all, under a name that says what it was made from. So it does not matter who does a
-unit, in which order, or whether somebody did it before.
+A task is a function and its arguments. The function writes its own result, whole or not
+at all, under a name derived from its inputs. It therefore does not matter which worker
+runs a task, in which order, or whether it was run before.
 """
 
 from __future__ import annotations
@@ -14,38 +14,52 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures import Executor as Pool
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 from cingulum.errors import InputError
 
-AHEAD = 2
-"""Units handed out for every worker: one under way, one waiting, so that no worker
-waits for us."""
+TASKS_PER_WORKER = 2
+"""Tasks submitted per worker: one running and one queued, so that no worker waits for
+this process."""
 
-SINGLE = {
+SINGLE_THREADED = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "NUMBA_NUM_THREADS": "1",
 }
+"""Environment of a worker: the tasks themselves share the cores."""
+
+# Loky restarts a worker that has grown by 300 MB since its first task. Ours grow once,
+# by loading torch or a larger image than the first, and do not leak.
+LOKY_SETTINGS = {"LOKY_MAX_MEMORY_LEAK_SIZE": "4e9"}
+
+# Workers are kept this long for the next call: starting one and importing torch in it
+# takes seconds.
+IDLE_SECONDS = 60
+
+# Nothing in a worker is told that its parent was killed: it has to look.
+PARENT_CHECK_SECONDS = 0.5
+
+CONNECTION_TIMEOUT_SECONDS = 30
 
 
 @dataclass(frozen=True)
 class Executor:
-    """Who does the work.
+    """Where tasks run.
 
-    cluster: empty: processes of this machine; `local`, `slurm`: a Dask cluster of our
-        own; else the address of a Dask scheduler (tcp://host:8786) that is running
-        already
-    jobs: processes, or SLURM jobs; default one a core. memory: GB that all processes
-        here may take together
-    retries: how often a unit that fails unexpectedly is tried again
+    cluster: empty: processes on this computer; `local`, `slurm`: a new Dask cluster;
+        otherwise the address of a running Dask scheduler (tcp://host:8786)
+    jobs: number of processes (default: all cores), or of SLURM jobs (default: 1)
+    memory: limit for all local processes together, in GB
+    retries: how often a task that fails unexpectedly is tried again
+
+    Raises InputError for an unknown cluster, fewer than one job, or no memory.
     """
 
     cluster: str = ""
@@ -61,211 +75,301 @@ class Executor:
             )
         if self.jobs is not None and self.jobs < 1:
             raise InputError(f"--n-jobs must be at least 1; came {self.jobs}.")
+        # Not `<= 0`, which would let NaN pass.
         if self.memory is not None and not self.memory > 0:
             raise InputError(f"--mem is in GB, above 0; came {self.memory}.")
 
-    def workers(self, need: float = 0.0) -> int:
-        """Processes here, as memory allows at `need` GB each."""
+    def workers(self, memory_per_task: float = 0.0) -> int:
+        """Local processes that fit into the memory at `memory_per_task` GB each."""
         count = self.jobs or len(os.sched_getaffinity(0))
-        return (
-            count
-            if self.memory is None or not need
-            else max(1, min(count, int(self.memory / need)))
-        )
+        if self.memory is None or not memory_per_task:
+            return count
+        fitting = int(self.memory / memory_per_task)
+        return max(1, min(count, fitting))
 
 
 @dataclass(frozen=True)
 class TaskFailure:
-    """A unit that could not be done, and why."""
+    """A task that failed on every attempt, and why."""
 
     reason: str
 
 
+def _never(result: Any) -> bool:
+    return False
+
+
 def map_tasks(
-    work: Callable[..., Any],
-    units: Sequence[tuple],
+    function: Callable[..., Any],
+    tasks: Sequence[tuple],
     executor: Executor | None = None,
     *,
-    need: float = 0.0,
-    again: Callable[[Any], bool] = lambda result: False,
+    memory_per_task: float = 0.0,
+    retry_if: Callable[[Any], bool] = _never,
 ) -> Iterator[tuple[int, Any]]:
-    """Pairs (index, result of work(*units[index])), in the order they finish.
+    """Pairs (index, function(*tasks[index])), in the order in which tasks finish.
 
-    A unit that failed on every try gives a `TaskFailure`.
+    A task that fails on every attempt gives a `TaskFailure`.
 
-    need: GB that a unit takes; again: whether a result is of the kind that is worth
-    another try (a disk that was full).
-    An interrupt ends the workers, and no unit is
-    left half done on disk.
+    memory_per_task: GB that one task takes
+    retry_if: whether a result is worth another attempt (the disk was full, say)
+
+    An interrupt ends the workers; no result is left half written.
     """
     executor = executor or Executor()
-    if not executor.cluster and (
-        len(units) < 2 or min(executor.workers(need), len(units)) == 1
-    ):
-        yield from (
-            (i, _alone(work, unit, executor.retries, again))
-            for i, unit in enumerate(units)
-        )
-    elif executor.cluster:
-        client = _client(executor)
-        pool = client.get_executor(pure=False, retries=0)
-        yield from _hand_out(
-            work,
-            units,
-            executor.retries,
-            again,
-            lambda: pool,
-            _width(executor, client),
-        )
-    else:
-        width = min(executor.workers(need), len(units))
-        yield from _hand_out(
-            work, units, executor.retries, again, lambda: _processes(width), width
-        )
+    policy = _RetryPolicy(executor.retries, retry_if)
+    if executor.cluster:
+        yield from _map_in_pool(function, tasks, _DaskPool(executor), policy)
+        return
+    workers = min(executor.workers(memory_per_task), len(tasks))
+    if workers > 1:
+        yield from _map_in_pool(function, tasks, _ProcessPool(workers), policy)
+        return
+    for index, arguments in enumerate(tasks):
+        yield index, _run_here(function, arguments, policy)
 
 
-def _alone(
-    work: Callable, unit: tuple, retries: int, again: Callable[[Any], bool]
-) -> Any:
-    for left in range(retries, -1, -1):
-        try:
-            result = work(*unit)
-        except Exception as trouble:
-            result = TaskFailure(_told(trouble))
-        if not left or not (isinstance(result, TaskFailure) or again(result)):
+@dataclass(frozen=True)
+class _RetryPolicy:
+    """How often, and after which results, a task is tried again."""
+
+    retries: int
+    retry_if: Callable[[Any], bool]
+
+    def accepts(self, result: Any) -> bool:
+        """Whether a result needs no further attempt."""
+        return not isinstance(result, TaskFailure) and not self.retry_if(result)
+
+
+def _run_here(function: Callable, arguments: tuple, policy: _RetryPolicy) -> Any:
+    for _ in range(policy.retries):
+        result = _attempt(function, arguments)
+        if policy.accepts(result):
             return result
-    raise AssertionError("unreachable")
+    return _attempt(function, arguments)
 
 
-def _hand_out(
-    work: Callable,
-    units: Sequence[tuple],
-    retries: int,
-    again: Callable[[Any], bool],
-    executor: Callable[[], Pool],
-    width: int,
-) -> Iterator[tuple[int, Any]]:
-    """Keep every worker busy. Where a process dies (killed for memory, say), the units
-    that it may have taken down are tried one at a time, so that only the guilty one is
-    lost."""
-    waiting, alone = (
-        deque((i, retries) for i in range(len(units))),
-        deque[tuple[int, int]](),
-    )
-    under_way: dict[Future, tuple[int, int]] = {}
-    solitary: set[int] = set()
+def _attempt(function: Callable, arguments: tuple) -> Any:
     try:
-        while waiting or alone or under_way:
-            while waiting and len(under_way) < AHEAD * width:
-                i, left = waiting.popleft()
-                under_way[executor().submit(work, *units[i])] = (i, left)
-            if alone and not under_way:
-                i, left = alone.popleft()
-                solitary.add(i)
-                under_way[executor().submit(work, *units[i])] = (i, left)
-            done, _ = wait(under_way, return_when=FIRST_COMPLETED)
-            broken = [(future, under_way.pop(future)) for future in done]
-            for future, (i, left) in broken:
-                trouble = future.exception()
-                result = (
-                    future.result() if trouble is None else TaskFailure(_told(trouble))
-                )
-                broke = isinstance(trouble, BrokenProcessPool)
-                if broke and i not in solitary:
-                    alone.append(
-                        (i, left)
-                    )  # perhaps another's fault: this costs no try
-                elif trouble is None and not again(result) or not left or broke:
-                    yield i, result
-                else:
-                    waiting.append((i, left - 1))
-    except KeyboardInterrupt:
-        if hasattr(executor(), "_executor_manager_thread"):
-            executor().shutdown(wait=False, kill_workers=True)  # type: ignore[call-arg]
-        raise
-    finally:
-        for future in under_way:
-            future.cancel()
+        return function(*arguments)
+    except Exception as error:
+        return TaskFailure(_reason(error))
 
 
-def _told(trouble: BaseException) -> str:
-    if isinstance(trouble, InputError):
-        return str(trouble)
-    if (
-        isinstance(trouble, BrokenProcessPool)
-        or type(trouble).__name__ == "KilledWorker"
-    ):
+def _reason(error: BaseException) -> str:
+    """Why a task failed, in words for the user."""
+    if isinstance(error, InputError):
+        return str(error)
+    # Dask's own exception is known by name only: Dask may not be installed.
+    killed_on_cluster = type(error).__name__ == "KilledWorker"
+    if isinstance(error, BrokenProcessPool) or killed_on_cluster:
         return (
             "the process that did it was ended from outside, most often for want of "
-            "memory: give --mem, or fewer "
-            "--n-jobs"
+            "memory: give --mem, or fewer --n-jobs"
         )
-    return f"unexpected {type(trouble).__name__}: {trouble} (please report it)"
+    return f"unexpected {type(error).__name__}: {error} (please report it)"
 
 
-def _processes(width: int) -> Pool:
-    """Processes that are kept for the next call; a broken pool is replaced."""
-    from loky import get_reusable_executor
+class _Pool(Protocol):
+    """Workers that tasks are submitted to."""
 
-    return get_reusable_executor(
-        width, timeout=60, env=SINGLE, initializer=_follow, initargs=(os.getpid(),)
-    )
+    @property
+    def workers(self) -> int:
+        """Tasks that run at the same time."""
+
+    def submit(self, function: Callable, arguments: tuple) -> Future: ...
+
+    def kill(self) -> None:
+        """End tasks that are running, after an interrupt."""
 
 
-def _follow(parent: int) -> None:
-    """End this worker when the process that started it is gone, also by kill -9."""
-    from loky import process_executor
+def _map_in_pool(
+    function: Callable, tasks: Sequence[tuple], pool: _Pool, policy: _RetryPolicy
+) -> Iterator[tuple[int, Any]]:
+    numbered = enumerate(tasks)
+    waiting = [_Task(index, task, policy.retries) for index, task in numbered]
+    return _Dispatcher(function, waiting, pool, policy).results()
 
-    # Loky takes a worker that has loaded torch, or a larger image than the first, for
-    # one that leaks.
-    process_executor._MAX_MEMORY_LEAK_SIZE = 4_000_000_000
+
+@dataclass(frozen=True)
+class _Task:
+    """Arguments of one call, their place in the sequence and the attempts left."""
+
+    index: int
+    arguments: tuple
+    retries_left: int
+    runs_alone: bool = False
+
+
+class _Dispatcher:
+    """Keeps every worker of a pool busy.
+
+    A process that dies (killed for memory, say) breaks its pool, and every task that
+    was submitted fails with it. These suspects are then run one at a time, so that only
+    the task that ends its process is given up.
+    """
+
+    def __init__(
+        self,
+        function: Callable,
+        tasks: Iterable[_Task],
+        pool: _Pool,
+        policy: _RetryPolicy,
+    ) -> None:
+        self._function = function
+        self._pool = pool
+        self._policy = policy
+        self._waiting = deque(tasks)
+        self._suspects: deque[_Task] = deque()
+        self._submitted: dict[Future, _Task] = {}
+
+    def results(self) -> Iterator[tuple[int, Any]]:
+        """Pairs (index, result), in the order in which tasks finish."""
+        try:
+            while self._waiting or self._suspects or self._submitted:
+                self._submit()
+                finished, _ = wait(self._submitted, return_when=FIRST_COMPLETED)
+                yield from self._collect(finished)
+        except KeyboardInterrupt:
+            self._pool.kill()
+            raise
+        finally:
+            for future in self._submitted:
+                future.cancel()
+
+    def _submit(self) -> None:
+        limit = TASKS_PER_WORKER * self._pool.workers
+        while self._waiting and len(self._submitted) < limit:
+            self._submit_task(self._waiting.popleft())
+        if self._suspects and not self._submitted:
+            suspect = self._suspects.popleft()
+            self._submit_task(replace(suspect, runs_alone=True))
+
+    def _submit_task(self, task: _Task) -> None:
+        future = self._pool.submit(self._function, task.arguments)
+        self._submitted[future] = task
+
+    def _collect(self, futures: Iterable[Future]) -> Iterator[tuple[int, Any]]:
+        """Results that are final; the other tasks go back into a queue."""
+        # All are taken off first: whoever reads the results may stop at any of them.
+        finished = [(future, self._submitted.pop(future)) for future in futures]
+        for future, task in finished:
+            error = future.exception()
+            pool_broke = isinstance(error, BrokenProcessPool)
+            if pool_broke and not task.runs_alone:
+                # Perhaps the fault of another task: this costs no attempt.
+                self._suspects.append(task)
+                continue
+            result = future.result() if error is None else TaskFailure(_reason(error))
+            is_final = pool_broke or self._policy.accepts(result)
+            if is_final or not task.retries_left:
+                yield task.index, result
+            else:
+                self._waiting.append(replace(task, retries_left=task.retries_left - 1))
+
+
+@dataclass(frozen=True)
+class _ProcessPool:
+    """Processes on this computer, kept for the next call."""
+
+    workers: int
+
+    def submit(self, function: Callable, arguments: tuple) -> Future:
+        return self._executor().submit(function, *arguments)
+
+    def kill(self) -> None:
+        self._executor().shutdown(wait=False, kill_workers=True)
+
+    def _executor(self) -> Any:
+        # Loky is asked for the pool at every task, because it replaces a broken one.
+        from loky import get_reusable_executor
+
+        return get_reusable_executor(
+            self.workers,
+            timeout=IDLE_SECONDS,
+            env=SINGLE_THREADED | LOKY_SETTINGS,
+            initializer=_end_with_parent,
+            initargs=(os.getpid(),),
+        )
+
+
+def _end_with_parent(parent: int) -> None:
+    """End this worker when the process that started it is gone, even by kill -9."""
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(0.5)
+            time.sleep(PARENT_CHECK_SECONDS)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
 
 
+class _DaskPool:
+    """Workers of a Dask cluster."""
+
+    def __init__(self, executor: Executor) -> None:
+        client = _client(executor)
+        self.workers = _cluster_width(executor, client)
+        # Pure tasks would be merged where their arguments are equal; retries are ours.
+        self._executor = client.get_executor(pure=False, retries=0)
+
+    def submit(self, function: Callable, arguments: tuple) -> Future:
+        return self._executor.submit(function, *arguments)
+
+    def kill(self) -> None:
+        # A cluster of ours ends with this process, another's workers are not ours to
+        # end, and the dispatcher cancels what is queued.
+        return None
+
+
 @cache
 def _client(executor: Executor) -> Any:
-    """A Dask client that is kept until this process ends: a cluster of its own is
-    started once, since its jobs may have to wait in a queue."""
+    """A Dask client that is kept until this process ends.
+
+    A cluster of our own is started only once, since its jobs may wait in a queue.
+    """
     try:
         from dask.distributed import Client
     except ImportError:
         raise InputError(
             "--cluster needs Dask: pip install 'cingulum[cluster]'."
         ) from None
-    cluster = {"local": _local, "slurm": _slurm}.get(
-        executor.cluster, lambda executor: executor.cluster
-    )(executor)
+    cluster = _cluster(executor)
     try:
-        client = Client(cluster, timeout=30, set_as_default=False)
-    except (OSError, ValueError) as trouble:
+        client = Client(
+            cluster, timeout=CONNECTION_TIMEOUT_SECONDS, set_as_default=False
+        )
+    except (OSError, ValueError) as error:
         raise InputError(
-            f"--cluster {executor.cluster}: no Dask scheduler answers there "
-            f"({trouble})."
+            f"--cluster {executor.cluster}: no Dask scheduler answers there ({error})."
         ) from None
     atexit.register(_close, client, cluster)
     print(f"Dask dashboard: {client.dashboard_link}", file=sys.stderr, flush=True)
-    _first_worker(client, executor)
+    _wait_for_worker(client, executor)
     return client
 
 
-def _first_worker(client: Any, executor: Executor, patience: float = 60.0) -> None:
-    """Wait for a worker: jobs may stand in a queue for hours, but not without a
-    word."""
-    began = time.monotonic()
+def _cluster(executor: Executor) -> Any:
+    """A new Dask cluster, or the address of a running one."""
+    if executor.cluster == "local":
+        return _local_cluster(executor)
+    if executor.cluster == "slurm":
+        return _slurm_cluster(executor)
+    return executor.cluster
+
+
+def _wait_for_worker(client: Any, executor: Executor, patience: float = 60.0) -> None:
+    """Wait for the first worker, and say so every `patience` seconds: jobs may stay in
+    a queue for hours."""
+    start = time.monotonic()
     while True:
         try:
             return client.wait_for_workers(1, timeout=patience)
         except TimeoutError:
+            minutes = (time.monotonic() - start) / 60
             print(
-                f"no worker at {executor.cluster} yet after "
-                f"{(time.monotonic() - began) / 60:.0f} min; still waiting "
-                "(Ctrl-C ends it, and nothing is lost)",
+                f"no worker at {executor.cluster} yet after {minutes:.0f} min; still "
+                "waiting (Ctrl-C ends it, and nothing is lost)",
                 file=sys.stderr,
                 flush=True,
             )
@@ -273,17 +377,20 @@ def _first_worker(client: Any, executor: Executor, patience: float = 60.0) -> No
 
 def _close(client: Any, cluster: Any) -> None:
     client.close()
+    # A scheduler that was running already, known by its address, goes on running.
     if not isinstance(cluster, str):
         cluster.close()
 
 
-def _local(executor: Executor) -> Any:
+def _local_cluster(executor: Executor) -> Any:
     from dask.distributed import LocalCluster
 
-    width = executor.workers()
-    memory = f"{executor.memory / width}GB" if executor.memory else "auto"
+    workers = executor.workers()
+    memory = "auto"
+    if executor.memory:
+        memory = f"{executor.memory / workers}GB"
     return LocalCluster(  # type: ignore[no-untyped-call]
-        width,
+        workers,
         threads_per_worker=1,
         memory_limit=memory,
         dashboard_address="127.0.0.1:0",
@@ -291,7 +398,7 @@ def _local(executor: Executor) -> Any:
     )
 
 
-def _slurm(executor: Executor) -> Any:
+def _slurm_cluster(executor: Executor) -> Any:
     try:
         import dask
         from dask_jobqueue import SLURMCluster
@@ -299,30 +406,29 @@ def _slurm(executor: Executor) -> Any:
         raise InputError(
             "--cluster slurm needs dask-jobqueue: pip install 'cingulum[cluster]'."
         ) from None
-    own = dask.config.get("jobqueue.slurm.job-script-prologue", None) or []
+    # The option replaces the prologue of the user's own file, so that it is repeated.
+    prologue = list(dask.config.get("jobqueue.slurm.job-script-prologue", None) or [])
+    for name, value in SINGLE_THREADED.items():
+        prologue.append(f"export {name}={value}")
     try:
-        cluster = SLURMCluster(
-            job_script_prologue=[*own, *(f"export {k}={v}" for k, v in SINGLE.items())]
-        )
-    except (ValueError, TypeError) as trouble:
+        cluster = SLURMCluster(job_script_prologue=prologue)
+    except (ValueError, TypeError) as error:
         raise InputError(
-            f"--cluster slurm: {trouble}. Queue, cores, memory and walltime are read "
-            "from "
-            "~/.config/dask/jobqueue.yaml; docs/cluster.md has an example."
+            f"--cluster slurm: {error}. Queue, cores, memory and walltime are read "
+            "from ~/.config/dask/jobqueue.yaml; docs/cluster.md has an example."
         ) from None
     cluster.scale(jobs=executor.jobs or 1)
     return cluster
 
 
-def _width(executor: Executor, client: Any) -> int:
-    """Units that can be done at once: by the workers that are there, or by those that
-    the SLURM jobs will have."""
-    here = sum(client.nthreads().values())
+def _cluster_width(executor: Executor, client: Any) -> int:
+    """Tasks that run at the same time: on the workers that are up, or on those that the
+    SLURM jobs will bring."""
+    threads = sum(client.nthreads().values())
     if executor.cluster != "slurm":
-        return max(here, 1)
+        return max(threads, 1)
     import dask
 
-    return max(
-        here,
-        (executor.jobs or 1) * (dask.config.get("jobqueue.slurm.processes", 1) or 1),
-    )
+    jobs = executor.jobs or 1
+    processes_per_job = dask.config.get("jobqueue.slurm.processes", 1) or 1
+    return max(threads, jobs * processes_per_job)

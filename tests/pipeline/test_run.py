@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from cingulum.cli import main, parser
-from cingulum.cli.run import study_of
+from cingulum.cli.run import chosen_study
 from cingulum.features import FEATURES, FeatureOptions
 from cingulum.features.heart_rate import HighFrequencyVariability
 from cingulum.pipeline import paired_study
@@ -35,17 +35,13 @@ def digest(folder):
     "words",
     [
         "run in out group --participant-label 01 02 --n-jobs 2",
-        "run --participant-label 01 02 in out group --n-jobs 2",
-        "run --n-jobs 2 --participant-label 01 02 in out group",
         "run --n-jobs 2 in out group --participant-label 01 02",
-        "run in out --participant-label 01 02 --n-jobs 2 group",
-        "run in --participant-label 01 02 out group --n-jobs 2",
-        "run in --n-jobs 2 --participant-label 01 02 out group",
-        "run in out --n-jobs 2 --participant-label 01 02 group",
+        "run in --n-jobs 2 out group --participant-label 01 02",
         "run --participant-label 01 02 --n-jobs 2 in out group",
+        "run in out --participant-label 01 02 --n-jobs 2 group",
     ],
 )
-def test_options_stand_on_either_side(words):
+def test_options_stand_anywhere_where_it_is_clear(words):
     given = parser().parse_args(words.split())
     assert (str(given.bids_dir), str(given.out_dir), given.level) == (
         "in",
@@ -53,21 +49,43 @@ def test_options_stand_on_either_side(words):
         "group",
     )
     assert given.participant_label == ["01", "02"] and given.n_jobs == 2
-    features = parser().parse_args("features --features hrv fc in out".split())
-    assert features.features == ["hrv", "fc"] and str(features.out_dir) == "out"
 
 
-def test_a_folder_is_not_guessed(capsys):
-    for words in (
-        "features in --features hrv fc out --participant-label 01 02",
-        "features in -d a b --features hrv fc out",
-    ):
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            "run --participant-label 01 02 in out participant",
+            "--participant-label takes every word that follows: BIDS_DIR OUT_DIR "
+            "participant come before the options: cingulum run BIDS_DIR OUT_DIR "
+            "participant --participant-label LABEL …",
+        ),
+        (
+            "run in --n-jobs 2 --participant-label 01 02 out",
+            "BIDS_DIR OUT_DIR group come before the options: cingulum run",
+        ),
+        (
+            "features in --features hrv fc out",
+            "cingulum features BIDS_DIR OUT_DIR --features NAME …",
+        ),
+        (
+            "predict --confounds age sex table.tsv --outcome pain --out x",
+            "FEATURES come before the options",
+        ),
+    ],
+)
+def test_the_right_order_is_shown_where_an_option_took_the_folders(words, said, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parser().parse_args(words.split())
+    assert stop.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_order_is_no_advice_where_it_is_not_the_trouble(capsys):
+    for words in ("run in", "predict table.tsv --confounds age sex"):
         with pytest.raises(SystemExit):
             parser().parse_args(words.split())
-        assert (
-            "not clear which words are BIDS_DIR OUT_DIR: write them together"
-            in capsys.readouterr().err
-        )
+        said = capsys.readouterr().err
+        assert "are required" in said and "come before" not in said
 
 
 def test_a_seed_has_negative_numbers():
@@ -98,6 +116,9 @@ def test_a_typo_has_a_suggestion(capsys):
     with pytest.raises(SystemExit):
         main("run in out group -- more".split())
     assert "Did you mean" not in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["rnu", "in", "out", "group"])
+    assert "Did you mean run?" in capsys.readouterr().err
 
 
 def test_options_win_over_the_study_file(tmp_path):
@@ -108,7 +129,7 @@ def test_options_win_over_the_study_file(tmp_path):
         f"run in out group --study {tmp_path / 's.toml'} --permutations 199 "
         "--session-label pre --scrub 0.5"
     )
-    study = study_of(parser().parse_args(words.split()))
+    study = chosen_study(parser().parse_args(words.split()))
     assert study.prediction.fusion == "kernels" and study.prediction.permutations == 199
     assert study.dataset.sessions == ("pre",) and study.features.scrub == 0.5
 
@@ -120,11 +141,11 @@ def test_options_take_back_what_the_study_file_says(tmp_path):
     )
     (tmp_path / "s.toml").write_text(f"[features]\n{settings}")
     words = f"run in out group --study {tmp_path / 's.toml'}"
-    assert study_of(parser().parse_args(words.split())).prediction.stop_after == 20
+    assert chosen_study(parser().parse_args(words.split())).prediction.stop_after == 20
     words += (
         " --scrub none --low-pass none --no-fuse-controls --stop-after none --confounds"
     )
-    study = study_of(parser().parse_args(words.split()))
+    study = chosen_study(parser().parse_args(words.split()))
     assert (study.features, study.prediction) == (
         StudyConfig().features,
         StudyConfig().prediction,
@@ -597,7 +618,7 @@ def test_folders_are_the_same_from_anywhere(monkeypatch, tmp_path):
         tmp_path / "out",
         tmp_path / "work",
     )
-    study = study_of(
+    study = chosen_study(
         parser().parse_args("run in out group --connectome weights.npy".split())
     )
     assert study.features.connectome == str(tmp_path / "weights.npy")

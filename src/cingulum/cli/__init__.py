@@ -36,63 +36,57 @@ COMMANDS = (
     fit,
     simulate,
 )
+"""Modules with `add_parser` and `execute`, in the order of the help."""
 
-CODES = """\
+NOT_COMPLETE, BAD_INPUT, INTERRUPTED = 3, 4, 130
+
+EXIT_CODES = """\
 exit codes: 0 done; 1 unexpected failure (please report it); 2 wrong usage; 3
 incomplete: some visits failed, or a computation did not converge; 4 the input cannot
 be used (the message says what was expected, what came, what to do); 130 interrupted"""
 
+# The disk is full or read-only, or a quota or permission is lacking: the user's to
+# mend. Every other OSError is a fault of ours and keeps its traceback.
+WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+PERMISSION_ERRORS = (errno.EACCES, errno.EPERM)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    os.environ.setdefault(
-        "OMP_NUM_THREADS", "1"
-    )  # more threads cost time at these sizes, and processes share cores
-    given = parser().parse_args(sys.argv[1:] if arguments is None else arguments)
+    # More threads cost time at these sizes, and processes share the cores.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    words = sys.argv[1:] if arguments is None else arguments
+    parsed = parser().parse_args(words)
     try:
-        return given.run(given) or 0
-    except InputError as trouble:
-        return _tell(trouble, 4)
-    except ConvergenceError as trouble:
-        return _tell(trouble, 3)
+        return parsed.execute(parsed) or 0
+    except InputError as error:
+        return _report(str(error), BAD_INPUT)
+    except ConvergenceError as error:
+        return _report(str(error), NOT_COMPLETE)
     except KeyboardInterrupt:
-        return _tell(
+        return _report(
             "interrupted. What was finished is kept; the same command goes on from "
             "there.",
-            130,
+            INTERRUPTED,
         )
-    except OSError as trouble:
-        if not _cannot_write(trouble):
+    except OSError as error:
+        if error.errno not in WRITE_ERRORS + PERMISSION_ERRORS:
             raise
-        return _tell(
-            f"cannot {_way(trouble)} {trouble.filename or 'the output'} "
-            f"({trouble.strerror}). What was finished is "
-            "kept: make room or give permission, and the same command goes on from "
-            "there.",
-            4,
-        )
+        return _report(_file_trouble(error), BAD_INPUT)
 
 
-def _cannot_write(trouble: OSError) -> bool:
-    return trouble.errno in (
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EROFS,
-        errno.EACCES,
-        errno.EPERM,
-    )
-
-
-def _way(trouble: OSError) -> str:
+def _file_trouble(error: OSError) -> str:
+    """What to do about a file that cannot be written or read."""
+    verb = "write" if error.errno in WRITE_ERRORS else "read or write"
     return (
-        "write"
-        if trouble.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-        else "read or write"
+        f"cannot {verb} {error.filename or 'the output'} ({error.strerror}). What was "
+        "finished is kept: make room or give permission, and the same command goes on "
+        "from there."
     )
 
 
-def _tell(trouble: object, code: int) -> int:
-    print(f"cingulum: {trouble}", file=sys.stderr)
+def _report(message: str, code: int) -> int:
+    print(f"cingulum: {message}", file=sys.stderr)
     return code
 
 
@@ -104,11 +98,11 @@ def parser() -> argparse.ArgumentParser:
         "whole-brain models to fMRI by "
         "gradient, and predict clinical pain from BOLD, ASL, heart rate variability "
         "and the fitted mechanism.",
-        epilog=CODES,
+        epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"cingulum {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
-        command.add(commands)
+        command.add_parser(commands)
     return top

@@ -5,63 +5,64 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cingulum.cli.options import Commands, command
+from cingulum.cli.options import Commands, add_command, print_results
+
+DESCRIPTION = """\
+Fit a brain model to Human Connectome data, make a synthetic cohort, measure, predict,
+and write a report.
+Takes about three minutes on two cores; a second run uses the cohort again."""
 
 
-def add(commands: Commands) -> None:
-    made = command(
+def add_parser(commands: Commands) -> None:
+    parser = add_command(
         commands,
         "demo",
-        "the whole story once: real brains, a synthetic cohort, a report",
-        "Fit a brain model to Human Connectome data, make a synthetic cohort, measure, "
-        "predict, and write a report.\n"
-        "Takes about three minutes on two cores; a second run uses the cohort again.",
-        "cingulum demo --offline --out demo-output",
+        summary="the whole story once: real brains, a synthetic cohort, a report",
+        description=DESCRIPTION,
+        example="cingulum demo --offline --out demo-output",
     )
-    made.add_argument(
+    parser.add_argument(
         "--offline",
         action="store_true",
-        help="do not use the network (without cached data: a synthetic "
-        "connectome, and the report says so)",
+        help="do not use the network (without cached data: a synthetic connectome, and "
+        "the report says so)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--out",
         type=Path,
         default=Path("demo-output"),
         help="folder to write to (default: %(default)s)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--patients",
         type=int,
         default=53,
         help="patients in the cohort (default: %(default)s)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--permutations",
         type=int,
         default=1000,
         help="sign flips (default: %(default)s)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--seed",
         type=int,
         default=0,
         help="of the cohort and the permutations (default: %(default)s)",
     )
-    made.set_defaults(run=run)
+    parser.set_defaults(execute=execute)
 
 
-def run(given: argparse.Namespace) -> None:
+def execute(arguments: argparse.Namespace) -> None:
     from cingulum.datasets import CohortSettings
-    from cingulum.demo import demo
+    from cingulum.demonstration import run_demo
 
-    settings = CohortSettings(given.patients, seed=given.seed)
-    summary = demo(
-        given.out,
-        offline=given.offline,
-        settings=settings,
-        permutations=given.permutations,
+    summary = run_demo(
+        arguments.out,
+        offline=arguments.offline,
+        settings=CohortSettings(arguments.patients, seed=arguments.seed),
+        permutations=arguments.permutations,
     )
     print(f"\n{summary['lead']}\n")
-    print(f"Report:  {(given.out / 'report.html').resolve()}")
-    print(f"Numbers: {(given.out / 'summary.json').resolve()}")
+    print_results(arguments.out)

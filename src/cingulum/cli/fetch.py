@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import argparse
 
-from cingulum.cli.options import Commands, command
+from cingulum.cli.options import Commands, add_command
+
+DESCRIPTION = """\
+Download Human Connectome group data (27 files, 5 MB) from the published wheel of
+cubnm 0.1.0, check each file's SHA-256 and keep it in CINGULUM_DATA, or else the
+user's cache. Nothing of the package is installed."""
 
 
-def add(commands: Commands) -> None:
-    made = command(
+def add_parser(commands: Commands) -> None:
+    parser = add_command(
         commands,
         "fetch",
-        "download real data",
-        "Download Human Connectome group data (27 files, 5 MB) from the published "
-        "wheel of cubnm 0.1.0, check each\n"
-        "file's SHA-256 and keep it in CINGULUM_DATA, or else the user's cache. "
-        "Nothing of the package is installed.",
-        "CINGULUM_DATA=~/data cingulum fetch hcp",
+        summary="download real data",
+        description=DESCRIPTION,
+        example="CINGULUM_DATA=~/data cingulum fetch hcp",
     )
-    made.add_argument("dataset", choices=["hcp"], help="which data")
-    made.set_defaults(run=run)
+    parser.add_argument("dataset", choices=["hcp"], help="which data")
+    parser.set_defaults(execute=execute)
 
 
-def run(given: argparse.Namespace) -> None:
+def execute(arguments: argparse.Namespace) -> None:
     from cingulum.datasets import hcp
 
     print(hcp.TERMS)

@@ -5,23 +5,24 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cingulum.cli.options import Commands, command
+from cingulum.cli.options import Commands, add_command
+
+DESCRIPTION = """\
+Estimate coupling, regional excitation and regional noise of the two-state reduced
+Wong-Wang network from the first part of a recording, run the fitted brain freely, and
+hold it against the held-out rest, the connectome itself, a linear network of equal
+size and the recording's own reliability."""
 
 
-def add(commands: Commands) -> None:
-    made = command(
+def add_parser(commands: Commands) -> None:
+    parser = add_command(
         commands,
         "fit",
-        "fit a brain model to one recording",
-        "Estimate coupling, regional excitation and regional noise of the two-state "
-        "reduced Wong-Wang network from\n"
-        "the first part of a recording, run the fitted brain freely, and hold it "
-        "against the held-out rest, the\n"
-        "connectome itself, a linear network of equal size and the recording's own "
-        "reliability.",
-        "cingulum fit --weights sc.tsv --bold bold.npy --tr 0.72 --out fitted",
+        summary="fit a brain model to one recording",
+        description=DESCRIPTION,
+        example="cingulum fit --weights sc.tsv --bold bold.npy --tr 0.72 --out fitted",
     )
-    made.add_argument(
+    parser.add_argument(
         "--weights",
         type=Path,
         required=True,
@@ -29,61 +30,61 @@ def add(commands: Commands) -> None:
         help="connection weights, region × region: "
         ".npy, .npz, .tsv or .csv; symmetric, not negative",
     )
-    made.add_argument(
+    parser.add_argument(
         "--bold",
         type=Path,
         required=True,
         help="recording, region × time or time × region",
     )
-    made.add_argument("--tr", type=float, required=True, help="repetition time, s")
-    made.add_argument(
+    parser.add_argument("--tr", type=float, required=True, help="repetition time, s")
+    parser.add_argument(
         "--holdout",
         type=float,
         default=0.5,
-        help="share of the recording, at its end, that the fit "
-        "never sees (default: %(default)s)",
+        help="share of the recording, at its end, that the fit never sees (default: "
+        "%(default)s)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--scheme",
         choices=["cingulum", "griffiths2022"],
         default="cingulum",
-        help="griffiths2022: also "
-        "re-run the published training scheme (variant A) on the same part, labelled "
-        "as a comparison; "
-        "takes minutes (default: %(default)s)",
+        help="griffiths2022: also re-run the published training scheme (variant A) on "
+        "the same part, labelled as a comparison; takes minutes (default: %(default)s)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--minutes",
         type=float,
         default=64.0,
         help="free-running simulation (default: %(default)s)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--seed", type=int, default=0, help="of the simulation (default: %(default)s)"
     )
-    made.add_argument(
+    parser.add_argument(
         "--out",
         type=Path,
         required=True,
         metavar="DIR",
         help="new folder for fit.json, fc_model.tsv, fit.png",
     )
-    made.set_defaults(run=run)
+    parser.set_defaults(execute=execute)
 
 
-def run(given: argparse.Namespace) -> None:
+def execute(arguments: argparse.Namespace) -> None:
     from cingulum.pipeline.single_recording import fit_recording
 
-    options = {
-        "tr": given.tr,
-        "holdout": given.holdout,
-        "seed": given.seed,
-        "minutes": given.minutes,
-    }
-    options["scheme"] = given.scheme
     content = fit_recording(
-        given.weights, given.bold, given.out, show_progress=True, **options
+        arguments.weights,
+        arguments.bold,
+        arguments.out,
+        tr=arguments.tr,
+        holdout=arguments.holdout,
+        seed=arguments.seed,
+        minutes=arguments.minutes,
+        scheme=arguments.scheme,
+        show_progress=True,
     )
-    for name, r in content["fc_r"].items():
-        print(f"{name:24} {'–' if r is None else f'{r:.3f}'}")
-    print(f"\n{(given.out / 'fit.json').resolve()}")
+    for name, correlation in content["fc_r"].items():
+        shown = "–" if correlation is None else f"{correlation:.3f}"
+        print(f"{name:24} {shown}")
+    print(f"\n{(arguments.out / 'fit.json').resolve()}")

@@ -4,71 +4,102 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from cingulum.cli.options import Commands, at_least, command
+from cingulum.cli.options import (
+    Commands,
+    add_command,
+    print_results,
+    require_at_least,
+)
 from cingulum.errors import InputError
 
+if TYPE_CHECKING:
+    from cingulum.pipeline.prepared_table import Request
 
-def add(commands: Commands) -> None:
-    made = command(
+Summary = Mapping[str, Any]
+"""The content of summary.json."""
+
+COLUMNS_NAMED = 12
+"""Columns of a modality that are printed; summary.json names them all."""
+
+DESCRIPTION = """\
+Takes a table with a row a scan (.tsv or .csv, from `cingulum features` or anywhere
+else) and writes summary.json, predictions.tsv (every prediction, out of fold),
+report.html and, paired, weights.tsv.
+
+designs:
+  paired   which of a participant's two visits had the higher outcome? Support vector
+           machines on differences, one participant left out at a time, nested fusion
+           of modalities; p by swapping participants' visits
+  between  how high is the outcome of a participant never seen? Ridge (or SVR, kernel
+           ridge), participants never on both sides of a split; p by exchanging
+           participants' outcomes
+
+Scaling, confounds and harmonisation are fitted inside the folds. Needs 10
+participants."""
+
+
+def add_parser(commands: Commands) -> None:
+    parser = add_command(
         commands,
         "predict",
-        "evaluate a prediction from any table of features",
-        "Takes a table with a row a scan (.tsv or .csv, from `cingulum features` or "
-        "anywhere else) and writes\n"
-        "summary.json, predictions.tsv (every prediction, out of fold), report.html "
-        "and, paired, weights.tsv.\n\n"
-        "designs:\n"
-        "  paired   which of a participant's two visits had the higher outcome? "
-        "Support vector machines on\n"
-        "           differences, one participant left out at a time, nested fusion of "
-        "modalities; p by swapping\n"
-        "           participants' visits\n"
-        "  between  how high is the outcome of a participant never seen? Ridge (or "
-        "SVR, kernel ridge), participants\n"
-        "           never on both sides of a split; p by exchanging participants' "
-        "outcomes\n\n"
-        "Scaling, confounds and harmonisation are fitted inside the folds. Needs 10 "
-        "participants.",
-        "cingulum predict features.tsv --outcome pain --group participant_id --design "
-        "paired --out prediction",
+        summary="evaluate a prediction from any table of features",
+        description=DESCRIPTION,
+        example="cingulum predict features.tsv --outcome pain --group participant_id "
+        "--design paired --out prediction",
     )
-    made.add_argument(
+    _add_table_options(parser)
+    _add_column_options(parser)
+    _add_model_options(parser)
+    _add_test_options(parser)
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="where results go"
+    )
+    parser.set_defaults(execute=execute)
+
+
+def _add_table_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "table", type=Path, metavar="FEATURES", help="table with a header, a row a scan"
     )
-    made.add_argument(
+    parser.add_argument(
         "--outcome",
         required=True,
         metavar="COLUMN",
         help="what is to be predicted: numbers",
     )
-    made.add_argument(
+    parser.add_argument(
         "--group",
         default="participant_id",
         metavar="COLUMN",
         help="who a row belongs to (default: %(default)s)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--design",
         choices=["paired", "between"],
         default="paired",
         help="default: %(default)s",
     )
-    made.add_argument(
+    parser.add_argument(
         "--order",
         metavar="COLUMN",
         help="which visit is the first (default: session_id, else the order "
         "of the rows)",
     )
-    made.add_argument(
+
+
+def _add_column_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--features",
         nargs="+",
         metavar="COLUMN",
         help="only these columns; * and ? are wildcards "
         "(default: every numeric column that is not used otherwise)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--modality",
         action="append",
         type=_modality,
@@ -77,7 +108,7 @@ def add(commands: Commands) -> None:
         "modality; may be repeated (default: as the table's .json groups them, else "
         "one)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--controls",
         nargs="+",
         metavar="NAME",
@@ -85,50 +116,53 @@ def add(commands: Commands) -> None:
         "kept out of the fusion (default: motion and quality, where the .json has "
         "them)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--confounds",
         nargs="+",
         metavar="COLUMN",
         help="regressed out of the features in every fold",
     )
-    made.add_argument(
+    parser.add_argument(
         "--site",
         metavar="COLUMN",
         help="participants exchange outcomes inside their site only",
     )
-    made.add_argument(
+    parser.add_argument(
         "--harmonise",
         action="store_true",
         help="between: take location and scale of sites out",
     )
-    made.add_argument(
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--fusion",
         choices=["stacked", "kernels", "log_odds"],
         default="stacked",
         help="of modalities: a second machine as published, weighted kernels, log-odds "
         "that add (default: %(default)s)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--missing",
         choices=["complete", "log_odds"],
         default="complete",
         help="participants that lack a modality: left out, or kept, by log-odds of the "
         "rest (default: %(default)s)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--model",
         choices=["ridge", "kernel_ridge", "svr"],
         default="ridge",
         help="between (default: %(default)s)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--folds",
         type=int,
         metavar="N",
         help="default: paired, one participant at a "
         "time, beyond 100 participants 20; between, 10",
     )
-    made.add_argument(
+    parser.add_argument(
         "-C",
         type=float,
         nargs="+",
@@ -136,32 +170,31 @@ def add(commands: Commands) -> None:
         metavar="C",
         help="penalty of the machines; several are tuned inside the folds (default: 1)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--raw",
         action="store_true",
         help="features in their own units instead of scaled in every fold",
     )
-    made.add_argument(
+
+
+def _add_test_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--permutations", type=int, default=5000, help="default: %(default)s"
     )
-    made.add_argument(
+    parser.add_argument(
         "--stop-after",
         type=int,
         metavar="H",
         help="stop once H permutations were as good (Besag and "
         "Clifford 1991): exact, and quick where there is nothing",
     )
-    made.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    made.add_argument(
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument(
         "--n-jobs", type=int, metavar="N", help="threads (default: one a core)"
     )
-    made.add_argument(
+    parser.add_argument(
         "--force", action="store_true", help="also with fewer than 10 participants"
     )
-    made.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="where results go"
-    )
-    made.set_defaults(run=run)
 
 
 def _modality(text: str) -> tuple[str, tuple[str, ...]]:
@@ -173,63 +206,85 @@ def _modality(text: str) -> tuple[str, tuple[str, ...]]:
     return name, tuple(columns.split(","))
 
 
-def run(given: argparse.Namespace) -> None:
-    from cingulum.pipeline.prepared_table import Request
+def execute(arguments: argparse.Namespace) -> None:
     from cingulum.pipeline.table_prediction import predict
 
-    at_least(given.permutations, 19, "--permutations", "p of .05 needs that many")
-    if given.n_jobs is not None:
-        at_least(given.n_jobs, 1, "--n-jobs", "a thread does the work")
-    named = [name for name, _ in given.modality or ()]
-    if len(set(named)) < len(named):
+    _check(arguments)
+    summary = predict(
+        arguments.table,
+        arguments.out,
+        _request(arguments),
+        jobs=arguments.n_jobs,
+        show_progress=True,
+    )
+    _print_data(summary)
+    _print_findings(summary)
+    print_results(arguments.out)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    require_at_least(
+        arguments.permutations, 19, "--permutations", "p of .05 needs that many"
+    )
+    if arguments.n_jobs is not None:
+        require_at_least(arguments.n_jobs, 1, "--n-jobs", "a thread does the work")
+    names = [name for name, _ in arguments.modality or ()]
+    if len(set(names)) < len(names):
         raise InputError(
             "--modality: a name came twice. Put all its columns into one: "
             "NAME=COLUMN,COLUMN."
         )
-    request = Request(
-        given.outcome,
-        given.group,
-        given.design,
-        given.order,
-        tuple(given.features or ()),
-        dict(given.modality or ()),
-        tuple(given.controls or ()),
-        tuple(given.confounds or ()),
-        given.site,
-        given.harmonise,
-        given.fusion,
-        given.missing,
-        given.model,
-        given.folds,
-        tuple(given.C),
-        not given.raw,
-        given.permutations,
-        given.stop_after,
-        seed=given.seed,
-        force=given.force,
+
+
+def _request(arguments: argparse.Namespace) -> Request:
+    """The options as the prediction takes them."""
+    from cingulum.pipeline.prepared_table import Request
+
+    return Request(
+        outcome=arguments.outcome,
+        group=arguments.group,
+        design=arguments.design,
+        order=arguments.order,
+        features=tuple(arguments.features or ()),
+        modalities=dict(arguments.modality or ()),
+        controls=tuple(arguments.controls or ()),
+        confounds=tuple(arguments.confounds or ()),
+        site=arguments.site,
+        harmonise=arguments.harmonise,
+        fusion=arguments.fusion,
+        missing=arguments.missing,
+        model=arguments.model,
+        folds=arguments.folds,
+        C=tuple(arguments.C),
+        scale=not arguments.raw,
+        permutations=arguments.permutations,
+        stop_after=arguments.stop_after,
+        seed=arguments.seed,
+        force=arguments.force,
     )
-    summary = predict(
-        given.table, given.out, request, jobs=given.n_jobs, show_progress=True
-    )
-    for what, which in summary["left_out"].items():
-        print(
-            f"left out, {what}: "
-            f"{', '.join(map(str, which)) if isinstance(which, list) else which}",
-            file=sys.stderr,
-        )
+
+
+def _print_data(summary: Summary) -> None:
+    """Who was left out, and which columns are used, on the error stream: the results
+    alone go to the output."""
+    for reason, left_out in summary["left_out"].items():
+        names = left_out
+        if isinstance(left_out, list):
+            names = ", ".join(str(name) for name in left_out)
+        print(f"left out, {reason}: {names}", file=sys.stderr)
     for name, columns in summary["columns"].items():
-        more = f" and {len(columns) - 12} more" if len(columns) > 12 else ""
-        print(f"{name}: {', '.join(columns[:12])}{more}", file=sys.stderr)
+        shown = ", ".join(columns[:COLUMNS_NAMED])
+        if len(columns) > COLUMNS_NAMED:
+            shown += f" and {len(columns) - COLUMNS_NAMED} more"
+        print(f"{name}: {shown}", file=sys.stderr)
+
+
+def _print_findings(summary: Summary) -> None:
     print(f"\n{summary['lead']}\n")
     for check in summary["audit"]:
-        if check["verdict"] != "pass":
-            print(
-                f"{'LEAK AUDIT FAILED' if check['verdict'] == 'fail' else 'warning'}: "
-                f"{check['words']}"
-            )
+        if check["verdict"] == "fail":
+            print(f"LEAK AUDIT FAILED: {check['words']}")
+        elif check["verdict"] != "pass":
+            print(f"warning: {check['words']}")
     for note in summary["notes"]:
         print(f"note: {note}")
-    print(
-        f"Report:  {(given.out / 'report.html').resolve()}\nNumbers: "
-        f"{(given.out / 'summary.json').resolve()}"
-    )

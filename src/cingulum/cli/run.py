@@ -1,31 +1,39 @@
-"""cingulum run: a BIDS App. Every setting of a study is an option; the study file says
-the same at length."""
+"""cingulum run: a BIDS App. Every option of a study is an option here; the study file
+says the same at length."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 from cingulum.cli.options import (
     Commands,
-    command,
-    dataset_options,
-    executor,
-    executor_options,
+    add_command,
+    add_dataset_options,
+    add_executor_options,
+    chosen_executor,
+    chosen_filters,
 )
 from cingulum.pipeline.config import (
-    PARTS,
+    SECTIONS,
     DatasetConfig,
+    Option,
     StudyConfig,
-    changed,
+    Values,
+    options,
     read_study,
-    setting_words,
+    with_connectome,
+    with_options,
 )
 
-TEXT = """\
+if TYPE_CHECKING:
+    from cingulum.pipeline.paired_study import RunPaths
+
+DESCRIPTION = """\
 participant: measure every visit, and fit brain models. group: measure what is
 missing, then predict (or compare the fitted models) and write report.html, a page
 for each participant, summary.json, features.tsv and maps.
@@ -39,224 +47,256 @@ and none take back what it says); the whole study is written to OUT_DIR/study.to
 The analysis "prediction" needs two visits a patient and their pain in
 sub-<label>_sessions.tsv (columns session_id, pain; 0 to 100); "model" needs BOLD."""
 
+METAVARS = {int: "N", float: "X", str: "TEXT"}
 
-def add(commands: Commands) -> None:
-    made = command(
+
+def add_parser(commands: Commands) -> None:
+    parser = add_command(
         commands,
         "run",
-        "analyse a BIDS dataset (BIDS App)",
-        TEXT,
-        "cingulum run dataset results participant --n-jobs 4\n"
+        summary="analyse a BIDS dataset (BIDS App)",
+        description=DESCRIPTION,
+        example="cingulum run dataset results participant --n-jobs 4\n"
         "  cingulum run dataset results group --study study.toml --modalities rcbf "
         "hfhrv",
     )
-    made.add_argument(
+    parser.add_argument(
         "bids_dir",
         type=Path,
         metavar="BIDS_DIR",
         help="dataset, with derivatives/ in it",
     )
-    made.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="where results go")
-    made.add_argument(
+    parser.add_argument(
+        "out_dir", type=Path, metavar="OUT_DIR", help="where results go"
+    )
+    parser.add_argument(
         "level", choices=["participant", "group"], help="which part to run"
     )
-    dataset_options(made)
-    executor_options(made)
-    made.add_argument(
+    add_dataset_options(parser)
+    add_executor_options(parser)
+    parser.add_argument(
         "--study",
         type=Path,
         metavar="TOML",
         help="study file (examples/studies has three)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="say what would be done, how much is done already and "
-        "how long the rest will take; write nothing",
+        help="say what would be done, how much is done already and how long the rest "
+        "will take; write nothing",
     )
-    made.add_argument(
+    parser.add_argument(
         "--resume",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="use what is in OUT_DIR "
-        "and the work folder again; --no-resume measures and fits everything anew",
+        help="use what is in OUT_DIR and the work folder again; --no-resume measures "
+        "and fits everything anew",
     )
-    _settings(made)
-    made.set_defaults(run=run)
+    _add_study_options(parser)
+    parser.set_defaults(execute=execute)
 
 
-def _settings(made: argparse.ArgumentParser) -> None:
-    """Every setting of a study as an option, except those that the options of datasets
-    say."""
-    for part, kind in {
-        "": StudyConfig,
-        **{p: k for p, k in PARTS.items() if p != "dataset"},
-    }.items():
-        group = made.add_argument_group(
-            f"settings of the study: [{part}]" if part else "settings of the study"
-        )
-        hints = get_type_hints(kind)
-        for one in fields(kind):
-            if one.name not in PARTS and not (part == "model" and one.name == "seed"):
-                _option(group, f"{part}.{one.name}".lstrip("."), one, hints[one.name])
+def _add_study_options(parser: argparse.ArgumentParser) -> None:
+    """Options of the study file, but for those of its dataset, which BIDS Apps call
+    --participant-label and the like."""
+    group = parser.add_argument_group("settings of the study")
+    for option in options(StudyConfig):
+        _add_study_option(group, option.name, option)
+    for section, config_class in SECTIONS.items():
+        if section == "dataset":
+            continue
+        group = parser.add_argument_group(f"settings of the study: [{section}]")
+        for option in options(config_class):
+            # --seed is the seed of both analyses.
+            if (section, option.name) != ("model", "seed"):
+                _add_study_option(group, f"{section}.{option.name}", option)
 
 
-def _option(group: Any, name: str, one: Any, hint: Any) -> None:
-    flag, told = "--" + one.name.replace("_", "-"), setting_words(one)
-    plain = next((t for t in (bool, int, float) if hint in (t, t | None)), str)
-    how: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS, "help": told}
-    if plain is bool:
-        group.add_argument(flag, action=argparse.BooleanOptionalAction, **how)
-    elif str(hint).startswith("tuple"):
-        group.add_argument(flag, nargs="*", metavar="NAME", **how)
-    else:
-        metavar, optional = (
-            {int: "N", float: "X", str: "TEXT"}[plain],
-            hint == plain | None,
-        )
-        how["metavar"] = f"{metavar}|none" if optional else metavar
-        group.add_argument(flag, type=_or_none(plain) if optional else plain, **how)
+def _add_study_option(group: Any, dotted_name: str, option: Option) -> None:
+    flag = "--" + option.name.replace("_", "-")
+    # An option that is not typed leaves no trace: the study file's value stands.
+    shared = {
+        "dest": dotted_name,
+        "default": argparse.SUPPRESS,
+        "help": option.help,
+    }
+    if option.item_type is bool:
+        group.add_argument(flag, action=argparse.BooleanOptionalAction, **shared)
+        return
+    if option.is_list:
+        group.add_argument(flag, nargs="*", metavar="NAME", **shared)
+        return
+    metavar = METAVARS[option.item_type]
+    if option.may_be_none:
+        read = _or_none(option.item_type)
+        group.add_argument(flag, type=read, metavar=f"{metavar}|none", **shared)
+        return
+    group.add_argument(flag, type=option.item_type, metavar=metavar, **shared)
 
 
-def _or_none(plain: type) -> Callable[[str], Any]:
-    """A setting that may be absent: `none` takes back what the study file says."""
+def _or_none(item_type: type) -> Callable[[str], Any]:
+    """Reads an option that may be absent: `none` takes back what the file says."""
 
     def read(text: str) -> Any:
-        return None if text == "none" else plain(text)
+        return None if text == "none" else item_type(text)
 
-    read.__name__ = f"{plain.__name__} or none"  # argparse names it in its errors
+    # argparse names the function in its errors.
+    read.__name__ = f"{item_type.__name__} or none"
     return read
 
 
-def study_of(given: argparse.Namespace) -> StudyConfig:
+def chosen_study(arguments: argparse.Namespace) -> StudyConfig:
     """The study of a command line: its file, and the options that win over it."""
-    study = read_study(given.study) if given.study else StudyConfig()
-    options = {
-        name: _listed(value) for name, value in vars(given).items() if _is_setting(name)
+    study = StudyConfig()
+    if arguments.study:
+        study = read_study(arguments.study)
+    study = with_options(study, _study_options(arguments))
+    study = with_options(study, _dataset_options(arguments))
+    if not study.features.connectome:
+        return study
+    # Workers of a cluster may be in another folder.
+    return with_connectome(study, Path(study.features.connectome).absolute())
+
+
+def _study_options(arguments: argparse.Namespace) -> Values:
+    """Options of the study that were typed, by dotted names."""
+    top_level = {option.name for option in options(StudyConfig)}
+    typed = {}
+    for name, value in vars(arguments).items():
+        section, dot, _ = name.partition(".")
+        if name in top_level or (dot and section in SECTIONS):
+            # A list is taken back by `none`, or by no word at all.
+            typed[name] = [] if value == ["none"] else value
+    if "prediction.seed" in typed:
+        typed["model.seed"] = typed["prediction.seed"]
+    return typed
+
+
+def _dataset_options(arguments: argparse.Namespace) -> Values:
+    typed = {
+        "dataset.participants": arguments.participant_label,
+        "dataset.sessions": arguments.session_label,
+        "dataset.filters": chosen_filters(arguments),
     }
-    if "prediction.seed" in options:
-        options["model.seed"] = options["prediction.seed"]
-    if given.participant_label:
-        options["dataset.participants"] = given.participant_label
-    if given.session_label:
-        options["dataset.sessions"] = given.session_label
-    if given.bids_filter_file:
-        from cingulum.io.visit import read_filters
-
-        options["dataset.filters"] = read_filters(given.bids_filter_file)
-    study = changed(study, options)
-    if study.features.connectome:  # workers of a cluster may stand in another folder
-        connectome = str(Path(study.features.connectome).absolute())
-        study = replace(study, features=replace(study.features, connectome=connectome))
-    return study
+    return {name: value for name, value in typed.items() if value is not None}
 
 
-def _listed(value: Any) -> Any:
-    """A list that is taken back: no word, or `none`."""
-    return [] if value == ["none"] else value
-
-
-def _is_setting(name: str) -> bool:
-    return (
-        name.partition(".")[0] in PARTS
-        if "." in name
-        else name in {"title", "analysis"}
-    )
-
-
-def run(given: argparse.Namespace) -> int:
-    study = study_of(given)
+def execute(arguments: argparse.Namespace) -> int:
+    # Checked before the heavy imports: a mistyped option is told at once.
+    study = chosen_study(arguments)
     from cingulum.pipeline import paired_study, plan
 
-    place = paired_study.RunPaths(
-        given.bids_dir,
-        given.out_dir,
-        tuple(given.derivatives),
-        given.work_dir,
-        executor(given),
+    paths = paired_study.RunPaths(
+        arguments.bids_dir,
+        arguments.out_dir,
+        tuple(arguments.derivatives),
+        arguments.work_dir,
+        chosen_executor(arguments),
         show_progress=True,
     )
-    if given.dry_run:
-        print(plan.told(study, place, given.level))
+    if arguments.dry_run:
+        print(plan.told(study, paths, arguments.level))
         return 0
-    if not given.resume:
-        paired_study.forget(study, place)
-    if study.analysis == "model":
-        return _model(study, place, given)
-    if given.level == "participant":
-        return _participant(study, place, given)
-    summary = paired_study.group(study, place)
-    print(f"\n{summary['lead']}\n\nReport: {(given.out_dir / 'report.html').resolve()}")
-    gaps = len(summary["left_out"]) + len(summary["lacking"])
-    return _failures(
-        gaps,
-        "participant(s) left out, or judged without a modality",
-        place.out / "summary.json",
-    )
+    if not arguments.resume:
+        paired_study.forget(study, paths)
+    if arguments.level == "participant":
+        _begin(study, paths, arguments.study)
+    level = LEVELS[study.analysis, arguments.level]
+    return level(study, paths)
 
 
-def _participant(study: StudyConfig, place: Any, given: argparse.Namespace) -> int:
-    """One of many jobs, perhaps, with a participant each: their labels are no part of
-    the study that is written."""
+def _begin(study: StudyConfig, paths: RunPaths, study_file: Path | None) -> None:
+    """Write the study that the output belongs to. This may be one of many jobs with a
+    participant each, whose labels are no part of the study."""
+    from cingulum.pipeline import paired_study
+
+    dataset = DatasetConfig()
+    if study_file:
+        dataset = read_study(study_file).dataset
+    dataset = replace(dataset, filters=study.dataset.filters)
+    paired_study.begin(replace(study, dataset=dataset), paths)
+
+
+def _measure_participants(study: StudyConfig, paths: RunPaths) -> int:
     from cingulum.io.cohort import in_time
     from cingulum.pipeline import paired_study
     from cingulum.pipeline.participant_pages import write_pages
     from cingulum.report.manifest import read_manifest
 
-    everybody = read_study(given.study).dataset if given.study else DatasetConfig()
-    paired_study.begin(
-        replace(study, dataset=replace(everybody, filters=study.dataset.filters)), place
-    )
-    taken = paired_study.take(study, place)
-    stand = read_manifest(place.out)
-    fresh = [
-        visit
-        for visit in in_time(place.bids, taken.visits)
-        if f"sub-{visit.participant}.html" not in stand
-    ]
+    taken = paired_study.take(study, paths)
+    # A page that belongs to a report shows predictions, which are not known here.
+    reported = read_manifest(paths.out)
+    unreported = []
+    for visit in in_time(paths.bids, taken.visits):
+        if f"sub-{visit.participant}.html" not in reported:
+            unreported.append(visit)
     write_pages(
-        fresh,
+        unreported,
         taken.wanted,
         taken.failures,
-        place.out,
-        place.keep,
-        executor=place.executor,
+        paths.out,
+        paths.keep,
+        executor=paths.executor,
         show_progress=True,
     )
-    print(f"Measured {len(taken.visits)} visits in {place.out.resolve()}")
-    if len(fresh) < len(taken.visits):
+    print(f"Measured {len(taken.visits)} visits in {paths.out.resolve()}")
+    if len(unreported) < len(taken.visits):
         print(
             "Pages that belong to report.html stay as they are; the level group writes "
             "both anew."
         )
-    return _failures(
-        len(taken.failures), "measurement(s) failed", place.out / "failures.tsv"
+    return _exit_code(
+        len(taken.failures), "measurement(s) failed", paths.out / "failures.tsv"
     )
 
 
-def _model(study: StudyConfig, place: Any, given: argparse.Namespace) -> int:
-    from cingulum.pipeline import model_study, paired_study
+def _predict_group(study: StudyConfig, paths: RunPaths) -> int:
+    from cingulum.pipeline import paired_study
 
-    if given.level == "participant":
-        everybody = read_study(given.study).dataset if given.study else DatasetConfig()
-        paired_study.begin(
-            replace(study, dataset=replace(everybody, filters=study.dataset.filters)),
-            place,
-        )
-        seen, failures, _ = model_study.fit_visits(study, place)
-        print(f"Fitted {len(seen) - len(failures)} visits in {place.out.resolve()}")
-        return _failures(len(failures), "fit(s) failed", place.out / "failures.tsv")
-    summary = model_study.group(study, place)
-    print(f"\n{summary['lead']}\n\nReport: {(given.out_dir / 'report.html').resolve()}")
-    return _failures(
-        len(summary["left_out"]), "visit(s) left out", place.out / "failures.tsv"
+    summary = paired_study.group(study, paths)
+    _print_report(summary["lead"], paths)
+    return _exit_code(
+        len(summary["left_out"]) + len(summary["lacking"]),
+        "participant(s) left out, or judged without a modality",
+        paths.out / "summary.json",
     )
 
 
-def _failures(count: int, what: str, where: Path) -> int:
+def _fit_participants(study: StudyConfig, paths: RunPaths) -> int:
+    from cingulum.pipeline import model_study
+
+    visits, failures, _ = model_study.fit_visits(study, paths)
+    print(f"Fitted {len(visits) - len(failures)} visits in {paths.out.resolve()}")
+    return _exit_code(len(failures), "fit(s) failed", paths.out / "failures.tsv")
+
+
+def _compare_models(study: StudyConfig, paths: RunPaths) -> int:
+    from cingulum.pipeline import model_study
+
+    summary = model_study.group(study, paths)
+    _print_report(summary["lead"], paths)
+    return _exit_code(
+        len(summary["left_out"]), "visit(s) left out", paths.out / "failures.tsv"
+    )
+
+
+LEVELS = {
+    ("prediction", "participant"): _measure_participants,
+    ("prediction", "group"): _predict_group,
+    ("model", "participant"): _fit_participants,
+    ("model", "group"): _compare_models,
+}
+"""What a level does, by the analysis of the study."""
+
+
+def _print_report(lead: str, paths: RunPaths) -> None:
+    print(f"\n{lead}\n\nReport: {(paths.out / 'report.html').resolve()}")
+
+
+def _exit_code(count: int, what: str, file: Path) -> int:
+    """3 where something is missing from the results, and the file that says why."""
     if not count:
         return 0
-    import sys
-
-    print(f"{count} {what}; {where} says why.", file=sys.stderr)
+    print(f"{count} {what}; {file} says why.", file=sys.stderr)
     return 3

@@ -4,33 +4,46 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from cingulum.cli.options import (
     Commands,
-    command,
-    dataset_options,
-    executor,
-    executor_options,
+    add_command,
+    add_dataset_options,
+    add_executor_options,
+    chosen_executor,
+    chosen_filters,
 )
 
+Figures = Mapping[str, Any]
+"""A part of summary.json."""
 
-def add(commands: Commands) -> None:
-    made = command(
+DESCRIPTION = """\
+apply: scores of every scan, and decisions of every participant with two visits, with
+the weights of a signature: one of ours, or a folder with the published maps of Lee et
+al. 2019. Data in other units, with little coverage or the wrong way round are refused.
+export: signs the weights of a `cingulum run … group`: maps, columns, hashes and a
+model card; no code."""
+
+
+def add_parser(commands: Commands) -> None:
+    parser = add_command(
         commands,
         "signature",
-        "score new data with published or own weights; export weights",
-        "apply: scores of every scan, and decisions of every participant with two "
-        "visits, with the weights of a\n"
-        "signature: one of ours, or a folder with the published maps of Lee et al. "
-        "2019. Data in other units, with\n"
-        "little coverage or the wrong way round are refused.\n"
-        "export: signs the weights of a `cingulum run … group`: maps, columns, hashes "
-        "and a model card; no code.",
-        "cingulum signature apply --signature lee2019 --bids dataset --out scored\n"
+        summary="score new data with published or own weights; export weights",
+        description=DESCRIPTION,
+        example="cingulum signature apply --signature lee2019 --bids dataset --out "
+        "scored\n"
         "  cingulum signature export results --out signature",
     )
-    verbs = made.add_subparsers(title="verbs", metavar="VERB", required=True)
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    _add_apply(verbs)
+    _add_export(verbs)
+
+
+def _add_apply(verbs: Commands) -> None:
     apply = verbs.add_parser("apply", help="score new data")
     apply.add_argument(
         "--signature",
@@ -56,9 +69,12 @@ def add(commands: Commands) -> None:
     apply.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="where scores go"
     )
-    dataset_options(apply)
-    executor_options(apply)
-    apply.set_defaults(run=_apply_signature)
+    add_dataset_options(apply)
+    add_executor_options(apply)
+    apply.set_defaults(execute=execute_apply)
+
+
+def _add_export(verbs: Commands) -> None:
     export = verbs.add_parser("export", help="sign the weights of a run")
     export.add_argument(
         "run_dir", type=Path, metavar="RUN_DIR", help="output of `cingulum run … group`"
@@ -67,50 +83,50 @@ def add(commands: Commands) -> None:
         "--out", type=Path, required=True, metavar="DIR", help="new folder"
     )
     export.add_argument("--name", help="of the signature (default: the run's title)")
-    export.set_defaults(run=_export_signature)
+    export.set_defaults(execute=execute_export)
 
 
-def _apply_signature(given: argparse.Namespace) -> int:
-    from cingulum.io.visit import read_filters
-    from cingulum.pipeline.signature_scoring import apply_to_bids, apply_to_table
-
-    if given.scans:
-        summary = apply_to_table(given.signature, given.scans, given.out)
-    else:
-        filters = (
-            read_filters(given.bids_filter_file) if given.bids_filter_file else None
-        )
-        summary = apply_to_bids(
-            given.signature,
-            given.bids,
-            given.out,
-            participants=given.participant_label,
-            filters=filters,
-            derivatives=given.derivatives,
-            sessions=given.session_label,
-            executor=executor(given),
-            work=given.work_dir,
-            show_progress=True,
-        )
+def execute_apply(arguments: argparse.Namespace) -> int:
+    summary = _apply(arguments)
     for name, figures in summary["models"].items():
-        if not figures["decided"]:
-            continue
-        known = (
-            f", right in {100 * figures['accuracy']:.1f} % of {figures['pain_known']}"
-            if "accuracy" in figures
-            else ""
-        )
-        print(
-            f"{name:12} second visit higher in {figures['second_visit_higher']} of "
-            f"{figures['decided']}{known}"
-        )
+        if figures["decided"]:
+            print(f"{name:12} {_decisions(figures)}")
     for flag in summary["flags"]:
         print(f"flag: {flag}", file=sys.stderr)
-    print((given.out / "summary.json").resolve())
+    print((arguments.out / "summary.json").resolve())
     return 3 if summary["failures"] else 0
 
 
-def _export_signature(given: argparse.Namespace) -> None:
+def _apply(arguments: argparse.Namespace) -> Figures:
+    from cingulum.pipeline.signature_scoring import apply_to_bids, apply_to_table
+
+    if arguments.scans:
+        return apply_to_table(arguments.signature, arguments.scans, arguments.out)
+    return apply_to_bids(
+        arguments.signature,
+        arguments.bids,
+        arguments.out,
+        participants=arguments.participant_label,
+        sessions=arguments.session_label,
+        filters=chosen_filters(arguments),
+        derivatives=arguments.derivatives,
+        executor=chosen_executor(arguments),
+        work=arguments.work_dir,
+        show_progress=True,
+    )
+
+
+def _decisions(figures: Figures) -> str:
+    """How many second visits were judged more painful, and how often that is right."""
+    text = f"second visit higher in {figures['second_visit_higher']} of "
+    text += str(figures["decided"])
+    if "accuracy" in figures:
+        percent = 100 * figures["accuracy"]
+        text += f", right in {percent:.1f} % of {figures['pain_known']}"
+    return text
+
+
+def execute_export(arguments: argparse.Namespace) -> None:
     from cingulum.pipeline.signature_scoring import export
 
-    print(export(given.run_dir, given.out, given.name).resolve())
+    print(export(arguments.run_dir, arguments.out, arguments.name).resolve())

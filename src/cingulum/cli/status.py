@@ -6,67 +6,98 @@ from __future__ import annotations
 import argparse
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cingulum.cli.options import Commands, command
+from cingulum.cli.options import Commands, add_command
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DESCRIPTION = """\
+Counts every visit and feature of an OUT_DIR of `cingulum run` or `cingulum features`,
+during it or after.
+Exit code 0 where everything is done, 3 where something failed or is missing."""
+
+STATES = ("done", "failed", "missing")
+
+VISITS_NAMED = 3
+"""Visits that a reason is followed by; the others are in failures.tsv."""
 
 
-def add(commands: Commands) -> None:
-    made = command(
+def add_parser(commands: Commands) -> None:
+    parser = add_command(
         commands,
         "status",
-        "what is done, failed or missing in an output folder, and how to finish",
-        "Counts every visit and feature of an OUT_DIR of `cingulum run` or `cingulum "
-        "features`, during it or after.\n"
-        "Exit code 0 where everything is done, 3 where something failed or is missing.",
-        "cingulum status results",
+        summary="what is done, failed or missing in an output folder, and how to "
+        "finish",
+        description=DESCRIPTION,
+        example="cingulum status results",
     )
-    made.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="output folder")
-    made.add_argument(
+    parser.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="output folder")
+    parser.add_argument(
         "-w",
         "--work-dir",
         type=Path,
         metavar="DIR",
         help="where it was given to the run",
     )
-    made.set_defaults(run=run)
+    parser.set_defaults(execute=execute)
 
 
-def run(given: argparse.Namespace) -> int:
+def execute(arguments: argparse.Namespace) -> int:
     from cingulum.cache import status
 
-    table = status.state(given.out_dir, given.work_dir)
-    counts = table.groupby(["feature", "state"]).size().unstack(fill_value=0)
-    counts = counts.reindex(columns=["done", "failed", "missing"], fill_value=0)
+    table = status.state(arguments.out_dir, arguments.work_dir)
+    _print_counts(table)
+    _print_failures(table[table["state"] == "failed"])
+    report_exists = (arguments.out_dir / "report.html").is_file()
+    print(f"report: {'report.html' if report_exists else 'not written yet'}")
+    if (table["state"] == "done").all():
+        return 0
+    print(f"to finish: {_finishing_command(arguments.out_dir, arguments.work_dir)}")
+    return 3
+
+
+def _print_counts(table: pd.DataFrame) -> None:
+    """How many visits of each feature are done, failed or missing."""
+    participants = table["participant"].nunique()
     visits = table.groupby(["participant", "session"]).ngroups
-    people = table["participant"].nunique()
-    print(f"{people} participants, {visits} visits")
+    print(f"{participants} participants, {visits} visits")
+    counts = table.groupby(["feature", "state"]).size().unstack(fill_value=0)
+    counts = counts.reindex(columns=list(STATES), fill_value=0)
     print(counts.rename_axis(columns=None).to_string())
-    for reason, rows in table[table["state"] == "failed"].groupby("reason"):
-        names = [
-            f"sub-{p}" + (f" ses-{s}" if s else "")
-            for p, s in zip(rows.participant, rows.session, strict=True)
-        ]
-        shown = ", ".join(dict.fromkeys(names[:3])) + (" …" if len(names) > 3 else "")
+
+
+def _print_failures(failed: pd.DataFrame) -> None:
+    """Each reason once, with the first visits that failed for it."""
+    for reason, rows in failed.groupby("reason"):
+        names = []
+        for participant, session in zip(rows.participant, rows.session, strict=True):
+            names.append(_visit_name(participant, session))
+        # A visit of which several features failed is named once.
+        shown = ", ".join(dict.fromkeys(names[:VISITS_NAMED]))
+        if len(names) > VISITS_NAMED:
+            shown += " …"
         print(f"failed ({len(rows)}): {shown}: {reason}")
-    missing, failed = (
-        int((table["state"] == state).sum()) for state in ("missing", "failed")
+
+
+def _visit_name(participant: str, session: str) -> str:
+    if not session:
+        return f"sub-{participant}"
+    return f"sub-{participant} ses-{session}"
+
+
+def _finishing_command(out_dir: Path, work_dir: Path | None) -> str:
+    """The command that measures what failed or is missing."""
+    out = shlex.quote(str(out_dir))
+    work_option = ""
+    if work_dir:
+        work_option = f" --work-dir {shlex.quote(str(work_dir))}"
+    study = (work_dir or out_dir / "work") / "study.toml"
+    if study.is_file():
+        file = shlex.quote(str(study))
+        return f"cingulum run BIDS_DIR {out} participant --study {file}{work_option}"
+    return (
+        f"cingulum features BIDS_DIR {out}{work_option}, with the options it was begun "
+        "with"
     )
-    report = (given.out_dir / "report.html").is_file()
-    print(f"report: {'report.html' if report else 'not written yet'}")
-    if missing or failed:
-        out = shlex.quote(str(given.out_dir))
-        work = (
-            f" --work-dir {shlex.quote(str(given.work_dir))}" if given.work_dir else ""
-        )
-        study = (given.work_dir or given.out_dir / "work") / "study.toml"
-        level = (
-            f"cingulum run BIDS_DIR {out} participant --study "
-            f"{shlex.quote(str(study))}{work}"
-        )
-        other = (
-            f"cingulum features BIDS_DIR {out}{work}, with the options it was "
-            "begun with"
-        )
-        print(f"to finish: {level if study.is_file() else other}")
-        return 3
-    return 0

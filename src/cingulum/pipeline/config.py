@@ -1,5 +1,9 @@
-"""A study as one TOML file: what is measured, asked and shown; read with care, and
-written back complete."""
+"""A study as one TOML file: which recordings, which features, which analysis. Read with
+checks, and written back with every option.
+
+Pydantic, attrs with cattrs, and tomlkit were measured and not taken: see
+docs/decisions/006-libraries.md.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,27 @@ import difflib
 import json
 import math
 import tomllib
-import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from cingulum.errors import InputError
 
+# NumPy and the readers of images wait until a study is written: `cingulum --help` and
+# the error about a mistyped option need this module only, and should come at once.
+if TYPE_CHECKING:
+    from cingulum.report.manifest import ReportManifest
+
 MODALITIES = ("s1conn", "rcbf", "hfhrv", "mechanism")
 
+Values = Mapping[str, Any]
+"""What a user wrote, by name: not checked yet."""
 
-def setting(
+
+def option(
     default: Any,
     meaning: str,
     *,
@@ -26,23 +39,29 @@ def setting(
     low: float | None = None,
     high: float | None = None,
 ) -> Any:
-    """A setting with its default, meaning and limits: said here once, for the file, the
-    command line and the docs."""
-    told = {"meaning": meaning, "choices": tuple(choices), "low": low, "high": high}
+    """A field with its default, meaning and limits, declared once for the study file,
+    the command line and the documentation."""
+    metadata = {
+        "meaning": meaning,
+        "choices": tuple(choices),
+        "low": low,
+        "high": high,
+    }
+    # A dictionary can be changed, so that every study gets its own.
     if isinstance(default, dict):
-        return field(default_factory=lambda: dict(default), metadata=told)
-    return field(default=default, metadata=told)
+        return field(default_factory=lambda: dict(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class DatasetConfig:
     """Which recordings."""
 
-    participants: tuple[str, ...] = setting(
+    participants: tuple[str, ...] = option(
         (), "labels, with or without sub-; none: everybody"
     )
-    sessions: tuple[str, ...] = setting((), "labels, with or without ses-; none: all")
-    filters: Mapping[str, Any] = setting(
+    sessions: tuple[str, ...] = option((), "labels, with or without ses-; none: all")
+    filters: Values = option(
         {}, "which of several files, as in a BIDS filter file: bold = { task = 'rest' }"
     )
 
@@ -51,29 +70,29 @@ class DatasetConfig:
 class FeatureConfig:
     """What is measured of every visit, and how its recordings are treated."""
 
-    modalities: tuple[str, ...] = setting(
+    modalities: tuple[str, ...] = option(
         MODALITIES, "features that predict", choices=(*MODALITIES, "physiology")
     )
-    atlas: str = setting(
+    atlas: str = option(
         "pain52",
         "regions of the fitted brains",
         choices=("pain52", "power264", "dosenbach160", "seitzman300"),
     )
-    connectome: str | None = setting(
+    connectome: str | None = option(
         None,
         "file of connection weights in the order of the atlas, beside this file; none: "
         "a distance rule",
     )
-    strategy: str = setting(
+    strategy: str = option(
         "basic",
         "regressed out of BOLD",
         choices=("basic", "friston24", "compcor", "gsr", "scrubbing", "aroma", "none"),
     )
-    scrub: float | None = setting(
+    scrub: float | None = option(
         None, "leave out volumes above this displacement, mm", low=0.0
     )
-    low_pass: float | None = setting(None, "Butterworth low-pass of BOLD, Hz", low=0.0)
-    high_pass: float | None = setting(
+    low_pass: float | None = option(None, "Butterworth low-pass of BOLD, Hz", low=0.0)
+    high_pass: float | None = option(
         None, "Butterworth high-pass of BOLD, Hz, instead of slow cosines", low=0.0
     )
 
@@ -82,59 +101,59 @@ class FeatureConfig:
 class PredictionConfig:
     """How the prediction is made and tested."""
 
-    fusion: str = setting(
+    fusion: str = option(
         "stacked",
         "of modalities: a machine on decisions (as published), kernels, adding "
         "log-odds",
         choices=("stacked", "kernels", "log_odds"),
     )
-    missing: str = setting(
+    missing: str = option(
         "complete",
         "participants that lack a modality: left out, or kept, by log-odds of the rest",
         choices=("complete", "log_odds"),
     )
-    confounds: tuple[str, ...] = setting(
+    confounds: tuple[str, ...] = option(
         (),
         "regressed out in every fold: motion, rate, breath, or columns of "
         "participants.tsv (age, sex)",
     )
-    fuse_controls: bool = setting(
+    fuse_controls: bool = option(
         False,
         "let motion, heart rate and breathing join the fusion, as in the supplement of "
         "2019",
     )
-    site: str | None = setting(
+    site: str | None = option(
         None, "column of participants.tsv: ratings are exchanged inside sites only"
     )
-    permutations: int = setting(5000, "sign flips of whole patients", low=19)
-    stop_after: int | None = setting(
+    permutations: int = option(5000, "sign flips of whole patients", low=19)
+    stop_after: int | None = option(
         None, "stop once so many permutations were as good as each model", low=1
     )
-    seed: int = setting(0, "of permutations and bootstrap", low=0)
+    seed: int = option(0, "of permutations and bootstrap", low=0)
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """How a brain is fitted to every visit, where that is the analysis."""
 
-    holdout: float = setting(
+    holdout: float = option(
         0.5,
         "share of each recording, at its end, that the fit never sees",
         low=0.0,
         high=0.9,
     )
-    minutes: float = setting(
+    minutes: float = option(
         16.0, "free-running simulation of each fitted brain", low=1.0
     )
-    seed: int = setting(0, "of the simulation", low=0)
+    seed: int = option(0, "of the simulation", low=0)
 
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """A whole study; see the parts for their settings."""
+    """A whole study; the options of each section are in its own class."""
 
-    title: str = setting("", "of the report; none: made from the cohort")
-    analysis: str = setting(
+    title: str = option("", "of the report; none: made from the cohort")
+    analysis: str = option(
         "prediction",
         "prediction: which of two visits hurt more; model: a brain fitted to every "
         "visit, with its controls",
@@ -146,210 +165,308 @@ class StudyConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
 
 
-PARTS: dict[str, type] = {
+SECTIONS: dict[str, type] = {
     "dataset": DatasetConfig,
     "features": FeatureConfig,
     "prediction": PredictionConfig,
     "model": ModelConfig,
 }
+"""Tables of a study file; the options of `StudyConfig` itself stand above them."""
+
+PLAIN_TYPES = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    dict: "a table",
+}
+"""Types of an option, in the words of the error messages."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of a study, as it was declared.
+
+    item_type: one of `PLAIN_TYPES`; of each item where the option is a list
+    low, high: limits of a number, both allowed
+    """
+
+    name: str
+    item_type: type
+    is_list: bool
+    may_be_none: bool
+    default: Any
+    meaning: str
+    choices: tuple[str, ...]
+    low: float | None
+    high: float | None
+
+    @property
+    def description(self) -> str:
+        """The meaning, and the choices where there are some."""
+        if not self.choices:
+            return self.meaning
+        return f"{self.meaning}: {', '.join(self.choices)}"
+
+    @property
+    def help(self) -> str:
+        """The description and the default, for argparse."""
+        # argparse formats help with %, so that a percent sign is written twice.
+        text = self.description.replace("%", "%%")
+        default = self.default
+        if self.is_list:
+            default = " ".join(default)
+        return f"{text} (default: {default})" if default else text
+
+
+@cache
+def options(config_class: type) -> tuple[Option, ...]:
+    """The options of a section or of `StudyConfig`, in the order of the file."""
+    types = get_type_hints(config_class)
+    declared = []
+    for declaration in fields(config_class):
+        if declaration.name not in SECTIONS:
+            declared.append(_option(declaration, types[declaration.name]))
+    return tuple(declared)
+
+
+def _option(declaration: Field, annotation: Any) -> Option:
+    alternatives = get_args(annotation)
+    origin = get_origin(annotation)
+    item_type = annotation
+    if origin is Mapping:
+        item_type = dict
+    elif alternatives:
+        # `str` of `tuple[str, ...]`, and of `str | None`
+        item_type = alternatives[0]
+    return Option(
+        declaration.name,
+        item_type,
+        is_list=origin is tuple,
+        may_be_none=NoneType in alternatives,
+        default=_default(declaration),
+        **declaration.metadata,
+    )
+
+
+def _default(declaration: Field) -> Any:
+    if declaration.default_factory is not MISSING:
+        return declaration.default_factory()
+    return declaration.default
 
 
 def read_study(path: Path) -> StudyConfig:
-    """A study from its file; what is not said has its default.
+    """A study from its file; an option that is not set has its default.
 
-    Raises InputError for what is no TOML, an unknown setting (with the nearest known
-    one), or an unfit value.
+    A connectome is looked for beside the file. Raises InputError for invalid TOML, an
+    unknown option (with the nearest known one) or an invalid value.
     """
-    try:
-        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as trouble:
-        raise InputError(
-            f"{path}: cannot be read ({trouble.strerror or trouble})."
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as trouble:
-        raise InputError(
-            f"{path}: is no TOML ({trouble}). docs/study.md shows one."
-        ) from None
-    given = {}
-    for name, value in content.items():
-        if name in PARTS:
-            if not isinstance(value, dict):
-                raise InputError(
-                    f"{path}: [{name}] must be a table of settings; came {value!r}."
-                )
-            given[name] = PARTS[name](
-                **_checked(PARTS[name], value, f"{path}: [{name}]")
-            )
-        else:
-            given |= _checked(StudyConfig, {name: value}, str(path))
-    study = StudyConfig(**given)
+    options_by_name = _dotted(_read_toml(path), path)
+    study = with_options(StudyConfig(), options_by_name, str(path))
     if study.features.connectome is None:
         return study
-    beside = str(Path(path).parent / study.features.connectome)
-    return replace(study, features=replace(study.features, connectome=beside))
+    return with_connectome(study, Path(path).parent / study.features.connectome)
 
 
-def changed(
-    study: StudyConfig, given: Mapping[str, Any], source: str = "command line"
+def _read_toml(path: Path) -> Values:
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{path}: cannot be read ({reason}).") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path}: is no TOML ({error}). docs/study.md shows one."
+        ) from None
+
+
+def _dotted(content: Values, path: Path) -> Values:
+    """Options of a file by dotted names: `prediction.permutations`."""
+    dotted = {}
+    for name, value in content.items():
+        if name not in SECTIONS:
+            dotted[name] = value
+            continue
+        if not isinstance(value, dict):
+            raise InputError(
+                f"{path}: [{name}] must be a table of settings; came {value!r}."
+            )
+        for key, inner in value.items():
+            dotted[f"{name}.{key}"] = inner
+    return dotted
+
+
+def with_options(
+    study: StudyConfig, values: Values, source: str = "command line"
 ) -> StudyConfig:
-    """The study with other values, by dotted names such as `prediction.permutations`;
-    checked like those of a file."""
-    for name, value in given.items():
-        part, _, key = name.rpartition(".")
-        if part:
-            inner = getattr(study, part)
-            found = _checked(type(inner), {key: value}, f"{source}: [{part}]")
-            study = replace(study, **{part: replace(inner, **found)})
+    """The study with other values, by dotted names such as `prediction.permutations`.
+
+    source: where the values were written, for the error messages
+
+    Raises InputError for an unknown option or an invalid value.
+    """
+    for name, value in values.items():
+        section, _, key = name.partition(".")
+        if section in SECTIONS:
+            config = getattr(study, section)
+            where = f"{source}: [{section}]"
+            checked = _checked(SECTIONS[section], key, value, where)
+            study = replace(study, **{section: replace(config, **{key: checked})})
         else:
-            study = replace(study, **_checked(StudyConfig, {key: value}, source))
+            checked = _checked(StudyConfig, name, value, source)
+            study = replace(study, **{name: checked})
     return study
 
 
-def _checked(kind: type, given: Mapping[str, Any], where: str) -> dict[str, Any]:
-    known = {one.name: one for one in fields(kind)}
-    hints = get_type_hints(kind)
-    found = {}
-    for name, value in given.items():
-        if name not in known:
-            raise InputError(
-                f"{where} has no setting {name!r}. {_nearest(name, known, kind)}"
-            )
-        found[name] = _value(known[name], hints[name], value, f"{where} {name}")
-    return found
+def with_connectome(study: StudyConfig, path: Path | str) -> StudyConfig:
+    """The study with its connectome at another path."""
+    return replace(study, features=replace(study.features, connectome=str(path)))
 
 
-def _nearest(name: str, known: Mapping[str, Field], kind: type) -> str:
-    near = difflib.get_close_matches(name, known, 1)
-    if near:
-        return f"Did you mean {near[0]}?"
-    elsewhere = [
-        part
-        for part, other in PARTS.items()
-        if other is not kind and name in {f.name for f in fields(other)}
-    ]
-    if elsewhere:
-        return f"It belongs into [{elsewhere[0]}]."
+def _checked(config_class: type, name: str, value: Any, where: str) -> Any:
+    """A value in the type of its option and within its limits."""
+    for known in options(config_class):
+        if known.name == name:
+            return _checked_value(known, value, f"{where} {name}")
+    hint = _nearest(config_class, name)
+    raise InputError(f"{where} has no setting {name!r}. {hint}")
+
+
+def _nearest(config_class: type, name: str) -> str:
+    """What may have been meant by an unknown name."""
+    known = [declaration.name for declaration in fields(config_class)]
+    similar = difflib.get_close_matches(name, known, 1)
+    if similar:
+        return f"Did you mean {similar[0]}?"
+    for section, other_class in SECTIONS.items():
+        if name in {known_option.name for known_option in options(other_class)}:
+            return f"It belongs into [{section}]."
     return f"It has: {', '.join(known)}."
 
 
-def _value(one: Field, hint: Any, value: Any, where: str) -> Any:
-    told = one.metadata
-    found = _typed(hint, value, where)
-    for single in found if isinstance(found, tuple) else (found,):
-        if told["choices"] and single not in told["choices"]:
-            near = difflib.get_close_matches(str(single), told["choices"], 1)
-            hint_text = f" Did you mean {near[0]}?" if near else ""
-            raise InputError(
-                f"{where} takes {', '.join(told['choices'])}; came "
-                f"{single!r}.{hint_text}"
-            )
-        if isinstance(single, int | float) and not isinstance(single, bool):
-            low, high = told["low"], told["high"]
-            if not math.isfinite(single):
-                raise InputError(f"{where} must be a finite number; came {single}.")
-            if (
-                not (-float("inf") if low is None else low)
-                <= single
-                <= (float("inf") if high is None else high)
-            ):
-                limits = f"at least {low}" if high is None else f"{low} to {high}"
-                raise InputError(f"{where} must be {limits}; came {single}.")
-    return found
+def _checked_value(option: Option, value: Any, where: str) -> Any:
+    if value is None and option.may_be_none:
+        return None
+    if not option.is_list:
+        return _checked_item(option, value, where)
+    # One text will do for a list of one.
+    items = value if isinstance(value, list | tuple) else [value]
+    return tuple(_checked_item(option, item, where) for item in items)
 
 
-def _typed(hint: Any, value: Any, where: str) -> Any:
-    """The value in the type of its setting; whole numbers will do for floats, one text
-    for a list of one."""
-    if get_origin(hint) in (Union, types.UnionType):
-        if value is None:
-            return None
-        return _typed(
-            next(one for one in get_args(hint) if one is not type(None)), value, where
-        )
-    if get_origin(hint) is tuple:
-        listed = value if isinstance(value, list | tuple) else [value]
-        return tuple(_typed(get_args(hint)[0], one, where) for one in listed)
-    if get_origin(hint) is not None and isinstance(value, Mapping):
-        return dict(value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+def _checked_item(option: Option, value: Any, where: str) -> Any:
+    item = _converted(option, value, where)
+    if option.choices and item not in option.choices:
+        _refuse_choice(option, item, where)
+    if option.item_type in (int, float):
+        _check_range(option, item, where)
+    return item
+
+
+def _converted(option: Option, value: Any, where: str) -> Any:
+    """The value in the type of its option; a whole number will do for a number."""
+    wanted = option.item_type
+    # True and False are whole numbers in Python, but were not meant as such.
+    is_bool = isinstance(value, bool)
+    if wanted is float and isinstance(value, int) and not is_bool:
         return float(value)
-    if not isinstance(value, hint if isinstance(hint, type) else object) or (
-        hint is int and isinstance(value, bool)
-    ):
-        names = {
-            str: "a text",
-            int: "a whole number",
-            float: "a number",
-            bool: "true or false",
-        }
-        raise InputError(
-            f"{where} must be {names.get(hint, 'a table')}; came {value!r}."
-        )
-    return value
+    if wanted is dict and isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, wanted) and is_bool == (wanted is bool):
+        return value
+    raise InputError(f"{where} must be {PLAIN_TYPES[wanted]}; came {value!r}.")
 
 
-def written(study: StudyConfig) -> str:
-    """The study as TOML with every setting and its meaning; what is not set stands
-    there as a comment."""
-    lines = [
-        "# Everything this study did. `cingulum run BIDS_DIR OUT_DIR group --study` "
-        "this file does it again.",
-        "",
-    ]
-    lines += [
-        text
-        for one in fields(StudyConfig)
-        if one.name not in PARTS
-        for text in _line(one, getattr(study, one.name))
-    ]
-    for name, kind in PARTS.items():
-        lines += ["", f"[{name}]"]
-        lines += [
-            text
-            for one in fields(kind)
-            for text in _line(one, getattr(getattr(study, name), one.name))
-        ]
+def _refuse_choice(option: Option, item: Any, where: str) -> None:
+    message = f"{where} takes {', '.join(option.choices)}; came {item!r}."
+    similar = difflib.get_close_matches(str(item), option.choices, 1)
+    if similar:
+        message += f" Did you mean {similar[0]}?"
+    raise InputError(message)
+
+
+def _check_range(option: Option, number: float, where: str) -> None:
+    if not math.isfinite(number):
+        raise InputError(f"{where} must be a finite number; came {number}.")
+    low = -math.inf if option.low is None else option.low
+    high = math.inf if option.high is None else option.high
+    if low <= number <= high:
+        return
+    limits = f"{option.low} to {option.high}"
+    if option.high is None:
+        limits = f"at least {option.low}"
+    raise InputError(f"{where} must be {limits}; came {number}.")
+
+
+HEADER = (
+    "# Everything this study did. `cingulum run BIDS_DIR OUT_DIR group --study` this "
+    "file does it again."
+)
+
+
+def to_toml(study: StudyConfig) -> str:
+    """The study as TOML, with every option and its meaning; an option that is not set
+    is a comment."""
+    lines = [HEADER, "", *_option_lines(study)]
+    for section in SECTIONS:
+        lines += ["", f"[{section}]", *_option_lines(getattr(study, section))]
     return "\n".join(lines) + "\n"
 
 
-def _line(one: Field, value: Any) -> list[str]:
-    told = one.metadata
-    of = f": {', '.join(told['choices'])}" if told["choices"] else ""
-    shown = f"# {one.name} =" if value is None else f"{one.name} = {toml(value)}"
-    return [f"# {told['meaning']}{of}", shown]
+def _option_lines(config: Any) -> Iterator[str]:
+    config_class: type = type(config)
+    for declared in options(config_class):
+        value = getattr(config, declared.name)
+        yield f"# {declared.description}"
+        if value is None:
+            yield f"# {declared.name} ="
+        else:
+            yield f"{declared.name} = {toml_value(value)}"
 
 
-def toml(value: Any) -> str:
-    """A value as TOML writes it; it has no null, so an entity that must be absent is
-    false."""
+def toml_value(value: Any) -> str:
+    """A value as TOML writes it.
+
+    TOML has no null: an entity of a filter that must be absent is written as false.
+    """
     if value is None:
         return "false"
     if isinstance(value, Mapping):
-        return (
-            "{ "
-            + ", ".join(f"{json.dumps(str(k))} = {toml(v)}" for k, v in value.items())
-            + " }"
-            if value
-            else "{}"
-        )
+        return _inline_table(value)
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(toml(one) for one in value) + "]"
-    return json.dumps(value, ensure_ascii=False).replace(
-        "\x7f", "\\u007f"
-    )  # texts, numbers and truth values look the same in both
+        items = [toml_value(item) for item in value]
+        return f"[{', '.join(items)}]"
+    # JSON writes texts, numbers and truth values as TOML does, but for one control
+    # character, which TOML wants escaped.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def default_of(one: Field) -> Any:
-    """The default of a setting."""
-    return one.default if one.default is not MISSING else one.default_factory()  # type: ignore[misc,operator]
+def _inline_table(table: Values) -> str:
+    pairs = []
+    for key, value in table.items():
+        pairs.append(f"{json.dumps(str(key))} = {toml_value(value)}")
+    if not pairs:
+        return "{}"
+    return f"{{ {', '.join(pairs)} }}"
 
 
-def setting_words(one: Field) -> str:
-    """What a setting means, its choices and its default, for the help of the command
-    line."""
-    told, default = one.metadata, default_of(one)
-    of = f": {', '.join(told['choices'])}" if told["choices"] else ""
-    shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
-    return f"{told['meaning']}{of}".replace("%", "%%") + (
-        "" if shown in ("", None, False) else f" (default: {shown})"
-    )
+def write_study(study: StudyConfig, manifest: ReportManifest) -> None:
+    """Write study.toml, with a copy of its connectome beside it."""
+    if study.features.connectome:
+        connectome = Path(study.features.connectome)
+        manifest.bytes("connectome.npy", _npy(connectome))
+        study = with_connectome(study, "connectome.npy")
+    manifest.bytes("study.toml", to_toml(study).encode())
+
+
+def _npy(path: Path) -> bytes:
+    """A matrix file of any format that is read here, as a NumPy file."""
+    import io
+
+    import numpy as np
+
+    from cingulum.io.files import read_matrix
+
+    content = io.BytesIO()
+    np.save(content, read_matrix(path), allow_pickle=False)
+    return content.getvalue()

@@ -11,9 +11,9 @@ from cingulum.pipeline.config import (
     FeatureConfig,
     PredictionConfig,
     StudyConfig,
-    changed,
     read_study,
-    written,
+    to_toml,
+    with_options,
 )
 
 
@@ -34,9 +34,9 @@ def test_what_is_written_is_read_back(tmp_path):
             confounds=("age",), stop_after=20, fuse_controls=True
         ),
     )
-    assert read_study(file(tmp_path, written(study))) == study
+    assert read_study(file(tmp_path, to_toml(study))) == study
     assert (
-        read_study(file(tmp_path, written(StudyConfig())))
+        read_study(file(tmp_path, to_toml(StudyConfig())))
         == StudyConfig()
         == read_study(file(tmp_path, ""))
     )
@@ -49,7 +49,7 @@ def test_an_entity_may_have_to_be_absent(tmp_path):
     study = StudyConfig(
         dataset=DatasetConfig(filters={"bold": {"echo": None, "task": "rest"}})
     )
-    found = read_study(file(tmp_path, written(study))).dataset.filters
+    found = read_study(file(tmp_path, to_toml(study))).dataset.filters
     assert checked_filters(found, "x") == {"bold": {"echo": None, "task": "rest"}}
 
 
@@ -92,7 +92,7 @@ def test_mistakes_are_named(tmp_path, text, said):
 
 
 def test_options_win_and_are_checked_alike():
-    study = changed(
+    study = with_options(
         StudyConfig(),
         {"prediction.permutations": 99, "title": "x", "features.modalities": ["rcbf"]},
     )
@@ -102,4 +102,4 @@ def test_options_win_and_are_checked_alike():
         prediction=PredictionConfig(permutations=99),
     )
     with pytest.raises(InputError, match="at least 19"):
-        changed(StudyConfig(), {"prediction.permutations": 3})
+        with_options(StudyConfig(), {"prediction.permutations": 3})

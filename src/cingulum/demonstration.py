@@ -1,0 +1,291 @@
+"""The whole story once, on real brains and a synthetic cohort: fit, cohort, features,
+prediction, report."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from cingulum import __version__
+from cingulum.brain import Brain, Connectome, Sensor, balanced
+from cingulum.brain.connectome import distance_rule
+from cingulum.brain.masses import ReducedWongWang
+from cingulum.datasets import CohortSettings, hcp, synthesize
+from cingulum.errors import InputError
+from cingulum.inference import resting_fit
+from cingulum.inference.resting import free_running_fc
+from cingulum.io import Cohort, read_cohort
+from cingulum.io.cohort import in_time
+from cingulum.io.files import read_json, read_table
+from cingulum.pipeline import (
+    CohortFeatures,
+    RunPaths,
+    StudyConfig,
+    StudyEvaluation,
+    evaluated,
+    gathered,
+    take,
+)
+from cingulum.pipeline.paired_study import MeasuredVisits
+from cingulum.pipeline.participant_pages import write_pages
+from cingulum.pipeline.study_report import publish
+from cingulum.report.results import FittedBrain
+from cingulum.signals.atlas import pain_atlas
+from cingulum.simulation import time_step
+
+TR = 0.72
+"""Repetition time of the Human Connectome Project, s."""
+
+MINUTES = 64.0
+"""Length of the recordings of the synthetic brain: as long as the Human Connectome
+data of one person."""
+
+TRAINING_SEED, HELDOUT_SEED = 101, 102
+
+Say = Callable[[str], None]
+
+
+def print_step(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True, eq=False)
+class BrainData:
+    """A connectome with training and held-out connectivity, region × region.
+
+    source: where the data are from, for the report
+    note: why they are synthetic; empty for real data
+    """
+
+    source: str
+    connectome: Connectome
+    train: torch.Tensor
+    heldout: torch.Tensor
+    note: str = ""
+
+
+def run_demo(
+    out: Path,
+    *,
+    offline: bool = False,
+    settings: CohortSettings | None = None,
+    permutations: int = 1000,
+    say: Say = print_step,
+) -> dict[str, Any]:
+    """Run the demo and write report.html and summary.json to `out`; returns the
+    summary.
+
+    A cohort and measurements left there by an earlier run are used again if they are
+    whole and of this version.
+    """
+    settings = settings or CohortSettings()
+    say("1/6 Real brains: structural and functional connectivity")
+    brains = read_brains(offline, say)
+    say(
+        f"2/6 Fit a brain model to {len(brains.connectome.regions)} regions, then let "
+        "it run freely (about ten seconds)"
+    )
+    fit = _fitted(brains)
+    say(
+        f"3/6 A synthetic cohort: {settings.patients} patients, two visits each (half "
+        "a minute; kept for next time)"
+    )
+    bids = cohort_folder(out / "cohort", settings)
+    say("4/6 Measure features of every visit, and fit a brain to each")
+    measurements = out / "derivatives" / "cingulum"
+    study = StudyConfig()
+    paths = RunPaths(bids, measurements, show_progress=True)
+    cohort = read_cohort(bids)
+    measured = take(study, paths, cohort.visits)
+    features, cohort = gathered(study, paths, measured, cohort)
+    say(
+        f"5/6 Predict: leave-one-patient-out, nested fusion, {permutations} "
+        "permutations"
+    )
+    evaluation = evaluated(
+        features,
+        cohort,
+        permutations=permutations,
+        seed=settings.seed,
+        show_progress=True,
+    )
+    say("6/6 Report, and a page for each patient")
+    pages = _write_participant_pages(out, paths, measured, cohort, evaluation)
+    return publish(
+        out,
+        _title(brains),
+        cohort,
+        features,
+        evaluation,
+        fit=fit,
+        planted=recovery(cohort, features, _read_truth(bids)),
+        notes=(brains.note,) if brains.note else (),
+        pages=pages,
+        synthetic=True,
+    )
+
+
+def _fitted(brains: BrainData) -> FittedBrain:
+    verified = resting_fit(brains.connectome, brains.train, TR, show_progress=True)
+    return FittedBrain(
+        brains.source,
+        verified,
+        brains.connectome.regions,
+        brains.connectome.weights,
+        brains.train,
+        brains.heldout,
+    )
+
+
+def _write_participant_pages(
+    out: Path,
+    paths: RunPaths,
+    measured: MeasuredVisits,
+    cohort: Cohort,
+    evaluation: StudyEvaluation,
+) -> Any:
+    return write_pages(
+        in_time(paths.bids, measured.visits),
+        measured.wanted,
+        measured.failures,
+        paths.out,
+        paths.keep,
+        to=out,
+        ratings=cohort.ratings,
+        decisions=evaluation.paired.predictions(),
+        show_progress=True,
+    )
+
+
+def _title(brains: BrainData) -> str:
+    kind = "synthetic" if brains.note else "real"
+    return (
+        "Cingulum demo: a synthetic back-pain cohort, and a brain fitted to "
+        f"{kind} data"
+    )
+
+
+def _read_truth(bids: Path) -> pd.DataFrame:
+    path = bids / "sourcedata" / "truth.tsv"
+    # Participants are labels: 01 is not 1.
+    return read_table(path, dtype={"participant": str})
+
+
+def read_brains(offline: bool, say: Say) -> BrainData:
+    """Human Connectome data, or a synthetic substitute with a note that says so."""
+    try:
+        folder = hcp.fetch(offline=offline)
+    except hcp.Unavailable as error:
+        note = (
+            f"No real brains in this run: {error} The fitted connectome and its "
+            "connectivity are synthetic."
+        )
+        say(f"    {note}")
+        return synthetic_brains(note)
+    say(f"    {folder}\n    {hcp.TERMS}".replace("\n", "\n    "))
+    return BrainData(
+        "Human Connectome Project, young adults, 100 Schaefer parcels: group "
+        "connectome and resting connectivity of "
+        "706 people, held against 303 other people",
+        hcp.connectome(folder),
+        hcp.group_fc(folder),
+        hcp.group_fc(folder, "group-test303"),
+    )
+
+
+def synthetic_brains(note: str = "") -> BrainData:
+    """A brain with planted regional parameters on a distance-rule connectome, observed
+    twice for 64 minutes."""
+    brain = _planted_brain()
+    step = time_step(TR)
+    train, heldout = (
+        free_running_fc(brain, step, MINUTES, seed, show_progress=True)
+        for seed in (TRAINING_SEED, HELDOUT_SEED)
+    )
+    regions = len(brain.connectome.regions)
+    source = (
+        f"A synthetic brain of {regions} regions on a distance-rule connectome, "
+        "observed twice for 64 minutes"
+    )
+    return BrainData(source, brain.connectome, train, heldout, note)
+
+
+def _planted_brain() -> Brain:
+    """A balanced brain whose excitation and noise vary between regions."""
+    atlas = pain_atlas()
+    regions = len(atlas.regions)
+    generator = torch.Generator().manual_seed(0)
+
+    def log_normal(middle: float, spread: float) -> torch.Tensor:
+        draws = torch.randn(regions, generator=generator, dtype=torch.float64)
+        return middle * torch.exp(spread * draws)
+
+    connectome = distance_rule(
+        torch.as_tensor(atlas.centres, dtype=torch.float64), atlas.regions
+    )
+    # The order of the two draws is part of the planted truth.
+    mass = ReducedWongWang(w_plus=log_normal(1.4, 0.05))
+    noise = log_normal(0.01, 0.3)
+    brain = Brain(mass, connectome, Sensor(tr=TR), strength=0.9, noise=noise)
+    return balanced(brain)
+
+
+def cohort_folder(folder: Path, settings: CohortSettings) -> Path:
+    """The cohort with these settings: the one that is there, or a new one.
+
+    Raises InputError for a folder that the demo did not write: nothing of the user's is
+    removed.
+    """
+    if not folder.exists():
+        return synthesize(folder, settings, show_progress=True)
+    truth = folder / "sourcedata" / "truth.json"
+    if not truth.is_file():
+        raise InputError(
+            f"{folder}: is not a cohort written by the demo. Move it away, or give "
+            "another --out."
+        )
+    wanted = vars(settings) | {"version": __version__}
+    recorded = read_json(truth)
+    if all(recorded.get(name) == value for name, value in wanted.items()):
+        print(f"    using {folder} again", file=sys.stderr)
+        return folder
+    shutil.rmtree(folder)
+    return synthesize(folder, settings, show_progress=True)
+
+
+def recovery(
+    cohort: Cohort, features: CohortFeatures, truth: pd.DataFrame
+) -> dict[str, float]:
+    """Correlation over visits of what was measured with what was planted."""
+    visits = cohort.ratings.sort_values(["participant", "state"])
+    keys = list(zip(visits["participant"], visits["session"], strict=True))
+    planted = truth.set_index(["participant", "session"]).loc[keys]
+    strength = features.columns["mechanism"].index("strength")
+    pairs = {
+        "heart rate variability (ln HF)": (
+            features.values["hfhrv"][..., 0],
+            planted["ln_hf"],
+        ),
+        "head motion": (features.values["motion"][..., 0], planted["motion"]),
+        # Coupling is planted log-normally.
+        "coupling strength of the visit's brain": (
+            features.values["mechanism"][..., strength],
+            np.log(planted["coupling"]),
+        ),
+    }
+    correlations = {}
+    for name, (estimates, true) in pairs.items():
+        correlation = float(np.corrcoef(estimates.ravel(), true)[0, 1])
+        # NaN where one of the two does not vary.
+        if math.isfinite(correlation):
+            correlations[name] = correlation
+    return correlations
