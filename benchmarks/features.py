@@ -22,11 +22,13 @@ from pathlib import Path
 import torch
 
 from cingulum.datasets import CohortSettings, synthesize
-from cingulum.io.visit import visits
+from cingulum.features import build_features
 from cingulum.io.bids_index import index
+from cingulum.io.visit import visits
 from cingulum.parallel import Executor
-from cingulum.pipeline import MeasurementPlan, features, write_features
-from cingulum.pipeline.measurement import _measure
+from cingulum.pipeline.feature_export import write_features
+from cingulum.pipeline.measurement import _measure_visit
+from cingulum.pipeline.measurement_cache import MeasurementPlan
 
 NAMES = [
     "s1conn",
@@ -99,12 +101,12 @@ class Peak:
 
 def profile(bids: Path, out: Path) -> None:
     """Where ten visits spend their time."""
-    plan, some = MeasurementPlan(features(NAMES)), visits(bids)[:11]
-    _measure(some[0], plan, out)  # imports and caches
+    plan, some = MeasurementPlan(build_features(NAMES)), visits(bids)[:11]
+    _measure_visit(some[0], plan, out)  # imports and caches
     watch, began = cProfile.Profile(), time.perf_counter()
     watch.enable()
     for visit in some[1:]:
-        _measure(visit, plan, out)
+        _measure_visit(visit, plan, out)
     watch.disable()
     total = time.perf_counter() - began
     rows = pstats.Stats(watch).stats  # type: ignore[attr-defined]
@@ -136,7 +138,7 @@ def cohort(patients: int, voxel: float, jobs: int, folder: Path) -> None:
         made = write_features(
             bids,
             folder / "out",
-            MeasurementPlan(features(NAMES)),
+            MeasurementPlan(build_features(NAMES)),
             executor=Executor(jobs=jobs),
             show_progress=True,
         )
@@ -152,7 +154,7 @@ def cohort(patients: int, voxel: float, jobs: int, folder: Path) -> None:
     write_features(
         bids,
         folder / "out",
-        MeasurementPlan(features(NAMES)),
+        MeasurementPlan(build_features(NAMES)),
         executor=Executor(jobs=jobs),
     )
     print(f"the same again, everything kept: {time.perf_counter() - began:.0f} s")

@@ -24,7 +24,7 @@ import psutil
 
 from cingulum import parallel
 from cingulum.datasets import CohortSettings, synthesize
-from cingulum.features import FEATURES, FeatureOptions, Measurement
+from cingulum.features import Measurement, Mechanism
 from cingulum.parallel import Executor, TaskFailure, map_tasks
 from cingulum.signals.atlas import pain_atlas
 
@@ -36,12 +36,8 @@ def fit(seed: int) -> float:
     compute."""
     regions, rng = len(pain_atlas().regions), np.random.default_rng(seed)
     noise = rng.normal(size=(4, regions, 120)) + 0.5 * rng.normal(size=(4, 1, 120))
-    return float(
-        FEATURES["mechanism"](FeatureOptions())
-        .finish([Measurement(np.corrcoef(x)) for x in noise])
-        .to_numpy()
-        .sum()
-    )
+    rows = Mechanism().finish([Measurement(np.corrcoef(x)) for x in noise])
+    return float(rows.table.to_numpy().sum())
 
 
 def timed(jobs: int) -> tuple[float, list[float]]:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from cingulum import Denoising, synthesize, visits, write_features
 from cingulum.datasets import CohortSettings
+from cingulum.features import build_features
 from cingulum.parallel import Executor
-from cingulum.pipeline import MeasurementPlan, features
+from cingulum.pipeline.measurement_cache import MeasurementPlan
 from cingulum.signals.visit_data import VisitData
 
 folder = Path(tempfile.mkdtemp())
@@ -19,18 +20,18 @@ dataset = synthesize(
     folder / "dataset", CohortSettings(patients=3, voxel=9.0, volumes=60, tr=2.0)
 )
 
-# One visit, opened by hand.
+# One visit, data by hand.
 visit = visits(dataset)[0]
-opened = VisitData(visit, Denoising("friston24"))
+data = VisitData(visit, Denoising("friston24"))
 print(
-    f"{visit.name}: {len(opened.heartbeat.beats)} beats, "
-    f"{opened.heartbeat.corrected:.0%} corrected"
+    f"{visit.name}: {len(data.heartbeat.beats)} beats, "
+    f"{data.heartbeat.corrected:.0%} corrected"
 )
 print(
-    f"whole-brain blood flow {opened.perfusion.cbf[opened.perfusion.mask].mean():.0f} "
+    f"whole-brain blood flow {data.perfusion.cbf[data.perfusion.mask].mean():.0f} "
     "ml/100 g/min"
 )
-print(f"BOLD: {opened.bold.kept.sum()} volumes kept, tSNR {opened.bold.tsnr:.0f}")
+print(f"BOLD: {data.bold.kept.sum()} volumes kept, tSNR {data.bold.tsnr:.0f}")
 
 # A file that was cut short on its way here.
 broken = visits(dataset)[1]["cardiac"]
@@ -38,7 +39,7 @@ broken.write_bytes(broken.read_bytes()[:-100])
 
 # Every visit, every feature that was asked for.
 plan = MeasurementPlan(
-    features(["hrv", "cbf", "fc", "quality"]), Denoising("friston24")
+    build_features(["hrv", "cbf", "fc", "quality"]), Denoising("friston24")
 )
 made = write_features(dataset, folder / "results", plan, executor=Executor(jobs=1))
 print(

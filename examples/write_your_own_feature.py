@@ -6,15 +6,14 @@ The dataset here is synthetic, so that this runs anywhere; give your own folder 
 
 import tempfile
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
 from cingulum import synthesize, visits, write_features
 from cingulum.datasets import CohortSettings
-from cingulum.features import HeadMotion
-from cingulum.features.feature import Column, Feature, Measurement
-from cingulum.pipeline import MeasurementPlan
+from cingulum.features import Column, Feature, HeadMotion, Measurement
+from cingulum.io.recording_kinds import BOLD, CONFOUNDS, MASK
+from cingulum.pipeline.measurement_cache import MeasurementPlan
 from cingulum.signals.visit_data import VisitData
 
 
@@ -22,15 +21,14 @@ class GlobalSignal(Feature):
     """Standard deviation of the mean over the brain of the cleaned BOLD, and its share
     of the voxels' own."""
 
-    name: ClassVar = "global"
-    unit: ClassVar = "see columns"
-    meaning: ClassVar = "signal that the whole brain shares"
-    needs: ClassVar = (
-        "bold",
-        "mask",
-        "confounds",
-    )  # what is missing is told by name, and the feature left out
-    file: ClassVar = "func/{visit}_desc-global_timeseries.tsv"
+    name = "global"
+    label = "Global signal"
+    summary = "signal that the whole brain shares"
+    unit = "see columns"
+    meaning = "signal that the whole brain shares"
+    # A visit that lacks one of these has no such feature, and is told by name.
+    needs = (BOLD, MASK, CONFOUNDS)
+    file = "func/{visit}_desc-global_timeseries.tsv"
 
     def columns(self) -> list[Column]:
         return [
@@ -42,8 +40,8 @@ class GlobalSignal(Feature):
             Column("share", "1", "that, by the mean standard deviation of the voxels"),
         ]
 
-    def measure(self, opened: VisitData) -> Measurement:
-        signals = opened.bold.signals  # (voxel, kept volume), percent, confounds out
+    def measure(self, data: VisitData) -> Measurement:
+        signals = data.bold.signals  # (voxel, kept volume), percent, confounds out
         deviation = signals.mean(0).std()
         return Measurement(np.array([deviation, deviation / signals.std(1).mean()]))
 

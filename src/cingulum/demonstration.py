@@ -21,24 +21,22 @@ from cingulum.brain.connectome import distance_rule
 from cingulum.brain.masses import ReducedWongWang
 from cingulum.datasets import CohortSettings, hcp, synthesize
 from cingulum.errors import InputError
+from cingulum.features.cohort_features import CohortFeatures
 from cingulum.inference import resting_fit
 from cingulum.inference.resting import free_running_fc
-from cingulum.io import Cohort, read_cohort
-from cingulum.io.cohort import in_time
+from cingulum.io.cohort import Cohort, in_time, read_cohort
 from cingulum.io.files import read_json, read_table
-from cingulum.pipeline import (
-    CohortFeatures,
-    RunPaths,
-    StudyConfig,
-    StudyEvaluation,
-    evaluated,
-    gathered,
-    take,
+from cingulum.pipeline.config import PredictionConfig, StudyConfig
+from cingulum.pipeline.paired_study import (
+    evaluate_cohort,
+    features_of_cohort,
+    measure_study,
 )
-from cingulum.pipeline.paired_study import MeasuredVisits
-from cingulum.pipeline.participant_pages import write_pages
-from cingulum.pipeline.study_report import publish
+from cingulum.pipeline.participant_pages import StudyContext, write_pages
+from cingulum.pipeline.paths import Run, RunPaths
+from cingulum.report.manifest import ReportManifest
 from cingulum.report.results import FittedBrain
+from cingulum.report.study import StudyMaterial, study_maps, write_study_report
 from cingulum.signals.atlas import pain_atlas
 from cingulum.simulation import time_step
 
@@ -103,35 +101,42 @@ def run_demo(
     say("4/6 Measure features of every visit, and fit a brain to each")
     measurements = out / "derivatives" / "cingulum"
     study = StudyConfig()
-    paths = RunPaths(bids, measurements, show_progress=True)
+    run = Run(RunPaths.of(bids, measurements), show_progress=True)
     cohort = read_cohort(bids)
-    measured = take(study, paths, cohort.visits)
-    features, cohort = gathered(study, paths, measured, cohort)
+    measured = measure_study(study, run, cohort.visits)
+    features, cohort = features_of_cohort(study, run, measured, cohort)
     say(
         f"5/6 Predict: leave-one-patient-out, nested fusion, {permutations} "
         "permutations"
     )
-    evaluation = evaluated(
+    evaluation = evaluate_cohort(
         features,
         cohort,
-        permutations=permutations,
-        seed=settings.seed,
+        PredictionConfig(permutations=permutations, seed=settings.seed),
         show_progress=True,
     )
     say("6/6 Report, and a page for each patient")
-    pages = _write_participant_pages(out, paths, measured, cohort, evaluation)
-    return publish(
-        out,
+    pages = write_pages(
+        in_time(bids, measured.visits),
+        measured.features,
+        measured.failures,
+        run,
+        study=StudyContext(cohort.ratings, evaluation.paired.predictions()),
+        out=out,
+    )
+    material = StudyMaterial(
         _title(brains),
         cohort,
         features,
         evaluation,
+        study_maps(features, evaluation),
         fit=fit,
         planted=recovery(cohort, features, _read_truth(bids)),
         notes=(brains.note,) if brains.note else (),
         pages=pages,
         synthetic=True,
     )
+    return write_study_report(material, ReportManifest(out))
 
 
 def _fitted(brains: BrainData) -> FittedBrain:
@@ -143,26 +148,6 @@ def _fitted(brains: BrainData) -> FittedBrain:
         brains.connectome.weights,
         brains.train,
         brains.heldout,
-    )
-
-
-def _write_participant_pages(
-    out: Path,
-    paths: RunPaths,
-    measured: MeasuredVisits,
-    cohort: Cohort,
-    evaluation: StudyEvaluation,
-) -> Any:
-    return write_pages(
-        in_time(paths.bids, measured.visits),
-        measured.wanted,
-        measured.failures,
-        paths.out,
-        paths.keep,
-        to=out,
-        ratings=cohort.ratings,
-        decisions=evaluation.paired.predictions(),
-        show_progress=True,
     )
 
 

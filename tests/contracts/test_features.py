@@ -8,10 +8,17 @@ import pandas as pd
 import pytest
 import torch
 
-from cingulum.features import FEATURES, FeatureOptions
+from cingulum.features import (
+    FEATURES,
+    ConnectivityDynamics,
+    FeatureOptions,
+    Mechanism,
+    build_features,
+)
 from cingulum.io.visit import visits
 from cingulum.parallel import Executor
-from cingulum.pipeline import MeasurementPlan, features, write_features
+from cingulum.pipeline.feature_export import write_features
+from cingulum.pipeline.measurement_cache import MeasurementPlan
 from cingulum.signals.visit_data import VisitData
 
 RAW_ASL = {"cbfmap", "att"}
@@ -27,13 +34,13 @@ def measured(small_cohort):
     """Every feature of four visits, by name."""
     torch.set_default_dtype(torch.float64)
     opened = [VisitData(visit) for visit in visits(small_cohort)[:4]]
-    choices, found = FeatureOptions(), {}
+    options, found = FeatureOptions(), {}
     for name in COMMON:
-        feature = FEATURES[name](choices)
+        feature = FEATURES[name].from_options(options)
         if name == "fcd":
-            feature.window = 24.0  # the test's runs last 100 s
+            feature = ConnectivityDynamics(window=24.0)  # the test's runs last 100 s
         if name == "mechanism":
-            feature.steps = 5
+            feature = Mechanism(steps=5)
         found[name] = (feature, [feature.measure(one) for one in opened])
     return found
 
@@ -68,9 +75,9 @@ def test_a_visits_row_depends_on_no_other_visit(measured, name):
     """All four at once, in another order, and alone: the same rows (fits: to 1e-6 of a
     prior SD)."""
     feature, rows = measured[name]
-    together = feature.finish(rows).to_numpy(float)
-    turned = feature.finish(rows[::-1]).to_numpy(float)[::-1]
-    alone = np.vstack([feature.finish([row]).to_numpy(float) for row in rows[:2]])
+    together = feature.finish(rows).table.to_numpy(float)
+    turned = feature.finish(rows[::-1]).table.to_numpy(float)[::-1]
+    alone = np.vstack([feature.finish([row]).table.to_numpy(float) for row in rows[:2]])
     tolerance = {"atol": 1e-6} if name in SLOW_TO_FIT else {"rtol": 0, "atol": 0}
     np.testing.assert_allclose(turned, together, **tolerance)
     np.testing.assert_allclose(alone, together[:2], **tolerance)
@@ -85,14 +92,14 @@ def test_rows_of_the_table_depend_on_no_other_visit(small_cohort, tmp_path):
     both = write_features(
         small_cohort,
         tmp_path / "both",
-        MeasurementPlan(features(names)),
+        MeasurementPlan(build_features(names)),
         participants=["01", "02"],
         executor=Executor(jobs=1),
     )
     one = write_features(
         small_cohort,
         tmp_path / "one",
-        MeasurementPlan(features(names)),
+        MeasurementPlan(build_features(names)),
         participants=["02"],
         sessions=["post"],
         executor=Executor(jobs=1),
@@ -117,14 +124,14 @@ def test_fitted_rows_depend_on_no_other_visit(small_cohort, tmp_path, name):
     alone = write_features(
         small_cohort,
         tmp_path / "one",
-        MeasurementPlan(features([name])),
+        MeasurementPlan(build_features([name])),
         participants=["02"],
         sessions=["pre"],
     )
     among = write_features(
         small_cohort,
         tmp_path / "all",
-        MeasurementPlan(features([name])),
+        MeasurementPlan(build_features([name])),
         participants=["01", "02"],
         executor=Executor(jobs=2),
     )

@@ -8,8 +8,9 @@ import torch
 from sklearn.base import clone
 
 from cingulum.errors import InputError
-from cingulum.features import ParcelConnectivity, Tangent
+from cingulum.features import ParcelConnectivity
 from cingulum.features.parcel_connectivity import shrunk_partial, with_missing
+from cingulum.features.tangent import Tangent
 from cingulum.measures import correlation, covariance, fc, partial
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cingulum.errors import InputError
-from cingulum.features.heart_rate import METHODS, band_power, spline_response
+from cingulum.signals.interval_spectrum import METHODS, band_power, spline_response
 
 
 def beats_of(frequency, amplitude, mean=0.9, duration=360.0):

@@ -11,11 +11,11 @@ from torch.distributions import LogNormal
 from cingulum.brain import Brain, Sensor, balanced, with_values
 from cingulum.brain.masses import ReducedWongWang
 from cingulum.errors import InputError
-from cingulum.features import Measurement, Mechanism, physiology
-from cingulum.features.mechanism import AMPLITUDE, atlas_connectome
+from cingulum.features import Measurement, Mechanism, Physiology
+from cingulum.features.brain_fitting import AMPLITUDE, atlas_connectome
 from cingulum.inference import fc_error, fc_level
-from cingulum.io.visit import visits
 from cingulum.io.files import write_matrix
+from cingulum.io.visit import visits
 from cingulum.signals.atlas import pain_atlas
 from cingulum.signals.visit_data import VisitData
 from cingulum.simulation import simulate
@@ -42,7 +42,7 @@ def test_a_visits_own_connectome_is_used_and_only_its(own_cohort):
     )
     after = [feature.measure(VisitData(visit)) for visit in visits(own_cohort, ["01"])]
     assert [one.details["Connectome"] for one in after] == ["own", "group"]
-    was, now = feature.finish(before).to_numpy(), feature.finish(after).to_numpy()
+    was, now = (feature.finish(rows).table.to_numpy() for rows in (before, after))
     np.testing.assert_allclose(now[1], was[1], atol=1e-6)
     assert np.abs(now[0] - was[0]).max() > 0.01
     give_connectome(own_cohort, "post", weights[:10, :10])
@@ -55,7 +55,8 @@ def test_a_visits_own_connectome_is_used_and_only_its(own_cohort):
 def test_any_brain_and_any_parameters(own_cohort):
     brain = Brain(ReducedWongWang(tau_E=0.08), atlas_connectome(pain_atlas()))
     feature = Mechanism(brain, {"strength": LogNormal(-1.0, 0.5)}, steps=5)
-    table = feature.finish([feature.measure(VisitData(visits(own_cohort, ["01"])[0]))])
+    visit = visits(own_cohort, ["01"])[0]
+    table = feature.finish([feature.measure(VisitData(visit))]).table
     assert list(table) == ["strength"] and feature.settings() != Mechanism().settings()
     told = [
         Mechanism(brain, {"strength": prior}, steps=5, objective=objective).settings()[
@@ -87,7 +88,7 @@ def test_standard_deviations_of_physiology_hold_what_they_say():
         0.4 * np.exp(rng.normal(0, 0.4, 12)),
         0.02 * np.exp(rng.normal(0, 0.2, 12)),
     )
-    feature, measured, truth = physiology(), [], []
+    feature, measured, truth = Physiology(), [], []
     for k in range(12):
         brain = Brain(ReducedWongWang(), atlas_connectome(atlas), Sensor(tr=2.0))
         brain = balanced(
@@ -105,10 +106,10 @@ def test_standard_deviations_of_physiology_hold_what_they_say():
         truth.append([coupling[k], noise[k] * scale.item(), (sd * scale).item()])
         details = {"RepetitionTime": 2.0, "Connectome": "group"}
         measured.append(Measurement((signals * scale).numpy(), details=details))
-    table = feature.finish(measured)
+    table = feature.finish(measured).table
     names, z = ["strength", "noise", "sensor.noise"], []
     for name, prior, true in zip(
-        names, feature.free.values(), np.log(truth).T, strict=True
+        names, feature.fitting.free.values(), np.log(truth).T, strict=True
     ):
         expected = (true - prior.loc.item()) / prior.scale.item()
         z.append((table[name] - expected) / table[f"sd {name}"])

@@ -11,7 +11,7 @@ import torch
 from cingulum.brain.connectome import distance_rule
 from cingulum.cli import main
 from cingulum.pipeline import single_recording
-from cingulum.pipeline.single_recording import read_series
+from cingulum.pipeline.single_recording import read_regional_series
 
 N = 8
 
@@ -93,7 +93,7 @@ def test_time_by_region_and_every_format_read_the_same(files):
     np.savez(files / "turned.npz", bold=bold.T)
     np.savetxt(files / "turned.csv", bold.T, delimiter=",")
     for name in ("bold.npy", "turned.npz", "turned.csv"):
-        series = read_series(files / name, 2.0, names)
+        series = read_regional_series(files / name, 2.0, names)
         np.testing.assert_allclose(series.data, bold, rtol=1e-12)
 
 

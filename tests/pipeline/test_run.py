@@ -12,11 +12,14 @@ import pytest
 
 from cingulum.cli import main, parser
 from cingulum.cli.run import chosen_study
-from cingulum.features import FEATURES, FeatureOptions
+from cingulum.features import FeatureRows, Measurement, Physiology
 from cingulum.features.heart_rate import HighFrequencyVariability
-from cingulum.pipeline import paired_study
+from cingulum.io.visit import Visit
 from cingulum.pipeline.config import StudyConfig, read_study
-from cingulum.pipeline.gathering import _no_number
+from cingulum.pipeline.feature_table import FeatureResult, FeatureTable
+from cingulum.pipeline.paired_study import study_cohort
+from cingulum.pipeline.paths import RunPaths
+from cingulum.pipeline.study_settings import pipelines_of
 
 FAST = ["--modalities", "hfhrv"]
 
@@ -293,13 +296,13 @@ def test_a_feature_without_a_number_costs_its_participant_only(
     with_eleventh(own_cohort)
     finish = HighFrequencyVariability.finish
 
-    def silent(self, measured):
-        table = finish(self, measured)
-        if len(table) == 22:  # the last is sub-11; without it they are fewer
-            table.iloc[-1] = -np.inf
-        return table
+    def without_power(self, measurements, show_progress=False):
+        rows = finish(self, measurements)
+        if len(rows.table) == 22:  # the last is sub-11; without it they are fewer
+            rows.table.iloc[-1] = -np.inf
+        return rows
 
-    monkeypatch.setattr(HighFrequencyVariability, "finish", silent)
+    monkeypatch.setattr(HighFrequencyVariability, "finish", without_power)
     out, extra = tmp_path / "out", ["--missing", missing, "--permutations", "19"]
     modalities = ["--modalities", "hfhrv", *(["rcbf"] if missing == "log_odds" else [])]
     if (
@@ -331,8 +334,18 @@ def test_a_spread_that_is_not_known_leaves_nobody_out():
     table = pd.DataFrame(
         {"strength": [1.0, 2.0, np.nan], "sd strength": [0.1, np.nan, np.nan]}
     )
-    found = _no_number(FEATURES["physiology"](FeatureOptions()), table, set())
-    assert found == [(2, "physiology is no finite number at this visit")]
+    for name in ("noise", "sensor.noise"):
+        table[[name, f"sd {name}"]] = table[["strength", "sd strength"]]
+    feature = Physiology()
+    names = [column.name for column in feature.columns()]
+    visits = [Visit("01", session) for session in ("a", "b", "c")]
+    result = FeatureResult(
+        feature, visits, [Measurement(np.zeros(1))] * 3, FeatureRows(table[names])
+    )
+    failures = FeatureTable(visits, {"physiology": result}, []).without_numbers()
+    assert [(failure.session, failure.reason) for failure in failures] == [
+        ("c", "physiology is no finite number at this visit")
+    ]
 
 
 def test_a_report_and_its_pages_are_one(small_cohort, tmp_path, capsys):
@@ -555,8 +568,8 @@ def test_only_names_of_software_are_repeated(own_cohort, tmp_path):
         ([5, {"Name": ["a"]}], ""),
     ):
         derivative.write_text(json.dumps({**told, "GeneratedBy": tools}))
-        found = paired_study.pipelines(
-            paired_study.RunPaths(own_cohort, own_cohort / "derivatives" / "cingulum")
+        found = pipelines_of(
+            RunPaths.of(own_cohort, own_cohort / "derivatives" / "cingulum")
         )
         assert [name for name in found if name.startswith("fMRI")] == (
             [said] if said else []
@@ -570,9 +583,8 @@ def test_nobody_vanishes(own_cohort, tmp_path):
             [t, pd.DataFrame({"participant_id": ["sub-77", "sub-Zoë"]})]
         ),
     )
-    cohort = paired_study.cohort_of(
-        StudyConfig(), paired_study.RunPaths(own_cohort, tmp_path / "out")
-    )
+    paths = RunPaths.of(own_cohort, tmp_path / "out")
+    cohort = study_cohort(StudyConfig(), paths)
     assert cohort.absent == ("77", "Zoë") and len(cohort.participants) == 10
 
 
@@ -610,10 +622,8 @@ def test_maps_that_do_not_cover_the_same_are_flagged(own_cohort, tmp_path):
 def test_folders_are_the_same_from_anywhere(monkeypatch, tmp_path):
     """A worker of a cluster may stand in another folder."""
     monkeypatch.chdir(tmp_path)
-    place = paired_study.RunPaths(
-        Path("in"), Path("out"), (Path("more"),), Path("work")
-    )
-    assert (place.bids, place.out, place.keep) == (
+    paths = RunPaths.of(Path("in"), Path("out"), (Path("more"),), Path("work"))
+    assert (paths.bids, paths.out, paths.work) == (
         tmp_path / "in",
         tmp_path / "out",
         tmp_path / "work",
@@ -623,8 +633,8 @@ def test_folders_are_the_same_from_anywhere(monkeypatch, tmp_path):
     )
     assert study.features.connectome == str(tmp_path / "weights.npy")
     assert (
-        place.derivatives == (tmp_path / "more",)
-        and place.anonymous(f"{tmp_path}/in/sub-01: bad") == "sub-01: bad"
+        paths.derivatives == (tmp_path / "more",)
+        and paths.without_folders(f"{tmp_path}/in/sub-01: bad") == "sub-01: bad"
     )
 
 
@@ -708,9 +718,8 @@ def test_who_cannot_be_analysed_is_told_without_folders(own_cohort, tmp_path):
             if not line.startswith("sub-04")
         )
     )
-    cohort = paired_study.cohort_of(
-        StudyConfig(), paired_study.RunPaths(own_cohort, tmp_path / "out")
-    )
+    paths = RunPaths.of(own_cohort, tmp_path / "out")
+    cohort = study_cohort(StudyConfig(), paths)
     assert (
         list(cohort.left_out) == ["03"] and str(own_cohort) not in cohort.left_out["03"]
     )

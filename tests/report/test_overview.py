@@ -19,5 +19,5 @@ def test_a_table_without_such_columns_has_no_picture():
     table = pd.DataFrame(
         {"participant_id": ["sub-01"], "session_id": [np.nan], "hrv_rate": [60.0]}
     )
-    assert overview(table, {"hrv_rate": {"Units": "1/min"}}).startswith(b"\x89PNG")
+    assert overview(table, {"hrv_rate": "1/min"}).startswith(b"\x89PNG")
     assert overview(table[["participant_id", "session_id"]], {}) is None

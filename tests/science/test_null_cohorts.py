@@ -8,10 +8,12 @@ from joblib import Parallel, delayed, parallel_config
 from scipy.stats import binom
 
 from cingulum.datasets import CohortSettings, synthesize
+from cingulum.features.registry import control_names
 from cingulum.io.cohort import read_cohort
 from cingulum.parallel import Executor
-from cingulum.pipeline import RunPaths, StudyConfig, gathered, take
-from cingulum.pipeline.measurement import CONTROLS
+from cingulum.pipeline.config import StudyConfig
+from cingulum.pipeline.paired_study import features_of_cohort, measure_study
+from cingulum.pipeline.paths import Run, RunPaths
 from cingulum.prediction import evaluate
 
 COHORTS, PATIENTS = 16, 30
@@ -24,13 +26,12 @@ def one_cohort(folder, seed):
             PATIENTS, effect="none", seed=seed, voxel=9.0, volumes=40, tr=2.0
         ),
     )
-    study, place, cohort = (
-        StudyConfig(),
-        RunPaths(bids, folder / "out", executor=Executor(jobs=1)),
-        read_cohort(bids),
-    )
-    features, _ = gathered(study, place, take(study, place, cohort.visits), cohort)
-    controls = tuple(c for c in CONTROLS if c in features.values)
+    study = StudyConfig()
+    run = Run(RunPaths.of(bids, folder / "out"), Executor(jobs=1))
+    cohort = read_cohort(bids)
+    measured = measure_study(study, run, cohort.visits)
+    features, _ = features_of_cohort(study, run, measured, cohort)
+    controls = tuple(name for name in control_names() if name in features.values)
     options = {
         "permutations": 99,
         "contributions": False,

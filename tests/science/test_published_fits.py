@@ -12,7 +12,13 @@ from cingulum.inference import resting_fit
 from cingulum.inference.resting import free_running_fc
 from cingulum.io.cohort import read_cohort
 from cingulum.measures import similarity
-from cingulum.pipeline import RunPaths, StudyConfig, evaluated, gathered, take
+from cingulum.pipeline.config import PredictionConfig, StudyConfig
+from cingulum.pipeline.paired_study import (
+    evaluate_cohort,
+    features_of_cohort,
+    measure_study,
+)
+from cingulum.pipeline.paths import Run, RunPaths
 from cingulum.prediction.weight_maps import maps
 from cingulum.signals.atlas import pain_atlas
 from cingulum.signals.parcellation import voxel_centres
@@ -51,13 +57,14 @@ def test_planted_effects_are_found(tmp_path):
     torch.set_default_dtype(torch.float32)
     bids = synthesize(tmp_path / "bids", CohortSettings(53))
     torch.set_default_dtype(torch.float64)
-    study, place, cohort = (
-        StudyConfig(),
-        RunPaths(bids, tmp_path / "out"),
-        read_cohort(bids),
-    )
-    features, _ = gathered(study, place, take(study, place, cohort.visits), cohort)
-    scores = evaluated(features, cohort, permutations=99, learning=False).paired.scores
+    study = StudyConfig()
+    run = Run(RunPaths.of(bids, tmp_path / "out"))
+    cohort = read_cohort(bids)
+    measured = measure_study(study, run, cohort.visits)
+    features, _ = features_of_cohort(study, run, measured, cohort)
+    config = PredictionConfig(permutations=99)
+    evaluation = evaluate_cohort(features, cohort, config, learning=False)
+    scores = evaluation.paired.scores
     assert scores["fused"].accuracy_ci.low > 0.5 and scores["fused"].p <= 0.05
     print(
         {name: (round(s.accuracy, 3), s.accuracy_ci, s.p) for name, s in scores.items()}

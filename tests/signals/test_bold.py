@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from cingulum.errors import InputError
-from cingulum.features import Quality, SeedConnectivity
+from cingulum.features import BoldQuality, SeedConnectivity
 from cingulum.io.files import read_table, write_bytes, write_table
 from cingulum.io.images import read_image, write_image
 from cingulum.io.visit import visits
@@ -325,7 +325,7 @@ def test_mni_regions_are_not_laid_over_other_spaces(tmp_path, space):
         regional_series(bold, pain_atlas())
     with pytest.raises(InputError, match="the regions of the seed in MNI"):
         SeedConnectivity().measure(VisitData(visits(tmp_path)[0]))
-    found = Quality().measure(VisitData(visits(tmp_path)[0]))
+    found = BoldQuality().measure(VisitData(visits(tmp_path)[0]))
     assert np.isnan(found.values[5]) and np.isfinite(found.values[0])
 
 

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from cingulum.errors import InputError
-from cingulum.features.heart_rate import HeartRateVariability, band_power
+from cingulum.features.heart_rate import HeartRateVariability
 from cingulum.io.files import write_bytes
 from cingulum.signals.heartbeat import breathing_rate, corrected, read_heartbeat
+from cingulum.signals.interval_spectrum import band_power
 from cingulum.signals.visit_data import VisitData
 
 

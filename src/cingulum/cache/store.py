@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -40,7 +41,9 @@ class Store:
     def put(self, key: str, arrays: Mapping[str, ArrayLike]) -> None:
         """Keep arrays under a key."""
         buffer = io.BytesIO()
-        content = {name: np.asarray(value) for name, value in arrays.items()}
+        content: dict[str, Any] = {
+            name: np.asarray(value) for name, value in arrays.items()
+        }
         np.savez(buffer, **content)
         write_bytes(self._path(key), buffer.getvalue())
 

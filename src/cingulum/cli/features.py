@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cingulum.cli.options import (
     Commands,
@@ -15,11 +16,11 @@ from cingulum.cli.options import (
     chosen_executor,
     chosen_filters,
 )
-from cingulum.errors import InputError
+from cingulum.features import FEATURES, FeatureOptions, build_features
 
 if TYPE_CHECKING:
-    from cingulum.pipeline.feature_table import FeatureTable
-    from cingulum.pipeline.measurement import MeasurementPlan
+    from cingulum.pipeline.feature_export import ExportedFeatures
+    from cingulum.pipeline.measurement_cache import MeasurementPlan
 
 DESCRIPTION = """\
 Read fMRIPrep and ASLPrep derivatives, raw ASL and physiology, check them, and write
@@ -28,19 +29,9 @@ features.tsv (a row a visit), features.json (every column described), failures.t
 the others; the same command goes on after an interruption.
 
 features:
-  s1conn      map: connectivity of the back area of S1 with every voxel
-  rcbf        map: blood flow relative to the whole brain
-  cbf         blood flow: whole brain, grey matter, regions (ml/100 g/min)
-  cbfmap, att maps from raw ASL: absolute blood flow; arrival time, from several delays
-  hfhrv, hrv  log HF power; rate, SDNN, RMSSD, HF, LF (ms²), share of corrected beats,
-              breathing
-  fc, fcd     connectivity between regions, and how it changes within the run
-  mechanism   fitted brain model: coupling, excitation and noise by region
-  physiology  fitted brain model: global coupling and noise, with standard deviations
-  motion, quality   head motion; volumes kept, signal to noise, coverage"""
+"""
 
-MAX_SEED_RADIUS = 50
-"""mm: no area of the cortex is larger, so that a larger number is a mistake."""
+HELP_WIDTH = 88
 
 LABEL_COLUMNS = 4
 """Columns of features.tsv that name the visit and are no features."""
@@ -51,7 +42,7 @@ def add_parser(commands: Commands) -> None:
         commands,
         "features",
         summary="measure every visit of a BIDS dataset: one table of features",
-        description=DESCRIPTION,
+        description=DESCRIPTION + _feature_list(),
         example="cingulum features dataset results --features s1conn hrv cbf "
         "--strategy compcor --scrub 0.5",
     )
@@ -74,8 +65,8 @@ def add_parser(commands: Commands) -> None:
         "with its .tsv beside it (default: %(default)s)",
     )
     _add_denoising_options(parser)
-    _add_seed_options(parser)
-    _add_measure_options(parser)
+    _add_feature_options(parser)
+    _add_shared_options(parser)
     add_dataset_options(parser)
     add_executor_options(parser)
     parser.set_defaults(execute=execute)
@@ -105,55 +96,50 @@ def _add_denoising_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_seed_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--seed",
-        nargs=3,
-        type=float,
-        action="append",
-        metavar=("X", "Y", "Z"),
-        help="centre of the seed of s1conn, MNI mm; may be repeated (default: the back "
-        "area of S1, both sides)",
-    )
-    parser.add_argument(
-        "--seed-radius",
-        type=float,
-        default=4.0,
-        metavar="MM",
-        help="default: %(default)s",
-    )
-    parser.add_argument(
-        "--seed-mask",
-        type=Path,
-        metavar="FILE",
-        help="NIfTI mask as seed, on the grid of the BOLD runs",
-    )
-    parser.add_argument(
-        "--seed-label",
-        metavar="NAME",
-        help="of the seed, for file names: letters and digits",
-    )
-    parser.add_argument(
-        "--seed-kind",
-        default="effect",
-        choices=["effect", "correlation", "fisherz"],
-        help="statistic of the seed map (default: %(default)s)",
-    )
+def _feature_list() -> str:
+    """Every feature with its summary, for the help."""
+    width = max(map(len, FEATURES))
+    lines = []
+    for name, feature in FEATURES.items():
+        lines += textwrap.wrap(
+            feature.summary,
+            HELP_WIDTH,
+            initial_indent=f"  {name:{width}}  ",
+            subsequent_indent=" " * (width + 4),
+        )
+    return "\n".join(lines)
 
 
-def _add_measure_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--fc-kind",
-        default="correlation",
-        choices=["correlation", "partial", "covariance"],
-        help="kind of connectivity between regions (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--spectrum",
-        default="welch",
-        choices=["welch", "lomb", "ar"],
-        help="spectrum of the beat intervals (default: %(default)s)",
-    )
+def _add_feature_options(parser: argparse.ArgumentParser) -> None:
+    """The options that features declare."""
+    for feature in FEATURES.values():
+        for option in feature.options:
+            flag = "--" + option.name.replace("_", "-")
+            text = option.help
+            if option.default is not None:
+                text = f"{text} (default: %(default)s)".strip()
+            keywords: dict[str, Any] = {
+                "type": option.parse,
+                "default": option.default,
+                "choices": option.choices,
+                "metavar": option.metavar,
+                "help": text,
+            }
+            if option.values > 1:
+                keywords |= {"nargs": option.values, "action": "append"}
+            parser.add_argument(flag, **keywords)
+
+
+def _feature_values(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What was typed for the options that features declare."""
+    values = {}
+    for feature in FEATURES.values():
+        for option in feature.options:
+            values[option.name] = getattr(arguments, option.name)
+    return values
+
+
+def _add_shared_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--t1-blood",
         type=float,
@@ -176,7 +162,7 @@ def _add_measure_options(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    from cingulum.pipeline import write_features
+    from cingulum.pipeline.feature_export import write_features
 
     result = write_features(
         arguments.bids_dir,
@@ -197,8 +183,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _plan(arguments: argparse.Namespace) -> MeasurementPlan:
     """What is measured, and how."""
-    from cingulum.features import FEATURES, FeatureOptions
-    from cingulum.pipeline import MeasurementPlan, features
+    from cingulum.pipeline.measurement_cache import MeasurementPlan
     from cingulum.pipeline.single_recording import read_atlas_connectome
     from cingulum.signals.asl import Constants
     from cingulum.signals.atlas import named_atlas
@@ -208,38 +193,16 @@ def _plan(arguments: argparse.Namespace) -> MeasurementPlan:
     connectome = None
     if arguments.connectome:
         connectome = read_atlas_connectome(arguments.connectome, atlas.regions)
-    options = FeatureOptions(
-        atlas, connectome, arguments.spectrum, arguments.fc_kind, _seed(arguments)
-    )
+    options = FeatureOptions(atlas, connectome, _feature_values(arguments))
     denoising = Denoising(
         arguments.strategy, arguments.scrub, arguments.low_pass, arguments.high_pass
     )
     constants = Constants(t1b=arguments.t1_blood, alpha=arguments.labeling_efficiency)
     names = arguments.features or list(FEATURES)
-    return MeasurementPlan(features(names, options), denoising, constants)
+    return MeasurementPlan(build_features(names, options), denoising, constants)
 
 
-def _seed(arguments: argparse.Namespace) -> dict[str, object]:
-    """Keywords of the seed of s1conn. A seed of the user's own is named `seed`."""
-    is_own = arguments.seed or arguments.seed_mask
-    label = arguments.seed_label or ("seed" if is_own else "S1back")
-    if not label.isalnum():
-        raise InputError(f"--seed-label takes letters and digits; came {label!r}.")
-    radius = arguments.seed_radius
-    if not 0 < radius <= MAX_SEED_RADIUS:
-        raise InputError(
-            f"--seed-radius is a length in mm, above 0 to {MAX_SEED_RADIUS}; came "
-            f"{radius}."
-        )
-    seed = {"radius": radius, "kind": arguments.seed_kind, "label": label}
-    if arguments.seed:
-        seed["centres"] = arguments.seed
-    if arguments.seed_mask:
-        seed["mask"] = arguments.seed_mask
-    return seed
-
-
-def _print_result(result: FeatureTable, out: Path) -> None:
+def _print_result(result: ExportedFeatures, out: Path) -> None:
     columns = result.table.shape[1] - LABEL_COLUMNS
     print(f"{len(result.table)} visits, {columns} columns: {out / 'features.tsv'}")
     if result.skipped:

@@ -71,17 +71,19 @@ def add_parser(commands: Commands) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> None:
-    from cingulum.pipeline.single_recording import fit_recording
+    from cingulum.pipeline.single_recording import FitOptions, fit_recording
 
     content = fit_recording(
         arguments.weights,
         arguments.bold,
         arguments.out,
-        tr=arguments.tr,
-        holdout=arguments.holdout,
-        seed=arguments.seed,
-        minutes=arguments.minutes,
-        scheme=arguments.scheme,
+        FitOptions(
+            arguments.tr,
+            arguments.holdout,
+            arguments.seed,
+            arguments.minutes,
+            arguments.scheme,
+        ),
         show_progress=True,
     )
     for name, correlation in content["fc_r"].items():

@@ -31,7 +31,7 @@ from cingulum.pipeline.config import (
 )
 
 if TYPE_CHECKING:
-    from cingulum.pipeline.paired_study import RunPaths
+    from cingulum.pipeline.paths import Run
 
 DESCRIPTION = """\
 participant: measure every visit, and fit brain models. group: measure what is
@@ -185,99 +185,94 @@ def _dataset_options(arguments: argparse.Namespace) -> Values:
 def execute(arguments: argparse.Namespace) -> int:
     # Checked before the heavy imports: a mistyped option is told at once.
     study = chosen_study(arguments)
-    from cingulum.pipeline import paired_study, plan
+    from cingulum.pipeline.paired_study import forget_study
+    from cingulum.pipeline.paths import Run, RunPaths
+    from cingulum.pipeline.plan import describe_plan
 
-    paths = paired_study.RunPaths(
+    paths = RunPaths.of(
         arguments.bids_dir,
         arguments.out_dir,
-        tuple(arguments.derivatives),
+        arguments.derivatives,
         arguments.work_dir,
-        chosen_executor(arguments),
-        show_progress=True,
     )
+    run = Run(paths, chosen_executor(arguments), show_progress=True)
     if arguments.dry_run:
-        print(plan.told(study, paths, arguments.level))
+        print(describe_plan(study, run, arguments.level))
         return 0
     if not arguments.resume:
-        paired_study.forget(study, paths)
+        forget_study(study, paths)
     if arguments.level == "participant":
-        _begin(study, paths, arguments.study)
+        _begin(study, run, arguments.study)
     level = LEVELS[study.analysis, arguments.level]
-    return level(study, paths)
+    return level(study, run)
 
 
-def _begin(study: StudyConfig, paths: RunPaths, study_file: Path | None) -> None:
+def _begin(study: StudyConfig, run: Run, study_file: Path | None) -> None:
     """Write the study that the output belongs to. This may be one of many jobs with a
     participant each, whose labels are no part of the study."""
-    from cingulum.pipeline import paired_study
+    from cingulum.pipeline.paired_study import begin_study
 
     dataset = DatasetConfig()
     if study_file:
         dataset = read_study(study_file).dataset
     dataset = replace(dataset, filters=study.dataset.filters)
-    paired_study.begin(replace(study, dataset=dataset), paths)
+    begin_study(replace(study, dataset=dataset), run.paths)
 
 
-def _measure_participants(study: StudyConfig, paths: RunPaths) -> int:
+def _measure_participants(study: StudyConfig, run: Run) -> int:
     from cingulum.io.cohort import in_time
-    from cingulum.pipeline import paired_study
+    from cingulum.pipeline.paired_study import measure_study
     from cingulum.pipeline.participant_pages import write_pages
     from cingulum.report.manifest import read_manifest
 
-    taken = paired_study.take(study, paths)
+    paths = run.paths
+    measured = measure_study(study, run)
     # A page that belongs to a report shows predictions, which are not known here.
     reported = read_manifest(paths.out)
     unreported = []
-    for visit in in_time(paths.bids, taken.visits):
+    for visit in in_time(paths.bids, measured.visits):
         if f"sub-{visit.participant}.html" not in reported:
             unreported.append(visit)
-    write_pages(
-        unreported,
-        taken.wanted,
-        taken.failures,
-        paths.out,
-        paths.keep,
-        executor=paths.executor,
-        show_progress=True,
-    )
-    print(f"Measured {len(taken.visits)} visits in {paths.out.resolve()}")
-    if len(unreported) < len(taken.visits):
+    write_pages(unreported, measured.features, measured.failures, run)
+    print(f"Measured {len(measured.visits)} visits in {paths.out.resolve()}")
+    if len(unreported) < len(measured.visits):
         print(
             "Pages that belong to report.html stay as they are; the level group writes "
             "both anew."
         )
     return _exit_code(
-        len(taken.failures), "measurement(s) failed", paths.out / "failures.tsv"
+        len(measured.failures), "measurement(s) failed", paths.out / "failures.tsv"
     )
 
 
-def _predict_group(study: StudyConfig, paths: RunPaths) -> int:
-    from cingulum.pipeline import paired_study
+def _predict_group(study: StudyConfig, run: Run) -> int:
+    from cingulum.pipeline.paired_study import run_paired_study
 
-    summary = paired_study.group(study, paths)
-    _print_report(summary["lead"], paths)
+    summary = run_paired_study(study, run)
+    _print_report(summary["lead"], run)
     return _exit_code(
         len(summary["left_out"]) + len(summary["lacking"]),
         "participant(s) left out, or judged without a modality",
-        paths.out / "summary.json",
+        run.paths.out / "summary.json",
     )
 
 
-def _fit_participants(study: StudyConfig, paths: RunPaths) -> int:
-    from cingulum.pipeline import model_study
+def _fit_participants(study: StudyConfig, run: Run) -> int:
+    from cingulum.pipeline.model_study import fit_visits
 
-    visits, failures, _ = model_study.fit_visits(study, paths)
+    paths = run.paths
+    visits, failures, _ = fit_visits(study, run)
     print(f"Fitted {len(visits) - len(failures)} visits in {paths.out.resolve()}")
     return _exit_code(len(failures), "fit(s) failed", paths.out / "failures.tsv")
 
 
-def _compare_models(study: StudyConfig, paths: RunPaths) -> int:
-    from cingulum.pipeline import model_study
+def _compare_models(study: StudyConfig, run: Run) -> int:
+    from cingulum.pipeline.model_study import run_model_study
 
-    summary = model_study.group(study, paths)
-    _print_report(summary["lead"], paths)
+    summary = run_model_study(study, run)
+    _print_report(summary["lead"], run)
     return _exit_code(
-        len(summary["left_out"]), "visit(s) left out", paths.out / "failures.tsv"
+        len(summary["left_out"]), "visit(s) left out", run.paths.out / "failures.tsv"
     )
 
 
@@ -290,8 +285,8 @@ LEVELS = {
 """What a level does, by the analysis of the study."""
 
 
-def _print_report(lead: str, paths: RunPaths) -> None:
-    print(f"\n{lead}\n\nReport: {(paths.out / 'report.html').resolve()}")
+def _print_report(lead: str, run: Run) -> None:
+    print(f"\n{lead}\n\nReport: {(run.paths.out / 'report.html').resolve()}")
 
 
 def _exit_code(count: int, what: str, file: Path) -> int:

@@ -98,22 +98,22 @@ def execute_apply(arguments: argparse.Namespace) -> int:
 
 
 def _apply(arguments: argparse.Namespace) -> Figures:
+    from cingulum.pipeline.feature_export import VisitSelection
+    from cingulum.pipeline.paths import Run, RunPaths
     from cingulum.pipeline.signature_scoring import apply_to_bids, apply_to_table
 
     if arguments.scans:
         return apply_to_table(arguments.signature, arguments.scans, arguments.out)
-    return apply_to_bids(
-        arguments.signature,
-        arguments.bids,
-        arguments.out,
-        participants=arguments.participant_label,
-        sessions=arguments.session_label,
-        filters=chosen_filters(arguments),
-        derivatives=arguments.derivatives,
-        executor=chosen_executor(arguments),
-        work=arguments.work_dir,
-        show_progress=True,
+    selection = VisitSelection(
+        arguments.participant_label,
+        arguments.session_label,
+        chosen_filters(arguments),
     )
+    paths = RunPaths.of(
+        arguments.bids, arguments.out, arguments.derivatives, arguments.work_dir
+    )
+    run = Run(paths, chosen_executor(arguments), show_progress=True)
+    return apply_to_bids(arguments.signature, selection, run)
 
 
 def _decisions(figures: Figures) -> str:
@@ -127,6 +127,6 @@ def _decisions(figures: Figures) -> str:
 
 
 def execute_export(arguments: argparse.Namespace) -> None:
-    from cingulum.pipeline.signature_scoring import export
+    from cingulum.pipeline.signature_export import export_signature
 
-    print(export(arguments.run_dir, arguments.out, arguments.name).resolve())
+    print(export_signature(arguments.run_dir, arguments.out, arguments.name).resolve())

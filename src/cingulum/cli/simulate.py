@@ -52,16 +52,18 @@ def add_parser(commands: Commands) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> None:
-    from cingulum.pipeline.single_recording import simulate_recording
+    from cingulum.pipeline.single_recording import SimulationOptions, simulate_recording
 
     simulate_recording(
         arguments.weights,
         arguments.out,
-        tr=arguments.tr,
-        duration=arguments.duration,
-        estimates=arguments.estimates,
-        values=dict(arguments.set or []),
-        seed=arguments.seed,
+        SimulationOptions(
+            arguments.tr,
+            arguments.duration,
+            arguments.estimates,
+            dict(arguments.set or []),
+            arguments.seed,
+        ),
         show_progress=True,
     )
     print(arguments.out.resolve())

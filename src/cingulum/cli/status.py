@@ -45,9 +45,9 @@ def add_parser(commands: Commands) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    from cingulum.cache import status
+    from cingulum.cache.status import status_table
 
-    table = status.state(arguments.out_dir, arguments.work_dir)
+    table = status_table(arguments.out_dir, arguments.work_dir)
     _print_counts(table)
     _print_failures(table[table["state"] == "failed"])
     report_exists = (arguments.out_dir / "report.html").is_file()

@@ -5,6 +5,7 @@ from cingulum.features.feature import (
     ColumnKind,
     Control,
     Feature,
+    FeatureOption,
     FeatureOptions,
     FeatureRows,
     Measurement,
@@ -15,6 +16,8 @@ from cingulum.features.feature import (
 from cingulum.features.registry import (
     FEATURES,
     build_features,
+    default_predictor_names,
+    predictor_names,
     register_feature,
     study_features,
 )
@@ -42,6 +45,7 @@ __all__ = [
     "ConnectivityDynamics",
     "Control",
     "Feature",
+    "FeatureOption",
     "FeatureOptions",
     "FeatureRows",
     "HeadMotion",
@@ -58,6 +62,8 @@ __all__ = [
     "SeedConnectivity",
     "StudyRecipe",
     "build_features",
+    "default_predictor_names",
+    "predictor_names",
     "register_feature",
     "study_features",
 ]

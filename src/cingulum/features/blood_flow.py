@@ -173,12 +173,14 @@ def perfusion_sources(visit: Visit) -> tuple[str, ...]:
     """
     if visit.has(PERFUSION.name) or not visit.has(ASL.name):
         visit[PERFUSION.name]
-        required = (PERFUSION.name,)
-        optional = CBF_MASK.name
-        return (*required, optional) if optional in visit.files else required
-    visit[ASL.name], visit[ASL_CONTEXT.name]
-    required = (ASL.name, ASL_CONTEXT.name)
-    return (*required, M0_SCAN.name) if visit.has(M0_SCAN.name) else required
+        if CBF_MASK.name in visit.files:
+            return (PERFUSION.name, CBF_MASK.name)
+        return (PERFUSION.name,)
+    for kind in (ASL, ASL_CONTEXT):
+        visit[kind.name]
+    if visit.has(M0_SCAN.name):
+        return (ASL.name, ASL_CONTEXT.name, M0_SCAN.name)
+    return (ASL.name, ASL_CONTEXT.name)
 
 
 def grey_matter(visit: Visit, perfusion: Perfusion) -> tuple[np.ndarray | None, str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -313,10 +313,6 @@ def unconstrained_scale(prior: Distribution) -> tuple[float, float]:
     return draws.mean().item(), draws.std().item()
 
 
-class _Hash(Protocol):
-    update: Callable[[bytes], None]
-
-
 def digest_of(*parts: Any) -> str:
     """What tells one model from another: all its numbers, hashed."""
     digest = hashlib.sha256()
@@ -325,7 +321,7 @@ def digest_of(*parts: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def _add_to_digest(digest: _Hash, value: Any) -> None:
+def _add_to_digest(digest: hashlib._Hash, value: Any) -> None:
     if isinstance(value, torch.Tensor):
         digest.update(value.detach().double().contiguous().numpy().tobytes())
     elif isinstance(value, Distribution):

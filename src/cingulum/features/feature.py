@@ -8,7 +8,7 @@ texts and error messages list features, and must not wait for them.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -118,6 +118,13 @@ class Measurement:
     flags: Sequence[str] = ()
     origin: Origin = Origin()
 
+    @property
+    def place(self) -> np.ndarray:
+        """The affine of a map. Raises ValueError for what is no map."""
+        if self.affine is None:
+            raise ValueError("Only a map has a place in space.")
+        return self.affine
+
 
 @dataclass(frozen=True, eq=False)
 class FeatureRows:
@@ -131,21 +138,36 @@ class FeatureRows:
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class FeatureOption:
+    """An option of `cingulum features` that belongs to one feature.
+
+    name: as in `FeatureOptions.values`; `--seed-kind` is seed_kind
+    parse: from the text of the command line
+    values: how many texts it takes, where it is more than one; it may then be repeated
+    """
+
+    name: str
+    help: str
+    default: Any = None
+    parse: Callable[[str], Any] = str
+    choices: tuple[str, ...] | None = None
+    metavar: str | tuple[str, ...] | None = None
+    values: int = 1
+
+
 @dataclass(frozen=True, eq=False)
 class FeatureOptions:
-    """What the features of a study share.
+    """What the features of a study are made with.
 
     atlas: regions; None: the 52 regions of the pain literature
     connectome: group connection weights; None: a distance rule
-    spectrum: of the beat intervals; fc: kind of connectivity
-    seed: arguments of `SeedConnectivity`
+    values: of options of single features, by name
     """
 
     atlas: Atlas | None = None
     connectome: Connectome | None = None
-    spectrum: str = "welch"
-    fc: str = "correlation"
-    seed: Settings = field(default_factory=dict)
+    values: Settings = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -216,6 +238,9 @@ class Feature(ABC):
     colour: str = "#56606e"
     signature_unit: str = ""
     """The unit in the words of exported signatures, where it differs from `unit`."""
+
+    options: ClassVar[tuple[FeatureOption, ...]] = ()
+    """Options of `cingulum features` that only it has."""
 
     controls: ClassVar[tuple[Control, ...]] = ()
     """Columns of it that a study holds its predictors against."""

@@ -9,6 +9,7 @@ from cingulum.features.feature import (
     Column,
     Control,
     Feature,
+    FeatureOption,
     FeatureOptions,
     Measurement,
     Role,
@@ -98,6 +99,14 @@ class HeartRateVariability(Feature):
     measured_beside = (CARDIAC,)
     missing_is_gap = True
     overview = ("rate", "ln_hf", "corrected", "breath")
+    options = (
+        FeatureOption(
+            "spectrum",
+            "spectrum of the beat intervals",
+            default="welch",
+            choices=("welch", "lomb", "ar"),
+        ),
+    )
     controls = (
         Control(
             name="rate",
@@ -134,7 +143,7 @@ class HeartRateVariability(Feature):
 
     @classmethod
     def from_options(cls, options: FeatureOptions) -> HeartRateVariability:
-        return cls(options.spectrum)
+        return cls(options.values.get("spectrum", "welch"))
 
     def recordings(self, visit: Visit) -> tuple[str, ...]:
         return heart_recordings(visit)

@@ -9,6 +9,7 @@ from cingulum.errors import InputError
 from cingulum.features.feature import (
     Column,
     Feature,
+    FeatureOption,
     FeatureOptions,
     FeatureRows,
     Measurement,
@@ -51,6 +52,14 @@ class ParcelConnectivity(Feature):
     meaning = "functional connectivity between regions"
     needs = (BOLD, MASK, CONFOUNDS)
     file = "func/{visit}_relmat.tsv"
+    options = (
+        FeatureOption(
+            "fc_kind",
+            "kind of connectivity between regions",
+            default="correlation",
+            choices=tuple(STATISTICS),
+        ),
+    )
 
     def __init__(self, atlas: Atlas | None = None, kind: str = "correlation") -> None:
         from cingulum.signals.atlas import pain_atlas
@@ -68,7 +77,7 @@ class ParcelConnectivity(Feature):
 
     @classmethod
     def from_options(cls, options: FeatureOptions) -> ParcelConnectivity:
-        return cls(options.atlas, options.fc)
+        return cls(options.atlas, options.values.get("fc_kind", "correlation"))
 
     def settings(self) -> Settings:
         from cingulum.signals.atlas import told

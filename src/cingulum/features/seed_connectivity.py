@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cingulum.errors import InputError
 from cingulum.features.feature import (
     Feature,
+    FeatureOption,
     FeatureOptions,
     Measurement,
     Role,
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 
 S1_BACK = ((-18.0, -38.0, 72.0), (18.0, -38.0, 72.0))
 """Bilateral representation of the back in S1, MNI mm (Lee et al. 2019, supplement)."""
+
+DEFAULT_RADIUS = 4.0
+"""mm, as published."""
+
+LARGEST_RADIUS = 50
+"""mm: no area of the cortex is larger, so that a larger number is a mistake."""
 
 
 class Statistic(NamedTuple):
@@ -72,12 +79,42 @@ class SeedConnectivity(Feature):
     chosen_by_default = True
     is_map = True
     colour = "#1f5f8b"
+    options = (
+        FeatureOption(
+            "seed",
+            "centre of the seed of s1conn, MNI mm; may be repeated (default: the back "
+            "area of S1, both sides)",
+            parse=float,
+            metavar=("X", "Y", "Z"),
+            values=3,
+        ),
+        FeatureOption(
+            "seed_radius", "", default=DEFAULT_RADIUS, parse=float, metavar="MM"
+        ),
+        FeatureOption(
+            "seed_mask",
+            "NIfTI mask as seed, on the grid of the BOLD runs",
+            parse=Path,
+            metavar="FILE",
+        ),
+        FeatureOption(
+            "seed_label",
+            "of the seed, for file names: letters and digits",
+            metavar="NAME",
+        ),
+        FeatureOption(
+            "seed_kind",
+            "statistic of the seed map",
+            default="effect",
+            choices=tuple(STATISTICS),
+        ),
+    )
     references = ("abraham2014",)
 
     def __init__(
         self,
         centres: Sequence[Sequence[float]] = S1_BACK,
-        radius: float = 4.0,
+        radius: float = DEFAULT_RADIUS,
         mask: Path | None = None,
         kind: str = "effect",
         label: str = "S1back",
@@ -96,7 +133,24 @@ class SeedConnectivity(Feature):
 
     @classmethod
     def from_options(cls, options: FeatureOptions) -> SeedConnectivity:
-        return cls(**options.seed)
+        values = options.values
+        own = values.get("seed") or values.get("seed_mask")
+        label = values.get("seed_label") or ("seed" if own else "S1back")
+        radius = values.get("seed_radius", DEFAULT_RADIUS)
+        if not label.isalnum():
+            raise InputError(f"--seed-label takes letters and digits; came {label!r}.")
+        if not 0 < radius <= LARGEST_RADIUS:
+            raise InputError(
+                f"--seed-radius is a length in mm, above 0 to {LARGEST_RADIUS}; came "
+                f"{radius}."
+            )
+        return cls(
+            values.get("seed") or S1_BACK,
+            radius,
+            values.get("seed_mask"),
+            values.get("seed_kind", "effect"),
+            label,
+        )
 
     def settings(self) -> Settings:
         if self.mask is not None:

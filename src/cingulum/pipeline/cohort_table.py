@@ -308,6 +308,4 @@ def common_grid(result: FeatureResult) -> Grid:
 
 
 def _grid_of(measurement: Measurement) -> Grid:
-    if measurement.affine is None:
-        raise InputError("A map was measured without its place in space (affine).")
-    return Grid(measurement.values.shape, measurement.affine)
+    return Grid(measurement.values.shape, measurement.place)

@@ -11,31 +11,33 @@ import difflib
 import json
 import math
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
-from functools import cache
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from cingulum.errors import InputError
+from cingulum.features import default_predictor_names, predictor_names
 
 # NumPy and the readers of images wait until a study is written: `cingulum --help` and
 # the error about a mistyped option need this module only, and should come at once.
 if TYPE_CHECKING:
     from cingulum.report.manifest import ReportManifest
 
-MODALITIES = ("s1conn", "rcbf", "hfhrv", "mechanism")
-
 Values = Mapping[str, Any]
 """What a user wrote, by name: not checked yet."""
+
+
+Choices = Sequence[str] | Callable[[], Sequence[str]]
+"""What an option may be; a function where more can be registered, as features can."""
 
 
 def option(
     default: Any,
     meaning: str,
     *,
-    choices: Sequence[str] = (),
+    choices: Choices = (),
     low: float | None = None,
     high: float | None = None,
 ) -> Any:
@@ -43,7 +45,7 @@ def option(
     the command line and the documentation."""
     metadata = {
         "meaning": meaning,
-        "choices": tuple(choices),
+        "choices": choices if callable(choices) else tuple(choices),
         "low": low,
         "high": high,
     }
@@ -71,7 +73,7 @@ class FeatureConfig:
     """What is measured of every visit, and how its recordings are treated."""
 
     modalities: tuple[str, ...] = option(
-        MODALITIES, "features that predict", choices=(*MODALITIES, "physiology")
+        default_predictor_names(), "features that predict", choices=predictor_names
     )
     atlas: str = option(
         "pain52",
@@ -219,7 +221,6 @@ class Option:
         return f"{text} (default: {default})" if default else text
 
 
-@cache
 def options(config_class: type) -> tuple[Option, ...]:
     """The options of a section or of `StudyConfig`, in the order of the file."""
     types = get_type_hints(config_class)
@@ -245,8 +246,14 @@ def _option(declaration: Field, annotation: Any) -> Option:
         is_list=origin is tuple,
         may_be_none=NoneType in alternatives,
         default=_default(declaration),
-        **declaration.metadata,
+        **{**declaration.metadata, "choices": _choices(declaration)},
     )
+
+
+def _choices(declaration: Field) -> tuple[str, ...]:
+    """What an option may be now."""
+    choices = declaration.metadata["choices"]
+    return tuple(choices() if callable(choices) else choices)
 
 
 def _default(declaration: Field) -> Any:

@@ -176,7 +176,7 @@ def _column_descriptions(feature: Feature) -> ColumnDescriptions:
         "Class": type(feature).__name__,
         **feature.settings(),
     }
-    descriptions = {}
+    descriptions: ColumnDescriptions = {}
     columns = feature.columns()
     for column in columns:
         descriptions[slug(f"{name} {column.name}")] = {
@@ -209,8 +209,8 @@ def _remarks(table: FeatureTable) -> pd.DataFrame:
     """What failed of every visit, and what a reader should know of it."""
     failed: dict[tuple[str, str], list[str]] = {}
     for failure in table.failures:
-        visit = (failure.participant, failure.session)
-        failed.setdefault(visit, []).append(failure.feature)
+        key = (failure.participant, failure.session)
+        failed.setdefault(key, []).append(failure.feature)
     flags: dict[tuple[str, str], list[str]] = {}
     for visit, flag in table.flags():
         noted = flags.setdefault(visit.key, [])

@@ -106,8 +106,10 @@ class FeatureTable:
             if result.rows is None or result.feature.missing_is_gap:
                 continue
             values = result.predicted_from.to_numpy(float)
-            for i in np.flatnonzero(~np.isfinite(values).all(1)):
-                visit = result.visits[i]
+            complete = np.isfinite(values).all(1)
+            for visit, is_complete in zip(result.visits, complete, strict=True):
+                if is_complete:
+                    continue
                 if (*visit.key, name) not in known:
                     reason = f"{name} is no finite number at this visit"
                     failures.append(Failure.of(visit, name, reason))

@@ -87,8 +87,8 @@ def measure_visits(
         _measure_visit,
         [(visit, plan, run.paths.out) for visit in visits],
         run.executor,
-        need=_memory(visits),
-        again=_worth_another_try,
+        memory_per_task=_memory(visits),
+        retry_if=_worth_another_try,
     )
     failures: list[Failure] = []
     seconds: list[float] = []

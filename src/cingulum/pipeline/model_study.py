@@ -25,7 +25,7 @@ from cingulum.io.files import read_own, sweep, write_json
 from cingulum.io.visit import Visit
 from cingulum.measures import similarity
 from cingulum.parallel import TaskFailure, map_tasks
-from cingulum.pipeline.config import StudyConfig
+from cingulum.pipeline.config import StudyConfig, write_study
 from cingulum.pipeline.measurement import Failure
 from cingulum.pipeline.measurement_cache import Digests, MeasurementPlan
 from cingulum.pipeline.paired_study import (
@@ -35,7 +35,6 @@ from cingulum.pipeline.paired_study import (
 )
 from cingulum.pipeline.paths import Run, RunPaths
 from cingulum.pipeline.single_recording import split_connectivity
-from cingulum.pipeline.study_file import write_study
 from cingulum.pipeline.study_settings import (
     atlas_and_connectome,
     denoising_of,

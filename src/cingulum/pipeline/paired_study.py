@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from cingulum.io.derivatives import describe_dataset
 from cingulum.io.files import write_table
 from cingulum.io.visit import Visit
 from cingulum.pipeline.cohort_table import cohort_features
-from cingulum.pipeline.config import PredictionConfig, StudyConfig
+from cingulum.pipeline.config import PredictionConfig, StudyConfig, write_study
 from cingulum.pipeline.covariates import (
     check_columns,
     confound_values,
@@ -34,7 +35,6 @@ from cingulum.pipeline.measurement import Failure, measure_visits
 from cingulum.pipeline.measurement_cache import expected_files
 from cingulum.pipeline.participant_pages import StudyContext, write_pages
 from cingulum.pipeline.paths import Run, RunPaths
-from cingulum.pipeline.study_file import write_study
 from cingulum.pipeline.study_settings import (
     is_about_everybody,
     pipelines_of,
@@ -45,6 +45,7 @@ from cingulum.pipeline.study_settings import (
 )
 from cingulum.prediction.permutation import Jobs
 from cingulum.prediction.study_evaluation import StudyEvaluation, evaluate_study
+from cingulum.prediction.svm.nested import Fusion, Missing
 from cingulum.report.manifest import ReportManifest
 from cingulum.report.study import StudyMaterial, study_maps, write_study_report
 
@@ -123,7 +124,7 @@ def write_failures(paths: RunPaths) -> None:
         path.unlink(missing_ok=True)
 
 
-def run_paired_study(study: StudyConfig, run: Run) -> dict:
+def run_paired_study(study: StudyConfig, run: Run) -> dict[str, Any]:
     """Everything of a paired study: measure what is missing, predict, report; returns
     the summary.
 
@@ -206,14 +207,14 @@ def evaluate_cohort(
         name: _confound(name, features, people, controls) for name in config.confounds
     }
     return evaluate_study(
-        features.values,
+        dict(features.values),
         features.patients,
         ratings=ratings.to_numpy(float),
         controls=() if config.fuse_controls else tuple(controls),
         confounds=confounds or None,
         sites=sites,
-        fusion=config.fusion,
-        missing=config.missing,
+        fusion=cast(Fusion, config.fusion),
+        missing=cast(Missing, config.missing),
         jobs=jobs,
         permutations=config.permutations,
         stop_after=config.stop_after,

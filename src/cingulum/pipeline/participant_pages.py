@@ -27,6 +27,7 @@ from cingulum.report.participant import (
     FailedFeature,
     Figure,
     MeasuredColumn,
+    ModelDecision,
     ParticipantPage,
     decisions_of,
     draw_fits,
@@ -71,6 +72,15 @@ class _PageTask:
     measured: Path
     store: Store
     out: Path
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """What was measured of one feature at the visits of a participant that have it."""
+
+    feature: Feature
+    visits: Sequence[Visit]
+    measurements: Sequence[Measurement]
 
 
 def write_pages(
@@ -182,26 +192,17 @@ def _pain_of(participant: str, ratings: pd.DataFrame) -> dict[str, float]:
     return {row.session: float(row.pain) for row in own.itertuples()}
 
 
-def _decisions_on(participant: str, decisions: pd.DataFrame) -> list:
+def _decisions_on(participant: str, decisions: pd.DataFrame) -> list[ModelDecision]:
     own = decisions[decisions["participant_id"].astype(str) == participant]
     return decisions_of(own if len(own) else None)
 
 
 def _write_page(task: _PageTask) -> None:
     """Write a page, unless the same page is there already."""
-    measurements = {}
-    for name, feature in task.features.items():
-        available = _available(task.visits, name, task.failed)
-        measurements[name] = (
-            available,
-            [load_measurement(visit, feature, task.measured) for visit in available],
-        )
-    content = replace(task.content, flags=_flags(measurements.values()))
+    measured = [_measured(feature, task) for feature in task.features.values()]
+    content = replace(task.content, flags=_flags(measured))
     printed = to_plain(content)
-    sources = [
-        [measurement.origin for measurement in of_feature]
-        for _, of_feature in measurements.values()
-    ]
+    sources = [[one.origin for one in part.measurements] for part in measured]
     path = task.out / f"{content.title}.html"
     key = key_of(page=printed, sources=sources)
     kept = task.store.get(key)
@@ -209,20 +210,25 @@ def _write_page(task: _PageTask) -> None:
         if _digest(path.read_bytes()) == str(kept[DIGEST]):
             return
     pictures: list[Picture] = []
-    for name, (available, of_feature) in measurements.items():
-        if available:
-            feature = task.features[name]
-            pictures += _pictures(feature, available, of_feature, task.store)
+    for part in measured:
+        if part.visits:
+            pictures += _pictures(part, task.store)
     page = render("participant.html", printed, pictures).encode()
     write_bytes(path, page)
     task.store.put(key, {DIGEST: _digest(page)})
 
 
-def _flags(measured) -> dict[str, list[str]]:
+def _measured(feature: Feature, task: _PageTask) -> _Measured:
+    visits = _available(task.visits, feature.name, task.failed)
+    measurements = [load_measurement(one, feature, task.measured) for one in visits]
+    return _Measured(feature, visits, measurements)
+
+
+def _flags(measured: Sequence[_Measured]) -> dict[str, list[str]]:
     """What the recordings were flagged for, and at which visits."""
     flags: dict[str, set[str]] = {}
-    for visits, measurements in measured:
-        for visit, measurement in zip(visits, measurements, strict=True):
+    for part in measured:
+        for visit, measurement in zip(part.visits, part.measurements, strict=True):
             for flag in measurement.flags:
                 flags.setdefault(flag, set()).add(visit.session)
     return {flag: sorted(sessions) for flag, sessions in flags.items()}
@@ -232,20 +238,14 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _pictures(
-    feature: Feature,
-    visits: Sequence[Visit],
-    measurements: Sequence[Measurement],
-    store: Store,
-) -> list[Picture]:
+def _pictures(measured: _Measured, store: Store) -> list[Picture]:
     """The figures of one feature of a participant."""
+    feature = measured.feature
+    visits = measured.visits
+    measurements = measured.measurements
     if feature.is_map:
         figure = _drawn_once(
-            feature,
-            visits,
-            measurements,
-            store,
-            lambda: draw_maps(feature, visits, measurements),
+            measured, store, lambda: draw_maps(feature, visits, measurements)
         )
         return [map_picture(feature, visits, measurements, figure)]
     if not isinstance(feature, FittedFeature):
@@ -253,25 +253,19 @@ def _pictures(
     rows = kept_rows(feature, measurements, store)
     if rows is None or "fc" not in rows.arrays:
         return []
-    figure = _drawn_once(
-        feature, visits, measurements, store, lambda: draw_fits(visits, rows)
-    )
+    figure = _drawn_once(measured, store, lambda: draw_fits(visits, rows))
     return [fit_picture(feature, visits, rows, figure)]
 
 
 def _drawn_once(
-    feature: Feature,
-    visits: Sequence[Visit],
-    measurements: Sequence[Measurement],
-    store: Store,
-    draw: Callable[[], Figure],
+    measured: _Measured, store: Store, draw: Callable[[], Figure]
 ) -> Figure:
     """A figure, kept: the page around it is written anew whenever the study changes."""
     key = key_of(
-        figure=feature.name,
-        settings=dict(feature.settings()),
-        of=[measurement.origin for measurement in measurements],
-        visits=[visit.session for visit in visits],
+        figure=measured.feature.name,
+        settings=dict(measured.feature.settings()),
+        of=[measurement.origin for measurement in measured.measurements],
+        visits=[visit.session for visit in measured.visits],
     )
     kept = store.get(key)
     if kept is None:

@@ -185,7 +185,7 @@ def draw_maps(
 ) -> Figure:
     """Axial slices, a row per visit; the viewer shows the difference of two visits, or
     one map around its centre."""
-    affine = measurements[0].affine
+    affine = measurements[0].place
     maps = _labelled_maps(visits, measurements)
     first = maps[0][1]
     if _is_pair(maps):

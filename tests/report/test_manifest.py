@@ -11,11 +11,11 @@ from cingulum.report.manifest import ReportManifest, read_manifest
 
 
 def write_report(out, names):
-    shelf = ReportManifest(out)
+    manifest = ReportManifest(out)
     for name in names:
-        shelf.table(name, pd.DataFrame({"x": [1]}))
-    shelf.clear()
-    (out / "summary.json").write_text(json.dumps({"files": shelf.files}))
+        manifest.table(name, pd.DataFrame({"x": [1]}))
+    manifest.remove_earlier()
+    (out / "summary.json").write_text(json.dumps({"files": manifest.files}))
 
 
 def content(folder):
@@ -63,16 +63,16 @@ def test_a_folder_that_is_a_link_stays(tmp_path):
 
 
 def test_files_are_named_with_their_content(tmp_path):
-    shelf = ReportManifest(tmp_path)
-    shelf.image(
+    manifest = ReportManifest(tmp_path)
+    manifest.image(
         "maps/a.nii.gz", np.zeros((2, 2, 2), np.float32), np.diag([2.0, 2, 2, 1])
     )
-    shelf.bytes("a.bib", b"")
+    manifest.bytes("a.bib", b"")
     assert (
-        shelf.files["a.bib"]
+        manifest.files["a.bib"]
         == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     )
-    assert set(shelf.files) == {"maps/a.nii.gz", "a.bib"}
+    assert set(manifest.files) == {"maps/a.nii.gz", "a.bib"}
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_summary_cannot_have_other_files_removed(tmp_path, name):
     nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     (out / "summary.json").write_text(json.dumps({"files": {name: nothing}}))
     before = content(tmp_path)
-    ReportManifest(out).clear()
+    ReportManifest(out).remove_earlier()
     assert content(tmp_path) == before and (far / "mine.tsv").is_file()
 
 
