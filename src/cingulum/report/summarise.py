@@ -154,7 +154,7 @@ def ratings(found: Ratings, level: float = 0.9) -> Numbers:
     return {
         "participants": len(s.names),
         "scans": len(s.rating),
-        "figures": found.figures,
+        "figures": found.performance,
         "intervals": {name: [i.low, i.high] for name, i in found.intervals.items()},
         "p": found.p,
         "p_pooled": found.p_pooled,

@@ -13,8 +13,10 @@ from cingulum.prediction.conformal import conformal_intervals, conformal_reach
 from cingulum.prediction.confounds import ComBat
 from cingulum.prediction.dose import dose_response
 from cingulum.prediction.lee2019 import group_responses, published_regression
-from cingulum.prediction.regression import PENALTIES, evaluate_ratings, of_features
-from cingulum.prediction.scans import Scans, of_pairs
+from cingulum.prediction.rating_models import PENALTIES
+from cingulum.prediction.regression import evaluate_ratings
+from cingulum.prediction.scan_kernels import feature_kernel
+from cingulum.prediction.scans import Scans, paired_scans
 
 NAMES = [f"sub-{i:02d}" for i in range(60)]
 
@@ -130,11 +132,11 @@ def test_a_planted_trait_is_found_and_a_label_says_in_whom():
         found = evaluate_ratings(
             values, ratings, NAMES[:50], on="features", model=model, permutations=39
         )
-        assert found.figures["r_within_state"] > 0.5 and found.p == 1 / 40, model
+        assert found.performance["r_within_state"] > 0.5 and found.p == 1 / 40, model
         low, high = (
             getattr(found.intervals["r_within_state"], k) for k in ("low", "high")
         )
-        assert low < found.figures["r_within_state"] < high
+        assert low < found.performance["r_within_state"] < high
     table = found.predictions()
     assert (
         len(table) == 100
@@ -162,7 +164,7 @@ def test_the_published_recipe_leaks_on_noise_and_ours_does_not(lee2019_folder):
         ours.append(
             evaluate_ratings(
                 noise, ratings, NAMES[:53], permutations=0, bootstrap=0, seed=seed
-            ).figures["r"]
+            ).performance["r"]
         )
     assert (
         np.mean(theirs) == pytest.approx(0.54, abs=0.08) and abs(np.mean(ours)) < 0.12
@@ -180,7 +182,7 @@ def test_group_weights_tag_the_state_without_error():
 
 def test_ratings_are_exchanged_by_whole_patients_inside_sites():
     sites = np.array(["x"] * 4 + ["y"] * 4)
-    scans = of_pairs(np.arange(16.0).reshape(8, 2), NAMES[:8], sites)
+    scans = paired_scans(np.arange(16.0).reshape(8, 2), NAMES[:8], sites)
     drawn = scans.exchanged(200, np.random.default_rng(0)).reshape(8, 2, 200)
     assert (drawn[:, 1] - drawn[:, 0] == 1).all(), (
         "both ratings of a patient move together"
@@ -213,9 +215,11 @@ def test_sites_are_taken_out_by_what_training_scans_tell():
     clean -= clean[train].mean(0)
     expected = clean @ clean.T / (np.square(clean[train]).sum() / 30)
     np.testing.assert_allclose(
-        of_features({"a": x}, sites=site)(train, 0), expected, atol=1e-8
+        feature_kernel({"a": x}, sites=site)(train, 0), expected, atol=1e-8
     )
-    assert np.isfinite(of_features({"a": x}, sites=site)(train & (site == 0), 0)).all()
+    assert np.isfinite(
+        feature_kernel({"a": x}, sites=site)(train & (site == 0), 0)
+    ).all()
 
 
 def test_confounds_are_taken_out_in_every_fold():
@@ -228,7 +232,7 @@ def test_confounds_are_taken_out_in_every_fold():
     without = evaluate_ratings(
         values, ratings, NAMES, on="features", confounds={"age": age}, permutations=0
     )
-    assert with_age.figures["r"] > 0.9 and abs(without.figures["r"]) < 0.35
+    assert with_age.performance["r"] > 0.9 and abs(without.performance["r"]) < 0.35
     assert without.baselines["confounds"]["r"] > 0.9
 
 
