@@ -90,9 +90,8 @@ class ComBat(TransformerMixin, BaseEstimator):
     def transform(self, X: np.ndarray) -> np.ndarray:
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=np.float64)
-        # A copy, since a transformer must not hand out a view of its input.
         if self.site is None:
-            return X[:, self.kept_].copy()
+            return X[:, self.kept_]
         sites = self._sites(X)
         self._refuse_unseen(sites)
         z = self._standardised(X)

@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 
 from cingulum.prediction import Evaluation, evaluate
-from cingulum.prediction.conformal import DecisionCalibration, calibrate_decisions
+from cingulum.prediction.decision_calibration import (
+    DecisionCalibration,
+    calibrate_decisions,
+)
 from cingulum.prediction.dose import DoseResponse, dose_response
 from cingulum.prediction.leak_audit import Check, audit
 from cingulum.prediction.learning_curves import compact, learning_curve

@@ -17,7 +17,8 @@ from cingulum.inference import linear_network
 from cingulum.inference.resting import RestingFit
 from cingulum.measures import edges, similarity
 from cingulum.prediction import Evaluation
-from cingulum.prediction.conformal import DecisionCalibration, conformal_reach
+from cingulum.prediction.conformal import conformal_reach
+from cingulum.prediction.decision_calibration import DecisionCalibration
 from cingulum.prediction.dose import DoseResponse
 from cingulum.prediction.leak_audit import Check
 from cingulum.prediction.lee2019 import PublishedRegression
