@@ -3,9 +3,10 @@ import pytest
 
 from cingulum.errors import InputError
 from cingulum.prediction import evaluate
+from cingulum.prediction.map_peaks import peaks
 from cingulum.prediction.permutation import sign_flips
 from cingulum.prediction.svm import solver
-from cingulum.prediction.weight_maps import maps, peaks, threshold_fdr
+from cingulum.prediction.weight_maps import map_weights, threshold_fdr
 
 
 def smooth(rng, n, grid=(6, 7, 8), planted=None, size=2.0):
@@ -20,7 +21,7 @@ def smooth(rng, n, grid=(6, 7, 8), planted=None, size=2.0):
 def test_maps_equal_permutations_done_one_by_one():
     rng = np.random.default_rng(0)
     values = smooth(rng, 14)
-    found = maps(values, permutations=60, resamples=50, seed=4)
+    found = map_weights(values, permutations=60, resamples=50, seed=4)
     d = (values[:, 1] - values[:, 0]).astype(np.float32).astype(float)
     signs = np.concatenate(
         [np.ones((1, 14)), sign_flips(60, 14, np.random.default_rng((4, 0, 3)))]
@@ -54,7 +55,7 @@ def test_family_wise_error_and_false_discovery_rate_hold():
     %), by either."""
     found = np.zeros(2)
     for seed in range(100):
-        part = maps(
+        part = map_weights(
             smooth(np.random.default_rng(seed), 16, (4, 4, 5)),
             permutations=99,
             resamples=2,
@@ -77,7 +78,7 @@ def test_a_planted_region_is_found_and_named():
     rng = np.random.default_rng(0)
     values = smooth(rng, 40, grid)
     values.reshape(40, 2, *grid)[:, 1] += 4.0 * blob
-    found = maps(values, permutations=2000, resamples=200)
+    found = map_weights(values, permutations=2000, resamples=200)
     z = found.pattern.z.reshape(grid)
     where = (affine @ [*np.unravel_index(np.abs(z).argmax(), grid), 1])[:3]
     planted = (affine @ [*centre, 1])[:3]
@@ -102,7 +103,7 @@ def test_a_planted_region_is_found_and_named():
 def test_voxels_outside_the_brain_are_not_known_and_do_not_count():
     values = smooth(np.random.default_rng(1), 12)
     values[..., :50] = 0
-    found = maps(values, permutations=19, resamples=5).pattern
+    found = map_weights(values, permutations=19, resamples=5).pattern
     assert (
         np.isnan(found.z[:50]).all()
         and np.isnan(found.q[:50]).all()
@@ -115,4 +116,4 @@ def test_incomplete_patients_are_refused():
     values = smooth(np.random.default_rng(1), 12)
     values[3] = np.nan
     with pytest.raises(InputError, match="whole"):
-        maps(values, permutations=19)
+        map_weights(values, permutations=19)
