@@ -11,13 +11,12 @@ import pytest
 from cingulum.errors import InputError
 from cingulum.features.seed_connectivity import S1_BACK
 from cingulum.prediction.signature import (
-    Part,
+    ModalityWeights,
     Signature,
     read_signature,
-    score_columns,
-    score_maps,
     write_signature,
 )
+from cingulum.prediction.signature_scores import score_columns, score_maps
 
 GRID, AFFINE = (20, 24, 18), np.diag([8.0, 8.0, 8.0, 1.0])
 
@@ -29,8 +28,8 @@ def own():
     brain[3:17, 3:21, 3:12] = True
     weights = np.where(brain, rng.normal(size=GRID), 0)
     parts = {
-        "rcbf": Part(weights, "1 (whole-brain mean)", 1e-5, AFFINE),
-        "hfhrv": Part(np.array([-2.0]), "ln(ms²)", 0.0, None, ("hfhrv",)),
+        "rcbf": ModalityWeights(weights, "1 (whole-brain mean)", 1e-5, AFFINE),
+        "hfhrv": ModalityWeights(np.array([-2.0]), "ln(ms²)", 0.0, None, ("hfhrv",)),
     }
     return Signature(
         "ours", parts, {"rcbf": 1.0, "hfhrv": 0.5}, {"Trained": "nobody"}
