@@ -28,6 +28,7 @@ def conformal_reach(
     order = np.argsort(size)
     # Sums of weights that should equal the level may fall short of it by rounding.
     covered = np.cumsum(weight[order]) >= level - 1e-12
+    # The new patient's own residual, which may be any size, has the remaining weight.
     if not covered.any():
         return float("inf")
     return float(size[order][covered.argmax()])

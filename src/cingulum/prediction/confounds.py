@@ -94,6 +94,7 @@ class ComBat(TransformerMixin, BaseEstimator):
             return X[:, self.kept_]
         sites = self._sites(X)
         self._refuse_unseen(sites)
+        # Rows of unseen sites keep their standardised features: the average site.
         z = self._standardised(X)
         for k, site in enumerate(self.sites_):
             rows = sites == site
@@ -116,24 +117,28 @@ class ComBat(TransformerMixin, BaseEstimator):
         """Mean, effects of the covariates and standard deviation over all sites; member
         (scan,): number of the site."""
         features = X[:, self.kept_]
-        covariates = self._covariates(X)
-        self.centre_ = covariates.mean(0)
+        self.centre_ = self._covariates(X).mean(0)
+        design = self._design(X, member)
+        fitted = np.linalg.lstsq(design, features, rcond=None)[0]
         count = np.bincount(member)
-        of_site = np.eye(len(count))[member]
-        design = np.column_stack([of_site, covariates - self.centre_])
+        # The average site: sites weighted by their number of scans, as in the paper.
+        self.mean_ = count @ fitted[: len(count)] / len(X)
+        self.slope_ = fitted[len(count) :]
+        self.scale_ = _root_mean_square(features - design @ fitted)
+        # A constant feature has a spread of rounding errors, which must not be scaled
+        # up.
+        self.scale_[self.scale_ <= 1e-12 * np.abs(features).max(0)] = 0.0
+
+    def _design(self, X: np.ndarray, member: np.ndarray) -> np.ndarray:
+        """Columns of sites and covariates."""
+        of_site = np.eye(len(self.sites_))[member]
+        design = np.column_stack([of_site, self._covariates(X) - self.centre_])
         if np.linalg.matrix_rank(design) < design.shape[1]:
             raise ValueError(
                 "Covariates and sites cannot be told apart: a covariate is constant "
                 "within every site."
             )
-        fitted = np.linalg.lstsq(design, features, rcond=None)[0]
-        # The average site: sites weighted by their number of scans, as in the paper.
-        self.mean_ = count @ fitted[: len(count)] / len(X)
-        self.slope_ = fitted[len(count) :]
-        self.scale_ = np.sqrt(np.square(features - design @ fitted).mean(0))
-        # A constant feature has a spread of rounding errors, which must not be scaled
-        # up.
-        self.scale_[self.scale_ <= 1e-12 * np.abs(features).max(0)] = 0.0
+        return design
 
     def _fit_sites(self, z: np.ndarray, member: np.ndarray) -> None:
         """Shift and spread (site, feature) of standardised features."""
@@ -189,6 +194,7 @@ class _Prior:
     @staticmethod
     def of(effect: _SiteEffect) -> _Prior:
         """By the moments of the estimates over features."""
+        # Variances that are all the same would make the prior infinitely sure.
         mean = effect.variance.mean()
         variance = max(effect.variance.var(ddof=1), 1e-12)
         return _Prior(
@@ -214,6 +220,7 @@ class _Prior:
 def _site_effect(z: np.ndarray) -> _SiteEffect:
     """Shift and variance of a site's standardised features (scan, feature), shrunk
     towards their mean over features."""
+    # A feature that is constant in this site only would be divided by 0.
     raw = _SiteEffect(z.mean(0), z.var(0, ddof=1).clip(1e-12))
     # A prior over features needs at least three that differ.
     if z.shape[1] < 3 or np.ptp(raw.shift) == 0:
@@ -226,6 +233,10 @@ def _site_effect(z: np.ndarray) -> _SiteEffect:
         if _largest_change(effect, previous) < SETTLED:
             break
     return effect
+
+
+def _root_mean_square(residual: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.square(residual).mean(0))
 
 
 def _largest_change(a: _SiteEffect, b: _SiteEffect) -> float:
@@ -241,6 +252,7 @@ def _refuse_outcome(
     if y is None or not len(covariates):
         return
     outcome = np.asarray(y)
+    # Labels of two groups are numbered, so that they can be compared, too.
     if outcome.dtype.kind not in "fiu":
         outcome = np.unique(outcome, return_inverse=True)[1]
     for column in covariates:
@@ -255,6 +267,7 @@ def _refuse_outcome(
 def _same_up_to_scale(a: np.ndarray, b: np.ndarray) -> bool:
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return False
+    # Below 1, so that a rounded copy of the outcome is recognised as well.
     return bool(abs(np.corrcoef(a, b)[0, 1]) > 0.999)
 
 

@@ -41,6 +41,7 @@ def dose_response(
     known = np.isfinite(decisions) & np.isfinite(change)
     decisions = decisions[known]
     change = change[known]
+    # One stream: permutations first, then the bootstrap.
     rng = generator(seed, Stream.DOSE_RESPONSE)
     r = float(correlation(decisions, change))
     exchanged = rng.permuted(np.tile(change, (permutations, 1)), axis=1)

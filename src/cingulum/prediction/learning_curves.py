@@ -124,6 +124,7 @@ class _SubsetEvaluation:
             [self.patients[i] for i in rows],
             confounds={name: c[rows] for name, c in self.confounds.items()},
             folds=None if self.folds is None else min(self.folds, len(rows)),
+            # A curve needs the scores only.
             permutations=0,
             contributions=False,
             bootstrap=0,
@@ -139,6 +140,7 @@ class _SubsetEvaluation:
 
 def _table(subsets: list[_Subset], results: np.ndarray) -> pd.DataFrame:
     """One row per size; results (subset, 2): accuracy and AUC."""
+    # By size, since sizes may be given twice or in any order.
     table = pd.DataFrame(results, columns=["accuracy", "auc"])
     table["patients"] = [len(subset.rows) for subset in subsets]
     means = table.groupby("patients").agg(

@@ -70,19 +70,17 @@ def published_regression(
     """
     n = len(ratings)
     _check_complete(modalities, n)
+    # One stream: the split, exchanged ratings, noise.
     rng = generator(seed, Stream.PUBLISHED_REGRESSION)
     test_visit = _test_visits(n, rng)
     responses = _group_responses(modalities.values(), C)
     fit = _fit(responses, ratings, test_visit)
-    null = []
-    for order in exchanges(permutations, n, rng):
-        null.append(_fit(responses, ratings[order], test_visit).test_r)
-    noise = []
-    for _ in range(noises):
-        noise.append(_test_r_on_noise(modalities, ratings, C, rng))
+    orders = exchanges(permutations, n, rng)
+    null = [_fit(responses, ratings[order], test_visit).test_r for order in orders]
+    widths = [values.shape[-1] for values in modalities.values()]
+    noise = [_test_r_on_noise(widths, ratings, C, rng) for _ in range(noises)]
     noise_r = float(np.mean(noise))
-    low, high = np.quantile(noise, [0.025, 0.975])
-    noise_range = Interval(float(low), float(high))
+    noise_range = _middle_range(noise)
     return PublishedRegression(
         train_r=fit.train_r,
         train_rmse=fit.train_rmse,
@@ -96,6 +94,12 @@ def published_regression(
         predicted=fit.predicted,
         label=_label(noise_r, noise_range),
     )
+
+
+def _middle_range(values: list[float]) -> Interval:
+    """Where the middle 95 % lie."""
+    low, high = np.quantile(values, [0.025, 0.975])
+    return Interval(float(low), float(high))
 
 
 def _check_complete(modalities: dict[str, np.ndarray], patients: int) -> None:
@@ -150,18 +154,16 @@ class _Fit:
 
 def _fit(responses: np.ndarray, ratings: np.ndarray, test_visit: np.ndarray) -> _Fit:
     """responses (patient, visit, modality), ratings (patient, visit)."""
-    rows = np.arange(len(test_visit))
-    trained = responses[rows, 1 - test_visit]
-    rated = ratings[rows, 1 - test_visit]
-    truth = ratings[rows, test_visit]
+    trained = _of_visit(responses, 1 - test_visit)
+    rated = _of_visit(ratings, 1 - test_visit)
+    truth = _of_visit(ratings, test_visit)
     # The published scaling is not known; without any, large units never converge.
     centre = trained.mean(0)
-    size = trained.std(0)
-    size = np.where(size > 1e-12 * np.abs(trained).max(0), size, np.inf)
+    size = _training_size(trained)
     x = (trained - centre) / size
     model = SVR(kernel="linear", max_iter=1_000_000).fit(x, rated)
     fitted = model.predict(x)
-    predicted = model.predict((responses[rows, test_visit] - centre) / size)
+    predicted = model.predict((_of_visit(responses, test_visit) - centre) / size)
     return _Fit(
         train_r=float(correlation(fitted, rated)),
         train_rmse=_rmse(fitted, rated),
@@ -171,20 +173,30 @@ def _fit(responses: np.ndarray, ratings: np.ndarray, test_visit: np.ndarray) -> 
     )
 
 
+def _of_visit(values: np.ndarray, visit: np.ndarray) -> np.ndarray:
+    """Entries (patient, …) of one visit of each patient; values (patient, visit, …)."""
+    return values[np.arange(len(visit)), visit]
+
+
+def _training_size(x: np.ndarray) -> np.ndarray:
+    """Standard deviation of columns; infinite for constant ones, which become 0."""
+    size = x.std(0)
+    varies = size > 1e-12 * np.abs(x).max(0)
+    return np.where(varies, size, np.inf)
+
+
 def _rmse(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.sqrt(np.square(a - b).mean()))
 
 
 def _test_r_on_noise(
-    modalities: dict[str, np.ndarray],
-    ratings: np.ndarray,
-    C: float,
-    rng: np.random.Generator,
+    widths: list[int], ratings: np.ndarray, C: float, rng: np.random.Generator
 ) -> float:
+    """widths: number of features of each modality."""
     n = len(ratings)
     noise = []
-    for values in modalities.values():
-        features = min(values.shape[-1], NOISE_FEATURES)
-        noise.append(rng.normal(size=(n, 2, features)))
+    for features in widths:
+        shape = (n, 2, min(features, NOISE_FEATURES))
+        noise.append(rng.normal(size=shape))
     responses = _group_responses(noise, C)
     return _fit(responses, ratings, _test_visits(n, rng)).test_r

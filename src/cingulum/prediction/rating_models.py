@@ -59,6 +59,7 @@ def regression_folds(
     for fold in range(int(outer.max()) + 1):
         train = outer[scans.patient] != fold
         fitted = _with_model(kernel(train, fold), train, model)
+        # SVR keeps scikit-learn's C, so that there is nothing to choose inside.
         splits: tuple[Split, ...] = ()
         if model != "svr":
             splits = _inner_splits(kernel, train, fold, inner[scans.patient], model)
@@ -74,6 +75,7 @@ def _inner_splits(
     for part in np.unique(inner):
         kept = train & (inner != part)
         judged = train & (inner == part)
+        # With few patients a whole part may lie in the fold that is left out.
         if kept.any() and judged.any():
             fitted = _with_model(kernel(kept, fold), kept, model)
             splits.append(Split(kept, judged, fitted))
@@ -94,8 +96,11 @@ def _gaussian(kernel: np.ndarray, train: np.ndarray) -> np.ndarray:
     """Gaussian kernel with the median squared distance between training scans as its
     width."""
     diagonal = np.diag(kernel)
+    # Rounding may leave squared distances of equal scans just below 0.
     distance = np.maximum(0, diagonal[:, None] + diagonal[None] - 2 * kernel)
     different = ~np.eye(train.sum(), dtype=bool)
+    # Adapts to the data without a search; each scan's distance of 0 to itself would
+    # make it too narrow.
     width = np.median(distance[np.ix_(train, train)][different])
     return np.exp(-distance / (width or 1.0))
 
@@ -116,6 +121,7 @@ def _ridge(fold: RegressionFold, ratings: np.ndarray) -> np.ndarray:
     best = _inner_errors(fold, ratings).argmin(0)
     predictions = np.empty((int(outer.test.sum()), ratings.shape[1]))
     for k, hat in enumerate(_hat_matrices(outer)):
+        # Thousands of permuted ratings with one penalty are one matrix product.
         chosen = best == k
         if chosen.any():
             predictions[:, chosen] = _linear(hat, ratings[outer.train][:, chosen])
@@ -140,6 +146,7 @@ def _hat_matrices(split: Split) -> list[np.ndarray]:
     values, vectors = np.linalg.eigh(split.among_training)
     from_train = split.test_with_training @ vectors
     matrices = []
+    # Rounding may leave eigenvalues just below 0.
     for penalty in PENALTIES:
         matrices.append((from_train / (values.clip(0) + penalty)) @ vectors.T)
     return matrices

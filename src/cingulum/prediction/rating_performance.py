@@ -77,6 +77,7 @@ class _PatientMeans:
     @property
     def r_change(self) -> float:
         changed = np.isfinite(self.deviation_change)
+        # Two patients always lie on a line.
         if changed.sum() <= 2:
             return NAN
         deviation = self.deviation_change[changed]
@@ -98,14 +99,16 @@ def bootstrap_performance(
     means = _patient_means(predictions)
     drawn = []
     for patients in resamples(len(rows), rng, times):
+        # All scans of a patient together: they depend on each other.
         resampled = np.concatenate([rows[i] for i in patients])
         # Few patients may be drawn with one rating only, which has no correlation.
         if np.ptp(scans.rating[resampled]) > 0:
             drawn.append(_performance_of(predictions, resampled, means.of(patients)))
-    intervals = {}
-    for name in MEASURES:
-        intervals[name] = percentile(np.array([d[name] for d in drawn], float))
-    return intervals
+    return {name: _interval(drawn, name) for name in MEASURES}
+
+
+def _interval(drawn: list[dict[str, float]], name: str) -> Interval:
+    return percentile(np.array([measures[name] for measures in drawn], float))
 
 
 def r_within_state(
@@ -132,6 +135,7 @@ def _performance_of(
     state = predictions.scans.state[rows]
     within = r_within_state(state, deviation[None], rating[None])
     return {
+        # Of deviations, not of predictions: see MEASURES.
         "r": float(correlation(deviation, rating)),
         "r_within_state": float(within[0]),
         "r_patients": means.r_patients,
@@ -172,11 +176,15 @@ def _slope(predicted: np.ndarray, rating: np.ndarray) -> float:
 def _patient_means(predictions: RatingPredictions) -> _PatientMeans:
     scans = predictions.scans
     both = np.stack([predictions.deviation, scans.rating], 1)
-    means = np.empty((len(scans.names), 2))
-    change = np.full((len(scans.names), 2), np.nan)
-    for i in range(len(scans.names)):
-        rows = scans.rows_of(i)
-        means[i] = both[rows].mean(0)
-        if scans.state[rows[0]] != scans.state[rows[-1]]:
-            change[i] = both[rows[-1]] - both[rows[0]]
+    rows = [scans.rows_of(patient) for patient in range(len(scans.names))]
+    means = np.stack([both[own].mean(0) for own in rows])
+    change = np.stack([_change(both[own], scans.state[own]) for own in rows])
     return _PatientMeans(means[:, 0], means[:, 1], change[:, 0], change[:, 1])
+
+
+def _change(values: np.ndarray, state: np.ndarray) -> np.ndarray:
+    """Change (column,) of a patient's scans (scan, column) from the first state to the
+    last; NaN where there is one state."""
+    if state[0] == state[-1]:
+        return np.full(values.shape[1], np.nan)
+    return values[-1] - values[0]

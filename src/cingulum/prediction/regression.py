@@ -18,6 +18,11 @@ import numpy as np
 import pandas as pd
 
 from cingulum.errors import InputError
+from cingulum.prediction.paired_features import (
+    PairedFeatures,
+    response_kernel,
+    stacked_confounds,
+)
 from cingulum.prediction.permutation import (
     ALIKE,
     Jobs,
@@ -42,15 +47,10 @@ from cingulum.prediction.rating_performance import (
     performance,
     r_within_state,
 )
-from cingulum.prediction.scan_kernels import (
-    ScanKernel,
-    column_kernel,
-    feature_kernel,
-)
+from cingulum.prediction.scan_kernels import ScanKernel
 from cingulum.prediction.scans import Scans, paired_scans
 from cingulum.prediction.statistics import Interval, correlation
-from cingulum.prediction.svm.nested import FoldPlan, ModalityKernel
-from cingulum.prediction.svm.products import copy_of
+from cingulum.prediction.svm.nested import FoldPlan
 from cingulum.random_streams import Stream, generator
 
 Predictors = Literal["responses", "features"]
@@ -64,8 +64,6 @@ VISIT_COLUMNS: dict[str, tuple[int, ...]] = {
     "first": (0,),
     "second": (1,),
 }
-
-MINIMUM_PATIENTS = 10
 
 BLOCK = 250
 """Permutations of ridge computed together."""
@@ -186,13 +184,14 @@ def evaluate_ratings(  # noqa: PLR0913
         model, on, inner_folds, permutations, stop_after, bootstrap, seed
     )
     _check_ratings(ratings, len(patients))
-    paired = PairedFeatures(modalities, scale, _stacked_confounds(confounds))
+    paired = PairedFeatures(modalities, scale, stacked_confounds(confounds))
     paired.check(patients)
     columns = VISIT_COLUMNS[visits]
     scans = paired_scans(ratings[:, columns], list(patients), sites)
     outer = scans.folds(folds, generator(seed, Stream.REGRESSION_FOLDS))
     if on == "responses":
-        kernel = _response_kernel(paired.responses(outer, settings, C), columns)
+        responses = paired.responses(_response_plan(outer, settings, C))
+        kernel = response_kernel(responses, columns)
     else:
         kernel = paired.kernel(columns, sites if harmonise else None)
     return regress(
@@ -204,6 +203,24 @@ def evaluate_ratings(  # noqa: PLR0913
         jobs=jobs,
         show_progress=show_progress,
     )
+
+
+def _check_ratings(ratings: np.ndarray, patients: int) -> None:
+    if ratings.shape != (patients, 2):
+        raise InputError(
+            f"Expected ratings (patient, 2) of {patients} patients; got "
+            f"{ratings.shape}."
+        )
+
+
+def _response_plan(
+    outer: np.ndarray, settings: RegressionSettings, C: float
+) -> FoldPlan:
+    """Folds of the SVMs: the outer ones of the regression, and inner ones of their
+    own."""
+    rng = generator(settings.seed, Stream.INNER_FOLDS)
+    inner = rng.permutation(len(outer)) % settings.inner_folds
+    return FoldPlan(outer, inner, (C,), "stacked")
 
 
 def regress(
@@ -226,19 +243,16 @@ def regress(
     # would change every published number.
     rng = generator(settings.seed, Stream.REGRESSION_PERMUTATION)
     inner = rng.permutation(len(scans.names)) % settings.inner_folds
-    folds = regression_folds(scans, kernel, outer, inner, settings.model)
-    predictions = _predictions(scans, folds, training_means(scans, outer))
+    division = _Division(scans, outer, inner)
+    folds = division.folds(kernel, settings.model)
+    predictions = division.predictions(folds)
     exchanged = scans.exchanged(settings.permutations, rng)
-    permuting = _Permutations(folds, scans.state, settings.stop_after)
-    null = permuting.run(predictions, exchanged, jobs, show_progress)
+    permutations = _Permutations(folds, scans.state, settings.stop_after)
+    null = permutations.run(predictions, exchanged, jobs, show_progress)
     intervals = bootstrap_performance(predictions, rng, settings.bootstrap)
-    alone = _simple_baselines(predictions, outer)
-    for name, other in (baselines or {}).items():
-        other_folds = regression_folds(scans, other, outer, inner, "ridge")
-        alone[name] = performance(_predictions(scans, other_folds, predictions.mean))
     measures = performance(predictions)
-    p, used = permuting.p(measures["r_within_state"], null.within)
-    p_pooled, _ = permuting.p(measures["r"], null.pooled)
+    p, used = permutations.p(measures["r_within_state"], null.within)
+    p_pooled, _ = permutations.p(measures["r"], null.pooled)
     return Ratings(
         scans=scans,
         folds=outer,
@@ -248,7 +262,7 @@ def regress(
         p=p,
         p_pooled=p_pooled,
         null=null.within,
-        baselines=alone,
+        baselines=division.baselines(baselines or {}),
         model=settings.model,
         on=settings.on,
         permutations=used,
@@ -256,148 +270,49 @@ def regress(
     )
 
 
-# Input
-
-
-@dataclass(frozen=True, eq=False)
-class PairedFeatures:
-    """Features of both visits, and what is done to them in every fold.
-
-    modalities: by name (patient, visit, feature); scale: those that are standardised;
-    confounds (patient, visit, confound): regressed out
-    """
-
-    modalities: dict[str, np.ndarray]
-    scale: tuple[str, ...] = ()
-    confounds: np.ndarray | None = None
-
-    def check(self, patients: Sequence[str]) -> None:
-        """Raises InputError for features that do not belong to these patients, for
-        missing values, and for patients with the same features."""
-        for name, values in self.modalities.items():
-            _check_features(name, values, len(patients))
-        twins = copy_of(list(self.modalities.values()))
-        if twins:
-            raise InputError(
-                f"{patients[twins[0]]} and {patients[twins[1]]} have the same features "
-                "to the last digit: one is a copy of the other and would be tested on "
-                "itself. Leave one out."
-            )
-        # After the other checks, whose messages tell more about a table that is wrong.
-        if len(patients) < MINIMUM_PATIENTS:
-            raise InputError(
-                f"Regression between patients needs at least {MINIMUM_PATIENTS} "
-                f"patients; got {len(patients)}."
-            )
-
-    def kernel(self, visits: tuple[int, ...], sites: np.ndarray | None) -> ScanKernel:
-        """Kernel of the features of some visits; sites (patient,): removed."""
-        rows = {name: _scan_rows(v, visits) for name, v in self.modalities.items()}
-        site_rows = None if sites is None else np.repeat(sites, len(visits))
-        return feature_kernel(rows, self.scale, self._confound_rows(visits), site_rows)
-
-    def confound_baseline(self, visits: tuple[int, ...]) -> dict[str, ScanKernel]:
-        """Kernel of the confounds alone, by name; empty without any."""
-        rows = self._confound_rows(visits)
-        if rows is None:
-            return {}
-        return {"confounds": column_kernel(lambda fold: rows)}
-
-    def _confound_rows(self, visits: tuple[int, ...]) -> np.ndarray | None:
-        return None if self.confounds is None else _scan_rows(self.confounds, visits)
-
-    def responses(
-        self, outer: np.ndarray, settings: RegressionSettings, C: float
-    ) -> np.ndarray:
-        """Decision responses (fold, patient, visit, modality): of a fold's own patients
-        by SVMs trained without the fold; of the others by SVMs trained without the fold
-        and without them."""
-        n = len(outer)
-        rng = generator(settings.seed, Stream.INNER_FOLDS)
-        inner = rng.permutation(n) % settings.inner_folds
-        plan = FoldPlan(outer, inner, (C,), "stacked")
-        responses = np.empty((plan.folds, n, 2, len(self.modalities)))
-        for m, name in enumerate(self.modalities):
-            responses[..., m] = self._responses_to(name, plan)
-        return responses
-
-    def _responses_to(self, name: str, plan: FoldPlan) -> np.ndarray:
-        """Decision responses (fold, patient, visit) to one modality."""
-        values = self.modalities[name]
-        n = len(values)
-        kernel = ModalityKernel.of(
-            plan, values, np.ones(n, bool), name in self.scale, self.confounds, True
-        )
-        held = kernel.held(np.ones((1, n)))
-        tested = plan.outer == np.arange(plan.folds)[:, None]
-        first = np.where(tested, held.first, held.inside_first[0])
-        change = np.where(tested, held.decision, held.inside[0])
-        return np.stack([first, first + change], -1)
-
-
-def _response_kernel(responses: np.ndarray, visits: tuple[int, ...]) -> ScanKernel:
-    """Kernel of decision responses (fold, patient, visit, modality)."""
-    return column_kernel(lambda fold: _scan_rows(responses[fold], visits))
-
-
-def _check_ratings(ratings: np.ndarray, patients: int) -> None:
-    if ratings.shape != (patients, 2):
-        raise InputError(
-            f"Expected ratings (patient, 2) of {patients} patients; got "
-            f"{ratings.shape}."
-        )
-
-
-def _check_features(name: str, values: np.ndarray, patients: int) -> None:
-    if values.shape[:2] != (patients, 2) or not np.isfinite(values).all():
-        raise InputError(
-            f"{name}: expected finite values (patient, 2, feature) of {patients} "
-            f"patients; got {values.shape}."
-        )
-
-
-def _stacked_confounds(confounds: dict[str, np.ndarray] | None) -> np.ndarray | None:
-    """Confounds (patient, visit, confound), or None."""
-    if not confounds:
-        return None
-    stacked = np.stack([np.asarray(c, float) for c in confounds.values()], -1)
-    if not np.isfinite(stacked).all():
-        raise InputError(
-            f"Confounds {', '.join(confounds)}: values are missing or infinite."
-        )
-    return stacked
-
-
-def _scan_rows(values: np.ndarray, visits: tuple[int, ...]) -> np.ndarray:
-    """Rows (scan, feature) of values (patient, visit, feature)."""
-    return values[:, visits].reshape(len(values) * len(visits), -1)
-
-
 # Predictions and what they are compared with
 
 
-def _predictions(
-    scans: Scans, folds: list[RegressionFold], mean: np.ndarray
-) -> RatingPredictions:
-    deviation = out_of_fold(folds, scans.rating[:, None])[:, 0]
-    return RatingPredictions(scans, deviation, mean)
+@dataclass(frozen=True, eq=False)
+class _Division:
+    """Outer and inner fold of each patient (patient,), which all models share, so that
+    their performance can be compared."""
 
+    scans: Scans
+    outer: np.ndarray
+    inner: np.ndarray
 
-def _simple_baselines(
-    predictions: RatingPredictions, outer: np.ndarray
-) -> dict[str, dict[str, float]]:
-    """Performance of the training mean and, where there are states, of the training
-    mean of each."""
-    scans = predictions.scans
-    mean = predictions.mean
-    nothing = performance(RatingPredictions(scans, np.zeros_like(mean), mean))
-    # Training means differ a little between folds; a line through them means nothing.
-    baselines = {"training mean": {**nothing, "slope": NAN, "intercept": NAN}}
-    if len(np.unique(scans.state)) > 1:
-        deviation = training_state_means(scans, outer) - mean
-        state_only = RatingPredictions(scans, deviation, mean)
-        baselines["state only"] = performance(state_only)
-    return baselines
+    def folds(self, kernel: ScanKernel, model: Model) -> list[RegressionFold]:
+        return regression_folds(self.scans, kernel, self.outer, self.inner, model)
+
+    def predictions(self, folds: list[RegressionFold]) -> RatingPredictions:
+        deviation = out_of_fold(folds, self.scans.rating[:, None])[:, 0]
+        return self._around_mean(deviation)
+
+    def baselines(self, kernels: dict[str, ScanKernel]) -> dict[str, dict[str, float]]:
+        """Performance of the training mean, of the training mean of each state where
+        there are states, and of a ridge regression on each of the kernels."""
+        measures = {"training mean": self._training_mean()}
+        if len(np.unique(self.scans.state)) > 1:
+            measures["state only"] = performance(self._state_only())
+        for name, kernel in kernels.items():
+            folds = self.folds(kernel, "ridge")
+            measures[name] = performance(self.predictions(folds))
+        return measures
+
+    def _training_mean(self) -> dict[str, float]:
+        nothing = self._around_mean(np.zeros(len(self.scans.rating)))
+        # Training means differ a little between folds; a line through them would only
+        # describe the folds.
+        return {**performance(nothing), "slope": NAN, "intercept": NAN}
+
+    def _state_only(self) -> RatingPredictions:
+        state_means = training_state_means(self.scans, self.outer)
+        return self._around_mean(state_means - training_means(self.scans, self.outer))
+
+    def _around_mean(self, deviation: np.ndarray) -> RatingPredictions:
+        mean = training_means(self.scans, self.outer)
+        return RatingPredictions(self.scans, deviation, mean)
 
 
 # Permutations
@@ -453,6 +368,7 @@ class _Permutations:
             self.state, predictions.deviation[None], predictions.scans.rating[None]
         )
         work = _PermutedCorrelations(self.folds, self.state)
+        # So that no permutations at all give an empty null, not an error.
         correlations = [np.zeros((2, 0))]
         reached = np.zeros(2, int)
         blocks = self._blocks(exchanged)

@@ -23,6 +23,7 @@ def column_kernel(columns: Callable[[int], np.ndarray]) -> ScanKernel:
     standardised on the training scans."""
 
     def kernel(train: np.ndarray, fold: int) -> np.ndarray:
+        # Responses to modalities have units of their own.
         x = _standardised(columns(fold), train)
         return x @ x.T / x.shape[1]
 
@@ -75,6 +76,7 @@ class _FeatureKernel:
         for name in self.rows:
             products = self._modality(name, residual, train)
             size = mean_diagonal(products, train)
+            # A modality that does not vary among training scans adds nothing.
             if size > 0:
                 total += products / size
         return total
@@ -88,6 +90,7 @@ class _FeatureKernel:
         if self.site is not None:
             x = _harmonised(x, self.site, train)
         x = residual @ x
+        # Last, so that features have variance 1 after all else was removed.
         if name in self.scale:
             x = _standardised(x, train)
         return x @ x.T
@@ -105,6 +108,7 @@ def _residual_maker(confounds: np.ndarray | None, train: np.ndarray) -> np.ndarr
     design = np.ones((n, 1))
     if confounds is not None:
         design = np.column_stack([design, confounds])
+    # The pseudo-inverse lets confounds repeat each other.
     slope = np.zeros((design.shape[1], n))
     slope[:, train] = np.linalg.pinv(design[train], rcond=1e-8)
     return np.eye(n) - design @ slope

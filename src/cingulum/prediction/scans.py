@@ -35,6 +35,7 @@ class Scans:
     def rows_of(self, patient: int) -> np.ndarray:
         """Rows of a patient's scans, by state."""
         rows = np.flatnonzero(self.patient == patient)
+        # Stable, so that scans in the same state keep the order of the table.
         return rows[np.argsort(self.state[rows], kind="stable")]
 
     def folds(self, number: int | None, rng: np.random.Generator) -> np.ndarray:
@@ -47,6 +48,7 @@ class Scans:
             raise InputError(
                 f"folds is between 2 and the number of patients, {n}; got {number}."
             )
+        # Fold sizes differ by at most one patient.
         return rng.permutation(n) % number
 
     def exchanged(self, times: int, rng: np.random.Generator) -> np.ndarray:
@@ -57,21 +59,24 @@ class Scans:
             patients = np.tile(np.arange(len(rows)), (times, 1))
             order = rng.permuted(patients, axis=1)  # (times, patient)
             permuted = self.rating[rows[order]]  # (times, patient, scan)
+            # Ratings move with their states, so that what the state alone gives stays.
             ratings[rows.ravel()] = permuted.reshape(times, rows.size).T
         return ratings
 
     def _exchangeable(self) -> list[np.ndarray]:
         """Rows (patient, scan) of each group of patients that may exchange ratings."""
-        n = len(self.names)
-        site = np.zeros(n, int)
-        if self.site is not None:
-            site = np.unique(self.site, return_inverse=True)[1]
         groups: dict[tuple[int, ...], list[np.ndarray]] = {}
-        for patient in range(n):
+        for patient, site in enumerate(self._site_numbers()):
             rows = self.rows_of(patient)
-            key = (int(site[patient]), *self.state[rows].tolist())
+            key = (int(site), *self.state[rows].tolist())
             groups.setdefault(key, []).append(rows)
         return [np.stack(rows) for rows in groups.values()]
+
+    def _site_numbers(self) -> np.ndarray:
+        """Site of each patient as a whole number; one site where none are named."""
+        if self.site is None:
+            return np.zeros(len(self.names), int)
+        return np.unique(self.site, return_inverse=True)[1]
 
 
 def paired_scans(

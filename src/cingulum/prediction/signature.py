@@ -114,18 +114,19 @@ def read_signature(folder: Path) -> Signature:
 def _read_published(folder: Path) -> Signature:
     parts = {}
     for name, (file, intercept, unit) in LEE2019.items():
-        # The published files have a fourth axis with one volume.
-        image = read_image(folder / file, 4)
-        weights = np.asarray(image.dataobj, float)[..., 0]
-        if not weights.any():
-            raise InputError(
-                f"{folder / file}: expected a map of weights; it is zero everywhere."
-            )
-        parts[name] = ModalityWeights(weights, unit, intercept, image.affine)
-    parts["hfhrv"] = ModalityWeights(
-        np.array([LEE2019_HFHRV]), LOG_POWER, columns=("hfhrv",)
-    )
+        parts[name] = _read_published_map(folder / file, unit, intercept)
+    hfhrv = np.array([LEE2019_HFHRV])
+    parts["hfhrv"] = ModalityWeights(hfhrv, LOG_POWER, columns=("hfhrv",))
     return Signature("lee2019", parts, {}, LEE2019_METADATA)
+
+
+def _read_published_map(path: Path, unit: str, intercept: float) -> ModalityWeights:
+    # The published files have a fourth axis with one volume.
+    image = read_image(path, 4)
+    weights = np.asarray(image.dataobj, float)[..., 0]
+    if not weights.any():
+        raise InputError(f"{path}: expected a map of weights; it is zero everywhere.")
+    return ModalityWeights(weights, unit, intercept, image.affine)
 
 
 def _read_own(folder: Path) -> Signature:
@@ -165,6 +166,7 @@ def _read_weights(folder: Path, entry: JsonObject) -> ModalityWeights:
     return ModalityWeights(weights, unit, intercept, image.affine)
 
 
+# Of the file, not of the weights in it, so that any program can check it.
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -176,6 +178,7 @@ def write_signature(signature: Signature, folder: Path, card: str) -> Path:
     """Write a signature to a new folder: maps or tables, signature.json with their
     hashes, model_card.md."""
     folder = Path(folder)
+    # A signature that others may have fetched is never overwritten.
     check_vacant(folder)
     entries = {}
     for name, part in signature.parts.items():

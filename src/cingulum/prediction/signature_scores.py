@@ -56,15 +56,19 @@ def score_maps(
     data = np.stack([np.asarray(values, np.float32) for values in maps])
     inside = _inside_all(data, what)
     flags = _check_unit(part.unit, data[:, inside], what)
+    # A voxel counts where most of it was inside the brain before resampling.
     mask = _resampled(inside.astype(np.float32), affine, part) > 0.5
     _check_orientation(part, mask, what)
     weights = np.where(mask, part.weights, 0.0)
-    coverage = float(np.square(weights).sum() / np.square(part.weights).sum())
+    coverage = _squares(weights) / _squares(part.weights)
     flags += _check_coverage(coverage, what)
-    scores = []
-    for values in data:
-        scores.append(float((weights * _resampled(values, affine, part)).sum()))
+    on_grid = (_resampled(values, affine, part) for values in data)
+    scores = [float((weights * values).sum()) for values in on_grid]
     return SignatureScores(np.array(scores), coverage, flags)
+
+
+def _squares(weights: np.ndarray) -> float:
+    return float(np.square(weights).sum())
 
 
 def _inside_all(data: np.ndarray, what: str) -> np.ndarray:
@@ -84,12 +88,7 @@ def score_columns(
 ) -> SignatureScores:
     """Scores of values (scan, column). Raises InputError for columns that are missing
     and for other units."""
-    missing = [column for column in part.columns if column not in columns]
-    if missing:
-        raise InputError(
-            f"{what}: lacks {', '.join(missing[:5])}; the signature needs "
-            f"{len(part.columns)} columns."
-        )
+    _check_columns(part, columns, what)
     order = [list(columns).index(column) for column in part.columns]
     x = np.asarray(values, float)[:, order]
     if not np.isfinite(x).all():
@@ -97,6 +96,15 @@ def score_columns(
     if part.unit == LOG_POWER:
         _check_log_power(x, what)
     return SignatureScores(x @ part.weights, 1.0, ())
+
+
+def _check_columns(part: ModalityWeights, columns: Sequence[str], what: str) -> None:
+    missing = [column for column in part.columns if column not in columns]
+    if missing:
+        raise InputError(
+            f"{what}: lacks {', '.join(missing[:5])}; the signature needs "
+            f"{len(part.columns)} columns."
+        )
 
 
 # Units

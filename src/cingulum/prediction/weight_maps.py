@@ -104,26 +104,15 @@ def map_weights(
         raise InputError(
             "Maps need patients that have the modality whole: leave those with NaN out."
         )
-    n = len(differences)
+    draws = _Draws.of(len(differences), permutations, resamples, seed)
     # Each difference stands for itself and its mirror image, hence twice C.
-    fits = _PairedSvms(inner_products(differences), 2 * C)
-    rng = generator(seed, Stream.WEIGHT_MAPS)
-    signs = np.concatenate([np.ones((1, n)), sign_flips(permutations, n, rng)])
-    flipped = fits.all_duals(signs, jobs, show_progress, "flipped maps")
-    drawn = rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
-    resampled = fits.all_duals(drawn, jobs, show_progress, "resampled maps")
-    halves = fits.all_duals(_halves(n, rng), jobs, show_progress, "maps of halves")
-    patterns = _patterns(flipped, fits.gram)
-    stability = WeightStability(
-        ratio=_bootstrap_ratio(resampled, differences),
-        same_sign=_same_sign(resampled, flipped[0], differences),
-        reproducibility=_reproducibility(halves, fits.gram),
-        resamples=resamples,
-    )
+    svms = _PairedSvms(inner_products(differences), 2 * C, jobs, show_progress)
+    flipped = svms.duals(draws.signs, "flipped maps")
+    patterns = _patterns(flipped, svms.gram)
     return WeightMaps(
         weights=_tested(flipped, differences, "weights", show_progress),
         pattern=_tested(patterns, differences, "patterns", show_progress),
-        stability=stability,
+        stability=_stability(svms, draws, flipped[0], differences),
     )
 
 
@@ -138,7 +127,34 @@ def threshold_fdr(test: MapTest, level: float = 0.05) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class _PairedSvms:
+class _Draws:
+    """How the patients' differences count in each SVM (problem, patient).
+
+    signs: the observed ones, then flips; resampled: how often a patient was drawn;
+    halves: first halves of all divisions, then their complements
+    """
+
+    signs: np.ndarray
+    resampled: np.ndarray
+    halves: np.ndarray
+
+    @staticmethod
+    def of(n: int, permutations: int, resamples: int, seed: int) -> _Draws:
+        # One stream, in this order, or maps of earlier runs could not be made again.
+        rng = generator(seed, Stream.WEIGHT_MAPS)
+        flips = sign_flips(permutations, n, rng)
+        drawn = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
+        sides = [rng.permuted(np.arange(n) % 2) for _ in range(HALVINGS)]
+        second = np.stack(sides).astype(float)
+        return _Draws(
+            signs=np.concatenate([np.ones((1, n)), flips]),
+            resampled=drawn.astype(float),
+            halves=np.concatenate([1 - second, second]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _SvmDuals:
     """Duals (problem, patient) of SVMs fitted to signs, or to how often each patient
     counts (problem, patient)."""
 
@@ -148,24 +164,27 @@ class _PairedSvms:
     def __call__(self, signs: np.ndarray) -> np.ndarray:
         return np.asarray(solver.duals(self.gram, signs, self.box))
 
-    def all_duals(
-        self, signs: np.ndarray, jobs: Jobs, show_progress: bool, label: str
-    ) -> np.ndarray:
-        """The same, block by block."""
+
+@dataclass(frozen=True, eq=False)
+class _PairedSvms:
+    """SVMs of one modality, and who fits them."""
+
+    gram: np.ndarray
+    box: float
+    jobs: Jobs
+    show_progress: bool
+
+    def duals(self, signs: np.ndarray, label: str) -> np.ndarray:
+        """Duals (problem, patient), fitted block by block."""
+        work = _SvmDuals(self.gram, self.box)
         blocks = [signs[i : i + BLOCK] for i in range(0, len(signs), BLOCK)]
-        return np.concatenate(list(in_blocks(self, blocks, jobs, show_progress, label)))
-
-
-def _halves(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Which patients count (2 · halving, patient): first halves, then their
-    complements."""
-    sides = [rng.permuted(np.arange(n) % 2) for _ in range(HALVINGS)]
-    second = np.stack(sides).astype(float)
-    return np.concatenate([1 - second, second])
+        fitted = in_blocks(work, blocks, self.jobs, self.show_progress, label)
+        return np.concatenate(list(fitted))
 
 
 def _patterns(duals: np.ndarray, gram: np.ndarray) -> np.ndarray:
     """Combinations (problem, patient) whose maps are activation patterns."""
+    # Covariances with the decision are combinations of the same images, too.
     decision = duals @ gram
     return decision / np.square(decision).sum(1, keepdims=True).clip(1e-300)
 
@@ -175,6 +194,7 @@ def _map_sd(covariance: np.ndarray, differences: np.ndarray) -> np.ndarray:
     (patient, patient)."""
     weighted = covariance.astype(np.float32) @ differences
     variance = np.einsum("if,if->f", differences, weighted)
+    # float32 may leave variances just below 0.
     return np.sqrt(variance.clip(0))
 
 
@@ -192,6 +212,7 @@ def _tested(
     z = np.zeros(len(images.sd))
     extremes = _Extremes.none(len(images.sd), len(permuted))
     chunks = list(_chunks(len(images.sd)))
+    # Permuted maps of all features would not fit into memory.
     for chunk in track(chunks, label, show=show):
         scaled = images.chunk(chunk)
         values[chunk] = observed @ differences[:, chunk]
@@ -222,8 +243,8 @@ class _ScaledImages:
         """Images whose maps are z; 0 where the feature never changes."""
         block = self.differences[:, columns]
         zeros = np.zeros_like(block)
-        where = self.varies[columns]
-        return np.divide(block, self.sd[columns], out=zeros, where=where)
+        varies = self.varies[columns]
+        return np.divide(block, self.sd[columns], out=zeros, where=varies)
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,6 +288,20 @@ def _chunks(features: int) -> Iterator[slice]:
 # Stability
 
 
+def _stability(
+    svms: _PairedSvms, draws: _Draws, observed: np.ndarray, differences: np.ndarray
+) -> WeightStability:
+    """observed (patient,): duals of the SVM fitted to all patients."""
+    resampled = svms.duals(draws.resampled, "resampled maps")
+    halves = svms.duals(draws.halves, "maps of halves")
+    return WeightStability(
+        ratio=_bootstrap_ratio(resampled, differences),
+        same_sign=_same_sign(resampled, observed, differences),
+        reproducibility=_reproducibility(halves, svms.gram),
+        resamples=len(resampled),
+    )
+
+
 def _bootstrap_ratio(resampled: np.ndarray, differences: np.ndarray) -> np.ndarray:
     """Mean over standard deviation (feature,) of the maps of resampled patients."""
     mean = resampled.mean(0).astype(np.float32) @ differences
@@ -294,10 +329,8 @@ def _reproducibility(halves: np.ndarray, gram: np.ndarray) -> float:
     first, second = np.split(halves, 2)
     # Correlation about zero, so that it needs inner products only.
     inner = _map_products(first, gram, second)
-    size = np.sqrt(
-        _map_products(first, gram, first) * _map_products(second, gram, second)
-    )
-    return float((inner / size.clip(1e-300)).mean())
+    squares = _map_products(first, gram, first) * _map_products(second, gram, second)
+    return float((inner / np.sqrt(squares).clip(1e-300)).mean())
 
 
 def _map_products(a: np.ndarray, gram: np.ndarray, b: np.ndarray) -> np.ndarray:
