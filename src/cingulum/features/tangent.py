@@ -82,18 +82,23 @@ class Tangent(TransformerMixin, BaseEstimator):
 
 def _symmetric(lower: np.ndarray) -> np.ndarray:
     """Matrices (visit, region, region) of lower triangles row by row."""
-    columns = lower.shape[1]
+    n = _regions(lower.shape[1])
+    matrices = np.zeros((len(lower), n, n))
+    row, column = np.tril_indices(n)
+    matrices[:, row, column] = lower
+    matrices[:, column, row] = lower
+    return matrices
+
+
+def _regions(columns: int) -> int:
+    """Rows of the matrix whose lower triangle has so many entries."""
     n = round((np.sqrt(8 * columns + 1) - 1) / 2)
     if n * (n + 1) // 2 != columns:
         raise InputError(
             "Tangent needs lower triangles with diagonals, n(n + 1)/2 columns; got "
             f"{columns}."
         )
-    matrices = np.zeros((len(lower), n, n))
-    row, column = np.tril_indices(n)
-    matrices[:, row, column] = lower
-    matrices[:, column, row] = lower
-    return matrices
+    return n
 
 
 def _lower_in_upper(n: int) -> np.ndarray:

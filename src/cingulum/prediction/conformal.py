@@ -23,15 +23,19 @@ def conformal_reach(
     if not 0 < level < 1:
         raise InputError(f"level is between 0 and 1; got {level}.")
     size = np.abs(residuals)
-    _, member, count = np.unique(patient, return_inverse=True, return_counts=True)
-    weight = 1 / (count[member] * (len(count) + 1))
     order = np.argsort(size)
     # Sums of weights that should equal the level may fall short of it by rounding.
-    covered = np.cumsum(weight[order]) >= level - 1e-12
+    covered = np.cumsum(_weights(patient)[order]) >= level - 1e-12
     # The new patient's own residual, which may be any size, has the remaining weight.
     if not covered.any():
         return float("inf")
     return float(size[order][covered.argmax()])
+
+
+def _weights(patient: np.ndarray) -> np.ndarray:
+    """Weight of each scan (scan,): all scans of a patient have 1/(n + 1) together."""
+    _, member, count = np.unique(patient, return_inverse=True, return_counts=True)
+    return 1 / (count[member] * (len(count) + 1))
 
 
 def conformal_intervals(

@@ -94,12 +94,17 @@ class ComBat(TransformerMixin, BaseEstimator):
             return X[:, self.kept_]
         sites = self._sites(X)
         self._refuse_unseen(sites)
-        # Rows of unseen sites keep their standardised features: the average site.
-        z = self._standardised(X)
+        z = self._without_sites(self._standardised(X), sites)
+        return z * self.scale_ + self._expected(X)
+
+    def _without_sites(self, z: np.ndarray, sites: np.ndarray) -> np.ndarray:
+        """Standardised features (scan, feature) without site effects; those of unseen
+        sites stay as they are, which is the average site."""
+        adjusted = z.copy()
         for k, site in enumerate(self.sites_):
             rows = sites == site
-            z[rows] = (z[rows] - self.shift_[k]) / self.spread_[k]
-        return z * self.scale_ + self._expected(X)
+            adjusted[rows] = (z[rows] - self.shift_[k]) / self.spread_[k]
+        return adjusted
 
     def _set_aside(self) -> list[int]:
         """Columns that are not features."""
@@ -208,13 +213,15 @@ class _Prior:
         self, z: np.ndarray, raw: _SiteEffect, effect: _SiteEffect
     ) -> _SiteEffect:
         """Posterior means given the other of the two estimates; z (scan, feature)."""
-        n = len(z)
-        weighted = n * self.shift_variance * raw.shift
-        total = weighted + effect.variance * self.shift_mean
-        shift = total / (n * self.shift_variance + effect.variance)
+        shift = self._shift(len(z), raw.shift, effect.variance)
         squares = np.square(z - shift).sum(0)
-        variance = (self.rate + 0.5 * squares) / (n / 2 + self.shape - 1)
+        variance = (self.rate + 0.5 * squares) / (len(z) / 2 + self.shape - 1)
         return _SiteEffect(shift, variance)
+
+    def _shift(self, n: int, raw: np.ndarray, variance: np.ndarray) -> np.ndarray:
+        """Mean of n scans' raw shift and the prior's, weighted by their precision."""
+        weighted = n * self.shift_variance * raw + variance * self.shift_mean
+        return weighted / (n * self.shift_variance + variance)
 
 
 def _site_effect(z: np.ndarray) -> _SiteEffect:

@@ -44,25 +44,34 @@ def _probabilities(decisions: np.ndarray) -> np.ndarray:
     scaled = decisions[:, None] / size
     probabilities = np.empty(len(decisions))
     for i in range(len(decisions)):
-        others = np.delete(scaled, i, axis=0)
-        # Mirrored, since which visit is called the second is a convention.
-        x = np.concatenate([others, -others])
-        y = np.repeat([1, 0], len(others))
-        model = LogisticRegression(fit_intercept=False, C=PENALTY).fit(x, y)
-        probabilities[i] = model.predict_proba(scaled[[i]])[0, 1]
+        curve = _logistic_curve(np.delete(scaled, i, axis=0))
+        probabilities[i] = curve.predict_proba(scaled[[i]])[0, 1]
     return probabilities
+
+
+def _logistic_curve(decisions: np.ndarray) -> LogisticRegression:
+    """Through the origin, fitted to decisions (patient, 1) that should be positive."""
+    # Mirrored, since which visit is called the second is a convention.
+    x = np.concatenate([decisions, -decisions])
+    y = np.repeat([1, 0], len(decisions))
+    return LogisticRegression(fit_intercept=False, C=PENALTY).fit(x, y)
 
 
 def _curve(probability: np.ndarray, bins: int) -> np.ndarray:
     """Rows (bin, 3): mean probability, share correct, number of answers."""
     answers = np.concatenate([probability, 1 - probability])
     correct = np.repeat([1.0, 0.0], len(probability))
-    # Quantiles, so that no bin stands on a handful of answers.
-    edges = np.quantile(answers, np.linspace(0, 1, bins + 1))
-    member = np.searchsorted(edges, answers, side="right") - 1
-    member = np.clip(member, 0, bins - 1)
+    member = _quantile_bins(answers, bins)
     rows = []
     for k in np.unique(member):
         inside = member == k
         rows.append([answers[inside].mean(), correct[inside].mean(), inside.sum()])
     return np.array(rows)
+
+
+def _quantile_bins(values: np.ndarray, bins: int) -> np.ndarray:
+    """Bin of each value; quantiles, so that no bin stands on a handful of values."""
+    edges = np.quantile(values, np.linspace(0, 1, bins + 1))
+    member = np.searchsorted(edges, values, side="right") - 1
+    # The largest value is its own edge.
+    return np.clip(member, 0, bins - 1)

@@ -44,8 +44,7 @@ def dose_response(
     # One stream: permutations first, then the bootstrap.
     rng = generator(seed, Stream.DOSE_RESPONSE)
     r = float(correlation(decisions, change))
-    exchanged = rng.permuted(np.tile(change, (permutations, 1)), axis=1)
-    null = correlation(decisions[None], exchanged)
+    null = _null_correlations(decisions, change, permutations, rng)
     rows = resamples(len(decisions), rng)
     partial_r = None
     if confounds is not None:
@@ -57,6 +56,13 @@ def dose_response(
         p=p_value(r, null),
         partial_r=partial_r,
     )
+
+
+def _null_correlations(
+    decisions: np.ndarray, change: np.ndarray, times: int, rng: np.random.Generator
+) -> np.ndarray:
+    exchanged = rng.permuted(np.tile(change, (times, 1)), axis=1)
+    return correlation(decisions[None], exchanged)
 
 
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:

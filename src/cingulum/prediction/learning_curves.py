@@ -11,6 +11,7 @@ import pandas as pd
 
 from cingulum.prediction.paired_evaluation import evaluate
 from cingulum.prediction.permutation import Jobs, in_blocks
+from cingulum.prediction.scores import Evaluation
 from cingulum.prediction.svm.products import inner_products
 from cingulum.random_streams import Stream, generator
 
@@ -118,12 +119,19 @@ class _SubsetEvaluation:
         return np.array([self._accuracy_and_auc(self.subsets[i]) for i in numbers])
 
     def _accuracy_and_auc(self, subset: _Subset) -> tuple[float, float]:
+        evaluation = self._evaluated(subset)
+        scores = evaluation.scores
+        best = scores.get("fused") or scores[evaluation.fused[0]]
+        return best.accuracy, best.auc
+
+    def _evaluated(self, subset: _Subset) -> Evaluation:
         rows = subset.rows
-        evaluation = evaluate(
+        folds = None if self.folds is None else min(self.folds, len(rows))
+        return evaluate(
             {name: v[rows] for name, v in self.values.items()},
             [self.patients[i] for i in rows],
             confounds={name: c[rows] for name, c in self.confounds.items()},
-            folds=None if self.folds is None else min(self.folds, len(rows)),
+            folds=folds,
             # A curve needs the scores only.
             permutations=0,
             contributions=False,
@@ -133,9 +141,6 @@ class _SubsetEvaluation:
             jobs=1,
             **self.options,
         )
-        scores = evaluation.scores
-        best = scores.get("fused") or scores[evaluation.fused[0]]
-        return best.accuracy, best.auc
 
 
 def _table(subsets: list[_Subset], results: np.ndarray) -> pd.DataFrame:

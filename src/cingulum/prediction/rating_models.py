@@ -59,10 +59,7 @@ def regression_folds(
     for fold in range(int(outer.max()) + 1):
         train = outer[scans.patient] != fold
         fitted = _with_model(kernel(train, fold), train, model)
-        # SVR keeps scikit-learn's C, so that there is nothing to choose inside.
-        splits: tuple[Split, ...] = ()
-        if model != "svr":
-            splits = _inner_splits(kernel, train, fold, inner[scans.patient], model)
+        splits = _inner_splits(kernel, train, fold, inner[scans.patient], model)
         folds.append(RegressionFold(Split(train, ~train, fitted), splits, model))
     return folds
 
@@ -71,6 +68,9 @@ def _inner_splits(
     kernel: ScanKernel, train: np.ndarray, fold: int, inner: np.ndarray, model: Model
 ) -> tuple[Split, ...]:
     """Splits of the training scans; inner: part of each scan."""
+    # SVR keeps scikit-learn's C, so that there is nothing to choose inside.
+    if model == "svr":
+        return ()
     splits = []
     for part in np.unique(inner):
         kept = train & (inner != part)
@@ -175,17 +175,14 @@ def training_means(scans: Scans, outer: np.ndarray) -> np.ndarray:
     """Mean rating (scan,) of the scans outside a scan's fold; outer: fold of each
     patient."""
     fold = outer[scans.patient]
-    means = np.empty(len(scans.rating))
-    for i in range(len(means)):
-        means[i] = scans.rating[fold != fold[i]].mean()
-    return means
+    return np.array([scans.rating[fold != own].mean() for own in fold])
 
 
 def training_state_means(scans: Scans, outer: np.ndarray) -> np.ndarray:
     """The same over scans in the state of the scan only."""
     fold = outer[scans.patient]
-    means = np.empty(len(scans.rating))
-    for i in range(len(means)):
-        same_state = scans.state == scans.state[i]
-        means[i] = scans.rating[(fold != fold[i]) & same_state].mean()
-    return means
+    means = []
+    for own_fold, own_state in zip(fold, scans.state, strict=True):
+        comparable = (fold != own_fold) & (scans.state == own_state)
+        means.append(scans.rating[comparable].mean())
+    return np.array(means)

@@ -157,10 +157,20 @@ def _read_weights(folder: Path, entry: JsonObject) -> ModalityWeights:
     unit = entry["Unit"]
     intercept = float(entry["Intercept"])
     if path.suffix == ".tsv":
-        table = read_table(path)
-        weights = table["weight"].to_numpy(float)
-        columns = tuple(table["column"].astype(str))
-        return ModalityWeights(weights, unit, intercept, columns=columns)
+        return read_column_weights(path, unit, intercept)
+    return read_map_weights(path, unit, intercept)
+
+
+def read_column_weights(path: Path, unit: str, intercept: float) -> ModalityWeights:
+    """Weights of a table with the columns column and weight."""
+    table = read_table(path)
+    weights = table["weight"].to_numpy(float)
+    columns = tuple(table["column"].astype(str))
+    return ModalityWeights(weights, unit, intercept, columns=columns)
+
+
+def read_map_weights(path: Path, unit: str, intercept: float) -> ModalityWeights:
+    """Weights of a NIfTI map."""
     image = read_image(path, 3)
     weights = np.asarray(image.dataobj, float)
     return ModalityWeights(weights, unit, intercept, image.affine)

@@ -206,12 +206,13 @@ def _tested(
 ) -> MapTest:
     """Test of the map of the first of the combinations (1 + permutation, patient)."""
     images = _ScaledImages.of(combinations, differences)
+    features = len(images.sd)
     observed = combinations[0]
     permuted = combinations[1:].astype(np.float32)
-    values = np.zeros(len(images.sd))
-    z = np.zeros(len(images.sd))
-    extremes = _Extremes.none(len(images.sd), len(permuted))
-    chunks = list(_chunks(len(images.sd)))
+    values = np.zeros(features)
+    z = np.zeros(features)
+    extremes = _Extremes.none(features, len(permuted))
+    chunks = list(_chunks(features))
     # Permuted maps of all features would not fit into memory.
     for chunk in track(chunks, label, show=show):
         scaled = images.chunk(chunk)
