@@ -106,10 +106,11 @@ def test_published_weights_score_relative_flow_and_refuse_absolute_flow(lee2019_
 def test_a_difference_of_scores_is_the_score_of_the_difference_on_any_grid(own):
     signed, brain = own
     part, a, b = signed.parts["rcbf"], flow(brain, 1), flow(brain, 2)
-    here = score_maps(part, [a, b], AFFINE, "x")
+    scored = score_maps(part, [a, b], AFFINE, "x")
     assert (
-        here.scores[1] - here.scores[0] == pytest.approx((part.weights * (b - a)).sum())
-        and here.coverage == 1
+        scored.scores[1] - scored.scores[0]
+        == pytest.approx((part.weights * (b - a)).sum())
+        and scored.coverage == 1
     )
     turned = AFFINE.copy()
     turned[0, 0], turned[0, 3] = (
@@ -117,7 +118,7 @@ def test_a_difference_of_scores_is_the_score_of_the_difference_on_any_grid(own):
         8.0 * (GRID[0] - 1),
     )  # the same brain, stored right to left
     again = score_maps(part, [a[::-1], b[::-1]], turned, "x")
-    np.testing.assert_allclose(again.scores, here.scores, rtol=1e-5)
+    np.testing.assert_allclose(again.scores, scored.scores, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

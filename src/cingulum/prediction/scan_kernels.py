@@ -1,4 +1,4 @@
-"""Inner products between scans, fitted anew to the training scans of every fold."""
+"""Inner products between scans, refitted to the training scans of every fold."""
 
 from __future__ import annotations
 

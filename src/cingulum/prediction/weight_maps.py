@@ -140,7 +140,7 @@ class _Draws:
 
     @staticmethod
     def of(n: int, permutations: int, resamples: int, seed: int) -> _Draws:
-        # One stream, in this order, or maps of earlier runs could not be made again.
+        # One stream, in this order, or maps of earlier runs could not be reproduced.
         rng = generator(seed, Stream.WEIGHT_MAPS)
         flips = sign_flips(permutations, n, rng)
         drawn = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
