@@ -21,9 +21,10 @@ class Tangent(TransformerMixin, BaseEstimator):
         `ParcelConnectivity(kind="covariance")` gives
     shrinkage: share of the mean variance put on every diagonal, so that short runs have
         an inverse
-    tol, max_iter: the mean is found when the logarithms of the whitened covariances
-        average to less than tol (root mean square of a row); pyRiemann warns where that
-        takes more than max_iter steps
+    tol, max_iter: the search for the mean ends when the logarithms of the whitened
+        covariances average to less than tol (root mean square norm of a row), or after
+        max_iter steps, with a warning. Nearly singular covariances (as many time points
+        as regions, no shrinkage) do not reach the default tol
     transform: the same size, off-diagonal entries times √2, so that distances are those
         of the matrices
     """
