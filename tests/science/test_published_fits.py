@@ -19,7 +19,7 @@ from cingulum.pipeline.paired_study import (
     measure_study,
 )
 from cingulum.pipeline.paths import Run, RunPaths
-from cingulum.prediction.weight_maps import maps
+from cingulum.prediction.weight_maps import map_weights
 from cingulum.signals.atlas import pain_atlas
 from cingulum.signals.parcellation import voxel_centres
 from cingulum.simulation import time_step
@@ -86,7 +86,9 @@ def _planted_regions(features):
     }
     for name, regions in planted.items():
         shape, affine = features.grids[name]
-        found = maps(features.values[name], permutations=2000, resamples=10).pattern
+        found = map_weights(
+            features.values[name], permutations=2000, resamples=10
+        ).pattern
         z, where = (
             np.nan_to_num(found.z).reshape(shape),
             voxel_centres(shape, affine).reshape(*shape, 3),

@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cingulum.errors import InputError
 from cingulum.features import FEATURES
-from cingulum.io.files import read_json, read_table
-from cingulum.io.images import read_image
-from cingulum.prediction.signature import Part, Signature, write_signature
+from cingulum.io.files import read_json
+from cingulum.prediction.signature import (
+    ModalityWeights,
+    Signature,
+    read_column_weights,
+    read_map_weights,
+    write_signature,
+)
 from cingulum.report.references import all_references
 
 METHOD_REFERENCE = "lee2019"
@@ -68,14 +71,10 @@ def _check_transferable(run: Path, model: Mapping[str, Any]) -> None:
     )
 
 
-def _read_part(path: Path, unit: str) -> Part:
+def _read_part(path: Path, unit: str) -> ModalityWeights:
     """The weights of one modality: of columns, or of voxels."""
-    if path.suffix == ".tsv":
-        table = read_table(path)
-        columns = tuple(table["column"].astype(str))
-        return Part(table["weight"].to_numpy(float), unit, 0.0, None, columns)
-    image = read_image(path, 3)
-    return Part(np.asarray(image.dataobj, float), unit, 0.0, image.affine)
+    read = read_column_weights if path.suffix == ".tsv" else read_map_weights
+    return read(path, unit, 0.0)
 
 
 def _performance(score: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,7 +90,7 @@ def _citation() -> str:
 def model_card(signed: Signature, summary: Mapping[str, Any]) -> str:
     """A model card (Mitchell et al. 2019, doi:10.1145/3287560.3287596) in Markdown."""
     rows = [
-        _card_row(name, score) for name, score in signed.told["Performance"].items()
+        _card_row(name, score) for name, score in signed.metadata["Performance"].items()
     ]
     return "\n".join(
         [
@@ -103,7 +102,7 @@ def model_card(signed: Signature, summary: Mapping[str, Any]) -> str:
             "It is not a diagnosis and not a measurement from one scan.",
             "",
             "## Trained on",
-            signed.told["Trained"] + ".",
+            signed.metadata["Trained"] + ".",
             "",
             "## Units of its input",
             *[f"- {name}: {part.unit}" for name, part in signed.parts.items()],
@@ -118,7 +117,7 @@ def model_card(signed: Signature, summary: Mapping[str, Any]) -> str:
             *[f"- {warning['text']}" for warning in summary["warnings"]],
             "",
             "## Preprocessing",
-            *[f"- {paragraph}" for paragraph in signed.told["Preprocessing"]],
+            *[f"- {paragraph}" for paragraph in signed.metadata["Preprocessing"]],
             "",
             f"Made by cingulum {summary['versions']['cingulum']}.",
             "",

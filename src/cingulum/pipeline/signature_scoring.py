@@ -23,10 +23,12 @@ from cingulum.pipeline.measurement import Failure, measure_visits
 from cingulum.pipeline.measurement_cache import MeasurementPlan
 from cingulum.pipeline.paths import Run
 from cingulum.prediction.signature import (
-    Applied,
-    Part,
+    ModalityWeights,
     Signature,
     read_signature,
+)
+from cingulum.prediction.signature_scores import (
+    SignatureScores,
     score_columns,
     score_maps,
 )
@@ -124,7 +126,7 @@ def _scans_of(result: FeatureResult) -> list[tuple[tuple[str, str], Scan]]:
 
 def _trained_on(signed: Signature, table: FeatureTable) -> set[str]:
     """Participants whose recordings the signature was trained on."""
-    trained = set(signed.told.get("TrainedOn", []))
+    trained = set(signed.metadata.get("TrainedOn", []))
     participants = set()
     for result in table.results.values():
         for visit, measurement in zip(result.visits, result.measurements, strict=True):
@@ -217,7 +219,7 @@ def _write_scores(signed: Signature, scans: Scans, out: Path) -> dict[str, Any]:
     scored_visits = {(r["participant_id"], r["session_id"]) for r in scored.rows}
     summary = {
         "signature": signed.name,
-        "told": dict(signed.told),
+        "told": dict(signed.metadata),
         "participants": len(by_participant),
         "scans": len(scored_visits),
         "participants_with_two_visits": len(decisions),
@@ -280,8 +282,8 @@ def _score_participant(
 
 
 def _apply(
-    part: Part, scans: Sequence[Scan], columns: Sequence[str], what: str
-) -> Applied:
+    part: ModalityWeights, scans: Sequence[Scan], columns: Sequence[str], what: str
+) -> SignatureScores:
     """Scores of one modality at the visits of one participant."""
     if not part.is_map:
         values = np.stack([scan.values.ravel() for scan in scans])

@@ -13,7 +13,8 @@ from cingulum.errors import InputError
 from cingulum.prediction.lee2019 import PublishedRegression
 from cingulum.prediction.paired_evaluation import evaluate
 from cingulum.prediction.permutation import Jobs, in_blocks
-from cingulum.prediction.regression import Ratings, of_features, regress
+from cingulum.prediction.regression import Ratings, RegressionSettings, regress
+from cingulum.prediction.scan_kernels import feature_kernel
 from cingulum.prediction.scores import Evaluation
 from cingulum.random_streams import Stream, generator
 
@@ -221,7 +222,7 @@ def _confound(name: str, evaluation: Evaluation) -> Check:
 def audit_ratings(ratings: Ratings, noise: int = 0, seed: int = 0) -> list[Check]:
     """The checks of a regression between patients; noise: repeats with as many features
     of noise as scans."""
-    found, r = [], ratings.figures["r"]
+    found, r = [], ratings.performance["r"]
     if noise:
         found.append(_noise_ratings(ratings, noise, seed))
     oracle = ratings.baselines.get("state only")
@@ -236,13 +237,13 @@ def audit_ratings(ratings: Ratings, noise: int = 0, seed: int = 0) -> list[Check
                 "Who knows only before from after predicts ratings with r = "
                 f"{oracle['r']:.2f}; the model's pooled r "
                 f"is {r:.2f}. Read the r within states "
-                f"({ratings.figures['r_within_state']:.2f}) instead.",
+                f"({ratings.performance['r_within_state']:.2f}) instead.",
             )
         )
     for name, alone in ratings.baselines.items():
         if name in ("training mean", "state only"):
             continue
-        theirs, ours = alone["r_within_state"], ratings.figures["r_within_state"]
+        theirs, ours = alone["r_within_state"], ratings.performance["r_within_state"]
         words = (
             f"A ridge regression on {name} alone: r within states = {theirs:.2f}, "
             f"the model {ours:.2f}."
@@ -270,11 +271,12 @@ def _noise_ratings(ratings: Ratings, repeats: int, seed: int) -> Check:
     rng, s = generator(seed, Stream.AUDIT_RATINGS), ratings.scans
     reached = []
     for r in range(repeats):
-        kernel = of_features({"noise": rng.normal(size=(len(s.rating), len(s.rating)))})
-        again = regress(
-            s, kernel, ratings.folds, permutations=0, bootstrap=0, seed=seed + r, jobs=1
+        kernel = feature_kernel(
+            {"noise": rng.normal(size=(len(s.rating), len(s.rating)))}
         )
-        reached.append(again.figures["r_within_state"])
+        settings = RegressionSettings(permutations=0, bootstrap=0, seed=seed + r)
+        again = regress(s, kernel, ratings.folds, settings, jobs=1)
+        reached.append(again.performance["r_within_state"])
     what = (
         f"A ridge regression on noise with the same folds, {repeats} times: r "
         "within states"

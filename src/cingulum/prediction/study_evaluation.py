@@ -10,13 +10,22 @@ from typing import Any
 import numpy as np
 
 from cingulum.prediction import Evaluation, evaluate
-from cingulum.prediction.conformal import DecisionCalibration, calibrate_decisions
+from cingulum.prediction.decision_calibration import (
+    DecisionCalibration,
+    calibrate_decisions,
+)
 from cingulum.prediction.dose import DoseResponse, dose_response
 from cingulum.prediction.leak_audit import Check, audit
 from cingulum.prediction.learning_curves import compact, learning_curve
 from cingulum.prediction.lee2019 import PublishedRegression, published_regression
 from cingulum.prediction.permutation import Jobs
-from cingulum.prediction.regression import Model, On, Ratings, Visits, evaluate_ratings
+from cingulum.prediction.regression import (
+    Model,
+    Predictors,
+    Ratings,
+    Visits,
+    evaluate_ratings,
+)
 from cingulum.prediction.svm.nested import Fusion, Missing
 from cingulum.prediction.svm.products import turned
 
@@ -63,7 +72,7 @@ def evaluate_study(
     missing: Missing = "complete",
     C: float | Sequence[float] = 1.0,
     folds: int | None = None,
-    on: On = "responses",
+    on: Predictors = "responses",
     model: Model = "ridge",
     permutations: int = 5000,
     stop_after: int | None = None,

@@ -16,9 +16,10 @@ from cingulum.features.cohort_features import CohortFeatures
 from cingulum.features.registry import FEATURES
 from cingulum.io.cohort import Cohort
 from cingulum.prediction import Evaluation, PairedSVC
+from cingulum.prediction.map_peaks import peaks
 from cingulum.prediction.permutation import Jobs
 from cingulum.prediction.study_evaluation import MANY, StudyEvaluation
-from cingulum.prediction.weight_maps import WeightMaps, maps, peaks, threshold_fdr
+from cingulum.prediction.weight_maps import WeightMaps, map_weights, threshold_fdr
 from cingulum.report.figures import MappedModel, fit_pictures, study_pictures
 from cingulum.report.guidelines import checklist
 from cingulum.report.manifest import Page, ReportManifest, write_report
@@ -103,7 +104,7 @@ def study_maps(
             continue
         values = features.values[name]
         complete = values[~np.isnan(values).all((1, 2))]
-        mapped[name] = maps(
+        mapped[name] = map_weights(
             complete,
             permutations=max(paired.permutations, flips),
             resamples=1000 if is_small else 200,

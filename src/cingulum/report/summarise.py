@@ -18,7 +18,8 @@ from cingulum.inference.resting import RestingFit
 from cingulum.io.cohort import Cohort
 from cingulum.measures import edges, similarity
 from cingulum.prediction import Evaluation
-from cingulum.prediction.conformal import DecisionCalibration, conformal_reach
+from cingulum.prediction.conformal import conformal_reach
+from cingulum.prediction.decision_calibration import DecisionCalibration
 from cingulum.prediction.lee2019 import PublishedRegression
 from cingulum.prediction.regression import Ratings
 from cingulum.prediction.scores import Score
@@ -148,7 +149,7 @@ def regression_section(ratings: Ratings, level: float = 0.9) -> RegressionSectio
     return RegressionSection(
         participants=len(scans.names),
         scans=len(scans.rating),
-        figures=ratings.figures,
+        figures=ratings.performance,
         intervals=ratings.intervals,
         p=ratings.p,
         p_pooled=ratings.p_pooled,
