@@ -246,7 +246,8 @@ class Feature(ABC):
     """Columns of it that a study holds its predictors against."""
 
     references: ClassVar[tuple[str, ...]] = ()
-    """Keys of `cingulum.report.references` that its method rests on."""
+    """What its method rests on: keys of data/references.bib, or BibTeX entries written
+    as those in that file are."""
 
     overview: ClassVar[tuple[str, ...]] = ()
     """Names of its columns that the figure of the feature table shows."""

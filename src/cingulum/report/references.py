@@ -38,6 +38,12 @@ class Reference:
 def all_references() -> dict[str, Reference]:
     """Every entry by key."""
     content = (files("cingulum") / "data" / "references.bib").read_text("utf-8")
+    return parse_bibtex(content)
+
+
+def parse_bibtex(content: str) -> dict[str, Reference]:
+    """Entries by key, of BibTeX written as in data/references.bib: a field per line,
+    its value in braces, a closing brace on a line of its own."""
     references = {}
     for match in ENTRY.finditer(content):
         key = match.group(2)
@@ -57,7 +63,7 @@ def cited_by_study(results: StudyResults) -> list[str]:
     keys = ["gorgolewski2016", *_pipelines(results.provenance.pipelines)]
     for name in names:
         if name in FEATURES:
-            keys += FEATURES[name].references
+            keys += [_key_of(reference) for reference in FEATURES[name].references]
     if has_fits:
         keys += ["abraham2014", *BRAIN_MODEL]
     keys += ["lee2019", "phipson2010"]
@@ -83,11 +89,30 @@ def _each_once(keys: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(keys))
 
 
+def _key_of(reference: str) -> str:
+    """The key of a feature's reference, which is a key or a BibTeX entry."""
+    if reference.startswith("@"):
+        return next(iter(parse_bibtex(reference)))
+    return reference
+
+
+def _known_references() -> dict[str, Reference]:
+    """All entries, those that features bring themselves included."""
+    references = dict(all_references())
+    for feature in FEATURES.values():
+        for reference in feature.references:
+            if reference.startswith("@"):
+                references |= parse_bibtex(reference)
+    return references
+
+
 def bibtex(keys: Sequence[str]) -> str:
     """Entries as a .bib file."""
-    return "\n".join(all_references()[key].bibtex for key in keys)
+    known = _known_references()
+    return "\n".join(known[key].bibtex for key in keys)
 
 
 def listed(keys: Sequence[str]) -> list[Reference]:
     """Entries for a page, in order."""
-    return [all_references()[key] for key in keys]
+    known = _known_references()
+    return [known[key] for key in keys]
