@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from cingulum.errors import InputError
-from cingulum.io.files import read_own, write_json
+from cingulum.io.files import read_json_or_empty, write_json
 
 if TYPE_CHECKING:
     from cingulum.features import Feature
@@ -39,7 +39,7 @@ def expect(
             "session": visit.session,
         }
         content |= {"expected": dict(files[visit.name]), "recipes": dict(recipes)}
-        known = read_own(page)
+        known = read_json_or_empty(page)
         if {name: known.get(name) for name in content} != content:
             write_json(page, {**content, "failed": {}})
 
@@ -57,7 +57,7 @@ def note(
     """Enter what became of some features of a visit: those in `failed` have a reason,
     the others are well."""
     page = _page(work, visit)
-    content = read_own(page)
+    content = read_json_or_empty(page)
     before = content.get("failed", {})
     after = {name: why for name, why in before.items() if name not in set(of)} | dict(
         failed
@@ -72,7 +72,7 @@ def state(out: Path, work: Path | None = None) -> pd.DataFrame:
     Raises InputError for a folder in which nothing was begun.
     """
     files = sorted((Path(work or Path(out) / "work") / "visits").glob("*.json"))
-    pages = [page for page in map(read_own, files) if page]
+    pages = [page for page in map(read_json_or_empty, files) if page]
     if not pages:
         raise InputError(
             f"{out}: nothing was begun here. Expected the OUT_DIR of `cingulum run` or "
@@ -101,7 +101,7 @@ def _recipe(path: Path) -> str | None:
     """How a file was made, as it or the JSON beside it says; None where there is
     none."""
     told = path.with_name(path.name.partition(".")[0] + ".json")
-    return read_own(told).get(RECIPE) if path.is_file() else None
+    return read_json_or_empty(told).get(RECIPE) if path.is_file() else None
 
 
 SECONDS = "seconds.json"
@@ -110,7 +110,7 @@ SECONDS = "seconds.json"
 def spent(work: Path) -> dict[str, float]:
     """Seconds that a visit took here so far, by what was done to it; empty before the
     first."""
-    return read_own(Path(work) / SECONDS)
+    return read_json_or_empty(Path(work) / SECONDS)
 
 
 def note_seconds(work: Path, what: str, seconds: float) -> None:

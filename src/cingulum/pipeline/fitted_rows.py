@@ -16,7 +16,7 @@ from cingulum.cache.store import Store, key_of
 from cingulum.errors import ConvergenceError, InputError
 from cingulum.features import Feature, Measurement
 from cingulum.io import Visit
-from cingulum.io.files import read_own, write_json, write_table
+from cingulum.io.files import read_json_or_empty, write_json, write_table
 from cingulum.parallel import Executor, TaskFailure, map_tasks
 from cingulum.pipeline.measurement import measured as place_of
 from cingulum.progress import track
@@ -136,7 +136,7 @@ def _key(feature: Feature, measured: Measurement) -> str:
 def _done(store: Store, key: str, file: Path) -> bool:
     return (
         file.is_file()
-        and read_own(file.with_suffix(".json")).get("Of") == key
+        and read_json_or_empty(file.with_suffix(".json")).get("Of") == key
         and store.get(key) is not None
     )
 

@@ -22,9 +22,9 @@ from cingulum.features import FEATURES, Feature, FeatureOptions, Measurement, Or
 from cingulum.io import Visit
 from cingulum.io.files import (
     read_json,
+    read_json_or_empty,
     read_matrix,
-    read_own,
-    sweep,
+    remove_partial_files,
     write_bytes,
     write_json,
     write_matrix,
@@ -119,7 +119,7 @@ def measure_visits(
         taken out of reasons
     """
     work, folders = Path(work or Path(out) / "work"), [*folders, out, Path.home()]
-    sweep(Path(out))
+    remove_partial_files(Path(out))
     status.expect(
         work,
         visits,
@@ -322,7 +322,7 @@ def _sidecar(path: Path) -> Path:
 
 def known(path: Path, origin: Origin) -> bool:
     """Whether a measurement of these recordings by this recipe is there, and whole."""
-    told = read_own(_sidecar(path))
+    told = read_json_or_empty(_sidecar(path))
     return (
         path.is_file()
         and [told.get(k) for k in ORIGIN] == list(origin)

@@ -18,7 +18,7 @@ from cingulum.errors import ConvergenceError, InputError
 from cingulum.features import Mechanism
 from cingulum.inference import resting_fit
 from cingulum.io import Visit
-from cingulum.io.files import read_own, write_json
+from cingulum.io.files import read_json_or_empty, remove_partial_files, write_json
 from cingulum.measures import similarity
 from cingulum.parallel import TaskFailure, map_tasks
 from cingulum.pipeline.config import StudyConfig
@@ -29,7 +29,6 @@ from cingulum.pipeline.measurement import (
     describe,
     plain,
     recipe_key,
-    sweep,
 )
 from cingulum.pipeline.paired_study import (
     RunPaths,
@@ -74,7 +73,7 @@ def fit_visits(
     """
     seen = found(study, place)
     describe(place.out)
-    sweep(place.out)
+    remove_partial_files(place.out)
     files = {visit.name: {FIT: [file_of(visit).as_posix()]} for visit in seen}
     recipe = recipe_of(study)
     strike_out(study, place)
@@ -139,7 +138,7 @@ def _fit(
             kept = _fitted(visit, study)
             store.put(key, kept)
         content = {**json.loads(str(kept["numbers"])), "Of": key, status.RECIPE: recipe}
-        if read_own(path) != content:
+        if read_json_or_empty(path) != content:
             write_json(path, content)
         return key, ""
     except (InputError, ConvergenceError) as trouble:
