@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, TypeAlias, TypeGuard
+from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 import pandas as pd
@@ -115,7 +115,7 @@ def _unpack(path: Path, budget: int) -> bytes:
     return bytes(content)
 
 
-def _open_unpacked(path: Path) -> IO[bytes]:
+def _open_unpacked(path: Path) -> gzip.GzipFile | io.BufferedReader:
     if path.suffix == ".gz":
         return gzip.open(path, "rb")
     return path.open("rb")
