@@ -63,7 +63,7 @@ _WHERE = {
     "resting_fit": "cingulum.inference",
     "Runs": "cingulum.inference",
     "verify": "cingulum.inference",
-    "Denoising": "cingulum.signals",
+    "Denoising": "cingulum.signals.bold",
     "read_cohort": "cingulum.io",
     "visits": "cingulum.io",
     "SeedConnectivity": "cingulum.features",

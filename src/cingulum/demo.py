@@ -23,7 +23,7 @@ from cingulum.errors import InputError
 from cingulum.inference import resting_fit
 from cingulum.inference.resting import free_running_fc
 from cingulum.io import Cohort, read_cohort
-from cingulum.io.cohort import in_time
+from cingulum.io.cohort import ordered_visits
 from cingulum.io.files import read_json, read_table
 from cingulum.pipeline import (
     CohortFeatures,
@@ -94,7 +94,7 @@ def demo(
     )
     say("6/6 Report, and a page for each patient")
     pages = write_pages(
-        in_time(bids, taken.visits),
+        ordered_visits(bids, taken.visits),
         taken.wanted,
         taken.failures,
         place.out,

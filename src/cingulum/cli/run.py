@@ -198,7 +198,7 @@ def run(given: argparse.Namespace) -> int:
 def _participant(study: StudyConfig, place: Any, given: argparse.Namespace) -> int:
     """One of many jobs, perhaps, with a participant each: their labels are no part of
     the study that is written."""
-    from cingulum.io.cohort import in_time
+    from cingulum.io.cohort import ordered_visits
     from cingulum.pipeline import paired_study
     from cingulum.pipeline.participant_pages import write_pages
     from cingulum.report.manifest import read_manifest
@@ -211,7 +211,7 @@ def _participant(study: StudyConfig, place: Any, given: argparse.Namespace) -> i
     stand = read_manifest(place.out)
     fresh = [
         visit
-        for visit in in_time(place.bids, taken.visits)
+        for visit in ordered_visits(place.bids, taken.visits)
         if f"sub-{visit.participant}.html" not in stand
     ]
     write_pages(

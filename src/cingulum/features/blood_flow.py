@@ -13,7 +13,7 @@ from cingulum.io.images import read_image
 from cingulum.io.spaces import adult_mni
 from cingulum.io.visit import Visit
 from cingulum.signals.asl import Perfusion
-from cingulum.signals.atlas import Atlas, pain_atlas, told
+from cingulum.signals.atlas import Atlas, atlas_metadata, pain_atlas
 from cingulum.signals.parcellation import parcellate
 from cingulum.signals.visit_data import VisitData
 
@@ -80,7 +80,7 @@ class RegionalPerfusion(Feature):
         return (*sources(visit), *(["grey"] if "grey" in visit.files else []))
 
     def settings(self) -> Mapping[str, Any]:
-        return told(self.atlas)
+        return atlas_metadata(self.atlas)
 
     def columns(self) -> list[Column]:
         regions = [

@@ -10,7 +10,7 @@ import numpy as np
 
 from cingulum.features.feature import Column, Feature, Measurement
 from cingulum.io.spaces import adult_mni
-from cingulum.signals.atlas import Atlas, pain_atlas, told
+from cingulum.signals.atlas import Atlas, atlas_metadata, pain_atlas
 from cingulum.signals.parcellation import membership
 from cingulum.signals.visit_data import VisitData
 
@@ -32,7 +32,7 @@ class Quality(Feature):
         self.file = "func/{visit}_desc-quality_timeseries.tsv"  # type: ignore[misc]
 
     def settings(self) -> Mapping[str, Any]:
-        return told(self.atlas)
+        return atlas_metadata(self.atlas)
 
     def columns(self) -> list[Column]:
         return [

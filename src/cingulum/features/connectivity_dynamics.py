@@ -11,7 +11,7 @@ import torch
 from cingulum.errors import InputError
 from cingulum.features.feature import Column, Feature, Measurement
 from cingulum.measures import fcd
-from cingulum.signals.atlas import Atlas, pain_atlas, told
+from cingulum.signals.atlas import Atlas, atlas_metadata, pain_atlas
 from cingulum.signals.parcellation import regional_series
 from cingulum.signals.visit_data import VisitData
 
@@ -37,7 +37,7 @@ class ConnectivityDynamics(Feature):
         self.file = f"func/{{visit}}_atlas-{self.atlas.name}_desc-fcd_timeseries.tsv"  # type: ignore[misc]
 
     def settings(self) -> Mapping[str, Any]:
-        return {**told(self.atlas), "Window": self.window, "Step": self.step}
+        return {**atlas_metadata(self.atlas), "Window": self.window, "Step": self.step}
 
     def columns(self) -> list[Column]:
         return [

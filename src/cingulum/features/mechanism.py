@@ -23,7 +23,7 @@ from cingulum.inference import Likelihood, fc_error, fit, fit_cohort
 from cingulum.inference import Recording as CohortRecording
 from cingulum.io.visit import Visit
 from cingulum.measures import fc
-from cingulum.signals.atlas import Atlas, pain_atlas, told
+from cingulum.signals.atlas import Atlas, atlas_metadata, pain_atlas
 from cingulum.signals.parcellation import regional_series
 from cingulum.signals.visit_data import VisitData
 from cingulum.timeseries import TimeSeries, check_signals
@@ -135,7 +135,7 @@ class Mechanism(Feature):
 
     def settings(self) -> Mapping[str, Any]:
         return {
-            **told(self.atlas),
+            **atlas_metadata(self.atlas),
             "Mass": type(self.brain.mass).__name__,
             "Free": {path: str(prior) for path, prior in self.free.items()},
             "Objective": getattr(

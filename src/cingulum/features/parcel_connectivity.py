@@ -13,7 +13,7 @@ from torch import Tensor
 from cingulum.errors import InputError
 from cingulum.features.feature import Column, Feature, Measurement
 from cingulum.measures import covariance, fc, partial
-from cingulum.signals.atlas import Atlas, pain_atlas, told
+from cingulum.signals.atlas import Atlas, atlas_metadata, pain_atlas
 from cingulum.signals.parcellation import regional_series
 from cingulum.signals.visit_data import VisitData
 
@@ -62,7 +62,7 @@ class ParcelConnectivity(Feature):
         self.unit = "percent²" if kind == "covariance" else "Fisher z"  # type: ignore[misc]
 
     def settings(self) -> Mapping[str, Any]:
-        return {**told(self.atlas), "Kind": self.kind}
+        return {**atlas_metadata(self.atlas), "Kind": self.kind}
 
     def measure(self, opened: VisitData) -> Measurement:
         series, coverage = regional_series(opened.bold, self.atlas)

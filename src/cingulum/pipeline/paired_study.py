@@ -17,7 +17,7 @@ from cingulum.features import Feature, FeatureOptions
 from cingulum.features.cohort_features import CohortFeatures
 from cingulum.io import Cohort, Visit, read_cohort, visits
 from cingulum.io.bids_index import index
-from cingulum.io.cohort import in_time
+from cingulum.io.cohort import ordered_visits
 from cingulum.io.files import write_table
 from cingulum.io.visit import checked_filters
 from cingulum.parallel import Executor
@@ -258,7 +258,7 @@ def group(study: StudyConfig, place: RunPaths) -> dict[str, Any]:
         "each"
     )
     pages = write_pages(
-        in_time(place.bids, taken.visits),
+        ordered_visits(place.bids, taken.visits),
         taken.wanted,
         taken.failures,
         place.out,

@@ -12,7 +12,7 @@ import pandas as pd
 
 from cingulum.errors import InputError
 from cingulum.features import FEATURES
-from cingulum.io.cohort import in_order
+from cingulum.io.cohort import ordered_ratings
 from cingulum.io.files import read_json, read_table, write_json, write_table
 from cingulum.io.images import read_image
 from cingulum.io.visit import visits
@@ -124,7 +124,9 @@ def apply_to_bids(
         }
         for f in failures
     ]
-    return _score(signed, scans, names, in_order(Path(bids), found), out, told, known)
+    return _score(
+        signed, scans, names, ordered_ratings(Path(bids), found), out, told, known
+    )
 
 
 def apply_to_table(signature: Path, table: Path, out: Path) -> dict[str, Any]:
@@ -184,7 +186,7 @@ def _score(
     signed: Signature,
     scans: Scans,
     names: dict[str, list[str]],
-    order: list[tuple[str, str, float]],
+    order: Sequence[tuple[str, str, float]],
     out: Path,
     failures: list[dict[str, str]],
     known: Set[str] = frozenset(),
