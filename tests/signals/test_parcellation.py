@@ -17,7 +17,12 @@ from cingulum.signals.atlas import (
     read_atlas,
 )
 from cingulum.signals.bold import Bold
-from cingulum.signals.parcellation import membership, parcellate, sphere, voxel_centres
+from cingulum.signals.parcellation import (
+    membership,
+    parcellate,
+    sphere_mask,
+    voxel_centres,
+)
 
 AFFINE = np.array([[4.0, 0, 0, -88], [0, 4.0, 0, -124], [0, 0, 4.0, -70], [0, 0, 0, 1]])
 GRID = (45, 54, 46)
@@ -205,13 +210,13 @@ def test_seed_is_the_published_one(lee2019_folder):
     spheres, 33 voxels each)."""
     published = nib.load(lee2019_folder / "s1back_roi.nii.gz")
     mask = np.asarray(published.dataobj) > 0
-    ours = sphere(S1_BACK, 4.0, mask.shape, published.affine)
+    ours = sphere_mask(S1_BACK, 4.0, mask.shape, published.affine)
     assert ours.sum() == 66 and np.array_equal(ours, mask)
 
 
 def test_seed_map_is_the_regression_on_the_standardised_seed():
     rng = np.random.default_rng(1)
-    seed = sphere(S1_BACK, 4.0, GRID, AFFINE)
+    seed = sphere_mask(S1_BACK, 4.0, GRID, AFFINE)
     signal = rng.normal(size=60)
     signal -= signal.mean()
     data = rng.normal(size=(*GRID, 60)) * 1e-3
@@ -243,7 +248,7 @@ def test_seed_correlation_is_nilearns():
         ).fit_transform(image)
         voxels = NiftiMasker(**options).fit_transform(image)
     r = (voxels.T @ seed_signal)[:, 0] / (len(seed_signal) - 1)
-    seed = sphere([(0.0, -18.0, 20.0)], 6.0, GRID, AFFINE)
+    seed = sphere_mask([(0.0, -18.0, 20.0)], 6.0, GRID, AFFINE)
     ours = seed_map(bold_of(data, mask), seed, "correlation")
     np.testing.assert_allclose(ours[mask], r, atol=1e-6)
     inner = np.abs(r) < 0.9
@@ -253,6 +258,6 @@ def test_seed_correlation_is_nilearns():
 
 def test_a_seed_outside_the_image_or_without_signal_is_refused():
     with pytest.raises(InputError, match="outside the image"):
-        sphere([(300.0, 0.0, 0.0)], 4.0, GRID, AFFINE)
+        sphere_mask([(300.0, 0.0, 0.0)], 4.0, GRID, AFFINE)
     with pytest.raises(InputError, match="constant signal"):
-        seed_map(bold_of(np.ones((*GRID, 10))), sphere(S1_BACK, 4.0, GRID, AFFINE))
+        seed_map(bold_of(np.ones((*GRID, 10))), sphere_mask(S1_BACK, 4.0, GRID, AFFINE))

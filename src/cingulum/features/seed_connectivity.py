@@ -15,7 +15,7 @@ from cingulum.io.files import read_bytes
 from cingulum.io.images import read_image
 from cingulum.signals.atlas import SphereAtlas, check_space
 from cingulum.signals.bold import Bold
-from cingulum.signals.parcellation import sphere
+from cingulum.signals.parcellation import sphere_mask
 from cingulum.signals.visit_data import VisitData
 
 S1_BACK = ((-18.0, -38.0, 72.0), (18.0, -38.0, 72.0))
@@ -123,7 +123,7 @@ class SeedConnectivity(Feature):
                 bold.space,
                 "The BOLD run",
             )
-            return sphere(self.centres, self.radius, bold.mask.shape, bold.affine)
+            return sphere_mask(self.centres, self.radius, bold.mask.shape, bold.affine)
         image = read_image(self.mask, 3)
         if image.shape != bold.mask.shape or not np.allclose(
             image.affine, bold.affine, atol=1e-3
