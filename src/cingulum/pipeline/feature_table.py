@@ -225,7 +225,7 @@ def _write(
 ) -> None:
     out = Path(out)
     write_table(out / "features.tsv", made.table)
-    settings = {"Denoising": plan.denoising.words(), "Skipped": list(skipped)}
+    settings = {"Denoising": plan.denoising.description(), "Skipped": list(skipped)}
     write_json(
         out / "features.json",
         {

@@ -289,7 +289,7 @@ def recipe(study: StudyConfig) -> dict[str, Any]:
     origin = (
         "a distance rule" if connectome is None else "the weights of connectome.npy"
     )
-    words = denoising(study).words()
+    words = denoising(study).description()
     return {
         "denoising": words,
         "atlas": atlas.name,

@@ -214,7 +214,7 @@ def _note(text: str) -> Numbers:
 def methods(s: Numbers) -> list[str]:
     """Paragraphs for a methods section, with the settings of this run."""
     told = {
-        "denoising": Denoising().words(),
+        "denoising": Denoising().description(),
         "atlas": "pain52",
         "regions": 52,
         "connectome": "a distance rule",
