@@ -200,9 +200,13 @@ class _RawRun:
 
 
 @dataclass(frozen=True, eq=False)
-class _BrainRun(_RawRun):
+class _BrainRun:
     """A run without voxels that show no brain; level and tsnr as in `Bold`."""
 
+    signals: np.ndarray
+    inside: np.ndarray
+    affine: np.ndarray
+    tr: float
     level: np.ndarray
     tsnr: float
 
