@@ -245,9 +245,7 @@ def mutated_image(folder, nifti2, edits):
 
 def mutated_sidecar(fields):
     try:
-        read_protocol(
-            "asl.nii.gz", {**GOOD, **fields}, ("control", "label"), (4, 4, 5), {}
-        )
+        read_protocol("asl.nii.gz", {**GOOD, **fields}, ("control", "label"), (4, 4, 5))
     except InputError:
         pass
 

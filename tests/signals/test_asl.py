@@ -305,7 +305,7 @@ def gate(message, **fields):
             SliceTiming=[45.0 * i for i in range(14)],
         ),
         gate(
-            "must be 0 to 10; came -1",
+            "must be 0 to 10; got -1",
             BackgroundSuppression=True,
             BackgroundSuppressionNumberPulses=-1,
         ),
