@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -167,14 +167,6 @@ def read_json_or_empty(path: Path) -> JsonObject:
         return read_json(path)
     except InputError:
         return {}
-
-
-def is_number(value: Any) -> TypeGuard[float]:
-    """Whether a JSON value is a number."""
-    # Python counts true and false as whole numbers; JSON does not.
-    if isinstance(value, bool):
-        return False
-    return isinstance(value, int | float)
 
 
 def read_matrix(path: Path) -> np.ndarray:

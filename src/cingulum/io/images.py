@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import nibabel as nib
 import numpy as np
 
 from cingulum.errors import InputError
+from cingulum.io.checks import all_between
 from cingulum.io.files import BUDGET, read_bytes, read_start, write_bytes
 
 LARGEST_COMPRESSION = 100
@@ -55,8 +57,10 @@ def read_image(
     path = Path(path)
     image = _load(path)
     with _nifti_errors(path):
+        # Not cached in the image too: a run fills half of a laptop's memory.
         values = image.get_fdata(dtype=np.float32, caching="unchanged")
-    _check_geometry(path, image, dimensions, space)
+    geometry = _Geometry(path, image)
+    geometry.check(dimensions, space)
     if allow_nan:
         # Infinities stay, and are refused below: no program marks the outside by them.
         values = np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf)
@@ -64,7 +68,7 @@ def read_image(
     clean = nib.Nifti1Image(values, image.affine)
     clean.header.set_xyzt_units("mm", "sec")
     if dimensions == 4:
-        _set_tr(clean, _tr(path, image))
+        _set_tr(clean, geometry.tr)
     return clean
 
 
@@ -80,14 +84,16 @@ def read_voxels(
     """
     path = Path(path)
     image = _load(path)
-    _check_geometry(path, image, 4, space)
+    geometry = _Geometry(path, image)
+    geometry.check(4, space)
     check_same_grid(path, image, like, what)
     signals = np.empty((int(inside.sum()), image.shape[3]), dtype=np.float32)
     with _nifti_errors(path):
+        # One volume at a time: all voxels of a long run need ten times the memory.
         for time in range(image.shape[3]):
             volume = np.asarray(image.dataobj[..., time], dtype=np.float32)
             signals[:, time] = volume[inside]
-    return signals, _tr(path, image)
+    return signals, geometry.tr
 
 
 def read_content(path: Path) -> bytes:
@@ -118,6 +124,7 @@ def _nifti_errors(path: Path) -> Iterator[None]:
 
 
 def _load(path: Path) -> Any:
+    # From bytes already checked: nibabel itself stops reading before the checksum.
     content = read_content(path)
     with _nifti_errors(path):
         image = _image_class(content).from_bytes(content)
@@ -166,7 +173,8 @@ def _claimed_size(path: Path) -> int:
     """Bytes that the header says the unpacked file has. Raises InputError where that is
     more than is sensible."""
     header = read_header(path)
-    shape = tuple(int(length) for length in header.get_data_shape())
+    # Python's own integers, whose product cannot overflow.
+    shape = tuple(map(int, header.get_data_shape()))
     voxels = math.prod(shape)
     size = _data_offset(header) + voxels * header.get_data_dtype().itemsize
     if size <= 0 or voxels <= 0 or size > BUDGET:
@@ -206,6 +214,7 @@ def check_same_grid(
             f"{path}: its grid {image.shape[:3]} is not that of {what} "
             f"{other.shape[:3]}."
         )
+    # Programs round affines differently, but by far less than would move a label.
     apart = corners_apart(image.affine, other.affine, image.shape)
     smallest_voxel = voxel_size(other.affine).min()
     if apart > 0.05 * smallest_voxel:
@@ -228,151 +237,181 @@ def voxel_size(affine: np.ndarray) -> np.ndarray:
     return np.linalg.norm(affine[:3, :3], axis=0)
 
 
-def _check_geometry(path: Path, image: Any, dimensions: int, space: str = "") -> None:
-    """Raises InputError for an image whose axes, affine or position no head scan has.
+@dataclass(frozen=True, eq=False)
+class _Geometry:
+    """Where an image lies by its header; each check raises InputError for what no head
+    scan has."""
 
-    space: when it begins with MNI, the image must contain the origin of that space
-    """
-    _check_dimensions(path, image.shape, dimensions)
-    _check_invertible(path, image.affine)
-    _check_unit(path, image)
-    _check_voxel_size(path, image.affine)
-    _check_shear(path, image.affine)
-    _check_stated_voxel_size(path, image)
-    _check_field_of_view(path, image)
-    _check_offset(path, image.affine)
-    _check_forms(path, image)
-    if space.startswith("MNI"):
-        _check_origin(path, image)
+    path: Path
+    image: Any
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.image.shape
 
-def _check_dimensions(path: Path, shape: tuple[int, ...], dimensions: int) -> None:
-    if len(shape) != dimensions or 0 in shape:
-        raise InputError(
-            f"{path}: expected an image with {dimensions} dimensions; got shape "
-            f"{shape}."
-        )
+    @property
+    def affine(self) -> np.ndarray:
+        return self.image.affine
 
+    @property
+    def voxel_size(self) -> np.ndarray:
+        return voxel_size(self.affine)
 
-def _check_invertible(path: Path, affine: np.ndarray) -> None:
-    # A determinant with NaN in it would pass the second test.
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
-        raise InputError(
-            f"{path}: its affine is not invertible; the header is damaged."
-        )
+    @property
+    def stated_voxel_size(self) -> np.ndarray:
+        """What the header states beside the affine."""
+        stated = np.asarray(self.image.header["pixdim"][1:4], dtype=float)
+        # Negative by an old convention for flipped axes.
+        return np.abs(stated)
 
+    @property
+    def field_of_view(self) -> np.ndarray:
+        return self.voxel_size * self.shape[:3]
 
-def _check_unit(path: Path, image: Any) -> None:
-    unit, _ = _units(path, image)
-    if unit not in ("mm", "unknown"):
-        raise InputError(
-            f"{path}: its header measures space in {unit}; expected mm. Repair the "
-            "header."
-        )
+    @property
+    def offset(self) -> float:
+        """Largest distance of the first voxel from the origin along an axis, mm."""
+        return np.abs(self.affine[:3, 3]).max()
 
+    @property
+    def origin(self) -> np.ndarray:
+        """Voxel index (3,) of the point at 0 mm."""
+        return np.linalg.solve(self.affine, [0, 0, 0, 1])[:3]
 
-def _check_voxel_size(path: Path, affine: np.ndarray) -> None:
-    size = voxel_size(affine)
-    if not ((size >= 0.2) & (size <= 20)).all():
-        raise InputError(
-            f"{path}: voxel size {np.round(size, 3)} mm is implausible (expected 0.2 "
-            "to 20 mm)."
-        )
+    @property
+    def angles(self) -> np.ndarray:
+        """Cosines (3, 3) between the axes: the identity where all are at right
+        angles."""
+        directions = self.affine[:3, :3] / self.voxel_size
+        return directions.T @ directions
 
+    @property
+    def tr(self) -> float:
+        """Time from volume to volume, s."""
+        unit = self._units()[1]
+        if unit not in SECONDS:
+            raise self._error(
+                f"its fourth axis is measured in {unit}; expected a time series in "
+                "seconds."
+            )
+        return float(self.image.header["pixdim"][4]) * SECONDS[unit]
 
-def _check_shear(path: Path, affine: np.ndarray) -> None:
-    directions = affine[:3, :3] / voxel_size(affine)
-    # Cosines of the angles between the axes: the identity where all are right angles.
-    cosines = directions.T @ directions
-    if np.abs(cosines - np.eye(3)).max() > 0.02:
-        raise InputError(
-            f"{path}: its affine is sheared (axes not at right angles); the header is "
-            "damaged."
-        )
+    def check(self, dimensions: int, space: str) -> None:
+        """space: when it begins with MNI, the image must contain the origin of that
+        space"""
+        # In this order: without an invertible affine, a voxel has no size.
+        self._check_dimensions(dimensions)
+        self._check_invertible()
+        self._check_unit()
+        self._check_voxel_size()
+        self._check_shear()
+        self._check_stated_voxel_size()
+        self._check_field_of_view()
+        self._check_offset()
+        self._check_forms()
+        if space.startswith("MNI"):
+            self._check_origin()
 
+    def _error(self, text: str) -> InputError:
+        return InputError(f"{self.path}: {text}")
 
-def _check_stated_voxel_size(path: Path, image: Any) -> None:
-    size = voxel_size(image.affine)
-    # Negative by an old convention for flipped axes.
-    stated = np.abs(np.asarray(image.header["pixdim"][1:4], dtype=float))
-    if not np.allclose(stated, size, rtol=0.02):
-        raise InputError(
-            f"{path}: the header gives voxels of {np.round(stated, 3)} mm, its affine "
-            f"{np.round(size, 3)} mm; one is damaged."
-        )
+    def _units(self) -> tuple[str, str]:
+        """Units of space and time, as the header names them."""
+        try:
+            return self.image.header.get_xyzt_units()
+        except KeyError as code:
+            raise self._error(
+                f"its header has a unit that NIfTI does not know ({code}); it is "
+                "damaged."
+            ) from None
 
+    def _check_dimensions(self, dimensions: int) -> None:
+        if len(self.shape) != dimensions or 0 in self.shape:
+            raise self._error(
+                f"expected an image with {dimensions} dimensions; got shape "
+                f"{self.shape}."
+            )
 
-def _check_field_of_view(path: Path, image: Any) -> None:
-    extent = voxel_size(image.affine) * image.shape[:3]
-    if not ((extent >= 20) & (extent <= 1000)).all():
-        raise InputError(
-            f"{path}: field of view {np.round(extent)} mm is implausible for a head."
-        )
+    def _check_invertible(self) -> None:
+        # A determinant with NaN in it would pass the second test.
+        finite = np.isfinite(self.affine).all()
+        if not finite or abs(np.linalg.det(self.affine[:3, :3])) < 1e-6:
+            raise self._error("its affine is not invertible; the header is damaged.")
 
+    def _check_unit(self) -> None:
+        unit = self._units()[0]
+        # Many programs state no unit, and all of them mean mm.
+        if unit not in ("mm", "unknown"):
+            raise self._error(
+                f"its header measures space in {unit}; expected mm. Repair the header."
+            )
 
-def _check_offset(path: Path, affine: np.ndarray) -> None:
-    distance = np.abs(affine[:3, 3]).max()
-    if distance > 1000:
-        raise InputError(
-            f"{path}: its origin lies {distance:.0f} mm away; the header is damaged."
-        )
+    def _check_voxel_size(self) -> None:
+        if not all_between(self.voxel_size, 0.2, 20):
+            raise self._error(
+                f"voxel size {np.round(self.voxel_size, 3)} mm is implausible "
+                "(expected 0.2 to 20 mm)."
+            )
 
+    def _check_shear(self) -> None:
+        # Scanners round their direction cosines, to less than this.
+        if np.abs(self.angles - np.eye(3)).max() > 0.02:
+            raise self._error(
+                "its affine is sheared (axes not at right angles); the header is "
+                "damaged."
+            )
 
-def _units(path: Path, image: Any) -> tuple[str, str]:
-    """Units of space and time, as the header names them."""
-    try:
-        return image.header.get_xyzt_units()
-    except KeyError as code:
-        raise InputError(
-            f"{path}: its header has a unit that NIfTI does not know ({code}); it is "
-            "damaged."
-        ) from None
+    def _check_stated_voxel_size(self) -> None:
+        if not np.allclose(self.stated_voxel_size, self.voxel_size, rtol=0.02):
+            raise self._error(
+                f"the header gives voxels of {np.round(self.stated_voxel_size, 3)} mm, "
+                f"its affine {np.round(self.voxel_size, 3)} mm; one is damaged."
+            )
 
+    def _check_field_of_view(self) -> None:
+        if not all_between(self.field_of_view, 20, 1000):
+            raise self._error(
+                f"field of view {np.round(self.field_of_view)} mm is implausible for a "
+                "head."
+            )
 
-def _check_forms(path: Path, image: Any) -> None:
-    """Where a header gives two positions, they must agree: programs differ in which
-    one they read."""
-    try:
-        qform, qform_code = image.get_qform(coded=True)
-        sform, sform_code = image.get_sform(coded=True)
-    except (ValueError, KeyError, OverflowError) as error:
-        raise InputError(
-            f"{path}: its q-form or s-form is impossible ({error}); the header is "
-            "damaged."
-        ) from None
-    # Code 0 means not set; different codes mean different spaces, which may differ.
-    if qform_code <= 0 or qform_code != sform_code:
-        return
-    if not np.allclose(qform, sform, atol=0.5):
-        raise InputError(
-            f"{path}: its q-form and s-form place the image differently (by up to "
-            f"{np.abs(qform - sform).max():.1f} mm); the header is damaged."
-        )
+    def _check_offset(self) -> None:
+        # No scanner's bore is longer.
+        if self.offset > 1000:
+            raise self._error(
+                f"its origin lies {self.offset:.0f} mm away; the header is damaged."
+            )
 
+    def _check_forms(self) -> None:
+        """Where a header gives two positions, they must agree: programs differ in which
+        one they read."""
+        try:
+            qform, qform_code = self.image.get_qform(coded=True)
+            sform, sform_code = self.image.get_sform(coded=True)
+        except (ValueError, KeyError, OverflowError) as error:
+            raise self._error(
+                f"its q-form or s-form is impossible ({error}); the header is damaged."
+            ) from None
+        # Code 0 means not set; different codes mean different spaces, which may differ.
+        if qform_code <= 0 or qform_code != sform_code:
+            return
+        if not np.allclose(qform, sform, atol=0.5):
+            raise self._error(
+                "its q-form and s-form place the image differently (by up to "
+                f"{np.abs(qform - sform).max():.1f} mm); the header is damaged."
+            )
 
-def _check_origin(path: Path, image: Any) -> None:
-    """An image in a standard space contains that space's origin, the anterior
-    commissure."""
-    origin = np.linalg.solve(image.affine, [0, 0, 0, 1])[:3]
-    # A voxel reaches half an index to either side of its centre.
-    last = np.asarray(image.shape[:3]) - 0.5
-    if not ((origin > -0.5) & (origin < last)).all():
-        raise InputError(
-            f"{path}: is named as MNI space, but does not hold that space's origin (it "
-            f"would be voxel {np.round(origin, 1)} of {image.shape[:3]}); the header "
-            "is damaged, or the name is wrong."
-        )
-
-
-def _tr(path: Path, image: Any) -> float:
-    """Time from volume to volume, s."""
-    _, unit = _units(path, image)
-    if unit not in SECONDS:
-        raise InputError(
-            f"{path}: its fourth axis is measured in {unit}; expected a time series in "
-            "seconds."
-        )
-    return float(image.header["pixdim"][4]) * SECONDS[unit]
+    def _check_origin(self) -> None:
+        """An image in a standard space contains that space's origin, the anterior
+        commissure."""
+        # A voxel reaches half an index to either side of its centre.
+        last = np.asarray(self.shape[:3]) - 0.5
+        if not ((self.origin > -0.5) & (self.origin < last)).all():
+            raise self._error(
+                "is named as MNI space, but does not hold that space's origin (it "
+                f"would be voxel {np.round(self.origin, 1)} of {self.shape[:3]}); the "
+                "header is damaged, or the name is wrong."
+            )
 
 
 def _set_tr(image: nib.Nifti1Image, tr: float) -> None:
@@ -384,6 +423,7 @@ def write_image(
 ) -> None:
     """Write a NIfTI image in mm (and s); 4-D data needs its `tr`."""
     image = nib.Nifti1Image(data, affine)
+    # Stated, since other programs guess, or refuse, where a header has no units.
     image.header.set_xyzt_units("mm", "sec")
     if tr is not None:
         _set_tr(image, tr)

@@ -11,7 +11,8 @@ import nibabel as nib
 import numpy as np
 
 from cingulum.errors import InputError
-from cingulum.io.files import JsonObject, is_number, read_table
+from cingulum.io.checks import is_number
+from cingulum.io.files import JsonObject, read_table
 from cingulum.io.images import check_same_grid, read_header, read_image
 from cingulum.io.spaces import space_of
 from cingulum.io.visit import Visit

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
 from cingulum.errors import InputError
-from cingulum.io.files import JsonObject, is_number
+from cingulum.io.checks import all_between, are_numbers, is_number
+from cingulum.io.files import JsonObject
 from cingulum.signals.asl_kinetics import PARTITION, T1_BLOOD, T1_TISSUE
 
 EFFICIENCY = {"CASL": 0.68, "PCASL": 0.85, "PASL": 0.98}
@@ -177,7 +178,7 @@ class _Sidecar:
         """(volume,) of a field that is one number or one per volume, in seconds."""
         value = self.fields.get(name)
         values = value if isinstance(value, list) else [value]
-        if not values or not _are_numbers(values):
+        if not values or not are_numbers(values):
             raise self.error(
                 f"its JSON must give {name} in seconds (BIDS requires it); got "
                 f"{value!r}."
@@ -187,23 +188,13 @@ class _Sidecar:
             raise self.error(
                 f"{name} has {len(seconds)} values for {self.volumes} volumes."
             )
-        if not _all_between(seconds, low, high):
+        if not all_between(seconds, low, high):
             raise self.error(
                 f"{name} must be {low:g} to {high:g} s; got {value!r}."
                 f"{_milliseconds_hint(seconds.max(), high)}"
             )
+        # A copy, since a broadcast array cannot be written to.
         return np.broadcast_to(seconds, (self.volumes,)).copy()
-
-
-def _are_numbers(values: Any) -> TypeGuard[list[float]]:
-    return isinstance(values, list) and all(map(is_number, values))
-
-
-def _all_between(values: np.ndarray, low: float, high: float) -> bool:
-    # NaN is neither too small nor too large, so it needs a test of its own.
-    return bool(
-        np.isfinite(values).all() and values.min() >= low and values.max() <= high
-    )
 
 
 def _milliseconds_hint(largest: float, high: float) -> str:
@@ -227,6 +218,7 @@ def _durations(
     sidecar: _Sidecar, volume_type: tuple[str, ...], labelling: str
 ) -> np.ndarray:
     if _only_unlabelled(volume_type):
+        # Nothing is divided by it but a signal that is not there.
         return np.ones(len(volume_type))
     if labelling == "PASL":
         return _bolus_duration(sidecar)
@@ -279,6 +271,7 @@ def _slice_times(sidecar: _Sidecar, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _slice_direction(sidecar: _Sidecar) -> str:
+    # BIDS: along the third axis where nothing else is stated.
     direction = sidecar.fields.get("SliceEncodingDirection", "k")
     if direction not in ("i", "j", "k", "i-", "j-", "k-"):
         raise sidecar.error(
@@ -290,18 +283,19 @@ def _slice_direction(sidecar: _Sidecar) -> str:
 
 def _checked_slice_times(sidecar: _Sidecar, listed: Any, slices: int) -> np.ndarray:
     """Times (slice,) after the first."""
-    if not _are_numbers(listed):
+    if not are_numbers(listed):
         raise sidecar.error(f"SliceTiming must be a list of seconds; got {listed!r}.")
     if len(listed) != slices:
         raise sidecar.error(
             f"SliceTiming has {len(listed)} values for {slices} slices."
         )
     times = np.asarray(listed, dtype=float)
-    if not _all_between(times, 0.0, LONGEST):
+    if not all_between(times, 0.0, LONGEST):
         raise sidecar.error(
             f"SliceTiming must be 0 to {LONGEST:g} s (is it in ms?); its largest is "
             f"{times.max():g}."
         )
+    # The delay is that of the slice read out first, whatever its time is called.
     return times - times.min()
 
 
@@ -327,6 +321,7 @@ def _efficiency(sidecar: _Sidecar, labelling: str) -> float:
 
 def _suppression_pulses(sidecar: _Sidecar) -> float:
     pulses = sidecar.fields.get("BackgroundSuppressionNumberPulses")
+    # The fewest that suppress anything; `_suppression_flags` tells the reader.
     if pulses is None:
         return 1
     if not is_number(pulses) or not 0 <= pulses <= 10:
@@ -358,6 +353,7 @@ def _field_strength_flags(
     if "MagneticFieldStrength" not in sidecar.fields:
         flags.append("MagneticFieldStrength missing: 3 T assumed")
     nearest = _nearest_field_strength(strength)
+    # 2.89 T is 3 T; at 2 T no published T1 is near.
     uses_table = constants.t1b is None or constants.t1t is None
     if uses_table and abs(nearest - strength) > 0.3:
         flags.append(f"T1 at {strength:g} T taken from {nearest:g} T")

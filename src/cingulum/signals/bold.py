@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from cingulum.errors import InputError
-from cingulum.io.files import JsonObject, is_number, read_table
+from cingulum.io.checks import is_number
+from cingulum.io.files import JsonObject, read_table
 from cingulum.io.images import read_image, read_voxels
 from cingulum.io.spaces import space_of
 from cingulum.io.visit import Visit

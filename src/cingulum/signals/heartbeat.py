@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from cingulum.errors import InputError
-from cingulum.io.files import JsonObject, is_number, read_table
+from cingulum.io.checks import is_number
+from cingulum.io.files import JsonObject, read_table
 from cingulum.io.visit import Visit
 
 MOST_ARTEFACTS = 0.2
