@@ -106,6 +106,7 @@ class Index:
         InputError for an entity that BIDS does not know.
         """
         query = entity_query(wanted, "find")
+        # Few files have the suffix, so that a query is quick in large datasets.
         candidates = self._with_suffix(query.get("suffix"))
         matching = [file for file in candidates if matches(file.entities, query)]
         return sorted(matching, key=_location)
@@ -166,8 +167,7 @@ class Index:
         return sorted(labels - {""})
 
     def _with_suffix(self, suffix: Any) -> Iterator[BidsFile]:
-        """Files that a query for this suffix can match: looking at these only is what
-        makes a query fast."""
+        """Files that a query for this suffix can match (None: all)."""
         suffixes: Iterable[str] = self._by_suffix
         if isinstance(suffix, str):
             suffixes = [suffix]
@@ -207,6 +207,7 @@ def index(root: Path, derivatives: Sequence[Path] = ()) -> Index:
     for folder in derivatives:
         roots += _datasets_in(Path(folder))
     roots = _without_repeats(roots)
+    # Links may lead from one dataset of the index into another.
     real_roots = [os.path.realpath(dataset) for dataset in roots]
     files: list[BidsFile] = []
     left_out: list[str] = []
@@ -248,6 +249,7 @@ def entities_of(name: str) -> dict[str, str] | None:
         if not key or not value:
             return None
         entities[key] = value
+    # A name that ends in a pair has no suffix, so it is no BIDS name.
     if not suffix or "-" in suffix:
         return None
     entities["suffix"] = suffix
@@ -295,6 +297,7 @@ def matches(entities: dict[str, str], query: EntityQuery) -> bool:
 
 
 def _fits(label: str | None, wanted: Any) -> bool:
+    # As in fMRIPrep's filter files, null asks for files without that entity.
     if wanted is None:
         return label is None
     if isinstance(wanted, list | tuple):
@@ -315,6 +318,7 @@ def merged(sidecars: Iterable[Path]) -> JsonObject:
     """Fields of several JSON files, later ones winning."""
     content: JsonObject = {}
     for path in sidecars:
+        # BIDS: a field replaces the inherited one whole, lists included.
         content.update(read_json(path))
     return content
 
@@ -327,6 +331,7 @@ def inside(root: Path, relative: str) -> Path:
     dataset, or another dataset's URI.
     """
     text = relative.removeprefix("bids::")
+    # Links to other datasets (DatasetLinks) are not followed.
     if text.startswith("bids:"):
         raise InputError(
             f"{relative}: names another dataset; expected bids::… (this one)."
@@ -343,6 +348,7 @@ def inside(root: Path, relative: str) -> Path:
 
 def _within(path: str, real_root: str) -> bool:
     real = os.path.realpath(path)
+    # With the separator, so that /data/ds1 does not contain /data/ds10.
     return real == real_root or real.startswith(real_root + os.sep)
 
 
@@ -356,6 +362,7 @@ def _derivatives_of(root: Path) -> Iterator[str]:
     if os.path.isfile(os.path.join(top, "dataset_description.json")):
         yield top
         return
+    # Sorted, since file systems list a folder in different orders.
     for entry in sorted(_entries(top), key=lambda entry: entry.name):
         if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
             yield entry.path
@@ -438,6 +445,7 @@ def _is_ignored(entry: os.DirEntry[str], at_root: bool) -> bool:
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
     try:
+        # Listed whole, so that few folders are open at a time.
         with os.scandir(folder) as entries:
             return list(entries)
     except OSError as error:
@@ -451,6 +459,7 @@ def _folders_down(file: BidsFile) -> list[str]:
     folder = os.path.dirname(file.where)
     root = str(file.dataset)
     chain = [folder]
+    # The second test ends the climb where root and folder are spelt differently.
     while folder != root and len(folder) > len(root):
         folder = os.path.dirname(folder)
         chain.append(folder)
@@ -478,6 +487,7 @@ def _specificity(file: BidsFile) -> int:
 
 def _optional_table(path: Path, text_column: str) -> pd.DataFrame | None:
     """A table, if there is one; the column is text even where all labels are digits."""
+    # Optional in BIDS.
     if not path.is_file():
         return None
     return read_table(path, dtype={text_column: str})

@@ -45,6 +45,7 @@ class Cohort:
         InputError, with the first reason, where nobody is left."""
         leaves = self.ratings["participant"].isin(set(reasons))
         ratings = self.ratings[~leaves].reset_index(drop=True)
+        # Without a reason there was no visit, which reading reports.
         if ratings.empty and reasons:
             first = min(reasons)
             raise InputError(
@@ -83,6 +84,7 @@ def read_cohort(
     readable = visits(
         root, participants, sessions=sessions, filters=filters, derivatives=derivatives
     )
+    # As text, since 01 would be read as the number 1.
     table = read_table(_participants_path(root), dtype={"participant_id": str})
     ratings, left_out = _read_ratings(root, readable)
     labels = sorted({visit.participant for visit in readable})
@@ -108,6 +110,7 @@ def _read_ratings(
     tables = []
     left_out = {}
     for participant, sessions in sorted(_sessions_of(readable).items()):
+        # One participant's damaged table does not stop the others.
         try:
             tables.append(_ratings(root, participant, sessions))
         except InputError as error:
@@ -149,6 +152,7 @@ def _people(root: Path, table: pd.DataFrame, labels: Sequence[str]) -> pd.DataFr
         raise InputError(
             f"{path}: {', '.join(repeated[:5])} has more than one row; leave one."
         )
+    # A row for everybody with a visit, so that rows and participants correspond.
     people = pd.DataFrame({"participant_id": [f"sub-{label}" for label in labels]})
     return people.merge(table.assign(participant_id=names), how="left")
 
@@ -183,6 +187,7 @@ def _rated_sessions(path: Path) -> pd.DataFrame:
             f"{path}: expected the columns session_id and pain; got {', '.join(table)}."
         )
     labels = table["session_id"].str.removeprefix("ses-")
+    # What is no number becomes NaN, and is refused with numbers out of range.
     pain = pd.to_numeric(table["pain"], errors="coerce").astype(float)
     return pd.DataFrame({"session": labels, "pain": pain})
 
@@ -217,6 +222,7 @@ def _known_pain(path: Path) -> dict[str, float]:
     if not path.is_file():
         return {}
     table = read_table(path, dtype={"session_id": str})
+    # Only scores need the order, and they do without it.
     if "session_id" not in table:
         return {}
     labels = table["session_id"].str.removeprefix("ses-")

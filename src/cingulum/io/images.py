@@ -57,7 +57,7 @@ def read_image(
     path = Path(path)
     image = _load(path)
     with _nifti_errors(path):
-        # Not cached in the image too: a run fills half of a laptop's memory.
+        # Not cached in the image too, which would double the memory of a run.
         values = image.get_fdata(dtype=np.float32, caching="unchanged")
     geometry = _Geometry(path, image)
     geometry.check(dimensions, space)

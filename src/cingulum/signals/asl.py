@@ -143,12 +143,14 @@ def quantify(visit: Visit, constants: Constants = Constants()) -> Perfusion:
     what is missing, in a wrong unit, swapped or implausible.
     """
     run = _read_run(visit, constants)
+    # What the scanner computed is preferred: its differences may be averaged already.
     if len(run.protocol.volumes("cbf")):
         return _scanner_map(run)
     differences = _differences(run)
     m0 = _equilibrium(run)
     mask = _brain_mask(run, m0)
     ratio = _relative_difference(differences, m0, mask)
+    # Before any fit, since swapped labels would fit well with negative flow.
     _check_sign(run, ratio[mask])
     solve = _solve_single_delay if differences.single else _solve_several_delays
     solution = solve(ratio, mask, differences, run.protocol, constants)
@@ -287,6 +289,7 @@ def _check_unit(path: Path, fields: JsonObject) -> None:
 
 
 def _map_mask(visit: Visit, image: nib.Nifti1Image) -> np.ndarray:
+    # Programs write zero outside the brain.
     mask = np.asarray(image.dataobj) != 0
     if "cbfmask" not in visit.files:
         return mask
@@ -322,6 +325,7 @@ def _differences(run: _AslRun) -> _Differences:
     values = []
     flags = []
     for delay, duration in timings:
+        # Converters leave rounding errors, so equal delays are not always identical.
         same = np.isclose(protocol.pld, delay) & np.isclose(protocol.tau, duration)
         if len(subtracted):
             values.append(run.mean(subtracted[same[subtracted]]))
@@ -437,6 +441,7 @@ def _recovered(
     m0: np.ndarray, tr: float, protocol: Protocol, flags: tuple[str, ...] = ()
 ) -> _Equilibrium:
     """What M0 would be after a long repetition time."""
+    # By then, M0 is within 5 % of what it will be.
     if tr >= LONG_TR:
         return _Equilibrium(m0, flags)
     flag = (
@@ -461,6 +466,7 @@ def _brain_mask(run: _AslRun, m0: _Equilibrium) -> np.ndarray:
     from nilearn.masking import compute_epi_mask
 
     reference = _reference_image(run, m0)
+    # nilearn looks for the valley in the histogram, which negative values would move.
     image = nib.Nifti1Image(np.clip(reference, 0, None).astype(np.float32), run.affine)
     try:
         with warnings.catch_warnings():
@@ -476,6 +482,7 @@ def _brain_mask(run: _AslRun, m0: _Equilibrium) -> np.ndarray:
             f"{run.path}: its M0 or control image shows no brain ({mask.mean():.1%} of "
             "the voxels stand out)."
         )
+    # What is divided by M0 needs M0 above zero.
     return mask & (reference > 0)
 
 
@@ -568,6 +575,7 @@ def _solve_several_delays(
     estimate = invert(ratio[mask], t, kinetics)
     cbf = np.zeros(mask.shape)
     cbf[mask] = estimate.flow
+    # Without flow there is no arrival; images mark that by zero, as the outside.
     arrival = np.zeros(mask.shape)
     arrival[mask] = np.nan_to_num(estimate.arrival)
     return _Solution(cbf, arrival, _kinetic_equation(delays, p, c))

@@ -97,6 +97,7 @@ class Kinetics:
         # Seconds of label in the tissue.
         arrived = np.clip(t - np.asarray(arrival), 0, self.tau)
         remaining = self._pulsed if self.pulsed else self._continuous
+        # Before arrival the formulas give rounding errors instead of zero.
         integral = np.where(arrived > 0, remaining(rate, arrival, t, arrived), 0.0)
         return 2 * self.alpha * flow / self.lam * integral
 

@@ -112,6 +112,7 @@ def read_protocol(
     strength = sidecar.number(
         "MagneticFieldStrength", 0.3, 12.0, DEFAULT_FIELD_STRENGTH
     )
+    # T1 changes little over the 0.1 T by which magnets of one name differ.
     nearest = _nearest_field_strength(strength)
     return Protocol(
         labelling,
@@ -218,7 +219,7 @@ def _durations(
     sidecar: _Sidecar, volume_type: tuple[str, ...], labelling: str
 ) -> np.ndarray:
     if _only_unlabelled(volume_type):
-        # Nothing is divided by it but a signal that is not there.
+        # Maps that the scanner computed need no label duration.
         return np.ones(len(volume_type))
     if labelling == "PASL":
         return _bolus_duration(sidecar)

@@ -81,6 +81,7 @@ Atlas = SphereAtlas | LabelAtlas | ProbabilisticAtlas
 
 def _centre(weight: np.ndarray, affine: np.ndarray) -> np.ndarray:
     total = weight.sum()
+    # A region may have lost all its voxels when its atlas was resampled.
     if total == 0:
         return np.full(3, np.nan)
     axes = np.indices(weight.shape)
@@ -213,6 +214,7 @@ def read_atlas(
     from cingulum.io.images import read_header
 
     path = Path(path)
+    # Both endings of .nii.gz at once.
     stem = path.name.partition(".")[0]
     table = Path(table) if table else path.with_name(stem + ".tsv")
     rows = _read_region_table(table)
@@ -274,6 +276,7 @@ class _AtlasFile:
         from cingulum.io.images import read_image
 
         image = read_image(self.path, 4)
+        # Region first, as everywhere else.
         maps = np.moveaxis(np.asarray(image.dataobj), -1, 0)
         self._check_maps(maps)
         return ProbabilisticAtlas(

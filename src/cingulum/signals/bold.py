@@ -273,7 +273,9 @@ def _only_brain(path: Path, run: _RawRun, kept: np.ndarray) -> _BrainRun:
 
 
 def _brain(path: Path, mask: nib.Nifti1Image) -> np.ndarray:
+    # Resampled masks hold fractions.
     inside = np.asarray(mask.dataobj) > 0.5
+    # Nearly nothing or nearly everything is no brain.
     if not 0.001 < inside.mean() < 0.999:
         raise InputError(
             f"{path}: marks {inside.mean():.1%} of the image as brain; the mask is "
@@ -283,6 +285,7 @@ def _brain(path: Path, mask: nib.Nifti1Image) -> np.ndarray:
 
 
 def _percent_change(signals: np.ndarray, level: np.ndarray) -> np.ndarray:
+    # Percent, since scanners measure in arbitrary units.
     change = signals - level[:, None]
     return (100 * change / level[:, None]).astype(np.float32)
 
@@ -312,6 +315,7 @@ def repetition_time(path: Path, header: float, fields: JsonObject) -> float:
             f"{path}: RepetitionTime in its sidecar must be a number of seconds; got "
             f"{stated!r}."
         )
+    # Converters have written ms, and zero.
     if not 0.1 <= stated <= 10:
         raise InputError(
             f"{path}: a TR of {stated} s is implausible (expected 0.1 to 10 s; is it "
@@ -438,6 +442,7 @@ def _kept_by_displacement(
     runs of at least five."""
     if denoising.scrub is None:
         return np.ones(volumes, bool)
+    # The first volume has no volume before it, and so no displacement.
     displacement = np.r_[0.0, framewise_displacement(visit)]
     if len(displacement) != volumes:
         raise InputError(
@@ -452,6 +457,7 @@ def _kept_by_displacement(
 
 
 def _check_volumes_left(visit: Visit, kept: np.ndarray, regressors: int) -> None:
+    # Every regressor fits one volume away.
     left = int(kept.sum()) - regressors
     if left < FEWEST_VOLUMES:
         raise InputError(
@@ -479,6 +485,7 @@ def _clean(
         "standardize": False,
         **_filter_options(tr, denoising),
     }
+    # Computed in double precision and kept in single, as the run was read.
     cleaned = np.empty((len(percent), int(kept.sum())), dtype=np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -490,6 +497,7 @@ def _clean(
 
 def _filter_options(tr: float, denoising: Denoising) -> JsonObject:
     """Options of nilearn's `clean`."""
+    # No filter can part frequencies that the run does not sample.
     nyquist = 0.5 / tr
     if max(denoising.low_pass or 0, denoising.high_pass or 0) >= nyquist:
         raise InputError(

@@ -343,6 +343,7 @@ class _BeatSeries:
             middle = (beats[i] + beats[i + 2]) / 2
             return _Repair("ectopic", [middle, beats[i + 2]], 2)
         missed = round(float(self.ratio[i])) - 1
+        # A little less than two: the heart may have slowed down.
         if self.ratio[i] > 1.6 and missed >= 1:
             times = np.linspace(beats[i], beats[i + 1], missed + 2)[1:]
             return _Repair("missed", list(times))
@@ -413,6 +414,7 @@ def _source_by_shape(signal: _CardiacSignal) -> str:
 def _peakedness(signal: np.ndarray, rate: float) -> float:
     """Kurtosis of the slope, smoothed over 30 ms: R waves are steep and rare, a pulse
     rises softly all the time."""
+    # Noise from sample to sample would count as steep.
     width = max(1, round(0.03 * rate))
     smooth = np.convolve(signal, np.ones(width), "valid")
     slope = np.diff(smooth)

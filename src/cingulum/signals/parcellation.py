@@ -157,6 +157,7 @@ def sphere_mask(
     # Distance (centre, voxel) between every pair.
     distance = np.linalg.norm(world[None] - points[:, None], axis=-1)
     smallest = distance.min(1, keepdims=True)
+    # A centre inside the grid has a voxel centre nearer than one voxel's edge.
     if (smallest > voxel_size(affine).max()).any():
         raise InputError(
             f"Seed {centres} lies outside the image; is the image in MNI space?"
@@ -315,6 +316,7 @@ def _nearest_index(
 def _running_numbers(inside: np.ndarray) -> np.ndarray:
     """The running number of every voxel inside a mask, NO_VOXEL outside."""
     numbers = np.full(inside.shape, NO_VOXEL)
+    # In C order, in which `signals[inside]` lists voxels.
     numbers[inside] = np.arange(inside.sum())
     return numbers
 
