@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import warnings
 
 import nibabel as nib
@@ -9,6 +11,7 @@ from cingulum.features.seed_connectivity import S1_BACK, seed_map
 from cingulum.io.files import write_bytes
 from cingulum.io.images import write_image
 from cingulum.signals.atlas import (
+    ATLASES,
     LabelAtlas,
     ProbabilisticAtlas,
     SphereAtlas,
@@ -203,6 +206,24 @@ def test_label_tables_must_fit(tmp_path, rows, message):
 def test_an_unknown_atlas_is_told_the_known_ones():
     with pytest.raises(InputError, match="Known are pain52, power264"):
         named_atlas("shaefer")
+
+
+@pytest.mark.parametrize("name", ATLASES)
+def test_every_named_atlas_is_complete(name):
+    atlas = named_atlas(name)
+    assert atlas.name == name and len(set(atlas.regions)) == len(atlas.regions)
+    assert atlas.centres.shape == (len(atlas.regions), 3)
+    assert np.isfinite(atlas.centres).all()
+
+
+def test_names_of_atlases_load_no_heavy_library():
+    """The command line reads them for its help."""
+    code = (
+        "import sys; from cingulum.signals.atlas import ATLASES; "
+        "print({'pandas', 'nibabel', 'nilearn', 'torch', 'scipy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_seed_is_the_published_one(lee2019_folder):

@@ -143,7 +143,7 @@ def quantify(visit: Visit, constants: Constants = Constants()) -> Perfusion:
     what is missing, in a wrong unit, swapped or implausible.
     """
     run = _read_run(visit, constants)
-    # What the scanner computed is preferred: its differences may be averaged already.
+    # Blood flow that the scanner computed needs no M0 and no differences.
     if len(run.protocol.volumes("cbf")):
         return _scanner_map(run)
     differences = _differences(run)
@@ -317,26 +317,64 @@ def _checked(path: Path, perfusion: Perfusion) -> Perfusion:
 
 def _differences(run: _AslRun) -> _Differences:
     _check_pairs(run)
-    protocol = run.protocol
-    subtracted = protocol.volumes("deltam")
+    subtracted = run.protocol.volumes("deltam")
     # Scanners may store deltam volumes beside the pairs; then the pairs are not needed.
-    volumes = subtracted if len(subtracted) else protocol.volumes("label")
-    timings = sorted({(protocol.pld[i], protocol.tau[i]) for i in volumes})
+    if len(subtracted):
+        return _mean_differences(run, subtracted)
+    return _pair_differences(run, run.protocol.volumes("label"))
+
+
+def _mean_differences(run: _AslRun, volumes: np.ndarray) -> _Differences:
+    """Of volumes that the scanner subtracted."""
+    timings = _timings(run.protocol, volumes)
+    values = [run.mean(volumes[timing.shared[volumes]]) for timing in timings]
+    return _stacked(run, timings, values, ())
+
+
+def _pair_differences(run: _AslRun, labels: np.ndarray) -> _Differences:
+    """Of control and label volumes."""
+    timings = _timings(run.protocol, labels)
+    pairs = [_pairs_at(run, timing) for timing in timings]
     values = []
-    flags = []
-    for delay, duration in timings:
+    flags: list[str] = []
+    for pair in pairs:
+        values.append(run.mean(pair.control) - run.mean(pair.label))
+        flags += pair.flags
+    return _stacked(run, timings, values, tuple(flags))
+
+
+@dataclass(frozen=True, eq=False)
+class _Timing:
+    """A delay and label duration (s), and which volumes (volume,) share them."""
+
+    delay: float
+    duration: float
+    shared: np.ndarray
+
+
+def _timings(protocol: Protocol, volumes: np.ndarray) -> list[_Timing]:
+    """The different timings of some volumes, in order of delay."""
+    timings = []
+    for delay, duration in sorted(
+        {(protocol.pld[i], protocol.tau[i]) for i in volumes}
+    ):
         # Converters leave rounding errors, so equal delays are not always identical.
-        same = np.isclose(protocol.pld, delay) & np.isclose(protocol.tau, duration)
-        if len(subtracted):
-            values.append(run.mean(subtracted[same[subtracted]]))
-            continue
-        pairs = _pairs_at(run, delay, same)
-        values.append(run.mean(pairs.control) - run.mean(pairs.label))
-        flags += pairs.flags
-    delays, durations = np.array(timings).T
-    if len(protocol.volumes("label")) and (durations <= 0).any():
+        shared = np.isclose(protocol.pld, delay) & np.isclose(protocol.tau, duration)
+        timings.append(_Timing(delay, duration, shared))
+    return timings
+
+
+def _stacked(
+    run: _AslRun,
+    timings: list[_Timing],
+    values: list[np.ndarray],
+    flags: tuple[str, ...],
+) -> _Differences:
+    delays = np.array([timing.delay for timing in timings])
+    durations = np.array([timing.duration for timing in timings])
+    if len(run.protocol.volumes("label")) and (durations <= 0).any():
         raise InputError(f"{run.path}: LabelingDuration is 0 for a labelled volume.")
-    return _Differences(np.stack(values, -1), delays, durations, tuple(flags))
+    return _Differences(np.stack(values, -1), delays, durations, flags)
 
 
 def _check_pairs(run: _AslRun) -> None:
@@ -369,15 +407,16 @@ class _Pairs:
         ]
 
 
-def _pairs_at(run: _AslRun, delay: float, same: np.ndarray) -> _Pairs:
-    """same: which volumes have this delay"""
+def _pairs_at(run: _AslRun, timing: _Timing) -> _Pairs:
     control = run.protocol.volumes("control")
     label = run.protocol.volumes("label")
-    pairs = _Pairs(control[same[control]], label[same[label]], delay)
+    pairs = _Pairs(
+        control[timing.shared[control]], label[timing.shared[label]], timing.delay
+    )
     if len(pairs.control) == 0:
         raise InputError(
             f"{run.path}: {len(pairs.label)} label and no control volumes at a delay "
-            f"of {delay:g} s. Is PostLabelingDelay listed in another order than "
+            f"of {timing.delay:g} s. Is PostLabelingDelay listed in another order than "
             "aslcontext?"
         )
     return pairs
@@ -419,8 +458,7 @@ def _included_volumes(run: _AslRun) -> _Equilibrium:
         raise InputError(
             f"{run.path}: M0Type is Included, but aslcontext names no m0scan volume."
         )
-    tr = float(run.protocol.tr[volumes].mean())
-    return _recovered(run.mean(volumes), tr, run.protocol)
+    return _volumes_as_m0(run, volumes)
 
 
 def _control_as_m0(run: _AslRun) -> _Equilibrium:
@@ -432,9 +470,13 @@ def _control_as_m0(run: _AslRun) -> _Equilibrium:
             f"{'suppressed' if len(volumes) else 'missing'}, so that nothing tells the "
             "equilibrium magnetisation. Give an M0 scan or M0Estimate."
         )
-    tr = float(run.protocol.tr[volumes].mean())
     flag = "M0 absent: the mean control image stands for it"
-    return _recovered(run.mean(volumes), tr, run.protocol, (flag,))
+    return _volumes_as_m0(run, volumes, flag)
+
+
+def _volumes_as_m0(run: _AslRun, volumes: np.ndarray, *flags: str) -> _Equilibrium:
+    tr = float(run.protocol.tr[volumes].mean())
+    return _recovered(run.mean(volumes), tr, run.protocol, flags)
 
 
 def _recovered(

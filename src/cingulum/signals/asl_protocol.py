@@ -178,13 +178,7 @@ class _Sidecar:
     def seconds(self, name: str, low: float, high: float) -> np.ndarray:
         """(volume,) of a field that is one number or one per volume, in seconds."""
         value = self.fields.get(name)
-        values = value if isinstance(value, list) else [value]
-        if not values or not are_numbers(values):
-            raise self.error(
-                f"its JSON must give {name} in seconds (BIDS requires it); got "
-                f"{value!r}."
-            )
-        seconds = np.asarray(values, dtype=float)
+        seconds = self._numbers(name)
         if len(seconds) not in (1, self.volumes):
             raise self.error(
                 f"{name} has {len(seconds)} values for {self.volumes} volumes."
@@ -196,6 +190,16 @@ class _Sidecar:
             )
         # A copy, since a broadcast array cannot be written to.
         return np.broadcast_to(seconds, (self.volumes,)).copy()
+
+    def _numbers(self, name: str) -> np.ndarray:
+        value = self.fields.get(name)
+        values = value if isinstance(value, list) else [value]
+        if not values or not are_numbers(values):
+            raise self.error(
+                f"its JSON must give {name} in seconds (BIDS requires it); got "
+                f"{value!r}."
+            )
+        return np.asarray(values, dtype=float)
 
 
 def _milliseconds_hint(largest: float, high: float) -> str:

@@ -94,15 +94,24 @@ class Denoising:
     high_pass: float | None = None
 
     def __post_init__(self) -> None:
+        self._check_strategy()
+        self._check_scrub()
+        self._check_band()
+
+    def _check_strategy(self) -> None:
         if self.strategy not in STRATEGIES:
             raise InputError(
                 f"Unknown denoising strategy {self.strategy!r}. Known are "
                 f"{', '.join(STRATEGIES)}."
             )
+
+    def _check_scrub(self) -> None:
         if self.scrub is not None and not 0 < self.scrub < 10:
             raise InputError(
                 f"scrub is a displacement in mm, such as 0.5; got {self.scrub}."
             )
+
+    def _check_band(self) -> None:
         if self.low_pass and self.high_pass and self.low_pass <= self.high_pass:
             raise InputError(
                 f"low_pass {self.low_pass} Hz must lie above high_pass "
@@ -315,19 +324,27 @@ def repetition_time(path: Path, header: float, fields: JsonObject) -> float:
             f"{path}: RepetitionTime in its sidecar must be a number of seconds; got "
             f"{stated!r}."
         )
+    _check_plausible_tr(path, stated)
+    _check_same_tr(path, header, stated)
+    return float(stated)
+
+
+def _check_plausible_tr(path: Path, tr: float) -> None:
     # Converters have written ms, and zero.
-    if not 0.1 <= stated <= 10:
+    if not 0.1 <= tr <= 10:
         raise InputError(
-            f"{path}: a TR of {stated} s is implausible (expected 0.1 to 10 s; is it "
-            "in ms?)."
+            f"{path}: a TR of {tr} s is implausible (expected 0.1 to 10 s; is it in "
+            "ms?)."
         )
+
+
+def _check_same_tr(path: Path, header: float, stated: float) -> None:
     # Some programs leave the header's at zero.
     if header and abs(stated - header) > 0.01 * stated:
         raise InputError(
             f"{path}: the header says TR = {header:.4g} s, its sidecar {stated:.4g} s. "
             "Repair one of them."
         )
-    return float(stated)
 
 
 def framewise_displacement(visit: Visit) -> np.ndarray:

@@ -196,21 +196,30 @@ def read_physio(path: Path, fields: JsonObject) -> PhysioRecording:
         raise InputError(
             f"{path}: its JSON must give Columns and SamplingFrequency (Hz)."
         )
+    _check_sampling_frequency(path, rate)
+    # BIDS physio tables have no header line.
+    table = read_table(path, header=None)
+    _check_column_count(path, table, names)
+    columns = {name: table[number] for number, name in enumerate(names)}
+    _check_numbers(path, columns)
+    return PhysioRecording(columns, float(rate), fields)
+
+
+def _check_sampling_frequency(path: Path, rate: float) -> None:
     if not 0.5 <= rate <= 50_000:
         raise InputError(
             f"{path}: SamplingFrequency {rate:g} Hz is implausible (0.5 to 50000; is "
             "it a period?)."
         )
-    # BIDS physio tables have no header line.
-    table = read_table(path, header=None)
+
+
+def _check_column_count(path: Path, table: pd.DataFrame, names: list[str]) -> None:
+    # With a name that occurs twice, one of the two columns would be lost.
     if table.shape[1] != len(names) or len(set(names)) != len(names):
         raise InputError(
             f"{path}: its JSON lists {len(names)} columns; the table has "
             f"{table.shape[1]}."
         )
-    columns = {name: table[number] for number, name in enumerate(names)}
-    _check_numbers(path, columns)
-    return PhysioRecording(columns, float(rate), fields)
 
 
 def _are_names(value: Any) -> TypeGuard[list[str]]:
@@ -342,12 +351,15 @@ class _BeatSeries:
         if self._is_ectopic(i):
             middle = (beats[i] + beats[i + 2]) / 2
             return _Repair("ectopic", [middle, beats[i + 2]], 2)
-        missed = round(float(self.ratio[i])) - 1
-        # A little less than two: the heart may have slowed down.
-        if self.ratio[i] > 1.6 and missed >= 1:
-            times = np.linspace(beats[i], beats[i + 1], missed + 2)[1:]
-            return _Repair("missed", list(times))
-        return _Repair("irregular", [beats[i + 1]])
+        missed = self._missed_beats(i)
+        times = np.linspace(beats[i], beats[i + 1], missed + 2)[1:]
+        return _Repair("missed" if missed else "irregular", list(times))
+
+    def _missed_beats(self, i: int) -> int:
+        # A little less than two usual intervals: the heart may have sped up.
+        if self.ratio[i] <= 1.6:
+            return 0
+        return round(float(self.ratio[i])) - 1
 
     def _next_ratio(self, i: int) -> float:
         # NaN after the last interval, so that every comparison with it fails.
