@@ -354,10 +354,9 @@ class _Timing:
 
 def _timings(protocol: Protocol, volumes: np.ndarray) -> list[_Timing]:
     """The different timings of some volumes, in order of delay."""
+    different = {(protocol.pld[volume], protocol.tau[volume]) for volume in volumes}
     timings = []
-    for delay, duration in sorted(
-        {(protocol.pld[i], protocol.tau[i]) for i in volumes}
-    ):
+    for delay, duration in sorted(different):
         # Converters leave rounding errors, so equal delays are not always identical.
         shared = np.isclose(protocol.pld, delay) & np.isclose(protocol.tau, duration)
         timings.append(_Timing(delay, duration, shared))
@@ -583,13 +582,14 @@ def _single_delay_flow(
     ratio: np.ndarray, delay: np.ndarray, tau: float, p: Protocol, c: Constants
 ) -> np.ndarray:
     """Flow of ΔM/M0 by the consensus equation of the labelling."""
-    one = np.ones(1)
+    # The signal is already divided by M0.
+    m0 = np.ones(1)
     if p.pulsed:
         return single_delay_pasl(
-            ratio, one, ti=delay, ti1=tau, alpha=p.alpha, t1b=p.t1b, lam=c.lam
+            ratio, m0, ti=delay, ti1=tau, alpha=p.alpha, t1b=p.t1b, lam=c.lam
         )
     return single_delay_pcasl(
-        ratio, one, pld=delay, tau=tau, alpha=p.alpha, t1b=p.t1b, lam=c.lam
+        ratio, m0, pld=delay, tau=tau, alpha=p.alpha, t1b=p.t1b, lam=c.lam
     )
 
 

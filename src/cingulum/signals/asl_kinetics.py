@@ -72,7 +72,8 @@ class Kinetics:
     equations 1 to 5.
 
     pulsed: PASL (a bolus of length τ inverted at once) instead of continuous labelling
-    tau: label duration (s), one or one a delay; alpha, t1b, t1t, lam: as above
+    tau: label duration (s), one for all delays or one for each
+    alpha, t1b, t1t, lam: as above
     """
 
     pulsed: bool
