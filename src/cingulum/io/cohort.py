@@ -141,20 +141,28 @@ def _people(root: Path, table: pd.DataFrame, labels: Sequence[str]) -> pd.DataFr
     rows.
     """
     path = _participants_path(root)
-    if "participant_id" not in table:
+    _check_columns(path, table, ("participant_id",))
+    names = "sub-" + table["participant_id"].astype(str).str.removeprefix("sub-")
+    _check_one_row_each(path, names)
+    # A row for everybody with a visit, so that rows and participants correspond.
+    people = pd.DataFrame({"participant_id": [f"sub-{label}" for label in labels]})
+    return people.merge(table.assign(participant_id=names), how="left")
+
+
+def _check_columns(path: Path, table: pd.DataFrame, columns: Sequence[str]) -> None:
+    if not set(columns) <= set(table):
         raise InputError(
-            f"{path}: expected a column participant_id; got "
+            f"{path}: expected the column(s) {' and '.join(columns)}; got "
             f"{', '.join(map(str, table))}."
         )
-    names = "sub-" + table["participant_id"].astype(str).str.removeprefix("sub-")
+
+
+def _check_one_row_each(path: Path, names: pd.Series) -> None:
     repeated = sorted(set(names[names.duplicated()]))
     if repeated:
         raise InputError(
             f"{path}: {', '.join(repeated[:5])} has more than one row; leave one."
         )
-    # A row for everybody with a visit, so that rows and participants correspond.
-    people = pd.DataFrame({"participant_id": [f"sub-{label}" for label in labels]})
-    return people.merge(table.assign(participant_id=names), how="left")
 
 
 def _sessions_of(readable: Sequence[Visit]) -> dict[str, list[str]]:
@@ -182,10 +190,7 @@ def _ratings(root: Path, participant: str, sessions: list[str]) -> pd.DataFrame:
 def _rated_sessions(path: Path) -> pd.DataFrame:
     """Session labels and pain (NaN for what is no number), in the table's order."""
     table = read_table(path, dtype={"session_id": str})
-    if not {"session_id", "pain"} <= set(table):
-        raise InputError(
-            f"{path}: expected the columns session_id and pain; got {', '.join(table)}."
-        )
+    _check_columns(path, table, ("session_id", "pain"))
     labels = table["session_id"].str.removeprefix("ses-")
     # What is no number becomes NaN, and is refused with numbers out of range.
     pain = pd.to_numeric(table["pain"], errors="coerce").astype(float)

@@ -219,13 +219,17 @@ def _only_array(path: Path, archive: Any) -> np.ndarray:
             f"({archive.files})."
         )
     # numpy would unpack whatever the archive claims, so the claim is checked first.
+    _check_claim(path, archive)
+    return archive[archive.files[0]]
+
+
+def _check_claim(path: Path, archive: Any) -> None:
     claimed = sum(member.file_size for member in archive.zip.infolist())
     if claimed > TABLE_BUDGET:
         raise InputError(
             f"{path}: unfolds to {_mebibytes(claimed)}, more than the "
             f"{_mebibytes(TABLE_BUDGET)} expected; refused."
         )
-    return archive[archive.files[0]]
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -177,7 +177,7 @@ def _claimed_size(path: Path) -> int:
     shape = tuple(map(int, header.get_data_shape()))
     voxels = math.prod(shape)
     size = _data_offset(header) + voxels * header.get_data_dtype().itemsize
-    if size <= 0 or voxels <= 0 or size > BUDGET:
+    if min(size, voxels) <= 0 or size > BUDGET:
         raise InputError(
             f"{path}: header claims {shape}, not between 1 voxel and "
             f"{BUDGET / 1024**3:.0f} GiB; refused. Cut or downsample the run if it "
@@ -209,11 +209,7 @@ def check_same_grid(
 ) -> None:
     """Raises InputError when two images do not lie on one grid: same shape, corners
     within a twentieth of a voxel."""
-    if image.shape[:3] != other.shape[:3]:
-        raise InputError(
-            f"{path}: its grid {image.shape[:3]} is not that of {what} "
-            f"{other.shape[:3]}."
-        )
+    _check_same_shape(path, image.shape[:3], other.shape[:3], what)
     # Programs round affines differently, but by far less than would move a label.
     apart = corners_apart(image.affine, other.affine, image.shape)
     smallest_voxel = voxel_size(other.affine).min()
@@ -222,6 +218,13 @@ def check_same_grid(
             f"{path}: its affine is not that of {what} (corners lie {apart:.3g} mm "
             "apart). Take both from one run of one program."
         )
+
+
+def _check_same_shape(
+    path: Path, shape: tuple[int, ...], other: tuple[int, ...], what: str
+) -> None:
+    if shape != other:
+        raise InputError(f"{path}: its grid {shape} is not that of {what} {other}.")
 
 
 def corners_apart(a: np.ndarray, b: np.ndarray, shape: Sequence[int]) -> float:

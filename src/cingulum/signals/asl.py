@@ -194,11 +194,13 @@ def _read_context(path: Path, volumes: int) -> tuple[str, ...]:
             f"{path}: expected a column volume_type; got {', '.join(map(str, table))}."
         )
     context = tuple(table["volume_type"].fillna("n/a").astype(str).str.strip())
-    if len(context) != volumes:
-        raise InputError(
-            f"{path}: names {len(context)} volumes; the run has {volumes}."
-        )
+    _check_length(path, len(context), volumes)
     return context
+
+
+def _check_length(path: Path, named: int, volumes: int) -> None:
+    if named != volumes:
+        raise InputError(f"{path}: names {named} volumes; the run has {volumes}.")
 
 
 def _relative_difference(
@@ -303,16 +305,21 @@ def _checked(path: Path, perfusion: Perfusion) -> Perfusion:
     """Flow that a brain can have, with a flag where few have it. Raises InputError for
     other flow."""
     mean = float(perfusion.cbf[perfusion.mask].mean())
-    if not PLAUSIBLE[0] <= mean <= PLAUSIBLE[1]:
-        raise InputError(
-            f"{path}: mean CBF {mean:.3g} is implausible ({PLAUSIBLE[0]:g} to "
-            f"{PLAUSIBLE[1]:g} ml/100 g/min). Check M0 and its scaling, delays, label "
-            "duration and background suppression."
-        )
+    _check_plausible(path, mean)
     if USUAL[0] <= mean <= USUAL[1]:
         return perfusion
     flag = f"mean CBF {mean:.0f} is unusual ({USUAL[0]:g} to {USUAL[1]:g} ml/100 g/min)"
     return replace(perfusion, flags=(*perfusion.flags, flag))
+
+
+def _check_plausible(path: Path, mean: float) -> None:
+    low, high = PLAUSIBLE
+    if not low <= mean <= high:
+        raise InputError(
+            f"{path}: mean CBF {mean:.3g} is implausible ({low:g} to {high:g} ml/100 "
+            "g/min). Check M0 and its scaling, delays, label duration and background "
+            "suppression."
+        )
 
 
 def _differences(run: _AslRun) -> _Differences:
@@ -503,28 +510,37 @@ def _m0_repetition_time(path: Path, fields: JsonObject) -> float:
 
 
 def _brain_mask(run: _AslRun, m0: _Equilibrium) -> np.ndarray:
-    # nilearn takes a second to import, and most visits bring a map.
-    from nilearn.masking import compute_epi_mask
-
     reference = _reference_image(run, m0)
     # nilearn looks for the valley in the histogram, which negative values would move.
     image = nib.Nifti1Image(np.clip(reference, 0, None).astype(np.float32), run.affine)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            mask = np.asarray(compute_epi_mask(image, opening=1).dataobj) > 0
+        mask = _epi_mask(image)
     # nilearn raises several kinds of error for an image without a head in it.
     except Exception as error:
         raise InputError(
             f"{run.path}: no brain found in its M0 or control image ({error})."
         ) from None
-    if not 0.01 < mask.mean() < 0.95:
-        raise InputError(
-            f"{run.path}: its M0 or control image shows no brain ({mask.mean():.1%} of "
-            "the voxels stand out)."
-        )
+    _check_mask_size(run.path, mask)
     # What is divided by M0 needs M0 above zero.
     return mask & (reference > 0)
+
+
+def _epi_mask(image: nib.Nifti1Image) -> np.ndarray:
+    # nilearn takes a second to import, and most visits bring a map.
+    from nilearn.masking import compute_epi_mask
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return np.asarray(compute_epi_mask(image, opening=1).dataobj) > 0
+
+
+def _check_mask_size(path: Path, mask: np.ndarray) -> None:
+    share = mask.mean()
+    if not 0.01 < share < 0.95:
+        raise InputError(
+            f"{path}: its M0 or control image shows no brain ({share:.1%} of the "
+            "voxels stand out)."
+        )
 
 
 def _reference_image(run: _AslRun, m0: _Equilibrium) -> np.ndarray:

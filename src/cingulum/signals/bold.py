@@ -308,12 +308,16 @@ def _shows_brain(
     if alive.any():
         # Infinite levels, not alive anyway, would only warn in the comparison.
         alive &= np.nan_to_num(level) > FAINT * np.median(level[alive])
-    if alive.mean() < 0.5:
-        raise InputError(
-            f"{path}: {1 - alive.mean():.0%} of the voxels inside the mask are "
-            "missing, zero or constant; the run or its mask is damaged."
-        )
+    _check_half_alive(path, alive.mean())
     return alive
+
+
+def _check_half_alive(path: Path, share: float) -> None:
+    if share < 0.5:
+        raise InputError(
+            f"{path}: {1 - share:.0%} of the voxels inside the mask are missing, zero "
+            "or constant; the run or its mask is damaged."
+        )
 
 
 def repetition_time(path: Path, header: float, fields: JsonObject) -> float:
@@ -466,8 +470,13 @@ def _kept_by_displacement(
             f"{visit['confounds']}: {len(displacement)} rows for {volumes} volumes."
         )
     # Not `<=`: a volume whose displacement is unknown is kept.
-    kept = ~(displacement > denoising.scrub)
+    return _without_short_runs(~(displacement > denoising.scrub))
+
+
+def _without_short_runs(kept: np.ndarray) -> np.ndarray:
+    """Without volumes in runs too short to be filtered."""
     edges = np.flatnonzero(np.diff(np.r_[False, kept, False].astype(int)))
+    kept = kept.copy()
     for start, stop in zip(edges[::2], edges[1::2], strict=True):
         kept[start:stop] = stop - start >= SHORTEST_RUN
     return kept

@@ -178,10 +178,14 @@ def _cardiac_signal(path: Path, recording: PhysioRecording) -> _CardiacSignal:
             f"{', '.join(recording.columns)}."
         )
     values = recording.values(name)
-    missing = ~np.isfinite(values)
-    if missing.mean() > 0.5 or np.ptp(values[~missing]) == 0:
-        raise InputError(f"{path}: the cardiac signal is constant or mostly missing.")
+    _check_varies(path, values)
     return _CardiacSignal(path, name, values, recording.rate, recording.fields)
+
+
+def _check_varies(path: Path, values: np.ndarray) -> None:
+    known = np.isfinite(values)
+    if known.mean() < 0.5 or np.ptp(values[known]) == 0:
+        raise InputError(f"{path}: the cardiac signal is constant or mostly missing.")
 
 
 def read_physio(path: Path, fields: JsonObject) -> PhysioRecording:
@@ -251,27 +255,33 @@ def correct_beats(beats: np.ndarray, source: str = "beats") -> Heartbeat:
     Raises InputError for less than a minute of beats, or too many artefacts.
     """
     beats = np.asarray(beats, dtype=float)
-    if len(beats) < FEWEST_BEATS:
-        raise InputError(
-            f"{source}: only {len(beats)} beats found; at least a minute of them is "
-            "needed."
-        )
+    _check_enough_beats(source, len(beats))
     repaired = _repair_all(beats)
-    share = 1 - sum(repaired.good) / len(repaired.good)
+    _check_artefacts(source, repaired.share)
+    return Heartbeat(
+        np.array(repaired.times),
+        np.array(repaired.good),
+        repaired.share,
+        repaired.counts,
+        source="beats",
+        seconds=float(beats[-1] - beats[0]),
+    )
+
+
+def _check_enough_beats(source: str, count: int) -> None:
+    if count < FEWEST_BEATS:
+        raise InputError(
+            f"{source}: only {count} beats found; at least a minute of them is needed."
+        )
+
+
+def _check_artefacts(source: str, share: float) -> None:
     if share > MOST_ARTEFACTS:
         raise InputError(
             f"{source}: {share:.0%} of the beat intervals are artefacts (limit "
             f"{MOST_ARTEFACTS:.0%}); leave this visit's heart recording out, or "
             "annotate its beats by hand."
         )
-    return Heartbeat(
-        np.array(repaired.times),
-        np.array(repaired.good),
-        share,
-        repaired.counts,
-        source="beats",
-        seconds=float(beats[-1] - beats[0]),
-    )
 
 
 @dataclass(frozen=True)
@@ -303,6 +313,11 @@ class _RepairedBeats:
             ("missed", "extra", "ectopic", "irregular"), 0
         )
     )
+
+    @property
+    def share(self) -> float:
+        """Share of intervals that had to be repaired."""
+        return 1 - sum(self.good) / len(self.good)
 
     def add(self, repair: _Repair) -> None:
         self.times.extend(repair.beats)
@@ -478,12 +493,17 @@ def _triggered_beats(signal: _CardiacSignal) -> _DetectedBeats:
     # Triggers are short, so a signal that is mostly high is inverted.
     if is_on.mean() > 0.5:
         is_on = ~is_on & ~signal.missing
-    begins = is_on & ~np.r_[False, is_on[:-1]]
-    times = np.flatnonzero(begins) / signal.rate
+    times = _begins(is_on) / signal.rate
     if signal.rate >= 100:
         return _DetectedBeats(times)
     flag = f"triggers at {signal.rate:g} Hz: rounding of the beats adds to HF power"
     return _DetectedBeats(times, (flag,))
+
+
+def _begins(is_on: np.ndarray) -> np.ndarray:
+    """Sample numbers at which a signal is switched on."""
+    was_on = np.r_[False, is_on[:-1]]
+    return np.flatnonzero(is_on & ~was_on)
 
 
 def _usable(samples: np.ndarray, missing: np.ndarray) -> np.ndarray:
