@@ -139,8 +139,8 @@ def write_asl(
     )
     if m0_type == "Separate":
         write_image(folder / f"{NAME}_m0scan.nii.gz", m0.astype(np.float32), affine)
-        told = {} if m0_tr is None else {"RepetitionTimePreparation": m0_tr}
-        (folder / f"{NAME}_m0scan.json").write_text(json.dumps(told))
+        m0_fields = {} if m0_tr is None else {"RepetitionTimePreparation": m0_tr}
+        (folder / f"{NAME}_m0scan.json").write_text(json.dumps(m0_fields))
     return only_visit(root)
 
 

@@ -24,7 +24,7 @@ from cingulum.errors import InputError
 from cingulum.features.cohort_features import CohortFeatures
 from cingulum.inference import resting_fit
 from cingulum.inference.resting import free_running_fc
-from cingulum.io.cohort import Cohort, in_time, read_cohort
+from cingulum.io.cohort import Cohort, ordered_visits, read_cohort
 from cingulum.io.files import read_json, read_table
 from cingulum.pipeline.config import PredictionConfig, StudyConfig
 from cingulum.pipeline.paired_study import (
@@ -117,7 +117,7 @@ def run_demo(
     )
     say("6/6 Report, and a page for each patient")
     pages = write_pages(
-        in_time(bids, measured.visits),
+        ordered_visits(bids, measured.visits),
         measured.features,
         measured.failures,
         run,

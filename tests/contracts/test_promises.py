@@ -39,9 +39,8 @@ SKIN_CONDUCTANCE = RecordingKind(
 def read_skin_conductance(data):
     """The signal in microsiemens, (time,)."""
     path = data.visit[SKIN_CONDUCTANCE.name]
-    table, *_ = read_physio(path, data.visit.metadata(SKIN_CONDUCTANCE.name))
-    names = [name for name in table if name.lower() in SKIN_CONDUCTANCE.columns]
-    signal = np.asarray(table[names[0]], float)
+    recording = read_physio(path, data.visit.metadata(SKIN_CONDUCTANCE.name))
+    signal = recording.values(recording.first_column(SKIN_CONDUCTANCE.columns))
     if not np.isfinite(signal).all():
         raise InputError(f"{path}: skin conductance has gaps.")
     return signal

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from cingulum.errors import InputError
 from cingulum.io.files import read_bytes, read_json, read_table, write_bytes
-from cingulum.io.images import read_image, read_series, write_image
+from cingulum.io.images import read_image, write_image
+from cingulum.io.parcellated import read_parcellated_series
 from cingulum.io.visit import visits
 from cingulum.signals.asl_protocol import read_protocol
 from cingulum.signals.atlas import read_atlas
@@ -244,9 +245,7 @@ def mutated_image(folder, nifti2, edits):
 
 def mutated_sidecar(fields):
     try:
-        read_protocol(
-            "asl.nii.gz", {**GOOD, **fields}, ("control", "label"), (4, 4, 5), {}
-        )
+        read_protocol("asl.nii.gz", {**GOOD, **fields}, ("control", "label"), (4, 4, 5))
     except InputError:
         pass
 
@@ -280,7 +279,7 @@ def mutated_series(folder, edits, kind):
     path = folder / f"x{suffix}"
     path.write_bytes(content)
     try:
-        read_series(path, path, 1.0)
+        read_parcellated_series(path, path, 1.0)
     except InputError:
         pass
 
@@ -440,7 +439,7 @@ def test_time_units_are_converted_and_strange_ones_refused(tmp_path):
 
 def test_parcellated_series_come_with_names_and_tr(tmp_path):
     (tmp_path / "x.ptseries.nii").write_bytes(SERIES["cifti"])
-    found = read_series(tmp_path / "x.ptseries.nii")
+    found = read_parcellated_series(tmp_path / "x.ptseries.nii")
     assert found.regions == ("a", "b", "c") and found.tr == pytest.approx(0.72)
     np.testing.assert_array_equal(found.data.numpy(), np.arange(60.0).reshape(20, 3).T)
     (tmp_path / "x.func.gii").write_bytes(SERIES["gifti"])
@@ -456,7 +455,9 @@ def test_parcellated_series_come_with_names_and_tr(tmp_path):
         label.label = name
         labels.labeltable.labels.append(label)
     (tmp_path / "x.label.gii").write_bytes(labels.to_bytes())
-    found = read_series(tmp_path / "x.func.gii", tmp_path / "x.label.gii", tr=2.0)
+    found = read_parcellated_series(
+        tmp_path / "x.func.gii", tmp_path / "x.label.gii", tr=2.0
+    )
     assert found.regions == ("one", "two", "gone") and np.isnan(found.data[2]).all()
     np.testing.assert_allclose(found.data[0], 1.5 + np.arange(5))
 
@@ -479,7 +480,7 @@ def test_parcellated_series_come_with_names_and_tr(tmp_path):
 def test_gifti_files_cannot_point_or_unfold(tmp_path, content, message):
     (tmp_path / "x.func.gii").write_bytes(content)
     with pytest.raises(InputError, match=message):
-        read_series(tmp_path / "x.func.gii", tmp_path / "x.func.gii", 1.0)
+        read_parcellated_series(tmp_path / "x.func.gii", tmp_path / "x.func.gii", 1.0)
 
 
 def test_nothing_runs_code_from_data():

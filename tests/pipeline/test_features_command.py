@@ -12,7 +12,7 @@ import pytest
 from cingulum.cache.status import without_folders
 from cingulum.cli import main
 from cingulum.io.images import write_image
-from cingulum.signals.parcellation import sphere
+from cingulum.signals.parcellation import sphere_mask
 
 FAST = ["rcbf", "cbf", "hrv", "fc", "quality", "motion", "s1conn"]
 
@@ -253,7 +253,7 @@ def test_any_seed_or_mask(small_cohort, tmp_path):
     path = next((tmp_path / "a").rglob("*_boldmap.nii.gz"))
     assert path.name == "sub-01_ses-pre_seed-insula_stat-fisherz_boldmap.nii.gz"
     values = nib.load(path)
-    mask = sphere([(-38.0, 14.0, -4.0)], 9.0, values.shape, values.affine)
+    mask = sphere_mask([(-38.0, 14.0, -4.0)], 9.0, values.shape, values.affine)
     write_image(tmp_path / "mask.nii.gz", mask.astype(np.uint8), values.affine)
     run(
         small_cohort,

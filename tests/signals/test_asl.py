@@ -172,7 +172,7 @@ def test_every_way_of_m0_gives_the_same_flow(asl, brain_mask, tmp_path, way, fla
     assert found.cbf[found.mask].mean() == pytest.approx(
         usual.cbf[usual.mask].mean(), rel=2e-3
     )
-    assert any(told.startswith(flag) for told in found.flags)
+    assert any(stated.startswith(flag) for stated in found.flags)
 
 
 def test_suppression_pulses_cost_efficiency(asl, brain_mask, tmp_path):
@@ -305,7 +305,7 @@ def gate(message, **fields):
             SliceTiming=[45.0 * i for i in range(14)],
         ),
         gate(
-            "must be 0 to 10; came -1",
+            "must be 0 to 10; got -1",
             BackgroundSuppression=True,
             BackgroundSuppressionNumberPulses=-1,
         ),

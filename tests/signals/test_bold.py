@@ -341,7 +341,7 @@ def test_scrubbing_by_displacement_does_not_ask_for_dvars(tmp_path):
     assert not bold.kept[50] and bold.kept.sum() == VOLUMES - 1
     assert (
         "DVARS" not in bold.settings["Denoising"]["Description"]
-        and "DVARS" in Denoising("scrubbing").words()
+        and "DVARS" in Denoising("scrubbing").description()
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 from cingulum.errors import InputError
 from cingulum.features.heart_rate import HeartRateVariability
 from cingulum.io.files import write_bytes
-from cingulum.signals.heartbeat import breathing_rate, corrected, read_heartbeat
+from cingulum.signals.heartbeat import breathing_rate, correct_beats, read_heartbeat
 from cingulum.signals.interval_spectrum import band_power
 from cingulum.signals.visit_data import VisitData
 
@@ -102,14 +102,14 @@ def test_artefacts_are_found_repaired_and_counted():
     right, clean, beats_seen = 0, 0, 0
     for seed in range(40):
         beats = heart(seed)
-        found = corrected(damaged(beats, seed))
+        found = correct_beats(damaged(beats, seed))
         counts = {**found.counts}
         right += (
             min(counts["missed"], 4)
             + min(counts["extra"], 3)
             + min(counts["ectopic"], 5)
         )
-        untouched = corrected(beats)
+        untouched = correct_beats(beats)
         clean += sum(untouched.counts.values())
         beats_seen += len(beats)
         assert found.counts["irregular"] <= 2 and 0.03 < found.corrected < 0.08
@@ -122,7 +122,7 @@ def test_power_survives_artefacts():
     for seed in range(20):
         beats = heart(seed)
         true, wrong = band_power(beats), damaged(beats, seed)
-        found = corrected(wrong)
+        found = correct_beats(wrong)
         assert band_power(wrong) > 3 * true
         assert band_power(found.beats, good=found.good) == pytest.approx(true, rel=0.2)
 

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import warnings
 
 import nibabel as nib
@@ -9,6 +11,7 @@ from cingulum.features.seed_connectivity import S1_BACK, seed_map
 from cingulum.io.files import write_bytes
 from cingulum.io.images import write_image
 from cingulum.signals.atlas import (
+    ATLASES,
     LabelAtlas,
     ProbabilisticAtlas,
     SphereAtlas,
@@ -17,7 +20,12 @@ from cingulum.signals.atlas import (
     read_atlas,
 )
 from cingulum.signals.bold import Bold
-from cingulum.signals.parcellation import membership, parcellate, sphere, voxel_centres
+from cingulum.signals.parcellation import (
+    membership,
+    parcellate,
+    sphere_mask,
+    voxel_centres,
+)
 
 AFFINE = np.array([[4.0, 0, 0, -88], [0, 4.0, 0, -124], [0, 0, 4.0, -70], [0, 0, 0, 1]])
 GRID = (45, 54, 46)
@@ -200,18 +208,36 @@ def test_an_unknown_atlas_is_told_the_known_ones():
         named_atlas("shaefer")
 
 
+@pytest.mark.parametrize("name", ATLASES)
+def test_every_named_atlas_is_complete(name):
+    atlas = named_atlas(name)
+    assert atlas.name == name and len(set(atlas.regions)) == len(atlas.regions)
+    assert atlas.centres.shape == (len(atlas.regions), 3)
+    assert np.isfinite(atlas.centres).all()
+
+
+def test_names_of_atlases_load_no_heavy_library():
+    """The command line reads them for its help."""
+    code = (
+        "import sys; from cingulum.signals.atlas import ATLASES; "
+        "print({'pandas', 'nibabel', 'nilearn', 'torch', 'scipy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "set()"
+
+
 def test_seed_is_the_published_one(lee2019_folder):
     """The S1-back mask of Lee et al. 2019, voxel by voxel on its own grid (two 4 mm
     spheres, 33 voxels each)."""
     published = nib.load(lee2019_folder / "s1back_roi.nii.gz")
     mask = np.asarray(published.dataobj) > 0
-    ours = sphere(S1_BACK, 4.0, mask.shape, published.affine)
+    ours = sphere_mask(S1_BACK, 4.0, mask.shape, published.affine)
     assert ours.sum() == 66 and np.array_equal(ours, mask)
 
 
 def test_seed_map_is_the_regression_on_the_standardised_seed():
     rng = np.random.default_rng(1)
-    seed = sphere(S1_BACK, 4.0, GRID, AFFINE)
+    seed = sphere_mask(S1_BACK, 4.0, GRID, AFFINE)
     signal = rng.normal(size=60)
     signal -= signal.mean()
     data = rng.normal(size=(*GRID, 60)) * 1e-3
@@ -243,7 +269,7 @@ def test_seed_correlation_is_nilearns():
         ).fit_transform(image)
         voxels = NiftiMasker(**options).fit_transform(image)
     r = (voxels.T @ seed_signal)[:, 0] / (len(seed_signal) - 1)
-    seed = sphere([(0.0, -18.0, 20.0)], 6.0, GRID, AFFINE)
+    seed = sphere_mask([(0.0, -18.0, 20.0)], 6.0, GRID, AFFINE)
     ours = seed_map(bold_of(data, mask), seed, "correlation")
     np.testing.assert_allclose(ours[mask], r, atol=1e-6)
     inner = np.abs(r) < 0.9
@@ -253,6 +279,6 @@ def test_seed_correlation_is_nilearns():
 
 def test_a_seed_outside_the_image_or_without_signal_is_refused():
     with pytest.raises(InputError, match="outside the image"):
-        sphere([(300.0, 0.0, 0.0)], 4.0, GRID, AFFINE)
+        sphere_mask([(300.0, 0.0, 0.0)], 4.0, GRID, AFFINE)
     with pytest.raises(InputError, match="constant signal"):
-        seed_map(bold_of(np.ones((*GRID, 10))), sphere(S1_BACK, 4.0, GRID, AFFINE))
+        seed_map(bold_of(np.ones((*GRID, 10))), sphere_mask(S1_BACK, 4.0, GRID, AFFINE))

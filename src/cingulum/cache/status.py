@@ -13,7 +13,7 @@ import pandas as pd
 
 from cingulum.errors import InputError
 from cingulum.io.derivatives import sidecar_of
-from cingulum.io.files import read_own, write_json
+from cingulum.io.files import read_json_or_empty, write_json
 
 if TYPE_CHECKING:
     from cingulum.io.visit import Visit
@@ -56,7 +56,7 @@ class RunStatus:
             "recipes": dict(expected.recipes),
         }
         record = self._record(visit)
-        earlier = read_own(record)
+        earlier = read_json_or_empty(record)
         if {name: earlier.get(name) for name in content} != content:
             write_json(record, {**content, "failed": {}})
 
@@ -72,7 +72,7 @@ class RunStatus:
         """Record what became of some features of a visit: those with a reason failed,
         the others did not."""
         record = self._record(visit)
-        content = read_own(record)
+        content = read_json_or_empty(record)
         before = content.get("failed", {})
         others = set(before) - set(features)
         after = {name: before[name] for name in before if name in others}
@@ -85,7 +85,9 @@ class RunStatus:
 
         Raises InputError for a folder in which nothing was begun.
         """
-        records = [read_own(path) for path in sorted(self._folder.glob("*.json"))]
+        records = [
+            read_json_or_empty(path) for path in sorted(self._folder.glob("*.json"))
+        ]
         records = [record for record in records if record]
         if not records:
             raise InputError(
@@ -99,7 +101,7 @@ class RunStatus:
     def seconds(self) -> dict[str, float]:
         """Seconds that a visit took here so far, by what was done to it; empty before
         the first."""
-        return read_own(self.work / SECONDS)
+        return read_json_or_empty(self.work / SECONDS)
 
     def note_seconds(self, what: str, seconds: float) -> None:
         write_json(self.work / SECONDS, {**self.seconds(), what: round(seconds, 3)})
@@ -146,7 +148,7 @@ def _recipe_of(path: Path) -> str | None:
     """How a file was made, as it or the JSON beside it says; None for no such file."""
     if not path.is_file():
         return None
-    return read_own(sidecar_of(path)).get(RECIPE)
+    return read_json_or_empty(sidecar_of(path)).get(RECIPE)
 
 
 def without_folders(text: str, folders: Iterable[Path]) -> str:

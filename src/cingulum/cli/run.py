@@ -220,7 +220,7 @@ def _begin(study: StudyConfig, run: Run, study_file: Path | None) -> None:
 
 
 def _measure_participants(study: StudyConfig, run: Run) -> int:
-    from cingulum.io.cohort import in_time
+    from cingulum.io.cohort import ordered_visits
     from cingulum.pipeline.paired_study import measure_study
     from cingulum.pipeline.participant_pages import write_pages
     from cingulum.report.manifest import read_manifest
@@ -230,7 +230,7 @@ def _measure_participants(study: StudyConfig, run: Run) -> int:
     # A page that belongs to a report shows predictions, which are not known here.
     reported = read_manifest(paths.out)
     unreported = []
-    for visit in in_time(paths.bids, measured.visits):
+    for visit in ordered_visits(paths.bids, measured.visits):
         if f"sub-{visit.participant}.html" not in reported:
             unreported.append(visit)
     write_pages(unreported, measured.features, measured.failures, run)

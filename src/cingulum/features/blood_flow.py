@@ -103,9 +103,9 @@ class RegionalPerfusion(Feature):
         return names
 
     def settings(self) -> Settings:
-        from cingulum.signals.atlas import told
+        from cingulum.signals.atlas import atlas_metadata
 
-        return told(self.atlas)
+        return atlas_metadata(self.atlas)
 
     def columns(self) -> list[Column]:
         whole_brain = Column("whole brain", self.unit, "mean CBF over the brain mask")

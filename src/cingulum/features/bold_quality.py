@@ -57,9 +57,9 @@ class BoldQuality(Feature):
         return cls(options.atlas)
 
     def settings(self) -> Settings:
-        from cingulum.signals.atlas import told
+        from cingulum.signals.atlas import atlas_metadata
 
-        return told(self.atlas)
+        return atlas_metadata(self.atlas)
 
     def columns(self) -> list[Column]:
         share = "share of a region that lies in the brain mask"

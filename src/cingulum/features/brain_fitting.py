@@ -28,7 +28,7 @@ from cingulum.features.feature import (
 from cingulum.inference import Likelihood, fit, fit_cohort
 from cingulum.inference import Recording as CohortRecording
 from cingulum.measures import fc
-from cingulum.signals.atlas import Atlas, told
+from cingulum.signals.atlas import Atlas, atlas_metadata
 from cingulum.signals.parcellation import regional_series
 from cingulum.signals.visit_data import VisitData
 from cingulum.timeseries import TimeSeries, check_signals
@@ -122,7 +122,7 @@ class BrainFitting:
         objective = self.objective
         name = getattr(objective, "__name__", type(objective).__name__)
         return {
-            **told(self.atlas),
+            **atlas_metadata(self.atlas),
             "Mass": type(self.brain.mass).__name__,
             "Free": {path: str(prior) for path, prior in self.free.items()},
             "Objective": name,

@@ -59,9 +59,9 @@ class ConnectivityDynamics(Feature):
         return cls(options.atlas)
 
     def settings(self) -> Settings:
-        from cingulum.signals.atlas import told
+        from cingulum.signals.atlas import atlas_metadata
 
-        return {**told(self.atlas), "Window": self.window, "Step": self.step}
+        return {**atlas_metadata(self.atlas), "Window": self.window, "Step": self.step}
 
     def columns(self) -> list[Column]:
         return [

@@ -80,9 +80,9 @@ class ParcelConnectivity(Feature):
         return cls(options.atlas, options.values.get("fc_kind", "correlation"))
 
     def settings(self) -> Settings:
-        from cingulum.signals.atlas import told
+        from cingulum.signals.atlas import atlas_metadata
 
-        return {**told(self.atlas), "Kind": self.kind}
+        return {**atlas_metadata(self.atlas), "Kind": self.kind}
 
     def measure(self, data: VisitData) -> Measurement:
         from cingulum.signals.parcellation import regional_series

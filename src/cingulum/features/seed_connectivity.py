@@ -186,12 +186,12 @@ class SeedConnectivity(Feature):
 
         from cingulum.io.images import read_image
         from cingulum.signals.atlas import SphereAtlas, check_space
-        from cingulum.signals.parcellation import sphere
+        from cingulum.signals.parcellation import sphere_mask
 
         if self.mask is None:
             in_mni = SphereAtlas((), np.empty((0, 3)), name="the seed")
             check_space(in_mni, bold.space, "The BOLD run")
-            return sphere(self.centres, self.radius, bold.mask.shape, bold.affine)
+            return sphere_mask(self.centres, self.radius, bold.mask.shape, bold.affine)
         image = read_image(self.mask, 3)
         same_shape = image.shape == bold.mask.shape
         if not same_shape or not np.allclose(image.affine, bold.affine, atol=1e-3):

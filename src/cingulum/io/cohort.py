@@ -1,12 +1,12 @@
-"""Who was seen, when, and what they said: participants, their two visits in order, and
-the rating at each."""
+"""A paired study on disk: participants, their two visits in order, and the pain rating
+at each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,13 +15,15 @@ from cingulum.errors import InputError
 from cingulum.io.files import read_table
 from cingulum.io.visit import Visit, visits
 
+RATING_COLUMNS = ["participant", "session", "state", "pain"]
+
 
 @dataclass(frozen=True)
 class Cohort:
     """Visits of all participants, two each: first the lower, then the higher state, as
     the sessions table orders them.
 
-    ratings: one row a visit: participant, session, state (0 first, 1 second), pain
+    ratings: one row per visit: participant, session, state (0 first, 1 second), pain
         (0–100)
     people: participants.tsv
     left_out: participants that cannot be analysed, with the reason
@@ -39,24 +41,30 @@ class Cohort:
         return sorted({visit.participant for visit in self.visits})
 
     def without(self, reasons: Mapping[str, str]) -> Cohort:
-        """The cohort without some participants. Raises InputError, with the first
-        reason, where nobody is left."""
-        gone = set(reasons)
-        ratings = self.ratings[~self.ratings["participant"].isin(gone)].reset_index(
-            drop=True
-        )
+        """The cohort without some participants, each with the reason. Raises
+        InputError, with the first reason, where nobody is left."""
+        leaves = self.ratings["participant"].isin(set(reasons))
+        ratings = self.ratings[~leaves].reset_index(drop=True)
+        # Without a reason there was no visit, which reading reports.
         if ratings.empty and reasons:
+            first = min(reasons)
             raise InputError(
-                f"No participant can be analysed. The first, sub-{min(reasons)}: "
-                f"{reasons[min(reasons)]}"
+                f"No participant can be analysed. The first, sub-{first}: "
+                f"{reasons[first]}"
             )
-        people = self.people[
-            ~self.people["participant_id"].str.removeprefix("sub-").isin(gone)
-        ].reset_index(drop=True)
-        visits = tuple(visit for visit in self.visits if visit.participant not in gone)
-        return Cohort(
-            visits, ratings, people, {**self.left_out, **reasons}, self.absent
-        )
+        labels = self.people["participant_id"].str.removeprefix("sub-")
+        people = self.people[~labels.isin(set(reasons))].reset_index(drop=True)
+        remaining = [visit for visit in self.visits if visit.participant not in reasons]
+        left_out = {**self.left_out, **reasons}
+        return Cohort(tuple(remaining), ratings, people, left_out, self.absent)
+
+
+class Rating(NamedTuple):
+    """Pain (0–100, NaN where unknown) of a participant at a session."""
+
+    participant: str
+    session: str
+    pain: float
 
 
 def read_cohort(
@@ -67,141 +75,183 @@ def read_cohort(
     filters: Mapping[str, Mapping[str, Any]] | None = None,
     derivatives: Sequence[Path] = (),
 ) -> Cohort:
-    """Read a dataset with two visits a participant; options as for `visits`.
+    """Read a dataset with two visits per participant; options as for `visits`.
 
     A participant with fewer or more than two visits, or without a rating, is left out
-    and told in `left_out`. Raises InputError where nobody is left.
+    and listed in `left_out`. Raises InputError where nobody is left.
     """
-    found = visits(
+    root = Path(root)
+    readable = visits(
         root, participants, sessions=sessions, filters=filters, derivatives=derivatives
     )
-    people = read_table(Path(root) / "participants.tsv", dtype={"participant_id": str})
-    tables, left_out, sessions_of = [], {}, _sessions(found)
-    for participant in sorted(sessions_of):
+    # As text, since 01 would be read as the number 1.
+    table = read_table(_participants_path(root), dtype={"participant_id": str})
+    ratings, left_out = _read_ratings(root, readable)
+    labels = sorted({visit.participant for visit in readable})
+    # Somebody who was not to be read is not absent.
+    absent = [] if participants else _absent(table, labels)
+    people = _people(root, table, labels)
+    cohort = Cohort(tuple(readable), ratings, people, absent=tuple(absent))
+    return cohort.without(left_out)
+
+
+def _participants_path(root: Path) -> Path:
+    return root / "participants.tsv"
+
+
+def _sessions_path(root: Path, participant: str) -> Path:
+    return root / f"sub-{participant}" / f"sub-{participant}_sessions.tsv"
+
+
+def _read_ratings(
+    root: Path, readable: Sequence[Visit]
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Ratings of all participants that have two, and of the others the reason."""
+    tables = []
+    left_out = {}
+    for participant, sessions in sorted(_sessions_of(readable).items()):
+        # One participant's damaged table does not stop the others.
         try:
-            tables.append(_ratings(Path(root), participant, sessions_of[participant]))
-        except InputError as trouble:
-            left_out[participant] = str(trouble)
-    empty = pd.DataFrame(columns=["participant", "session", "state", "pain"])
-    ratings = pd.concat(tables, ignore_index=True) if tables else empty
-    here = sorted({visit.participant for visit in found})
-    named = (
-        []
-        if participants
-        else people.get("participant_id", pd.Series(dtype=str)).dropna().astype(str)
-    )
-    absent = sorted({name.removeprefix("sub-") for name in named} - set(here))
-    people = _people(Path(root), people, here)
-    return Cohort(tuple(found), ratings, people, absent=tuple(absent)).without(left_out)
+            tables.append(_ratings(root, participant, sessions))
+        except InputError as error:
+            left_out[participant] = str(error)
+    return _stacked(tables), left_out
 
 
-def _people(root: Path, table: pd.DataFrame, participants: list[str]) -> pd.DataFrame:
+def _stacked(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    # pandas refuses to stack nothing; the error for nobody left comes later.
+    if not tables:
+        return pd.DataFrame(columns=RATING_COLUMNS)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _absent(table: pd.DataFrame, labels: Sequence[str]) -> list[str]:
+    """Participants of the table without a visit."""
+    if "participant_id" not in table:
+        return []
+    names = table["participant_id"].dropna().astype(str)
+    return sorted(set(names.str.removeprefix("sub-")) - set(labels))
+
+
+def _people(root: Path, table: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
     """A row of participants.tsv for each participant, empty for one that is not in it;
     labels with or without `sub-`.
 
     Raises InputError for a table without participant_id, or a participant with two
     rows.
     """
-    path = root / "participants.tsv"
-    if "participant_id" not in table:
+    path = _participants_path(root)
+    _check_columns(path, table, ("participant_id",))
+    names = "sub-" + table["participant_id"].astype(str).str.removeprefix("sub-")
+    _check_one_row_each(path, names)
+    # A row for everybody with a visit, so that rows and participants correspond.
+    people = pd.DataFrame({"participant_id": [f"sub-{label}" for label in labels]})
+    return people.merge(table.assign(participant_id=names), how="left")
+
+
+def _check_columns(path: Path, table: pd.DataFrame, columns: Sequence[str]) -> None:
+    if not set(columns) <= set(table):
         raise InputError(
-            f"{path}: expected a column participant_id; came "
+            f"{path}: expected the column(s) {' and '.join(columns)}; got "
             f"{', '.join(map(str, table))}."
         )
-    table = table.assign(
-        participant_id="sub-"
-        + table["participant_id"].astype(str).str.removeprefix("sub-")
-    )
-    twice = sorted(
-        set(table.loc[table["participant_id"].duplicated(), "participant_id"])
-    )
-    if twice:
+
+
+def _check_one_row_each(path: Path, names: pd.Series) -> None:
+    repeated = sorted(set(names[names.duplicated()]))
+    if repeated:
         raise InputError(
-            f"{path}: {', '.join(twice[:5])} has more than one row; leave one."
+            f"{path}: {', '.join(repeated[:5])} has more than one row; leave one."
         )
-    return pd.DataFrame({"participant_id": [f"sub-{p}" for p in participants]}).merge(
-        table, how="left"
-    )
 
 
-def _sessions(found: Sequence[Visit]) -> dict[str, list[str]]:
-    """By participant."""
-    by: dict[str, list[str]] = {}
-    for visit in found:
-        by.setdefault(visit.participant, []).append(visit.session)
-    return by
+def _sessions_of(readable: Sequence[Visit]) -> dict[str, list[str]]:
+    """Sessions by participant."""
+    sessions: dict[str, list[str]] = {}
+    for visit in readable:
+        sessions.setdefault(visit.participant, []).append(visit.session)
+    return sessions
 
 
 def _ratings(root: Path, participant: str, sessions: list[str]) -> pd.DataFrame:
-    if len(sessions) != 2:
-        raise InputError(
-            f"sub-{participant} has {len(sessions)} visit(s) "
-            f"({', '.join('ses-' + s for s in sessions)}); the paired "
-            "design needs two. Leave the participant out with --participant-label, or "
-            "add the missing visit."
-        )
-    path = root / f"sub-{participant}" / f"sub-{participant}_sessions.tsv"
-    table = read_table(path, dtype={"session_id": str})
-    if not {"session_id", "pain"} <= set(table):
-        raise InputError(
-            f"{path}: expected the columns session_id and pain; came "
-            f"{', '.join(table)}."
-        )
-    table = table.assign(session=table["session_id"].str.removeprefix("ses-"))
-    table = table[table["session"].isin(sessions)].assign(
-        pain=lambda t: pd.to_numeric(t["pain"], errors="coerce")
-    )
-    if len(table) != 2 or not table["pain"].between(0, 100).all():
+    """Both rows of one participant, as in `Cohort.ratings`."""
+    _check_two_visits(participant, sessions)
+    path = _sessions_path(root, participant)
+    table = _rated_sessions(path)
+    own = table[table["session"].isin(sessions)]
+    if len(own) != 2 or not own["pain"].between(0, 100).all():
         raise InputError(
             f"{path}: expected a pain rating from 0 to 100 for each of "
             f"{', '.join(sessions)}."
         )
-    return pd.DataFrame(
-        {
-            "participant": participant,
-            "session": table["session"].to_numpy(),
-            "state": [0, 1],
-            "pain": table["pain"].to_numpy(float),
-        }
-    )
+    return own.assign(participant=participant, state=[0, 1])[RATING_COLUMNS]
 
 
-def in_order(root: Path, found: Sequence[Visit]) -> list[tuple[str, str, float]]:
+def _rated_sessions(path: Path) -> pd.DataFrame:
+    """Session labels and pain (NaN for what is no number), in the table's order."""
+    table = read_table(path, dtype={"session_id": str})
+    _check_columns(path, table, ("session_id", "pain"))
+    labels = table["session_id"].str.removeprefix("ses-")
+    # What is no number becomes NaN, and is refused with numbers out of range.
+    pain = pd.to_numeric(table["pain"], errors="coerce").astype(float)
+    return pd.DataFrame({"session": labels, "pain": pain})
+
+
+def _check_two_visits(participant: str, sessions: Sequence[str]) -> None:
+    if len(sessions) != 2:
+        names = ", ".join(f"ses-{session}" for session in sessions)
+        raise InputError(
+            f"sub-{participant} has {len(sessions)} visit(s) ({names}); the paired "
+            "design needs two. Leave the participant out with --participant-label, or "
+            "add the missing visit."
+        )
+
+
+def ordered_ratings(root: Path, readable: Sequence[Visit]) -> list[Rating]:
     """Participant, session and pain (NaN where unknown), in the order of the sessions
     tables or else of the labels."""
-    rows = []
-    for participant, sessions in sorted(_sessions(found).items()):
-        mine = sorted(sessions)
-        path = Path(root) / f"sub-{participant}" / f"sub-{participant}_sessions.tsv"
-        pain: dict[str, float] = {}
-        if path.is_file():
-            table = read_table(path, dtype={"session_id": str})
-            if "session_id" in table:
-                labels = table["session_id"].str.removeprefix("ses-").tolist()
-                mine = [s for s in labels if s in mine] + [
-                    s for s in mine if s not in labels
-                ]
-                if "pain" in table:
-                    pain = dict(
-                        zip(
-                            labels,
-                            pd.to_numeric(table["pain"], errors="coerce"),
-                            strict=True,
-                        )
-                    )
-        rows += [(participant, s, float(pain.get(s, np.nan))) for s in mine]
-    return rows
+    ratings: list[Rating] = []
+    for participant, sessions in sorted(_sessions_of(readable).items()):
+        pain = _known_pain(_sessions_path(Path(root), participant))
+        # The table's order is that of time; what it does not list comes last.
+        listed = [session for session in pain if session in sessions]
+        unlisted = sorted(set(sessions) - set(listed))
+        for session in [*listed, *unlisted]:
+            ratings.append(Rating(participant, session, pain.get(session, np.nan)))
+    return ratings
 
 
-def in_time(root: Path, found: Sequence[Visit]) -> list[Visit]:
+def _known_pain(path: Path) -> dict[str, float]:
+    """Pain at every session of a sessions table, in its order; empty where the table
+    is missing or names no sessions."""
+    if not path.is_file():
+        return {}
+    table = read_table(path, dtype={"session_id": str})
+    # Only scores need the order, and they do without it.
+    if "session_id" not in table:
+        return {}
+    labels = table["session_id"].str.removeprefix("ses-")
+    if "pain" not in table:
+        return dict.fromkeys(labels, np.nan)
+    pain = pd.to_numeric(table["pain"], errors="coerce").astype(float)
+    return dict(zip(labels, pain, strict=True))
+
+
+def ordered_visits(root: Path, readable: Sequence[Visit]) -> list[Visit]:
     """Visits by participant, in the order of the sessions tables; in that of the labels
     where a table is damaged."""
-    by = {(visit.participant, visit.session): visit for visit in found}
-    ordered = []
-    for participant, sessions in sorted(_sessions(found).items()):
-        mine = [by[participant, session] for session in sessions]
-        try:
-            ordered += [by[p, s] for p, s, _ in in_order(root, mine)]
-        except InputError:
-            ordered += sorted(mine, key=lambda visit: visit.session)
+    by_participant: dict[str, dict[str, Visit]] = {}
+    for visit in readable:
+        by_participant.setdefault(visit.participant, {})[visit.session] = visit
+    ordered: list[Visit] = []
+    for _, own in sorted(by_participant.items()):
+        ordered += [own[session] for session in _session_order(root, own)]
     return ordered
+
+
+def _session_order(root: Path, own: Mapping[str, Visit]) -> list[str]:
+    """Sessions of one participant in time."""
+    try:
+        return [rating.session for rating in ordered_ratings(root, list(own.values()))]
+    except InputError:
+        return sorted(own)

@@ -55,6 +55,12 @@ def option(
     return field(default=default, metadata=metadata)
 
 
+def _atlas_names() -> Sequence[str]:
+    from cingulum.signals.atlas import ATLASES
+
+    return ATLASES
+
+
 @dataclass(frozen=True)
 class DatasetConfig:
     """Which recordings."""
@@ -78,7 +84,7 @@ class FeatureConfig:
     atlas: str = option(
         "pain52",
         "regions of the fitted brains",
-        choices=("pain52", "power264", "dosenbach160", "seitzman300"),
+        choices=_atlas_names,
     )
     connectome: str | None = option(
         None,

@@ -230,7 +230,7 @@ def _write(out: Path, exported: ExportedFeatures, plan: MeasurementPlan) -> None
     description = {
         **exported.columns,
         "GeneratedBy": {"Name": "cingulum", "Version": __version__},
-        "Denoising": plan.denoising.words(),
+        "Denoising": plan.denoising.description(),
         "Skipped": list(exported.skipped),
     }
     write_json(out / "features.json", description)

@@ -17,7 +17,7 @@ from cingulum.cache.store import Store
 from cingulum.errors import ConvergenceError, InputError
 from cingulum.features import Feature, FeatureRows, Measurement
 from cingulum.io.derivatives import sidecar_of
-from cingulum.io.files import read_own, write_json, write_table
+from cingulum.io.files import read_json_or_empty, write_json, write_table
 from cingulum.io.visit import Visit
 from cingulum.parallel import TaskFailure, map_tasks
 from cingulum.pipeline.measurement_cache import row_path
@@ -198,7 +198,7 @@ def _row_key(feature: Feature, measurement: Measurement) -> str:
 def _is_kept(store: Store, task: _Task) -> bool:
     if not task.file.is_file():
         return False
-    described = read_own(sidecar_of(task.file)).get(KEY) == task.key
+    described = read_json_or_empty(sidecar_of(task.file)).get(KEY) == task.key
     return described and store.get(task.key) is not None
 
 

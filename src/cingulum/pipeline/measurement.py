@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cingulum.errors import InputError
 from cingulum.features import Feature, Origin
-from cingulum.io.files import sweep
+from cingulum.io.files import remove_partial_files
 from cingulum.io.recording_kinds import BOLD
 from cingulum.io.visit import Visit
 from cingulum.parallel import TaskFailure, map_tasks
@@ -78,7 +78,7 @@ def measure_visits(
 
     A measurement made before by this version from files with the same content is kept.
     """
-    sweep(run.paths.out)
+    remove_partial_files(run.paths.out)
     status = run.paths.status
     recipes = plan.recipes()
     for visit in visits:

@@ -18,8 +18,8 @@ from cingulum.features import Feature, Measurement, Origin
 from cingulum.io.derivatives import sidecar_of, to_json
 from cingulum.io.files import (
     read_json,
+    read_json_or_empty,
     read_matrix,
-    read_own,
     write_json,
     write_matrix,
 )
@@ -143,7 +143,7 @@ def is_current(path: Path, origin: Origin) -> bool:
     """Whether a measurement of these recordings by this recipe is there, and whole."""
     if not path.is_file():
         return False
-    sidecar = read_own(sidecar_of(path))
+    sidecar = read_json_or_empty(sidecar_of(path))
     same_origin = [sidecar.get(name) for name in ORIGIN] == list(origin)
     return same_origin and sidecar.get(RESULT) == file_digest(path)
 

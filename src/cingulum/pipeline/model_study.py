@@ -21,7 +21,7 @@ from cingulum.features import Mechanism
 from cingulum.features.brain_fitting import atlas_connectome
 from cingulum.inference import resting_fit
 from cingulum.io.derivatives import describe_dataset
-from cingulum.io.files import read_own, sweep, write_json
+from cingulum.io.files import read_json_or_empty, remove_partial_files, write_json
 from cingulum.io.visit import Visit
 from cingulum.measures import similarity
 from cingulum.parallel import TaskFailure, map_tasks
@@ -83,7 +83,7 @@ def fit_visits(
     paths = run.paths
     visits = study_visits(study, paths)
     describe_dataset(paths.out)
-    sweep(paths.out)
+    remove_partial_files(paths.out)
     recipe = fit_recipe(study)
     forget_absent_visits(study, paths)
     for visit in visits:
@@ -148,7 +148,7 @@ def _fit_visit(
             store.put(key, kept)
         numbers = json.loads(str(kept[NUMBERS]))
         content = {**numbers, KEY: key, RECIPE: recipe}
-        if read_own(path) != content:
+        if read_json_or_empty(path) != content:
             write_json(path, content)
         return key, ""
     except (InputError, ConvergenceError) as error:

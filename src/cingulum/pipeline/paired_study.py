@@ -18,7 +18,7 @@ from cingulum.errors import InputError
 from cingulum.features import Feature
 from cingulum.features.cohort_features import CohortFeatures
 from cingulum.features.registry import control_names
-from cingulum.io.cohort import Cohort, in_time, read_cohort
+from cingulum.io.cohort import Cohort, ordered_visits, read_cohort
 from cingulum.io.derivatives import describe_dataset
 from cingulum.io.files import write_table
 from cingulum.io.visit import Visit
@@ -154,7 +154,7 @@ def run_paired_study(study: StudyConfig, run: Run) -> dict[str, Any]:
         f"Which visit hurt more? {len(cohort.participants)} patients, two visits each"
     )
     pages = write_pages(
-        in_time(run.paths.bids, measured.visits),
+        ordered_visits(run.paths.bids, measured.visits),
         measured.features,
         measured.failures,
         run,

@@ -13,7 +13,7 @@ import pandas as pd
 
 from cingulum.errors import InputError
 from cingulum.features import build_features
-from cingulum.io.cohort import in_order
+from cingulum.io.cohort import Rating, ordered_ratings
 from cingulum.io.derivatives import describe_dataset
 from cingulum.io.files import read_table, write_json, write_table
 from cingulum.io.images import read_image
@@ -52,14 +52,6 @@ class Scan(NamedTuple):
     affine: np.ndarray | None
 
 
-class RatedVisit(NamedTuple):
-    """A visit in the order of time; pain: NaN where it is not known."""
-
-    participant: str
-    session: str
-    pain: float
-
-
 @dataclass(frozen=True, eq=False)
 class Scans:
     """What is to be scored.
@@ -71,7 +63,7 @@ class Scans:
     trained_on: participants that the signature was trained on
     """
 
-    order: Sequence[RatedVisit]
+    order: Sequence[Rating]
     by_visit: Mapping[tuple[str, str], dict[str, Scan]]
     columns: Mapping[str, list[str]]
     failures: Sequence[Failure] = ()
@@ -105,7 +97,7 @@ def apply_to_bids(
             if (*key, name) not in failed:
                 by_visit[key][name] = scan
     scans = Scans(
-        [RatedVisit(*row) for row in in_order(paths.bids, visits)],
+        ordered_ratings(paths.bids, visits),
         by_visit,
         columns,
         table.failures,
@@ -164,13 +156,13 @@ def apply_to_table(signature: Path, table: Path, out: Path) -> dict[str, Any]:
     return _write_scores(signed, Scans(_order_of(rows), by_visit, columns), out)
 
 
-def _order_of(rows: pd.DataFrame) -> list[RatedVisit]:
+def _order_of(rows: pd.DataFrame) -> list[Rating]:
     """Visits in the order of the rows."""
     pain = pd.Series(np.nan, rows.index)
     if "pain" in rows:
         pain = pd.to_numeric(rows["pain"], errors="coerce")
     return [
-        RatedVisit(participant, session, float(rating))
+        Rating(participant, session, float(rating))
         for participant, session, rating in zip(
             rows["participant_id"], rows["session_id"], pain, strict=True
         )
@@ -202,7 +194,7 @@ def _write_scores(signed: Signature, scans: Scans, out: Path) -> dict[str, Any]:
             f"the signature was trained on {len(scans.trained_on)} of these "
             "participants: their scores are in-sample and say nothing about new ones"
         )
-    by_participant: dict[str, list[RatedVisit]] = {}
+    by_participant: dict[str, list[Rating]] = {}
     for visit in scans.order:
         by_participant.setdefault(visit.participant, []).append(visit)
     for participant, visits in by_participant.items():
@@ -250,7 +242,7 @@ def _score_participant(
     signed: Signature,
     scans: Scans,
     participant: str,
-    visits: Sequence[RatedVisit],
+    visits: Sequence[Rating],
     scored: _Scored,
 ) -> None:
     scores: dict[str, dict[str, float]] = {}
@@ -305,8 +297,8 @@ def _same_grid(scan: Scan, other: Scan) -> bool:
 
 def _decision(
     signed: Signature,
-    first: RatedVisit,
-    second: RatedVisit,
+    first: Rating,
+    second: Rating,
     scores: Mapping[str, Mapping[str, float]],
 ) -> dict[str, Any]:
     """Which of two visits each model says hurt more: positive for the second."""

@@ -73,7 +73,7 @@ def recipe_of(study: StudyConfig) -> StudyRecipe:
     if connectome is not None:
         source = "the weights of connectome.npy"
     return StudyRecipe(
-        denoising_of(study).words(),
+        denoising_of(study).description(),
         atlas.name,
         len(atlas.regions),
         source,

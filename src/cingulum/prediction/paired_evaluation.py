@@ -119,16 +119,20 @@ def evaluate(
     if not fused:
         raise InputError("Every modality is a control; at least one must be evaluated.")
     regress = _regressed(confounds, keep)
-    sweep = tuple(sorted(float(c) for c in np.atleast_1d(C)))
+    remove_partial_files = tuple(sorted(float(c) for c in np.atleast_1d(C)))
     fusion = "log_odds" if missing == "log_odds" else fusion
-    if fusion == "kernels" and (scale or regress is not None or len(sweep) > 1):
+    if fusion == "kernels" and (
+        scale or regress is not None or len(remove_partial_files) > 1
+    ):
         raise InputError(
             "fusion='kernels' takes features as they are and one C: without scale, "
             "confounds and tuning, "
             "which belong inside the folds. Use stacked or log_odds with those."
         )
     inner_folds = min(inner_folds, len(keep) // 2) if force else inner_folds
-    plan = FoldPlan.of(len(keep), folds, inner_folds, sweep, fusion, seed, member)
+    plan = FoldPlan.of(
+        len(keep), folds, inner_folds, remove_partial_files, fusion, seed, member
+    )
     kernels = {
         name: ModalityKernel.of(
             plan,
@@ -169,7 +173,7 @@ def evaluate(
         folds=plan.outer,
         parts=plan.inner,
         inner_folds=inner_folds,
-        C=sweep,
+        C=remove_partial_files,
         seed=seed,
         fusion=fusion,
         scaled=tuple(scale),

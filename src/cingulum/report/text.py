@@ -244,7 +244,7 @@ def _note(text: str) -> Caution:
 def methods(results: StudyResults) -> list[str]:
     """Paragraphs for a methods section, with the settings of this run."""
     provenance = results.provenance
-    recipe = provenance.recipe or StudyRecipe(Denoising().words())
+    recipe = provenance.recipe or StudyRecipe(Denoising().description())
     paragraphs = []
     if provenance.pipelines:
         paragraphs.append(

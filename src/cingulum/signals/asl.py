@@ -4,27 +4,31 @@ as BIDS describes it."""
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
 
 from cingulum.errors import InputError
-from cingulum.io.files import read_table
-from cingulum.io.images import check_same_grid, read_image
+from cingulum.io.checks import is_number
+from cingulum.io.files import JsonObject, read_table
+from cingulum.io.images import check_same_grid, read_header, read_image
+from cingulum.io.spaces import space_of
 from cingulum.io.visit import Visit
 from cingulum.signals.asl_kinetics import (
-    PARTITION,
     PER_100_G_MIN,
     Kinetics,
     invert,
     single_delay_pasl,
     single_delay_pcasl,
 )
-from cingulum.signals.asl_protocol import Protocol, read_protocol
+from cingulum.signals.asl_protocol import (
+    Constants,
+    Protocol,
+    first_value,
+    read_protocol,
+)
 
 PLAUSIBLE = (5.0, 200.0)
 """ml/100 g/min: a brain's mean outside of this is an error of quantification."""
@@ -32,35 +36,27 @@ PLAUSIBLE = (5.0, 200.0)
 USUAL = (20.0, 100.0)
 """ml/100 g/min: a brain's mean outside of this is flagged."""
 
+LARGEST_DIFFERENCE = 0.05
+"""Of M0: a mean difference above this is none of blood; 0.001 to 0.03 is usual."""
+
 LONG_TR = 5.0
 """s: an M0 image with a shorter repetition time has not recovered and is corrected
 (Alsop et al. 2015)."""
 
-
-@dataclass(frozen=True)
-class Constants:
-    """What a quantification takes from the literature; None: by field strength and
-    labelling (docs/recordings.md).
-
-    t1b, t1t: T1 of blood and grey matter, s; alpha: efficiency of labelling; lam:
-        partition coefficient, ml/g
-    """
-
-    t1b: float | None = None
-    t1t: float | None = None
-    alpha: float | None = None
-    lam: float = PARTITION
+SHORT_DELAY = 1.5
+"""s: with a shorter delay, part of the label is still in arteries."""
 
 
 @dataclass(frozen=True, eq=False)
 class Perfusion:
-    """CBF (x, y, z) in ml/100 g/min, zero outside the brain `mask`; the affine; how it
-    came about.
+    """CBF (x, y, z) in ml/100 g/min, zero outside the brain `mask`, with its affine and
+    origin.
 
-    arrival: arterial arrival time (x, y, z) in s, of multi-delay runs
     space: the space in the file's name, empty for native space
-    equation: with the values put into it; settings: for the sidecar; flags: what a
-        reader should know, by name
+    arrival: arterial arrival time (x, y, z) in s, of multi-delay runs
+    equation: with the values put into it
+    settings: for the sidecar
+    flags: what a reader should know, by name
     """
 
     cbf: np.ndarray
@@ -69,8 +65,61 @@ class Perfusion:
     space: str = ""
     arrival: np.ndarray | None = None
     equation: str = ""
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: JsonObject = field(default_factory=dict)
     flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class _AslRun:
+    """A raw ASL run: image, data (x, y, z, volume) and protocol."""
+
+    visit: Visit
+    image: nib.Nifti1Image
+    data: np.ndarray
+    protocol: Protocol
+
+    @property
+    def path(self) -> Path:
+        return self.visit["asl"]
+
+    @property
+    def affine(self) -> np.ndarray:
+        return self.image.affine
+
+    def mean(self, volumes: np.ndarray) -> np.ndarray:
+        """Mean (x, y, z) over some volumes."""
+        return self.data[..., volumes].mean(-1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Differences:
+    """Mean ΔM (x, y, z, delay) with delays and label durations (delay,), s."""
+
+    values: np.ndarray
+    delays: np.ndarray
+    durations: np.ndarray
+    flags: tuple[str, ...]
+
+    @property
+    def single(self) -> bool:
+        return len(self.delays) == 1
+
+
+@dataclass(frozen=True, eq=False)
+class _Equilibrium:
+    """Equilibrium magnetisation M0 (x, y, z)."""
+
+    values: np.ndarray
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class _Solution:
+    """CBF (x, y, z), arrival (x, y, z) where it was fitted, and the equation."""
+
+    cbf: np.ndarray
+    arrival: np.ndarray | None
+    equation: str
 
 
 def read_perfusion(visit: Visit, constants: Constants = Constants()) -> Perfusion:
@@ -80,6 +129,7 @@ def read_perfusion(visit: Visit, constants: Constants = Constants()) -> Perfusio
     Raises InputError where neither is there, or where the flow cannot be that of a
     brain.
     """
+    # A visit with neither gets the error that asks for a CBF map.
     if visit.has("perfusion") or not visit.has("asl"):
         return _read_map(visit)
     return quantify(visit, constants)
@@ -89,384 +139,529 @@ def quantify(visit: Visit, constants: Constants = Constants()) -> Perfusion:
     """CBF from an ASL run, its context and M0: one delay by the consensus equation,
     several by the kinetic model.
 
-    Raises InputError by name for every gate of docs/recordings.md: what is missing, in
-    a wrong unit, swapped or implausible.
+    Raises InputError, naming the field or file, for all that docs/recordings.md lists:
+    what is missing, in a wrong unit, swapped or implausible.
     """
+    run = _read_run(visit, constants)
+    # Blood flow that the scanner computed needs no M0 and no differences.
+    if len(run.protocol.volumes("cbf")):
+        return _scanner_map(run)
+    differences = _differences(run)
+    m0 = _equilibrium(run)
+    mask = _brain_mask(run, m0)
+    ratio = _relative_difference(differences, m0, mask)
+    # Before any fit, since swapped labels would fit well with negative flow.
+    _check_sign(run, ratio[mask])
+    solve = _solve_single_delay if differences.single else _solve_several_delays
+    solution = solve(ratio, mask, differences, run.protocol, constants)
+    return _checked(
+        run.path,
+        Perfusion(
+            solution.cbf,
+            mask,
+            run.affine,
+            arrival=solution.arrival,
+            equation=solution.equation,
+            settings=_settings(run.protocol, differences, constants, solution),
+            flags=_quantification_flags(run.protocol, differences, m0),
+        ),
+    )
+
+
+def _read_run(visit: Visit, constants: Constants) -> _AslRun:
     path = visit["asl"]
-    image = _any_dimensions(path)
+    image = _read_any_dimensions(path)
     data = np.asarray(image.dataobj, dtype=float)
-    data = data if data.ndim == 4 else data[..., None]  # a single deltam or cbf volume
-    context = _context(visit, data.shape[-1])
-    given = {k: v for k, v in asdict(constants).items() if v is not None}
-    protocol = read_protocol(
-        path, visit.metadata("asl"), context, data.shape[:3], given
-    )
-    flags = [
-        *protocol.flags,
-        "raw ASL: not motion-corrected, in native space (ASLPrep does both)",
-    ]
-    if len(protocol.where("cbf")):
-        return _scanner_map(path, image, data, protocol, flags)
-    differences, delays, tau = _differences(path, data, protocol, flags)
-    m0 = _m0(visit, image, data, protocol, flags)
-    mask = _mask(path, _reference(data, protocol, m0), image.affine)
-    ratio = np.where(
-        mask[..., None], differences / np.where(m0 > 0, m0, np.inf)[..., None], 0.0
-    )
-    _check_sign(path, ratio[mask], protocol)
-    solve = _one_delay if len(delays) == 1 else _several_delays
-    cbf, arrival, equation = solve(ratio, mask, delays, tau, protocol, constants)
-    if len(delays) == 1 and not protocol.pulsed and delays[0] < 1.5:
-        flags.append(
-            f"delay of {delays[0]:g} s is short: label still in arteries inflates and "
-            "deflates flow by region"
+    # A single deltam or cbf volume may be written without a fourth axis.
+    if data.ndim < 4:
+        data = data[..., None]
+    context = _read_context(visit["aslcontext"], data.shape[-1])
+    fields = visit.metadata("asl")
+    protocol = read_protocol(path, fields, context, data.shape[:3], constants)
+    return _AslRun(visit, image, data, protocol)
+
+
+def _read_any_dimensions(path: Path) -> nib.Nifti1Image:
+    return read_image(path, len(read_header(path).get_data_shape()))
+
+
+def _read_context(path: Path, volumes: int) -> tuple[str, ...]:
+    """The type of every volume."""
+    # pandas would read the type "n/a" as a missing value.
+    table = read_table(path, keep_default_na=False)
+    if "volume_type" not in table:
+        raise InputError(
+            f"{path}: expected a column volume_type; got {', '.join(map(str, table))}."
         )
-    settings = {
+    context = tuple(table["volume_type"].fillna("n/a").astype(str).str.strip())
+    _check_length(path, len(context), volumes)
+    return context
+
+
+def _check_length(path: Path, named: int, volumes: int) -> None:
+    if named != volumes:
+        raise InputError(f"{path}: names {named} volumes; the run has {volumes}.")
+
+
+def _relative_difference(
+    differences: _Differences, m0: _Equilibrium, mask: np.ndarray
+) -> np.ndarray:
+    """ΔM/M0 (x, y, z, delay), zero outside the mask."""
+    # Where M0 is zero, an infinite divisor gives zero without a warning.
+    divisor = np.where(m0.values > 0, m0.values, np.inf)
+    return np.where(mask[..., None], differences.values / divisor[..., None], 0.0)
+
+
+def _settings(
+    protocol: Protocol,
+    differences: _Differences,
+    constants: Constants,
+    solution: _Solution,
+) -> JsonObject:
+    """For the sidecar, in BIDS' names where it has them."""
+    return {
         "ArterialSpinLabelingType": protocol.labelling,
-        "Delays": delays.tolist(),
-        "LabelDuration": tau.tolist(),
+        "Delays": differences.delays.tolist(),
+        "LabelDuration": differences.durations.tolist(),
         "SliceTimes": protocol.slices.ravel().tolist(),
         "LabelingEfficiency": protocol.alpha,
         "T1Blood": protocol.t1b,
         "T1Tissue": protocol.t1t,
         "PartitionCoefficient": constants.lam,
         "M0Type": protocol.m0_type,
-        "Equation": equation,
+        "Equation": solution.equation,
     }
-    return _judged(
-        path,
-        Perfusion(
-            cbf, mask, image.affine, "", arrival, equation, settings, tuple(flags)
-        ),
+
+
+def _quantification_flags(
+    protocol: Protocol, differences: _Differences, m0: _Equilibrium
+) -> tuple[str, ...]:
+    return (
+        *_raw_flags(protocol),
+        *differences.flags,
+        *m0.flags,
+        *_short_delay_flags(protocol, differences),
     )
+
+
+def _raw_flags(protocol: Protocol) -> list[str]:
+    return [
+        *protocol.flags,
+        "raw ASL: not motion-corrected, in native space (ASLPrep does both)",
+    ]
+
+
+def _short_delay_flags(protocol: Protocol, differences: _Differences) -> list[str]:
+    # In PASL the delay counts from the inversion, and several delays see arrival.
+    if not differences.single or protocol.pulsed:
+        return []
+    delay = differences.delays[0]
+    if delay >= SHORT_DELAY:
+        return []
+    return [
+        f"delay of {delay:g} s is short: label still in arteries inflates and deflates "
+        "flow by region"
+    ]
 
 
 def _read_map(visit: Visit) -> Perfusion:
     path = visit["perfusion"]
-    space = path.name.partition("space-")[2].partition("_")[0]
+    space = space_of(path)
     image = read_image(path, 3, allow_nan=True, space=space)
-    cbf, fields = np.asarray(image.dataobj), visit.metadata("perfusion")
+    _check_unit(path, visit.metadata("perfusion"))
+    cbf = np.asarray(image.dataobj)
+    mask = _map_mask(visit, image)
+    if not mask.any():
+        raise InputError(
+            f"{path}: the CBF map is zero everywhere; quantification failed."
+        )
+    cbf = np.where(mask, cbf, 0.0)
+    settings = {"Read": "CBF map"}
+    return _checked(path, Perfusion(cbf, mask, image.affine, space, settings=settings))
+
+
+def _check_unit(path: Path, fields: JsonObject) -> None:
+    # Programs write mL/100g/min, ml/100 g/min, mL/(100 g)/min and more.
     unit = str(fields.get("Units", "mL/100 g/min")).lower()
     if not all(part in unit for part in ("ml", "100", "min")):
         raise InputError(
             f"{path}: its sidecar gives the unit {fields['Units']!r}; expected mL/100 "
             "g/min."
         )
-    mask = cbf != 0
-    if "cbfmask" in visit.files:
-        brain = read_image(visit["cbfmask"], 3)
-        check_same_grid(visit["cbfmask"], brain, image, "the CBF map")
-        mask &= np.asarray(brain.dataobj) > 0.5
-    if not mask.any():
-        raise InputError(
-            f"{path}: the CBF map is zero everywhere; quantification failed."
-        )
-    cbf = np.where(mask, cbf, 0.0)
-    return _judged(
-        path, Perfusion(cbf, mask, image.affine, space, settings={"Read": "CBF map"})
-    )
 
 
-def _judged(path: Path, found: Perfusion) -> Perfusion:
-    """Refuse flow that no brain has; flag what few have."""
-    mean = float(found.cbf[found.mask].mean())
-    if not PLAUSIBLE[0] <= mean <= PLAUSIBLE[1]:
-        raise InputError(
-            f"{path}: mean CBF {mean:.3g} is implausible ({PLAUSIBLE[0]:g} to "
-            f"{PLAUSIBLE[1]:g} ml/100 g/min). Check "
-            "M0 and its scaling, delays, label duration and background suppression."
-        )
+def _map_mask(visit: Visit, image: nib.Nifti1Image) -> np.ndarray:
+    # Programs write zero outside the brain.
+    mask = np.asarray(image.dataobj) != 0
+    if "cbfmask" not in visit.files:
+        return mask
+    path = visit["cbfmask"]
+    brain = read_image(path, 3)
+    check_same_grid(path, brain, image, "the CBF map")
+    return mask & (np.asarray(brain.dataobj) > 0.5)
+
+
+def _checked(path: Path, perfusion: Perfusion) -> Perfusion:
+    """Flow that a brain can have, with a flag where few have it. Raises InputError for
+    other flow."""
+    mean = float(perfusion.cbf[perfusion.mask].mean())
+    _check_plausible(path, mean)
     if USUAL[0] <= mean <= USUAL[1]:
-        return found
-    note = f"mean CBF {mean:.0f} is unusual ({USUAL[0]:g} to {USUAL[1]:g} ml/100 g/min)"
-    return Perfusion(**{**vars(found), "flags": (*found.flags, note)})
+        return perfusion
+    flag = f"mean CBF {mean:.0f} is unusual ({USUAL[0]:g} to {USUAL[1]:g} ml/100 g/min)"
+    return replace(perfusion, flags=(*perfusion.flags, flag))
 
 
-def _context(visit: Visit, volumes: int) -> tuple[str, ...]:
-    path = visit["aslcontext"]
-    table = read_table(path, keep_default_na=False)
-    if "volume_type" not in table:
+def _check_plausible(path: Path, mean: float) -> None:
+    low, high = PLAUSIBLE
+    if not low <= mean <= high:
         raise InputError(
-            f"{path}: expected a column volume_type; came {', '.join(map(str, table))}."
+            f"{path}: mean CBF {mean:.3g} is implausible ({low:g} to {high:g} ml/100 "
+            "g/min). Check M0 and its scaling, delays, label duration and background "
+            "suppression."
         )
-    context = tuple(table["volume_type"].fillna("n/a").astype(str).str.strip())
-    if len(context) != volumes:
+
+
+def _differences(run: _AslRun) -> _Differences:
+    _check_pairs(run)
+    subtracted = run.protocol.volumes("deltam")
+    # Scanners may store deltam volumes beside the pairs; then the pairs are not needed.
+    if len(subtracted):
+        return _mean_differences(run, subtracted)
+    return _pair_differences(run, run.protocol.volumes("label"))
+
+
+def _mean_differences(run: _AslRun, volumes: np.ndarray) -> _Differences:
+    """Of volumes that the scanner subtracted."""
+    timings = _timings(run.protocol, volumes)
+    values = [run.mean(volumes[timing.shared[volumes]]) for timing in timings]
+    return _stacked(run, timings, values, ())
+
+
+def _pair_differences(run: _AslRun, labels: np.ndarray) -> _Differences:
+    """Of control and label volumes."""
+    timings = _timings(run.protocol, labels)
+    pairs = [_pairs_at(run, timing) for timing in timings]
+    values = []
+    flags: list[str] = []
+    for pair in pairs:
+        values.append(run.mean(pair.control) - run.mean(pair.label))
+        flags += pair.flags
+    return _stacked(run, timings, values, tuple(flags))
+
+
+@dataclass(frozen=True, eq=False)
+class _Timing:
+    """A delay and label duration (s), and which volumes (volume,) share them."""
+
+    delay: float
+    duration: float
+    shared: np.ndarray
+
+
+def _timings(protocol: Protocol, volumes: np.ndarray) -> list[_Timing]:
+    """The different timings of some volumes, in order of delay."""
+    different = {(protocol.pld[volume], protocol.tau[volume]) for volume in volumes}
+    timings = []
+    for delay, duration in sorted(different):
+        # Converters leave rounding errors, so equal delays are not always identical.
+        shared = np.isclose(protocol.pld, delay) & np.isclose(protocol.tau, duration)
+        timings.append(_Timing(delay, duration, shared))
+    return timings
+
+
+def _stacked(
+    run: _AslRun,
+    timings: list[_Timing],
+    values: list[np.ndarray],
+    flags: tuple[str, ...],
+) -> _Differences:
+    delays = np.array([timing.delay for timing in timings])
+    durations = np.array([timing.duration for timing in timings])
+    if len(run.protocol.volumes("label")) and (durations <= 0).any():
+        raise InputError(f"{run.path}: LabelingDuration is 0 for a labelled volume.")
+    return _Differences(np.stack(values, -1), delays, durations, flags)
+
+
+def _check_pairs(run: _AslRun) -> None:
+    if len(run.protocol.volumes("deltam")):
+        return
+    control = len(run.protocol.volumes("control"))
+    label = len(run.protocol.volumes("label"))
+    if control == 0 or label == 0:
         raise InputError(
-            f"{path}: names {len(context)} volumes; the run has {volumes}."
+            f"{run.path}: aslcontext names {control} control, {label} label and no "
+            "deltam volumes; control and label, deltam, or cbf are needed."
         )
-    return context
 
 
-def _differences(
-    path: Path, data: np.ndarray, protocol: Protocol, flags: list[str]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean ΔM (x, y, z, delay) at every delay, the delays and the label durations."""
-    made, control, label = (
-        protocol.where(kind) for kind in ("deltam", "control", "label")
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """Indices of the control and label volumes at one delay."""
+
+    control: np.ndarray
+    label: np.ndarray
+    delay: float
+
+    @property
+    def flags(self) -> list[str]:
+        if len(self.control) == len(self.label):
+            return []
+        return [
+            f"{len(self.control)} control and {len(self.label)} label volumes at a "
+            f"delay of {self.delay:g} s"
+        ]
+
+
+def _pairs_at(run: _AslRun, timing: _Timing) -> _Pairs:
+    control = run.protocol.volumes("control")
+    label = run.protocol.volumes("label")
+    pairs = _Pairs(
+        control[timing.shared[control]], label[timing.shared[label]], timing.delay
     )
-    if not len(made) and (len(control) == 0 or len(label) == 0):
+    if len(pairs.control) == 0:
         raise InputError(
-            f"{path}: aslcontext names {len(control)} control, {len(label)} label and "
-            "no deltam volumes; control and "
-            "label, deltam, or cbf are needed."
+            f"{run.path}: {len(pairs.label)} label and no control volumes at a delay "
+            f"of {timing.delay:g} s. Is PostLabelingDelay listed in another order than "
+            "aslcontext?"
         )
-    keys = sorted(
-        {(protocol.pld[i], protocol.tau[i]) for i in (made if len(made) else label)}
-    )
-    found = []
-    for delay, tau in keys:
-        here = np.isclose(protocol.pld, delay) & np.isclose(protocol.tau, tau)
-        if len(made):
-            found.append(data[..., made[here[made]]].mean(-1))
-            continue
-        controls, labels = control[here[control]], label[here[label]]
-        if len(controls) == 0:
-            raise InputError(
-                f"{path}: {len(labels)} label and no control volumes at a delay of "
-                f"{delay:g} s. Is PostLabelingDelay "
-                "listed in another order than aslcontext?"
-            )
-        if len(controls) != len(labels):
-            flags.append(
-                f"{len(controls)} control and {len(labels)} label volumes at a delay "
-                f"of {delay:g} s"
-            )
-        found.append(data[..., controls].mean(-1) - data[..., labels].mean(-1))
-    delays, taus = np.array(keys).T
-    if protocol.tau[protocol.where("label")].size and (taus <= 0).any():
-        raise InputError(f"{path}: LabelingDuration is 0 for a labelled volume.")
-    return np.stack(found, -1), delays, taus
+    return pairs
 
 
-def _m0(
-    visit: Visit,
-    asl: nib.Nifti1Image,
-    data: np.ndarray,
-    protocol: Protocol,
-    flags: list[str],
-) -> np.ndarray:
-    """Equilibrium magnetisation (x, y, z), whatever way it was got, corrected for a
-    short repetition time."""
-    path = visit["asl"]
+def _equilibrium(run: _AslRun) -> _Equilibrium:
+    """M0, however it was acquired, corrected for a short repetition time."""
+    protocol = run.protocol
     if protocol.m0_type == "Estimate":
-        flags.append(
-            "M0 is one number for the whole brain (M0Estimate): coil sensitivity is "
-            "not corrected"
+        shape = run.data.shape[:3]
+        return _Equilibrium(
+            np.full(shape, protocol.m0_estimate, dtype=float),
+            (
+                "M0 is one number for the whole brain (M0Estimate): coil sensitivity "
+                "is not corrected",
+            ),
         )
-        return np.full(data.shape[:3], protocol.m0_estimate, dtype=float)
     if protocol.m0_type == "Separate":
-        scan = visit["m0scan"]
-        image = _any_dimensions(scan)
-        check_same_grid(scan, image, asl, "the ASL run")
-        m0 = np.asarray(image.dataobj, dtype=float)
-        m0, tr = (m0.mean(-1) if m0.ndim == 4 else m0), _m0_tr(visit, scan)
-    else:
-        wanted = "m0scan" if protocol.m0_type == "Included" else "control"
-        chosen = protocol.where(wanted)
-        if protocol.m0_type == "Absent" and (protocol.suppressed or not len(chosen)):
-            raise InputError(
-                f"{path}: M0Type is Absent and the control images are "
-                f"{'suppressed' if len(chosen) else 'missing'}, so "
-                "that nothing tells the equilibrium magnetisation. Give an M0 scan or "
-                "M0Estimate."
-            )
-        if not len(chosen):
-            raise InputError(
-                f"{path}: M0Type is Included, but aslcontext names no m0scan volume."
-            )
-        if wanted == "control":
-            flags.append("M0 absent: the mean control image stands for it")
-        m0, tr = data[..., chosen].mean(-1), float(protocol.tr[chosen].mean())
-    if tr < LONG_TR:
-        flags.append(
-            f"M0 with a repetition time of {tr:g} s: divided by 1 − "
-            f"exp(−TR/{protocol.t1t:g} s)"
+        return _separate_scan(run)
+    if protocol.m0_type == "Included":
+        return _included_volumes(run)
+    return _control_as_m0(run)
+
+
+def _separate_scan(run: _AslRun) -> _Equilibrium:
+    path = run.visit["m0scan"]
+    image = _read_any_dimensions(path)
+    check_same_grid(path, image, run.image, "the ASL run")
+    m0 = np.asarray(image.dataobj, dtype=float)
+    if m0.ndim == 4:
+        m0 = m0.mean(-1)
+    tr = _m0_repetition_time(path, run.visit.metadata("m0scan"))
+    return _recovered(m0, tr, run.protocol)
+
+
+def _included_volumes(run: _AslRun) -> _Equilibrium:
+    volumes = run.protocol.volumes("m0scan")
+    if not len(volumes):
+        raise InputError(
+            f"{run.path}: M0Type is Included, but aslcontext names no m0scan volume."
         )
-        m0 = m0 / (1 - np.exp(-tr / protocol.t1t))
-    return m0
+    return _volumes_as_m0(run, volumes)
 
 
-def _any_dimensions(path: Path) -> nib.Nifti1Image:
-    from cingulum.io.images import read_header
+def _control_as_m0(run: _AslRun) -> _Equilibrium:
+    """The mean control image, which is M0 unless background was suppressed."""
+    volumes = run.protocol.volumes("control")
+    if run.protocol.suppressed or not len(volumes):
+        raise InputError(
+            f"{run.path}: M0Type is Absent and the control images are "
+            f"{'suppressed' if len(volumes) else 'missing'}, so that nothing tells the "
+            "equilibrium magnetisation. Give an M0 scan or M0Estimate."
+        )
+    flag = "M0 absent: the mean control image stands for it"
+    return _volumes_as_m0(run, volumes, flag)
 
-    return read_image(path, len(read_header(path).get_data_shape()))
+
+def _volumes_as_m0(run: _AslRun, volumes: np.ndarray, *flags: str) -> _Equilibrium:
+    tr = float(run.protocol.tr[volumes].mean())
+    return _recovered(run.mean(volumes), tr, run.protocol, flags)
 
 
-def _m0_tr(visit: Visit, path: Path) -> float:
-    value = visit.metadata("m0scan").get("RepetitionTimePreparation")
-    value = value[0] if isinstance(value, list) and value else value
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not 0 < value <= 30
-    ):
+def _recovered(
+    m0: np.ndarray, tr: float, protocol: Protocol, flags: tuple[str, ...] = ()
+) -> _Equilibrium:
+    """What M0 would be after a long repetition time."""
+    # By then, M0 is within 5 % of what it will be.
+    if tr >= LONG_TR:
+        return _Equilibrium(m0, flags)
+    flag = (
+        f"M0 with a repetition time of {tr:g} s: divided by 1 − "
+        f"exp(−TR/{protocol.t1t:g} s)"
+    )
+    return _Equilibrium(m0 / (1 - np.exp(-tr / protocol.t1t)), (*flags, flag))
+
+
+def _m0_repetition_time(path: Path, fields: JsonObject) -> float:
+    value = first_value(fields.get("RepetitionTimePreparation"))
+    if not is_number(value) or not 0 < value <= 30:
         raise InputError(
             f"{path}: its JSON must give RepetitionTimePreparation, above 0 to 30 s "
-            "(without it, M0 cannot be "
-            f"corrected for recovery); came {value!r}."
+            f"(without it, M0 cannot be corrected for recovery); got {value!r}."
         )
     return float(value)
 
 
-def _reference(data: np.ndarray, protocol: Protocol, m0: np.ndarray) -> np.ndarray:
-    """The image that shows the brain best."""
-    if protocol.m0_type != "Estimate":
-        return m0
-    control = protocol.where("control")
-    return data[..., control if len(control) else protocol.where("deltam")].mean(-1)
-
-
-def _mask(path: Path, reference: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    from nilearn.masking import compute_epi_mask
-
+def _brain_mask(run: _AslRun, m0: _Equilibrium) -> np.ndarray:
+    reference = _reference_image(run, m0)
+    # nilearn looks for the valley in the histogram, which negative values would move.
+    image = nib.Nifti1Image(np.clip(reference, 0, None).astype(np.float32), run.affine)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = nib.Nifti1Image(
-                np.clip(reference, 0, None).astype(np.float32), affine
-            )
-            mask = np.asarray(compute_epi_mask(image, opening=1).dataobj) > 0
-    except (
-        Exception
-    ) as trouble:  # nilearn raises several kinds for an image without a head in it
+        mask = _epi_mask(image)
+    # nilearn raises several kinds of error for an image without a head in it.
+    except Exception as error:
         raise InputError(
-            f"{path}: no brain found in its M0 or control image ({trouble})."
+            f"{run.path}: no brain found in its M0 or control image ({error})."
         ) from None
-    if not 0.01 < mask.mean() < 0.95:
-        raise InputError(
-            f"{path}: its M0 or control image shows no brain ({mask.mean():.1%} of the "
-            "voxels stand out)."
-        )
+    _check_mask_size(run.path, mask)
+    # What is divided by M0 needs M0 above zero.
     return mask & (reference > 0)
 
 
-def _check_sign(path: Path, ratio: np.ndarray, protocol: Protocol) -> None:
+def _epi_mask(image: nib.Nifti1Image) -> np.ndarray:
+    # nilearn takes a second to import, and most visits bring a map.
+    from nilearn.masking import compute_epi_mask
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return np.asarray(compute_epi_mask(image, opening=1).dataobj) > 0
+
+
+def _check_mask_size(path: Path, mask: np.ndarray) -> None:
+    share = mask.mean()
+    if not 0.01 < share < 0.95:
+        raise InputError(
+            f"{path}: its M0 or control image shows no brain ({share:.1%} of the "
+            "voxels stand out)."
+        )
+
+
+def _reference_image(run: _AslRun, m0: _Equilibrium) -> np.ndarray:
+    """The image (x, y, z) that shows the brain best."""
+    # An estimate is the same number everywhere.
+    if run.protocol.m0_type != "Estimate":
+        return m0.values
+    control = run.protocol.volumes("control")
+    if len(control):
+        return run.mean(control)
+    return run.mean(run.protocol.volumes("deltam"))
+
+
+def _check_sign(run: _AslRun, ratio: np.ndarray) -> None:
     mean = float(ratio.mean())
     if mean < 0:
-        pair = (
-            "deltam is negative"
-            if len(protocol.where("deltam"))
-            else "control minus label is negative"
-        )
+        subtracted = len(run.protocol.volumes("deltam"))
+        what = "deltam" if subtracted else "control minus label"
         raise InputError(
-            f"{path}: {pair} on average ({100 * mean:.2f} % of M0): control and label "
-            "look swapped. Repair "
-            "aslcontext.tsv."
+            f"{run.path}: {what} is negative on average ({100 * mean:.2f} % of M0): "
+            "control and label look swapped. Repair aslcontext.tsv."
         )
-    if mean > 0.05:
+    if mean > LARGEST_DIFFERENCE:
         raise InputError(
-            f"{path}: the difference is {100 * mean:.1f} % of M0; 0.1 to 3 % is usual. "
-            "M0 is on another scale than the "
-            "ASL run (vendors scale them differently)."
+            f"{run.path}: the difference is {100 * mean:.1f} % of M0; 0.1 to 3 % is "
+            "usual. M0 is on another scale than the ASL run (vendors scale them "
+            "differently)."
         )
 
 
-def _one_delay(
+def _solve_single_delay(
     ratio: np.ndarray,
     mask: np.ndarray,
-    delays: np.ndarray,
-    tau: np.ndarray,
+    differences: _Differences,
     p: Protocol,
     c: Constants,
-) -> tuple[np.ndarray, None, str]:
-    delay = delays[0] + p.slices  # later slices wait longer
-    one = np.ones(1)
-    if p.pulsed:
-        cbf = single_delay_pasl(
-            ratio[..., 0],
-            one,
-            ti=delay,
-            ti1=tau[0],
-            alpha=p.alpha,
-            t1b=p.t1b,
-            lam=c.lam,
-        )
-        factor = float(
-            single_delay_pasl(
-                one, one, ti=delays, ti1=tau[0], alpha=p.alpha, t1b=p.t1b, lam=c.lam
-            )[0]
-        )
-        form = (
-            f"6000·{c.lam:g}·ΔM·exp({delays[0]:g}/{p.t1b:g}) / "
-            f"(2·{p.alpha:.4g}·{tau[0]:g}·M0)"
-        )
-    else:
-        cbf = single_delay_pcasl(
-            ratio[..., 0],
-            one,
-            pld=delay,
-            tau=tau[0],
-            alpha=p.alpha,
-            t1b=p.t1b,
-            lam=c.lam,
-        )
-        factor = float(
-            single_delay_pcasl(
-                one, one, pld=delays, tau=tau[0], alpha=p.alpha, t1b=p.t1b, lam=c.lam
-            )[0]
-        )
-        form = (
-            f"6000·{c.lam:g}·ΔM·exp({delays[0]:g}/{p.t1b:g}) / "
-            f"(2·{p.alpha:.4g}·{p.t1b:g}·M0·(1 − "
-            f"exp(−{tau[0]:g}/{p.t1b:g})))"
-        )
-    later = (
-        f", delay + {p.slices.max():g} s in the last slice" if p.slices.any() else ""
-    )
-    return (
+) -> _Solution:
+    delay = differences.delays[0]
+    tau = differences.durations[0]
+    # Later slices wait longer.
+    cbf = _single_delay_flow(ratio[..., 0], delay + p.slices, tau, p, c)
+    factor = float(_single_delay_flow(np.ones(1), differences.delays, tau, p, c)[0])
+    formula = _single_delay_formula(delay, tau, p, c)
+    later = ""
+    if p.slices.any():
+        later = f", delay + {p.slices.max():g} s in the last slice"
+    return _Solution(
         np.where(mask, cbf, 0.0),
         None,
-        f"CBF = {form} = {factor:.1f}·ΔM/M0 (Alsop et al. 2015{later})",
+        f"CBF = {formula} = {factor:.1f}·ΔM/M0 (Alsop et al. 2015{later})",
     )
 
 
-def _several_delays(
+def _single_delay_flow(
+    ratio: np.ndarray, delay: np.ndarray, tau: float, p: Protocol, c: Constants
+) -> np.ndarray:
+    """Flow of ΔM/M0 by the consensus equation of the labelling."""
+    # The signal is already divided by M0.
+    m0 = np.ones(1)
+    if p.pulsed:
+        return single_delay_pasl(
+            ratio, m0, ti=delay, ti1=tau, alpha=p.alpha, t1b=p.t1b, lam=c.lam
+        )
+    return single_delay_pcasl(
+        ratio, m0, pld=delay, tau=tau, alpha=p.alpha, t1b=p.t1b, lam=c.lam
+    )
+
+
+def _single_delay_formula(delay: float, tau: float, p: Protocol, c: Constants) -> str:
+    """The consensus equation with its values, for the sidecar."""
+    numerator = f"6000·{c.lam:g}·ΔM·exp({delay:g}/{p.t1b:g})"
+    if p.pulsed:
+        return f"{numerator} / (2·{p.alpha:.4g}·{tau:g}·M0)"
+    return f"{numerator} / (2·{p.alpha:.4g}·{p.t1b:g}·M0·(1 − exp(−{tau:g}/{p.t1b:g})))"
+
+
+def _solve_several_delays(
     ratio: np.ndarray,
     mask: np.ndarray,
-    delays: np.ndarray,
-    tau: np.ndarray,
+    differences: _Differences,
     p: Protocol,
     c: Constants,
-) -> tuple[np.ndarray, np.ndarray, str]:
-    kinetics = Kinetics(p.pulsed, tau, p.alpha, p.t1b, p.t1t, c.lam)
-    begin = delays if p.pulsed else delays + tau
-    t = (np.broadcast_to(p.slices, mask.shape)[..., None] + begin)[mask]
-    f, arrival, _ = invert(ratio[mask], t, kinetics)
-    cbf, late = np.zeros(mask.shape), np.zeros(mask.shape)
-    cbf[mask], late[mask] = f, np.nan_to_num(arrival)
-    equation = (
+) -> _Solution:
+    delays = differences.delays
+    kinetics = Kinetics(p.pulsed, differences.durations, p.alpha, p.t1b, p.t1t, c.lam)
+    # The kinetic model counts from the begin of labelling.
+    begin = delays if p.pulsed else delays + differences.durations
+    slices = np.broadcast_to(p.slices, mask.shape)
+    t = (slices[..., None] + begin)[mask]
+    estimate = invert(ratio[mask], t, kinetics)
+    cbf = np.zeros(mask.shape)
+    cbf[mask] = estimate.flow
+    # Without flow there is no arrival; images mark that by zero, as the outside.
+    arrival = np.zeros(mask.shape)
+    arrival[mask] = np.nan_to_num(estimate.arrival)
+    return _Solution(cbf, arrival, _kinetic_equation(delays, p, c))
+
+
+def _kinetic_equation(delays: np.ndarray, p: Protocol, c: Constants) -> str:
+    return (
         f"ΔM(t)/M0 = 2·{p.alpha:.4g}·f/{c.lam:g}·∫ c(s)·exp(−(t − s)/T1') ds, 1/T1' = "
-        f"1/{p.t1t:g} + f/{c.lam:g}, "
-        f"T1 of blood {p.t1b:g} s, {len(delays)} delays {delays[0]:g} to "
-        f"{delays[-1]:g} s, f in ml/g/s times "
-        f"{PER_100_G_MIN:g} and arrival time by least squares (Buxton et al. 1998)"
+        f"1/{p.t1t:g} + f/{c.lam:g}, T1 of blood {p.t1b:g} s, {len(delays)} delays "
+        f"{delays[0]:g} to {delays[-1]:g} s, f in ml/g/s times {PER_100_G_MIN:g} and "
+        "arrival time by least squares (Buxton et al. 1998)"
     )
-    return cbf, late, equation
 
 
-def _scanner_map(
-    path: Path,
-    image: nib.Nifti1Image,
-    data: np.ndarray,
-    protocol: Protocol,
-    flags: list[str],
-) -> Perfusion:
-    cbf = data[..., protocol.where("cbf")].mean(-1)
+def _scanner_map(run: _AslRun) -> Perfusion:
+    """The CBF volumes that the scanner computed itself."""
+    cbf = run.mean(run.protocol.volumes("cbf"))
     mask = cbf > 0
     if not mask.any():
-        raise InputError(f"{path}: its cbf volumes are zero everywhere.")
-    flags.append("CBF as computed by the scanner; its constants are not known")
-    settings = {"Read": "cbf volumes of the ASL run"}
-    return _judged(
-        path,
+        raise InputError(f"{run.path}: its cbf volumes are zero everywhere.")
+    flag = "CBF as computed by the scanner; its constants are not known"
+    return _checked(
+        run.path,
         Perfusion(
             np.where(mask, cbf, 0),
             mask,
-            image.affine,
-            "",
-            None,
-            "",
-            settings,
-            tuple(flags),
+            run.affine,
+            settings={"Read": "cbf volumes of the ASL run"},
+            flags=(*_raw_flags(run.protocol), flag),
         ),
     )

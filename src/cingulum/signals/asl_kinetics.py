@@ -10,6 +10,7 @@ tissue (s); λ blood-tissue partition coefficient (ml/g).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -42,16 +43,12 @@ def single_delay_pcasl(
     doi:10.1002/mrm.25197.
 
     It assumes that all label has arrived and none has left, and that T1 of tissue is
-    that of blood: where arrival or T1 differ it is biased (60 in grey matter reads
-        about 45 at usual settings), and that is the equation's doing.
+    that of blood. Where arrival or T1 differ, it is biased (60 in grey matter reads
+    about 45 at usual settings): a property of the equation, not an error of the data.
     """
-    return (
-        PER_100_G_MIN
-        * lam
-        * dM
-        * np.exp(pld / t1b)
-        / (2 * alpha * t1b * M0 * (1 - np.exp(-tau / t1b)))
-    )
+    decay = np.exp(pld / t1b)
+    delivered = 1 - np.exp(-tau / t1b)
+    return PER_100_G_MIN * lam * dM * decay / (2 * alpha * t1b * M0 * delivered)
 
 
 def single_delay_pasl(
@@ -75,7 +72,8 @@ class Kinetics:
     equations 1 to 5.
 
     pulsed: PASL (a bolus of length τ inverted at once) instead of continuous labelling
-    tau: label duration (s), one or one a delay; alpha, t1b, t1t, lam: as above
+    tau: label duration (s), one for all delays or one for each
+    alpha, t1b, t1t, lam: as above
     """
 
     pulsed: bool
@@ -97,28 +95,65 @@ class Kinetics:
         """
         flow = np.asarray(f, dtype=float) / PER_100_G_MIN
         rate = 1 / self.t1t + flow / self.lam
-        arrived = np.clip(
-            t - np.asarray(arrival), 0, self.tau
-        )  # seconds of label in the tissue
-        if self.pulsed:
-            gain = rate - 1 / self.t1b
-            held = (
-                np.exp(gain * arrival - rate * t)
-                * arrived
-                * _expm1_over(gain * arrived)
-            )
-        else:
-            held = np.exp(
-                -np.asarray(arrival) / self.t1b - rate * (t - arrival - arrived)
-            ) * -np.expm1(-rate * arrived)
-            held = held / rate
-        return 2 * self.alpha * flow / self.lam * np.where(arrived > 0, held, 0.0)
+        # Seconds of label in the tissue.
+        arrived = np.clip(t - np.asarray(arrival), 0, self.tau)
+        remaining = self._pulsed if self.pulsed else self._continuous
+        # Before arrival the formulas give rounding errors instead of zero.
+        integral = np.where(arrived > 0, remaining(rate, arrival, t, arrived), 0.0)
+        return 2 * self.alpha * flow / self.lam * integral
+
+    def _pulsed(
+        self,
+        rate: np.ndarray,
+        arrival: np.ndarray | float,
+        t: np.ndarray | float,
+        arrived: np.ndarray,
+    ) -> np.ndarray:
+        """The integral over label that was inverted all at once."""
+        gain = rate - 1 / self.t1b
+        decay = np.exp(gain * arrival - rate * t)
+        return decay * arrived * _expm1_over(gain * arrived)
+
+    def _continuous(
+        self,
+        rate: np.ndarray,
+        arrival: np.ndarray | float,
+        t: np.ndarray | float,
+        arrived: np.ndarray,
+    ) -> np.ndarray:
+        """The integral over label that decayed in the arteries for one arrival time."""
+        decay = np.exp(-np.asarray(arrival) / self.t1b - rate * (t - arrival - arrived))
+        return decay * -np.expm1(-rate * arrived) / rate
 
 
-ARRIVAL = (1.3, 0.7)
-"""s: mean and SD of arrival beforehand, about what FSL's BASIL assumes. It counts by
-the noise of the run: without noise it says nothing, in noise it keeps flow from being
-    found at whatever arrival the noise suggests."""
+class ArrivalPrior(NamedTuple):
+    """Mean and SD of arrival time before any data, s."""
+
+    mean: float
+    sd: float
+
+
+class FlowEstimate(NamedTuple):
+    """Flow (voxel,) in ml/100 g/min, arrival (voxel,) in s, and residual SD of ΔM/M0
+    (voxel,)."""
+
+    flow: np.ndarray
+    arrival: np.ndarray
+    residual: np.ndarray
+
+
+ARRIVAL = ArrivalPrior(1.3, 0.7)
+"""About what FSL's BASIL assumes. It counts by the noise of the run: without noise it
+says nothing; in noise it keeps the fit from any arrival that the noise suggests."""
+
+LARGEST_FLOW = 500.0
+"""ml/100 g/min, either sign: where the search ends."""
+
+GRID_STEP = 0.05
+"""s between the arrivals that are tried first."""
+
+TYPICAL_FLOW = 60.0
+"""ml/100 g/min, at which the almost linear dependence on flow is taken."""
 
 
 def invert(
@@ -126,110 +161,150 @@ def invert(
     t: np.ndarray,
     kinetics: Kinetics,
     *,
-    prior: tuple[float, float] = ARRIVAL,
+    prior: ArrivalPrior = ARRIVAL,
     steps: int = 40,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Least squares of the kinetic model: f (voxel,), arrival (voxel,) in s, and
-    residual SD of ΔM/M0 (voxel,).
+) -> FlowEstimate:
+    """Least squares of the kinetic model: flow, arrival and residual of every voxel.
 
-    ratio: ΔM/M0 (voxel, delay); t: seconds after the label began, (delay,) or (voxel,
-        delay)
-    prior: mean and SD of arrival, weighed by the noise of all voxels together (their
-    median residual) A grid over arrival (f is almost linear, given arrival) and then
-    damped Gauss-Newton steps. f may come out negative: cut at zero, noise would be flow
-    (pure noise read 60). Arrival is NaN where f ≤ 0.
+    ratio: ΔM/M0 (voxel, delay)
+    t: seconds after the label began, (delay,) or (voxel, delay)
+    prior: of arrival, weighed by the noise of all voxels together (their median
+        residual)
+
+    A grid over arrival (f is almost linear, given arrival) and then damped Gauss-Newton
+    steps. f may be negative: cut at zero, noise would be flow (pure noise read 60).
+    Arrival is NaN where f ≤ 0.
     """
     t = np.broadcast_to(np.asarray(t, dtype=float), ratio.shape)
-    free = max(ratio.shape[1] - 2, 1)
-    cost = _refined(ratio, t, kinetics, prior, 0.0, steps)[2]
-    noise = float(np.median(cost)) / free / prior[1] ** 2
-    f, arrival, _ = _refined(ratio, t, kinetics, prior, noise, steps)
-    left = ratio - kinetics.difference(f[:, None], arrival[:, None], t)
-    return f, np.where(f > 0, arrival, np.nan), np.sqrt((left**2).sum(1) / free)
+    degrees_of_freedom = max(ratio.shape[1] - 2, 1)
+    # Without the prior, the residual shows how noisy the run is.
+    unpenalised = _LeastSquares(ratio, t, kinetics, prior, 0.0).solve(steps)
+    noise = float(np.median(unpenalised.cost)) / degrees_of_freedom
+    problem = _LeastSquares(ratio, t, kinetics, prior, noise / prior.sd**2)
+    best = problem.solve(steps)
+    squares = (problem.residual(best.f, best.arrival) ** 2).sum(1)
+    arrival = np.where(best.f > 0, best.arrival, np.nan)
+    return FlowEstimate(best.f, arrival, np.sqrt(squares / degrees_of_freedom))
 
 
-def _refined(
-    ratio: np.ndarray,
-    t: np.ndarray,
-    kinetics: Kinetics,
-    prior: tuple[float, float],
-    noise: float,
-    steps: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Flow, arrival and penalised sum of squares: the grid's best point, then damped
-    Gauss-Newton steps."""
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """Flow, arrival and penalised sum of squares, each (voxel,)."""
 
-    def of(f: np.ndarray, arrival: np.ndarray) -> np.ndarray:
-        left = ratio - kinetics.difference(f[:, None], arrival[:, None], t)
-        return (left**2).sum(1) + noise * (arrival - prior[0]) ** 2
+    f: np.ndarray
+    arrival: np.ndarray
+    cost: np.ndarray
 
-    f, arrival = _on_grid(ratio, t, kinetics, prior, noise)
-    cost, damping, latest = of(f, arrival), np.full(len(ratio), 1e-3), t.max(1)
-    for _ in range(steps):
-        model = kinetics.difference(f[:, None], arrival[:, None], t)
-        by_f = (
-            kinetics.difference(f[:, None] + 1e-3, arrival[:, None], t) - model
-        ) / 1e-3
-        by_arrival = (
-            kinetics.difference(f[:, None], arrival[:, None] + 1e-6, t) - model
-        ) / 1e-6
-        left = ratio - model
-        a, b, d = (
-            (by_f**2).sum(1),
-            (by_f * by_arrival).sum(1),
-            (by_arrival**2).sum(1) + noise,
+    def improved(self, other: _Candidate) -> _Candidate:
+        """In every voxel, the one of two candidates with the lower cost."""
+        better = other.cost < self.cost
+        return _Candidate(
+            np.where(better, other.f, self.f),
+            np.where(better, other.arrival, self.arrival),
+            np.where(better, other.cost, self.cost),
         )
-        p, q = (
-            (by_f * left).sum(1),
-            (by_arrival * left).sum(1) - noise * (arrival - prior[0]),
+
+
+@dataclass(frozen=True, eq=False)
+class _LeastSquares:
+    """The sum of squares of ΔM/M0 in every voxel plus `penalty` times the squared
+    distance of arrival from its prior mean.
+
+    ratio, t: (voxel, delay)
+    """
+
+    ratio: np.ndarray
+    t: np.ndarray
+    kinetics: Kinetics
+    prior: ArrivalPrior
+    penalty: float
+
+    def solve(self, steps: int) -> _Candidate:
+        """The grid's best point, then damped Gauss-Newton steps (Levenberg and
+        Marquardt), with a damping for each voxel."""
+        start = self._best_on_grid()
+        # On the grid, cost is that of the linear model.
+        best = self._candidate(start.f, start.arrival)
+        damping = np.full(len(self.ratio), 1e-3)
+        for _ in range(steps):
+            proposal = self._step(best, damping)
+            improves = proposal.cost < best.cost
+            best = best.improved(proposal)
+            damping = np.where(improves, damping / 5, damping * 5)
+            damping = np.clip(damping, 1e-12, 1e6)
+        return best
+
+    def residual(self, f: np.ndarray, arrival: np.ndarray) -> np.ndarray:
+        return self.ratio - self._model(f, arrival)
+
+    def _model(self, f: np.ndarray, arrival: np.ndarray) -> np.ndarray:
+        return self.kinetics.difference(f[:, None], arrival[:, None], self.t)
+
+    def _candidate(self, f: np.ndarray, arrival: np.ndarray) -> _Candidate:
+        squares = (self.residual(f, arrival) ** 2).sum(1)
+        return _Candidate(f, arrival, squares + self._penalty(arrival))
+
+    def _penalty(self, arrival: np.ndarray | float) -> np.ndarray | float:
+        return self.penalty * (arrival - self.prior.mean) ** 2
+
+    def _best_on_grid(self) -> _Candidate:
+        voxels = len(self.ratio)
+        # Where no arrival explains anything, there is no flow.
+        best = _Candidate(
+            np.zeros(voxels),
+            np.full(voxels, self.prior.mean),
+            (self.ratio**2).sum(1),
         )
-        a, d = a * (1 + damping) + 1e-30, d * (1 + damping) + 1e-30
-        det = a * d - b * b
-        new_f = np.clip(f + (d * p - b * q) / det, -MOST, MOST)
-        new_arrival = np.clip(arrival + (a * q - b * p) / det, 0, latest)
-        new_cost = of(new_f, new_arrival)
-        better = new_cost < cost
-        f, arrival = np.where(better, new_f, f), np.where(better, new_arrival, arrival)
-        cost = np.where(better, new_cost, cost)
-        damping = np.clip(np.where(better, damping / 5, damping * 5), 1e-12, 1e6)
-    return f, arrival, cost
+        for arrival in np.arange(GRID_STEP, self.t.max(), GRID_STEP):
+            best = best.improved(self._at_arrival(arrival))
+        return best
+
+    def _at_arrival(self, arrival: float) -> _Candidate:
+        """The best flow at one arrival, by linear regression."""
+        unit = self.kinetics.difference(TYPICAL_FLOW, arrival, self.t) / TYPICAL_FLOW
+        power = _dot(unit, unit)
+        f = _within_limits(_dot(unit, self.ratio) / np.where(power > 0, power, 1))
+        squares = ((self.ratio - f[:, None] * unit) ** 2).sum(1)
+        arrivals = np.full(len(f), arrival)
+        return _Candidate(f, arrivals, squares + self._penalty(arrival))
+
+    def _step(self, at: _Candidate, damping: np.ndarray) -> _Candidate:
+        """One damped Gauss-Newton step: (JᵀJ + damping · diag) δ = Jᵀr, written out for
+        two parameters."""
+        model = self._model(at.f, at.arrival)
+        # Forward differences: the model has kinks where label arrives and ends.
+        by_f = (self._model(at.f + 1e-3, at.arrival) - model) / 1e-3
+        by_arrival = (self._model(at.f, at.arrival + 1e-6) - model) / 1e-6
+        # The symmetric matrix is (a, b; b, d), the right-hand side (p, q).
+        a = _damped(_dot(by_f, by_f), damping)
+        b = _dot(by_f, by_arrival)
+        d = _damped(_dot(by_arrival, by_arrival) + self.penalty, damping)
+        residual = self.ratio - model
+        p = _dot(by_f, residual)
+        q = _dot(by_arrival, residual) - self.penalty * (at.arrival - self.prior.mean)
+        determinant = a * d - b * b
+        f = at.f + (d * p - b * q) / determinant
+        arrival = at.arrival + (a * q - b * p) / determinant
+        return self._candidate(_within_limits(f), np.clip(arrival, 0, self.t.max(1)))
 
 
-MOST = 500.0
-"""ml/100 g/min, either sign: where the search ends."""
+def _dot(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Product sums over delays, (voxel,)."""
+    return (x * y).sum(1)
 
 
-def _on_grid(
-    ratio: np.ndarray,
-    t: np.ndarray,
-    kinetics: Kinetics,
-    prior: tuple[float, float],
-    noise: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Best flow and arrival of a grid of arrivals."""
-    typical = 60.0
-    f, arrival, cost = (
-        np.zeros(len(ratio)),
-        np.full(len(ratio), prior[0]),
-        (ratio**2).sum(1),
-    )
-    for candidate in np.arange(0.05, t.max(), 0.05):
-        unit = kinetics.difference(typical, candidate, t) / typical
-        power = (unit**2).sum(1)
-        flow = np.clip(
-            (unit * ratio).sum(1) / np.where(power > 0, power, 1), -MOST, MOST
-        )
-        found = ((ratio - flow[:, None] * unit) ** 2).sum(1) + noise * (
-            candidate - prior[0]
-        ) ** 2
-        better = found < cost
-        f, arrival = np.where(better, flow, f), np.where(better, candidate, arrival)
-        cost = np.where(better, found, cost)
-    return f, arrival
+def _damped(diagonal: np.ndarray, damping: np.ndarray) -> np.ndarray:
+    # 1e-30 keeps voxels without any signal from dividing by zero.
+    return diagonal * (1 + damping) + 1e-30
+
+
+def _within_limits(f: np.ndarray) -> np.ndarray:
+    return np.clip(f, -LARGEST_FLOW, LARGEST_FLOW)
 
 
 def _expm1_over(x: np.ndarray) -> np.ndarray:
     """(e^x − 1)/x, 1 at x = 0."""
     small = np.abs(x) < 1e-8
+    # Both branches are computed, so the second must not divide by zero.
     safe = np.where(small, 1.0, x)
     return np.where(small, 1 + x / 2, np.expm1(safe) / safe)

@@ -3,8 +3,6 @@ unit and plausibility."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from cingulum.errors import InputError
-from cingulum.signals.asl_kinetics import T1_BLOOD, T1_TISSUE
+from cingulum.io.checks import all_between, are_numbers, is_number
+from cingulum.io.files import JsonObject
+from cingulum.signals.asl_kinetics import PARTITION, T1_BLOOD, T1_TISSUE
 
 EFFICIENCY = {"CASL": 0.68, "PCASL": 0.85, "PASL": 0.98}
 """α by labelling: Alsop et al. 2015, doi:10.1002/mrm.25197; CASL Wang et al. 2005,
@@ -22,14 +22,43 @@ PULSE_EFFICIENCY = 0.95
 """What each background suppression pulse leaves of the label: a convention of ASLPrep
 and others, no measurement."""
 
-VOLUMES = frozenset({"control", "label", "m0scan", "deltam", "cbf", "noRF", "n/a"})
+VOLUME_TYPES = frozenset({"control", "label", "m0scan", "deltam", "cbf", "noRF", "n/a"})
+"""What aslcontext.tsv may call a volume (BIDS)."""
+
+UNLABELLED_TYPES = frozenset({"cbf", "m0scan", "n/a", "noRF"})
+"""Volumes that need no delay and no label duration."""
+
+M0_TYPES = ("Separate", "Included", "Estimate", "Absent")
+
+DEFAULT_FIELD_STRENGTH = 3.0
+"""T, where the sidecar gives none: that of most ASL studies."""
+
+LONGEST = 6.0
+"""s: no delay and no slice of an ASL run is later."""
+
+
+@dataclass(frozen=True)
+class Constants:
+    """What a quantification takes from the literature; None: by field strength and
+    labelling (docs/recordings.md).
+
+    t1b, t1t: T1 of blood and grey matter, s
+    alpha: efficiency of labelling
+    lam: partition coefficient, ml/g
+    """
+
+    t1b: float | None = None
+    t1t: float | None = None
+    alpha: float | None = None
+    lam: float = PARTITION
 
 
 @dataclass(frozen=True, eq=False)
 class Protocol:
-    """An ASL acquisition; times in s, one value a volume where volumes may differ.
+    """An ASL acquisition; times in s, one value per volume where volumes may differ.
 
-    labelling: CASL, PCASL or PASL; volume_type: as aslcontext.tsv names them
+    labelling: CASL, PCASL or PASL
+    volume_type: as aslcontext.tsv names them
     pld: (volume,) delay after labelling, for PASL the inversion time TI
     tau: (volume,) label duration, for PASL the time to bolus cut-off (TI1)
     slices: when each slice is read out after the first, of a shape that broadcasts with
@@ -57,81 +86,82 @@ class Protocol:
     def pulsed(self) -> bool:
         return self.labelling == "PASL"
 
-    def where(self, kind: str) -> np.ndarray:
+    def volumes(self, kind: str) -> np.ndarray:
         """Indices of the volumes of one type."""
         return np.flatnonzero(np.array(self.volume_type) == kind)
 
 
 def read_protocol(
     path: Path,
-    fields: Mapping[str, Any],
+    fields: JsonObject,
     volume_type: tuple[str, ...],
     shape: tuple[int, ...],
-    constants: Mapping[str, float],
+    constants: Constants = Constants(),
 ) -> Protocol:
     """The protocol of a run of len(volume_type) volumes of `shape` (x, y, z).
 
-    constants: alpha, t1b or t1t where the user's values shall replace those of the
-    sidecar and the literature Raises InputError, by field, for what is missing or
-    cannot be (a delay in ms, a TR of zero, …).
+    constants: alpha, t1b and t1t replace those of the sidecar and the literature where
+        they are not None
+    Raises InputError, by field, for what is missing or cannot be (a delay in ms, a TR
+    of zero, …).
     """
-    flags: list[str] = []
-    read = _Fields(path, fields, len(volume_type))
-    unknown = sorted(set(volume_type) - VOLUMES)
-    if unknown:
-        raise InputError(
-            f"{path}: aslcontext names {', '.join(unknown)}; BIDS knows "
-            f"{', '.join(sorted(VOLUMES))}."
-        )
-    labelling = read.choice("ArterialSpinLabelingType", tuple(EFFICIENCY))
-    m0_type = read.choice("M0Type", ("Separate", "Included", "Estimate", "Absent"))
-    strength = read.number("MagneticFieldStrength", 0.3, 12.0, default=3.0)
-    if "MagneticFieldStrength" not in fields:
-        flags.append("MagneticFieldStrength missing: 3 T assumed")
-    nearest = min(T1_BLOOD, key=lambda known: abs(known - strength))
-    if abs(nearest - strength) > 0.3 and not {"t1b", "t1t"} <= set(constants):
-        flags.append(f"T1 at {strength:g} T taken from {nearest:g} T")
-    if fields.get("LookLocker") is True:
-        flags.append(
-            "Look-Locker readout: what its pulses take of the label is not modelled, "
-            "flow reads too low"
-        )
-    suppressed = bool(fields.get("BackgroundSuppression", False))
-    flow_only = set(volume_type) <= {"cbf", "m0scan", "n/a", "noRF"}
+    _check_volume_types(path, volume_type)
+    sidecar = _Sidecar(Path(path), fields, len(volume_type))
+    labelling = sidecar.choice("ArterialSpinLabelingType", tuple(EFFICIENCY))
+    m0_type = sidecar.choice("M0Type", M0_TYPES)
+    strength = sidecar.number(
+        "MagneticFieldStrength", 0.3, 12.0, DEFAULT_FIELD_STRENGTH
+    )
+    # T1 changes little over the 0.1 T by which magnets of one name differ.
+    nearest = _nearest_field_strength(strength)
     return Protocol(
         labelling,
         volume_type,
-        np.zeros(len(volume_type))
-        if flow_only
-        else read.seconds("PostLabelingDelay", 0.0, 6.0),
-        np.ones(len(volume_type)) if flow_only else _duration(read, labelling),
-        _slice_times(read, shape, flags),
-        _repetition(read),
-        constants.get("alpha") or _efficiency(read, labelling, suppressed, flags),
-        strength,
-        constants.get("t1b") or T1_BLOOD[nearest],
-        constants.get("t1t") or T1_TISSUE[nearest],
-        m0_type,
-        read.number("M0Estimate", 1e-6, 1e12) if m0_type == "Estimate" else None,
-        suppressed,
-        tuple(flags),
+        pld=_delays(sidecar, volume_type),
+        tau=_durations(sidecar, volume_type, labelling),
+        slices=_slice_times(sidecar, shape),
+        tr=_repetition_times(sidecar),
+        alpha=constants.alpha or _efficiency(sidecar, labelling),
+        field_strength=strength,
+        t1b=constants.t1b or T1_BLOOD[nearest],
+        t1t=constants.t1t or T1_TISSUE[nearest],
+        m0_type=m0_type,
+        m0_estimate=_m0_estimate(sidecar, m0_type),
+        suppressed=sidecar.suppressed,
+        flags=_flags(sidecar, strength, constants),
     )
 
 
+def _check_volume_types(path: Path, volume_type: tuple[str, ...]) -> None:
+    unknown = sorted(set(volume_type) - VOLUME_TYPES)
+    if unknown:
+        raise InputError(
+            f"{path}: aslcontext names {', '.join(unknown)}; BIDS knows "
+            f"{', '.join(sorted(VOLUME_TYPES))}."
+        )
+
+
 @dataclass(frozen=True)
-class _Fields:
-    """A sidecar whose values are asked for one by one."""
+class _Sidecar:
+    """The fields of a run's JSON file; each is checked when it is read."""
 
     path: Path
-    fields: Mapping[str, Any]
+    fields: JsonObject
     volumes: int
+
+    @property
+    def suppressed(self) -> bool:
+        """Whether background signal was suppressed."""
+        return bool(self.fields.get("BackgroundSuppression", False))
+
+    def error(self, text: str) -> InputError:
+        return InputError(f"{self.path}: {text}")
 
     def choice(self, name: str, known: tuple[str, ...]) -> str:
         value = self.fields.get(name)
         if value not in known:
-            raise InputError(
-                f"{self.path}: its JSON must give {name}, one of {', '.join(known)}; "
-                f"came {value!r}."
+            raise self.error(
+                f"its JSON must give {name}, one of {', '.join(known)}; got {value!r}."
             )
         return str(value)
 
@@ -139,142 +169,224 @@ class _Fields:
         self, name: str, low: float, high: float, default: float | None = None
     ) -> float:
         value = self.fields.get(name, default)
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not low <= value <= high
-        ):
-            raise InputError(
-                f"{self.path}: {name} must be a number from {low:g} to {high:g}; came "
-                f"{value!r}."
+        if not is_number(value) or not low <= value <= high:
+            raise self.error(
+                f"{name} must be a number from {low:g} to {high:g}; got {value!r}."
             )
         return float(value)
 
     def seconds(self, name: str, low: float, high: float) -> np.ndarray:
-        """(volume,) of a field that is one number or one a volume, in seconds."""
+        """(volume,) of a field that is one number or one per volume, in seconds."""
+        value = self.fields.get(name)
+        seconds = self._numbers(name)
+        if len(seconds) not in (1, self.volumes):
+            raise self.error(
+                f"{name} has {len(seconds)} values for {self.volumes} volumes."
+            )
+        if not all_between(seconds, low, high):
+            raise self.error(
+                f"{name} must be {low:g} to {high:g} s; got {value!r}."
+                f"{_milliseconds_hint(seconds.max(), high)}"
+            )
+        # A copy, since a broadcast array cannot be written to.
+        return np.broadcast_to(seconds, (self.volumes,)).copy()
+
+    def _numbers(self, name: str) -> np.ndarray:
         value = self.fields.get(name)
         values = value if isinstance(value, list) else [value]
-        if not values or any(
-            isinstance(v, bool) or not isinstance(v, int | float) for v in values
-        ):
-            raise InputError(
-                f"{self.path}: its JSON must give {name} in seconds (BIDS requires "
-                f"it); came {value!r}."
+        if not values or not are_numbers(values):
+            raise self.error(
+                f"its JSON must give {name} in seconds (BIDS requires it); got "
+                f"{value!r}."
             )
-        found = np.asarray(values, dtype=float)
-        if len(found) not in (1, self.volumes):
-            raise InputError(
-                f"{self.path}: {name} has {len(found)} values for {self.volumes} "
-                "volumes."
-            )
-        if not np.isfinite(found).all() or found.min() < low or found.max() > high:
-            hint = (
-                f" {found.max():g} looks like milliseconds; BIDS has seconds."
-                if found.max() > 10 * high
-                else ""
-            )
-            raise InputError(
-                f"{self.path}: {name} must be {low:g} to {high:g} s; came "
-                f"{value!r}.{hint}"
-            )
-        return np.broadcast_to(found, (self.volumes,)).copy()
+        return np.asarray(values, dtype=float)
 
 
-def _duration(read: _Fields, labelling: str) -> np.ndarray:
-    if labelling != "PASL":
-        return read.seconds("LabelingDuration", 0.0, 5.0)
-    if read.fields.get("BolusCutOffFlag") is not True:
-        raise InputError(
-            f"{read.path}: PASL without bolus cut-off (BolusCutOffFlag must be true): "
-            "the length of the bolus is "
-            "unknown, so that its signal cannot be turned into flow. Quantify relative "
-            "signal elsewhere."
+def _milliseconds_hint(largest: float, high: float) -> str:
+    if largest <= 10 * high:
+        return ""
+    return f" {largest:g} looks like milliseconds; BIDS has seconds."
+
+
+def _nearest_field_strength(strength: float) -> float:
+    """The field strength, of those with published T1, that is closest."""
+    return min(T1_BLOOD, key=lambda known: abs(known - strength))
+
+
+def _delays(sidecar: _Sidecar, volume_type: tuple[str, ...]) -> np.ndarray:
+    if _only_unlabelled(volume_type):
+        return np.zeros(len(volume_type))
+    return sidecar.seconds("PostLabelingDelay", 0.0, LONGEST)
+
+
+def _durations(
+    sidecar: _Sidecar, volume_type: tuple[str, ...], labelling: str
+) -> np.ndarray:
+    if _only_unlabelled(volume_type):
+        # Maps that the scanner computed need no label duration.
+        return np.ones(len(volume_type))
+    if labelling == "PASL":
+        return _bolus_duration(sidecar)
+    return sidecar.seconds("LabelingDuration", 0.0, 5.0)
+
+
+def _only_unlabelled(volume_type: tuple[str, ...]) -> bool:
+    return set(volume_type) <= UNLABELLED_TYPES
+
+
+def _bolus_duration(sidecar: _Sidecar) -> np.ndarray:
+    if sidecar.fields.get("BolusCutOffFlag") is not True:
+        raise sidecar.error(
+            "PASL without bolus cut-off (BolusCutOffFlag must be true): the length of "
+            "the bolus is unknown, so that its signal cannot be turned into flow. "
+            "Quantify relative signal elsewhere."
         )
-    cut = read.fields.get("BolusCutOffDelayTime")
-    first = cut[0] if isinstance(cut, list) and cut else cut
-    if (
-        isinstance(first, bool)
-        or not isinstance(first, int | float)
-        or not 0.1 <= first <= 3
-    ):
-        raise InputError(
-            f"{read.path}: PASL needs BolusCutOffDelayTime, 0.1 to 3 s (Q2TIPS: first "
-            f"and last); came {cut!r}."
+    delay = sidecar.fields.get("BolusCutOffDelayTime")
+    first = first_value(delay)
+    if not is_number(first) or not 0.1 <= first <= 3:
+        raise sidecar.error(
+            "PASL needs BolusCutOffDelayTime, 0.1 to 3 s (Q2TIPS: first and last); got "
+            f"{delay!r}."
         )
-    return np.full(read.volumes, float(first))
+    return np.full(sidecar.volumes, float(first))
 
 
-def _slice_times(read: _Fields, shape: tuple[int, ...], flags: list[str]) -> np.ndarray:
-    times, none = read.fields.get("SliceTiming"), np.zeros((1, 1, 1))
-    if read.fields.get("MRAcquisitionType") == "3D":
-        return none
-    if times is None:
-        if read.fields.get("MRAcquisitionType") == "2D":
-            flags.append(
-                "SliceTiming missing in a 2-D readout: upper slices are read later "
-                "than assumed"
-            )
-        return none
-    direction = read.fields.get("SliceEncodingDirection", "k")
-    if direction not in ("i", "j", "k", "i-", "j-", "k-"):
-        raise InputError(
-            f"{read.path}: SliceEncodingDirection must be i, j or k, with or without "
-            f"-; came {direction!r}."
-        )
+def first_value(value: Any) -> Any:
+    """The first of a list, or the value itself: BIDS allows both for many fields."""
+    if isinstance(value, list) and value:
+        return value[0]
+    return value
+
+
+def _slice_times(sidecar: _Sidecar, shape: tuple[int, ...]) -> np.ndarray:
+    """As in `Protocol.slices`."""
+    listed = sidecar.fields.get("SliceTiming")
+    # A 3-D readout has no slices, whatever a converter wrote.
+    if sidecar.fields.get("MRAcquisitionType") == "3D" or listed is None:
+        return np.zeros((1, 1, 1))
+    direction = _slice_direction(sidecar)
     axis = "ijk".index(direction[0])
-    if not isinstance(times, list) or any(
-        isinstance(v, bool) or not isinstance(v, int | float) for v in times
-    ):
-        raise InputError(
-            f"{read.path}: SliceTiming must be a list of seconds; came {times!r}."
-        )
-    if len(times) != shape[axis]:
-        raise InputError(
-            f"{read.path}: SliceTiming has {len(times)} values for {shape[axis]} "
-            "slices."
-        )
-    found = np.asarray(times, dtype=float)
-    if not np.isfinite(found).all() or found.min() < 0 or found.max() > 6:
-        raise InputError(
-            f"{read.path}: SliceTiming must be 0 to 6 s (is it in ms?); its largest is "
-            f"{found.max():g}."
-        )
-    found = (found - found.min())[
-        :: -1 if direction.endswith("-") else 1
-    ]  # with −, BIDS counts from the last slice
-    return found.reshape([-1 if other == axis else 1 for other in range(3)])
+    times = _checked_slice_times(sidecar, listed, shape[axis])
+    # With −, BIDS counts from the last slice.
+    if direction.endswith("-"):
+        times = times[::-1]
+    broadcastable = [1, 1, 1]
+    broadcastable[axis] = -1
+    return times.reshape(broadcastable)
 
 
-def _repetition(read: _Fields) -> np.ndarray:
-    found = read.seconds("RepetitionTimePreparation", 0.0, 30.0)
-    if (found <= 0).any():
-        raise InputError(
-            f"{read.path}: RepetitionTimePreparation is 0 (which made other programs "
-            "write zero flow without a word). "
-            "Enter the true repetition time, s; vendors' converters often leave it out."
+def _slice_direction(sidecar: _Sidecar) -> str:
+    # BIDS: along the third axis where nothing else is stated.
+    direction = sidecar.fields.get("SliceEncodingDirection", "k")
+    if direction not in ("i", "j", "k", "i-", "j-", "k-"):
+        raise sidecar.error(
+            "SliceEncodingDirection must be i, j or k, with or without -; got "
+            f"{direction!r}."
         )
-    return found
+    return direction
 
 
-def _efficiency(
-    read: _Fields, labelling: str, suppressed: bool, flags: list[str]
-) -> float:
-    if "LabelingEfficiency" in read.fields:
-        return read.number("LabelingEfficiency", 0.2, 1.0)
-    if not suppressed:
+def _checked_slice_times(sidecar: _Sidecar, listed: Any, slices: int) -> np.ndarray:
+    """Times (slice,) after the first."""
+    if not are_numbers(listed):
+        raise sidecar.error(f"SliceTiming must be a list of seconds; got {listed!r}.")
+    if len(listed) != slices:
+        raise sidecar.error(
+            f"SliceTiming has {len(listed)} values for {slices} slices."
+        )
+    times = np.asarray(listed, dtype=float)
+    if not all_between(times, 0.0, LONGEST):
+        raise sidecar.error(
+            f"SliceTiming must be 0 to {LONGEST:g} s (is it in ms?); its largest is "
+            f"{times.max():g}."
+        )
+    # The delay is that of the slice read out first, whatever its time is called.
+    return times - times.min()
+
+
+def _repetition_times(sidecar: _Sidecar) -> np.ndarray:
+    times = sidecar.seconds("RepetitionTimePreparation", 0.0, 30.0)
+    if (times <= 0).any():
+        raise sidecar.error(
+            "RepetitionTimePreparation is 0 (which made other programs write zero flow "
+            "without a word). Enter the true repetition time, s; vendors' converters "
+            "often leave it out."
+        )
+    return times
+
+
+def _efficiency(sidecar: _Sidecar, labelling: str) -> float:
+    if "LabelingEfficiency" in sidecar.fields:
+        return sidecar.number("LabelingEfficiency", 0.2, 1.0)
+    if not sidecar.suppressed:
         return EFFICIENCY[labelling]
-    pulses = read.fields.get("BackgroundSuppressionNumberPulses")
+    # Every suppression pulse also inverts the label, and none inverts perfectly.
+    return EFFICIENCY[labelling] * PULSE_EFFICIENCY ** _suppression_pulses(sidecar)
+
+
+def _suppression_pulses(sidecar: _Sidecar) -> float:
+    pulses = sidecar.fields.get("BackgroundSuppressionNumberPulses")
+    # The fewest that suppress anything; `_suppression_flags` tells the reader.
     if pulses is None:
-        flags.append("BackgroundSuppressionNumberPulses missing: one pulse assumed")
-        pulses = 1
-    if (
-        isinstance(pulses, bool)
-        or not isinstance(pulses, int | float)
-        or not 0 <= pulses <= 10
-        or not math.isfinite(pulses)
-    ):
-        raise InputError(
-            f"{read.path}: BackgroundSuppressionNumberPulses must be 0 to 10; came "
-            f"{pulses!r}."
+        return 1
+    if not is_number(pulses) or not 0 <= pulses <= 10:
+        raise sidecar.error(
+            f"BackgroundSuppressionNumberPulses must be 0 to 10; got {pulses!r}."
         )
-    return EFFICIENCY[labelling] * PULSE_EFFICIENCY**pulses
+    return pulses
+
+
+def _m0_estimate(sidecar: _Sidecar, m0_type: str) -> float | None:
+    if m0_type != "Estimate":
+        return None
+    return sidecar.number("M0Estimate", 1e-6, 1e12)
+
+
+def _flags(sidecar: _Sidecar, strength: float, constants: Constants) -> tuple[str, ...]:
+    """What was assumed where the sidecar says too little."""
+    return (
+        *_field_strength_flags(sidecar, strength, constants),
+        *_readout_flags(sidecar),
+        *_suppression_flags(sidecar, constants),
+    )
+
+
+def _field_strength_flags(
+    sidecar: _Sidecar, strength: float, constants: Constants
+) -> list[str]:
+    flags = []
+    if "MagneticFieldStrength" not in sidecar.fields:
+        flags.append("MagneticFieldStrength missing: 3 T assumed")
+    nearest = _nearest_field_strength(strength)
+    # 2.89 T is 3 T; at 2 T no published T1 is near.
+    uses_table = constants.t1b is None or constants.t1t is None
+    if uses_table and abs(nearest - strength) > 0.3:
+        flags.append(f"T1 at {strength:g} T taken from {nearest:g} T")
+    return flags
+
+
+def _readout_flags(sidecar: _Sidecar) -> list[str]:
+    flags = []
+    fields = sidecar.fields
+    if fields.get("LookLocker") is True:
+        flags.append(
+            "Look-Locker readout: what its pulses take of the label is not modelled, "
+            "flow reads too low"
+        )
+    if fields.get("MRAcquisitionType") == "2D" and fields.get("SliceTiming") is None:
+        flags.append(
+            "SliceTiming missing in a 2-D readout: upper slices are read later than "
+            "assumed"
+        )
+    return flags
+
+
+def _suppression_flags(sidecar: _Sidecar, constants: Constants) -> list[str]:
+    """A flag where the efficiency rests on an assumed number of pulses."""
+    if constants.alpha or "LabelingEfficiency" in sidecar.fields:
+        return []
+    if not sidecar.suppressed:
+        return []
+    if sidecar.fields.get("BackgroundSuppressionNumberPulses") is not None:
+        return []
+    return ["BackgroundSuppressionNumberPulses missing: one pulse assumed"]

@@ -1,27 +1,33 @@
 """Atlases: named regions as spheres, as a label image or as probability maps, in
-millimetres of a standard space."""
+millimetres of a standard space.
+
+Importing this module loads numpy only: the command line reads the names of the atlases
+for its help, which shall come at once. Whatever else is needed is imported inside
+functions.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from cingulum.errors import InputError
-from cingulum.io.files import read_table
-from cingulum.io.images import read_header, read_image
-from cingulum.io.spaces import adult_mni
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, eq=False)
 class SphereAtlas:
     """Regions as spheres around MNI coordinates: names, centres (region, 3) in mm,
-    radius in mm (one, or one each)."""
+    radius in mm (one for all, or one for each)."""
 
     regions: tuple[str, ...]
     centres: np.ndarray
@@ -50,12 +56,8 @@ class LabelAtlas:
     def centres(self) -> np.ndarray:
         """Centre of gravity (region, 3) of each region, mm; NaN for one without a
         voxel."""
-        return np.stack(
-            [
-                _centre((self.image == value).astype(float), self.affine)
-                for value in self.values
-            ]
-        )
+        masks = [(self.image == value).astype(float) for value in self.values]
+        return np.stack([_centre(mask, self.affine) for mask in masks])
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,25 +79,39 @@ class ProbabilisticAtlas:
 Atlas = SphereAtlas | LabelAtlas | ProbabilisticAtlas
 
 
+def _centre(weight: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    total = weight.sum()
+    # A region may have lost all its voxels when its atlas was resampled.
+    if total == 0:
+        return np.full(3, np.nan)
+    axes = np.indices(weight.shape)
+    index = np.array([(weight * axis).sum() / total for axis in axes])
+    return affine[:3, :3] @ index + affine[:3, 3]
+
+
 def check_space(atlas: Atlas, space: str, what: str) -> None:
     """Raises InputError where an atlas and an image do not lie in one space (a file
     without `space-` is in its own)."""
-    if atlas.space != space and not (adult_mni(atlas.space) and adult_mni(space)):
-        raise InputError(
-            f"{what}: lies in {space or 'native'} space, the regions of {atlas.name} "
-            f"in {atlas.space}. Give it in "
-            "adult MNI space (fMRIPrep: --output-spaces MNI152NLin2009cAsym), or an "
-            "atlas named with the same space-."
-        )
+    # The package cingulum.io loads pandas.
+    from cingulum.io.spaces import adult_mni
+
+    if atlas.space == space or (adult_mni(atlas.space) and adult_mni(space)):
+        return
+    raise InputError(
+        f"{what}: lies in {space or 'native'} space, the regions of {atlas.name} in "
+        f"{atlas.space}. Give it in adult MNI space (fMRIPrep: --output-spaces "
+        "MNI152NLin2009cAsym), or an atlas named with the same space-."
+    )
 
 
-def told(atlas: Atlas) -> dict[str, object]:
-    """An atlas for sidecars and for knowing it again: its name, its regions, and a hash
-    of where they lie."""
+def atlas_metadata(atlas: Atlas) -> dict[str, object]:
+    """What sidecars say of an atlas: its name, its regions, and a hash of their
+    positions, by which the same atlas is recognised."""
     digest = hashlib.sha256()
-    for part in fields(atlas):
-        value = getattr(atlas, part.name)
+    for field in fields(atlas):
+        value = getattr(atlas, field.name)
         if isinstance(value, np.ndarray | float | int):
+            # As 64-bit numbers, so that the type of an image does not change the hash.
             digest.update(np.ascontiguousarray(value, dtype=float).tobytes())
     return {
         "Atlas": atlas.name,
@@ -104,144 +120,220 @@ def told(atlas: Atlas) -> dict[str, object]:
     }
 
 
-def pain_atlas() -> SphereAtlas:
-    """52 regions of the pain literature with MNI coordinates, the S1-back seeds of Lee
-    et al. 2019 among them."""
-    with (files("cingulum") / "data" / "pain52.tsv").open() as source:
-        table = pd.read_csv(source, sep="\t")
-    return SphereAtlas(
-        tuple(table["name"]), table[["x", "y", "z"]].to_numpy(float), name="pain52"
-    )
-
-
 def named_atlas(name: str) -> Atlas:
-    """An atlas by name, all of them offline (`pain52`, `power264`, `dosenbach160`,
-    `seitzman300`), or from a file.
+    """An atlas by name (one of `ATLASES`, all of them offline), or from a file.
 
     A file is a NIfTI image of labels (3-D) or probabilities (4-D) with its table beside
     it: `<stem>.tsv` with the columns index and name (BIDS `_dseg.tsv`). Its space is
-    what its name says (space- or tpl-), MNI where it says nothing. Coordinates come
-    from nilearn, which names their papers.
+    what its name says (space- or tpl-), MNI where it says nothing.
     """
-    if name in _COORDINATES:
-        return _COORDINATES[name]()
+    if name in _LOADERS:
+        return _LOADERS[name](name)
     path = Path(name)
     if not path.name.endswith((".nii", ".nii.gz")):
         raise InputError(
-            f"No atlas is called {name!r}. Known are {', '.join(_COORDINATES)}, or the "
-            "path of a NIfTI image "
-            "(.nii, .nii.gz) with its label table (.tsv) beside it."
+            f"No atlas is called {name!r}. Known are {', '.join(ATLASES)}, or the path "
+            "of a NIfTI image (.nii, .nii.gz) with its label table (.tsv) beside it."
         )
     return read_atlas(path)
+
+
+def pain_atlas() -> SphereAtlas:
+    """52 regions of the pain literature with MNI coordinates, the S1-back seeds of Lee
+    et al. 2019 among them."""
+    return _pain("pain52")
+
+
+def _pain(name: str) -> SphereAtlas:
+    import pandas as pd
+
+    with (files("cingulum") / "data" / f"{name}.tsv").open() as source:
+        table = pd.read_csv(source, sep="\t")
+    return SphereAtlas(tuple(table["name"]), _coordinates(table), name=name)
+
+
+# Coordinates of the next three come with nilearn, whose documentation names the papers.
+# Radii are those of the papers: 5 mm, or one for each region.
+
+
+def _power(name: str) -> SphereAtlas:
+    from nilearn.datasets import fetch_coords_power_2011
+
+    rois = fetch_coords_power_2011().rois
+    regions = tuple(f"power {number}" for number in rois["roi"])
+    return SphereAtlas(regions, _coordinates(rois), 5.0, name)
+
+
+def _dosenbach(name: str) -> SphereAtlas:
+    from nilearn.datasets import fetch_coords_dosenbach_2010
+
+    atlas = fetch_coords_dosenbach_2010()
+    regions = tuple(map(str, atlas.labels))
+    return SphereAtlas(regions, _coordinates(atlas.rois), 5.0, name)
+
+
+def _seitzman(name: str) -> SphereAtlas:
+    from nilearn.datasets import fetch_coords_seitzman_2018
+
+    atlas = fetch_coords_seitzman_2018(ordered_regions=True)
+    regions = tuple(
+        f"{network} {number}" for number, network in enumerate(atlas.networks, 1)
+    )
+    radii = np.asarray(atlas.radius, dtype=float)
+    return SphereAtlas(regions, _coordinates(atlas.rois), radii, name)
+
+
+def _coordinates(table: pd.DataFrame) -> np.ndarray:
+    return table[["x", "y", "z"]].to_numpy(float)
+
+
+_LOADERS: dict[str, Callable[[str], Atlas]] = {
+    "pain52": _pain,
+    "power264": _power,
+    "dosenbach160": _dosenbach,
+    "seitzman300": _seitzman,
+}
+"""How each named atlas is loaded; the loader is given the name. To add an atlas, add a
+line: settings, help and error messages take their names from here."""
+
+ATLASES = tuple(_LOADERS)
+"""Names of the atlases that come with the package."""
 
 
 def read_atlas(
     path: Path, table: Path | None = None
 ) -> LabelAtlas | ProbabilisticAtlas:
     """An atlas from a NIfTI image and its table (columns index and name; for maps, one
-    row a map in order).
+    row per map in order).
 
+    table: default, the .tsv beside the image
     Raises InputError for labels that are no whole numbers, image labels that the table
-    does not name, or names given twice.
+    does not name, or names that occur twice.
     """
+    # The readers load nibabel and pandas.
+    from cingulum.io.images import read_header
+
     path = Path(path)
+    # Both endings of .nii.gz at once.
     stem = path.name.partition(".")[0]
     table = Path(table) if table else path.with_name(stem + ".tsv")
-    rows = read_table(table)
-    if (
-        "name" not in rows
-        or rows["name"].duplicated().any()
-        or rows["name"].isna().any()
-    ):
-        raise InputError(
-            f"{table}: expected a column `name` with a different name in every row "
-            "(and `index`)."
-        )
-    names = tuple(rows["name"].astype(str))
-    atlas = stem.partition("atlas-")[2].partition("_")[0] or stem
-    space = (stem.partition("space-")[2] or stem.partition("tpl-")[2]).partition("_")[
-        0
-    ] or "MNI"
+    rows = _read_region_table(table)
+    source = _AtlasFile(path, table, rows)
     if len(read_header(path).get_data_shape()) == 4:
-        image = read_image(path, 4)
+        return source.read_maps()
+    return source.read_labels()
+
+
+def _read_region_table(path: Path) -> pd.DataFrame:
+    from cingulum.io.files import read_table
+
+    rows = read_table(path)
+    if not _has_names(rows):
+        raise InputError(
+            f"{path}: expected a column `name` with a different name in every row (and "
+            "`index`)."
+        )
+    return rows
+
+
+def _has_names(rows: pd.DataFrame) -> bool:
+    if "name" not in rows:
+        return False
+    names = rows["name"]
+    return not names.duplicated().any() and not names.isna().any()
+
+
+@dataclass(frozen=True)
+class _AtlasFile:
+    """An atlas on disk: its image, its table, and the rows of the table."""
+
+    path: Path
+    table: Path
+    rows: pd.DataFrame
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        return tuple(self.rows["name"].astype(str))
+
+    @property
+    def stem(self) -> str:
+        return self.path.name.partition(".")[0]
+
+    @property
+    def name(self) -> str:
+        return self.entity("atlas") or self.stem
+
+    @property
+    def space(self) -> str:
+        # TemplateFlow calls the space of an atlas its template.
+        return self.entity("space") or self.entity("tpl") or "MNI"
+
+    def entity(self, key: str) -> str:
+        """What the file's name gives for an entity, or an empty text."""
+        return self.stem.partition(f"{key}-")[2].partition("_")[0]
+
+    def read_maps(self) -> ProbabilisticAtlas:
+        from cingulum.io.images import read_image
+
+        image = read_image(self.path, 4)
+        # Region first, as everywhere else.
         maps = np.moveaxis(np.asarray(image.dataobj), -1, 0)
-        if len(maps) != len(names):
+        self._check_maps(maps)
+        return ProbabilisticAtlas(
+            self.regions, maps, image.affine, self.name, self.space
+        )
+
+    def _check_maps(self, maps: np.ndarray) -> None:
+        if len(maps) != len(self.regions):
             raise InputError(
-                f"{path}: {len(maps)} maps, but {table.name} names {len(names)}."
+                f"{self.path}: {len(maps)} maps, but {self.table.name} names "
+                f"{len(self.regions)}."
             )
         if maps.min() < 0:
             raise InputError(
-                f"{path}: probability maps may not be negative; the smallest value is "
-                f"{maps.min():.3g}."
+                f"{self.path}: probability maps may not be negative; the smallest "
+                f"value is {maps.min():.3g}."
             )
-        return ProbabilisticAtlas(names, maps, image.affine, atlas, space)
-    image = read_image(path, 3)
-    data = np.asarray(image.dataobj)
-    if (data != np.round(data)).any() or "index" not in rows:
-        raise InputError(
-            f"{path}: expected whole-number labels, and their `index` in {table.name}."
+
+    def read_labels(self) -> LabelAtlas:
+        from cingulum.io.images import read_image
+
+        image = read_image(self.path, 3)
+        voxels = np.asarray(image.dataobj)
+        labels = self._labels(voxels)
+        # Label 0 is the background in every program, even where a table names it.
+        is_region = labels != 0
+        regions = tuple(np.array(self.regions, dtype=object)[is_region])
+        return LabelAtlas(
+            regions,
+            labels[is_region],
+            voxels.astype(np.int32),
+            image.affine,
+            self.name,
+            self.space,
         )
-    labels = rows["index"].to_numpy()
-    if not np.issubdtype(labels.dtype, np.integer) or len(set(labels)) != len(labels):
-        raise InputError(
-            f"{table}: `index` must be a different whole number in every row."
-        )
-    kept = labels != 0
-    unnamed = sorted(set(np.unique(data).astype(int)) - set(labels.tolist()) - {0})
-    if unnamed:
-        raise InputError(
-            f"{table}: does not name the label(s) {', '.join(map(str, unnamed[:8]))} "
-            f"of {path.name}."
-        )
-    chosen = tuple(name for name, keep in zip(names, kept, strict=True) if keep)
-    return LabelAtlas(
-        chosen, labels[kept], data.astype(np.int32), image.affine, atlas, space
-    )
 
+    def _labels(self, voxels: np.ndarray) -> np.ndarray:
+        """The label of every row, checked against those of the image."""
+        if (voxels != np.round(voxels)).any() or "index" not in self.rows:
+            raise InputError(
+                f"{self.path}: expected whole-number labels, and their `index` in "
+                f"{self.table.name}."
+            )
+        labels = self.rows["index"].to_numpy()
+        is_whole = np.issubdtype(labels.dtype, np.integer)
+        if not is_whole or len(set(labels)) != len(labels):
+            raise InputError(
+                f"{self.table}: `index` must be a different whole number in every row."
+            )
+        self._check_named(voxels, labels)
+        return labels
 
-def _centre(weight: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    if weight.sum() == 0:
-        return np.full(3, np.nan)
-    where = np.array(
-        [(weight * axis).sum() / weight.sum() for axis in np.indices(weight.shape)]
-    )
-    return affine[:3, :3] @ where + affine[:3, 3]
-
-
-def _power() -> SphereAtlas:
-    from nilearn.datasets import fetch_coords_power_2011
-
-    rois = fetch_coords_power_2011().rois
-    names = tuple(f"power {number}" for number in rois["roi"])
-    return SphereAtlas(names, rois[["x", "y", "z"]].to_numpy(float), 5.0, "power264")
-
-
-def _dosenbach() -> SphereAtlas:
-    from nilearn.datasets import fetch_coords_dosenbach_2010
-
-    found = fetch_coords_dosenbach_2010()
-    return SphereAtlas(
-        tuple(map(str, found.labels)),
-        found.rois[["x", "y", "z"]].to_numpy(float),
-        5.0,
-        "dosenbach160",
-    )
-
-
-def _seitzman() -> SphereAtlas:
-    from nilearn.datasets import fetch_coords_seitzman_2018
-
-    found = fetch_coords_seitzman_2018(ordered_regions=True)
-    names = tuple(f"{net} {i + 1}" for i, net in enumerate(found.networks))
-    radius = np.asarray(found.radius, dtype=float)
-    return SphereAtlas(
-        names, found.rois[["x", "y", "z"]].to_numpy(float), radius, "seitzman300"
-    )
-
-
-_COORDINATES = {
-    "pain52": pain_atlas,
-    "power264": _power,
-    "dosenbach160": _dosenbach,
-    "seitzman300": _seitzman,
-}
+    def _check_named(self, voxels: np.ndarray, labels: np.ndarray) -> None:
+        in_image = set(np.unique(voxels).astype(int))
+        unnamed = sorted(in_image - set(labels.tolist()) - {0})
+        if unnamed:
+            raise InputError(
+                f"{self.table}: does not name the label(s) "
+                f"{', '.join(map(str, unnamed[:8]))} of {self.path.name}."
+            )

@@ -8,16 +8,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
+import nibabel as nib
 import numpy as np
+import pandas as pd
 
 from cingulum.errors import InputError
-from cingulum.io.files import read_table
+from cingulum.io.checks import is_number
+from cingulum.io.files import JsonObject, read_table
 from cingulum.io.images import read_image, read_voxels
+from cingulum.io.spaces import space_of
 from cingulum.io.visit import Visit
 
-STRATEGIES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+STRATEGIES: Mapping[str, JsonObject] = MappingProxyType(
     {
         "basic": {
             "strategy": ("motion", "high_pass", "wm_csf"),
@@ -52,9 +55,13 @@ STRATEGIES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 """Named strategies, in the terms of nilearn's `load_confounds` (its documentation names
 the papers)."""
 
-FEWEST = 30
+FEWEST_VOLUMES = 30
 """Volumes, beyond the number of regressors, below which a run says nothing about
 connectivity."""
+
+SHORTEST_RUN = 5
+"""Volumes between two censored ones below which they are censored too (Power et al.
+2014)."""
 
 FAINT = 0.05
 """Share of the brain's median signal below which a voxel shows dropout or the edge of
@@ -66,7 +73,7 @@ BLOCK = 20_000
 
 @dataclass(frozen=True)
 class Denoising:
-    """What is taken out of a BOLD run, by name.
+    """What is removed from a BOLD run, by name.
 
     strategy: one of STRATEGIES
     scrub: framewise displacement (mm) above which volumes are left out, with runs
@@ -74,9 +81,11 @@ class Denoising:
         doi:10.1016/j.neuroimage.2013.08.048); None: none. Strategy "scrubbing" is
         nilearn's: .5 mm, and volumes above 1.5 standardised DVARS as well
     low_pass, high_pass: Butterworth cut-offs, Hz; a high-pass replaces the strategy's
-    slow cosines Order (Lindquist et al. 2019, doi:10.1002/hbm.24528): censored volumes
-    are interpolated, signals and confounds filtered alike, confounds regressed on the
-    kept volumes, censored volumes left out.
+        slow cosines
+
+    Order (Lindquist et al. 2019, doi:10.1002/hbm.24528): censored volumes are
+    interpolated, signals and confounds filtered alike, confounds regressed on the kept
+    volumes, censored volumes left out.
     """
 
     strategy: str = "basic"
@@ -85,43 +94,69 @@ class Denoising:
     high_pass: float | None = None
 
     def __post_init__(self) -> None:
+        self._check_strategy()
+        self._check_scrub()
+        self._check_band()
+
+    def _check_strategy(self) -> None:
         if self.strategy not in STRATEGIES:
             raise InputError(
                 f"Unknown denoising strategy {self.strategy!r}. Known are "
                 f"{', '.join(STRATEGIES)}."
             )
+
+    def _check_scrub(self) -> None:
         if self.scrub is not None and not 0 < self.scrub < 10:
             raise InputError(
-                f"scrub is a displacement in mm, such as 0.5; came {self.scrub}."
+                f"scrub is a displacement in mm, such as 0.5; got {self.scrub}."
             )
+
+    def _check_band(self) -> None:
         if self.low_pass and self.high_pass and self.low_pass <= self.high_pass:
             raise InputError(
                 f"low_pass {self.low_pass} Hz must lie above high_pass "
                 f"{self.high_pass} Hz."
             )
 
-    def words(self) -> str:
+    def description(self) -> str:
         """What is done, for a sidecar or a methods section."""
-        parts = [
-            f"strategy {self.strategy} "
-            f"({', '.join(STRATEGIES[self.strategy]['strategy']) or 'nothing'})"
-        ]
-        if "scrub" in STRATEGIES[self.strategy]["strategy"]:
-            parts.append(
+        parts = (self._strategy_text(), self._scrubbing_text(), self._band_text())
+        return "; ".join(filter(None, parts))
+
+    def _strategy_text(self) -> str:
+        return f"strategy {self.strategy} ({', '.join(self.parts) or 'nothing'})"
+
+    def _scrubbing_text(self) -> str:
+        if "scrub" in self.parts:
+            return (
                 f"volumes above {self.threshold} mm displacement or 1.5 standardised "
                 "DVARS left out"
             )
-        elif self.scrub is not None:
-            parts.append(f"volumes above {self.scrub} mm displacement left out")
-        if self.low_pass or self.high_pass:
-            parts.append(
-                f"band {self.high_pass or 0} to {self.low_pass or 'Nyquist'} Hz"
-            )
-        return "; ".join(parts)
+        if self.scrub is None:
+            return ""
+        return f"volumes above {self.scrub} mm displacement left out"
+
+    def _band_text(self) -> str:
+        if not self.filters:
+            return ""
+        return f"band {self.high_pass or 0} to {self.low_pass or 'Nyquist'} Hz"
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What the strategy consists of, in nilearn's terms."""
+        return STRATEGIES[self.strategy]["strategy"]
+
+    @property
+    def filters(self) -> bool:
+        """Whether a Butterworth filter is applied."""
+        return bool(self.low_pass or self.high_pass)
 
     @property
     def threshold(self) -> float:
-        return 0.5 if self.scrub is None else self.scrub
+        """Displacement (mm) above which the strategy "scrubbing" leaves out volumes."""
+        if self.scrub is None:
+            return 0.5
+        return self.scrub
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +168,7 @@ class Bold:
         FAINT)
     level: (voxel inside,) mean signal: a region's mean of raw signals, in percent, is
         the mean of voxels weighted by it
-    kept: (volume,), which volumes stayed
+    kept: (volume,), which volumes were kept
     tsnr: median over the mask of mean by standard deviation of the kept volumes, before
         cleaning
     space: as the file's name says, empty for native
@@ -150,18 +185,49 @@ class Bold:
     denoising: Denoising = Denoising()
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> JsonObject:
         """What was done, for a sidecar."""
         return {
             "Denoising": {
                 **asdict(self.denoising),
-                "Description": self.denoising.words(),
+                "Description": self.denoising.description(),
             },
             "RepetitionTime": self.tr,
             "Volumes": len(self.kept),
             "VolumesKept": int(self.kept.sum()),
             "Space": self.space or "native",
         }
+
+
+@dataclass(frozen=True, eq=False)
+class _RawRun:
+    """A run before cleaning: time courses (voxel inside, volume), mask and TR in s."""
+
+    signals: np.ndarray
+    inside: np.ndarray
+    affine: np.ndarray
+    tr: float
+
+
+@dataclass(frozen=True, eq=False)
+class _BrainRun:
+    """A run without voxels that show no brain; level and tsnr as in `Bold`."""
+
+    signals: np.ndarray
+    inside: np.ndarray
+    affine: np.ndarray
+    tr: float
+    level: np.ndarray
+    tsnr: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Confounds:
+    """Confound columns (volume, column), None where there are none, and which volumes
+    (volume,) are kept."""
+
+    columns: np.ndarray | None
+    kept: np.ndarray
 
 
 def read_bold(visit: Visit, denoising: Denoising = Denoising()) -> Bold:
@@ -171,227 +237,304 @@ def read_bold(visit: Visit, denoising: Denoising = Denoising()) -> Bold:
     a TR that header and sidecar give differently, confounds of another length, or too
     few volumes left.
     """
+    run, confounds = _read_brain(visit, denoising)
+    percent = _percent_change(run.signals, run.level)
+    return Bold(
+        _clean(percent, confounds, run.tr, denoising),
+        run.inside,
+        run.affine,
+        run.tr,
+        confounds.kept,
+        run.tsnr,
+        run.level,
+        space_of(visit["bold"]),
+        denoising,
+    )
+
+
+def _read_brain(visit: Visit, denoising: Denoising) -> tuple[_BrainRun, _Confounds]:
+    # A function of its own, so that the unmasked run is released before cleaning.
+    run = _read_run(visit)
+    confounds = _read_confounds(visit, denoising, run.signals.shape[1])
+    return _only_brain(visit["bold"], run, confounds.kept), confounds
+
+
+def _read_run(visit: Visit) -> _RawRun:
     path = visit["bold"]
-    space = _space(path)
+    space = space_of(path)
     mask = read_image(visit["mask"], 3, space=space)
+    inside = _brain(visit["mask"], mask)
+    signals, header_tr = read_voxels(path, inside, mask, "its mask", space)
+    tr = repetition_time(path, header_tr, visit.metadata("bold"))
+    return _RawRun(signals, inside, mask.affine, tr)
+
+
+def _only_brain(path: Path, run: _RawRun, kept: np.ndarray) -> _BrainRun:
+    # In double precision: sums over 500 volumes would lose digits in single.
+    level = np.mean(run.signals[:, kept], axis=1, dtype=float)
+    spread = np.std(run.signals[:, kept], axis=1, dtype=float)
+    alive = _shows_brain(path, run.signals, level, spread)
+    inside = run.inside.copy()
+    inside[inside] = alive
+    level = level[alive]
+    tsnr = float(np.median(level / spread[alive]))
+    return _BrainRun(run.signals[alive], inside, run.affine, run.tr, level, tsnr)
+
+
+def _brain(path: Path, mask: nib.Nifti1Image) -> np.ndarray:
+    # Resampled masks hold fractions.
     inside = np.asarray(mask.dataobj) > 0.5
+    # Nearly nothing or nearly everything is no brain.
     if not 0.001 < inside.mean() < 0.999:
         raise InputError(
-            f"{visit['mask']}: marks {inside.mean():.1%} of the image as brain; the "
-            "mask is damaged."
+            f"{path}: marks {inside.mean():.1%} of the image as brain; the mask is "
+            "damaged."
         )
-    signals, step = read_voxels(path, inside, mask, "its mask", space)
-    tr = repetition_time(path, step, visit.metadata("bold"))
-    confounds, kept = _confounds(visit, denoising, signals.shape[1])
-    level, spread = (
-        f(signals[:, kept], axis=1, dtype=float) for f in (np.mean, np.std)
-    )
-    alive = _alive(path, signals, level, spread)
-    signals, level = signals[alive], level[alive]
-    inside[inside] = alive
-    percent = (100 * (signals - level[:, None]) / level[:, None]).astype(np.float32)
-    cleaned = _clean(percent, confounds, kept, tr, denoising)
-    tsnr = float(np.median(level / spread[alive]))
-    return Bold(cleaned, inside, mask.affine, tr, kept, tsnr, level, space, denoising)
+    return inside
 
 
-def _alive(
+def _percent_change(signals: np.ndarray, level: np.ndarray) -> np.ndarray:
+    # Percent, since scanners measure in arbitrary units.
+    change = signals - level[:, None]
+    return (100 * change / level[:, None]).astype(np.float32)
+
+
+def _shows_brain(
     path: Path, signals: np.ndarray, level: np.ndarray, spread: np.ndarray
 ) -> np.ndarray:
     """Which voxels (voxel,) inside the mask show brain. Raises InputError where fewer
     than half do."""
     alive = np.isfinite(level) & np.isfinite(signals).all(1) & (spread > 0)
     if alive.any():
+        # Infinite levels, not alive anyway, would only warn in the comparison.
         alive &= np.nan_to_num(level) > FAINT * np.median(level[alive])
-    if alive.mean() < 0.5:
-        raise InputError(
-            f"{path}: {1 - alive.mean():.0%} of the voxels inside the mask are "
-            "missing, zero or constant; the run or "
-            "its mask is damaged."
-        )
+    _check_half_alive(path, alive.mean())
     return alive
 
 
-def repetition_time(path: Path, header: float, fields: Mapping[str, Any]) -> float:
+def _check_half_alive(path: Path, share: float) -> None:
+    if share < 0.5:
+        raise InputError(
+            f"{path}: {1 - share:.0%} of the voxels inside the mask are missing, zero "
+            "or constant; the run or its mask is damaged."
+        )
+
+
+def repetition_time(path: Path, header: float, fields: JsonObject) -> float:
     """TR in s from the sidecar, checked against the header."""
     stated = fields.get("RepetitionTime", header)
-    if isinstance(stated, bool) or not isinstance(stated, int | float):
+    if not is_number(stated):
         raise InputError(
-            f"{path}: RepetitionTime in its sidecar must be a number of seconds; came "
+            f"{path}: RepetitionTime in its sidecar must be a number of seconds; got "
             f"{stated!r}."
         )
-    if not 0.1 <= stated <= 10:
+    _check_plausible_tr(path, stated)
+    _check_same_tr(path, header, stated)
+    return float(stated)
+
+
+def _check_plausible_tr(path: Path, tr: float) -> None:
+    # Converters have written ms, and zero.
+    if not 0.1 <= tr <= 10:
         raise InputError(
-            f"{path}: a TR of {stated} s is implausible (expected 0.1 to 10 s; is it "
-            "in ms?)."
+            f"{path}: a TR of {tr} s is implausible (expected 0.1 to 10 s; is it in "
+            "ms?)."
         )
-    if (
-        header and abs(stated - header) > 0.01 * stated
-    ):  # some programs leave the header's at zero
+
+
+def _check_same_tr(path: Path, header: float, stated: float) -> None:
+    # Some programs leave the header's at zero.
+    if header and abs(stated - header) > 0.01 * stated:
         raise InputError(
             f"{path}: the header says TR = {header:.4g} s, its sidecar {stated:.4g} s. "
             "Repair one of them."
         )
-    return float(stated)
 
 
 def framewise_displacement(visit: Visit) -> np.ndarray:
-    """Head motion from volume to volume, mm, from fMRIPrep's confounds; the first has
-    none."""
+    """Head motion from volume to volume (volume − 1,), mm, from fMRIPrep's
+    confounds."""
     path = visit["confounds"]
     table = read_table(path)
     if "framewise_displacement" not in table:
         raise InputError(
             f"{path}: expected a column framewise_displacement, as fMRIPrep writes it."
         )
+    # The first volume has none before it.
     values = _numbers(path, table["framewise_displacement"])[1:]
     if not np.isfinite(values).any() or np.nanmin(values) < 0:
         raise InputError(f"{path}: framewise_displacement is empty or negative.")
     return values
 
 
-def _numbers(path: Path, column: Any) -> np.ndarray:
+def _numbers(path: Path, column: pd.Series) -> np.ndarray:
     try:
         return column.to_numpy(float)
-    except ValueError as trouble:
+    except ValueError as error:
         raise InputError(
-            f"{path}: {column.name} holds something that is no number ({trouble})."
+            f"{path}: {column.name} holds something that is no number ({error})."
         ) from None
 
 
-def _space(path: Path) -> str:
-    return path.name.partition("space-")[2].partition("_")[0]
+def _read_confounds(visit: Visit, denoising: Denoising, volumes: int) -> _Confounds:
+    _check_aroma(visit, denoising)
+    # nilearn reads the table too, but says less where it is damaged.
+    read_table(visit["confounds"])
+    kept = _kept_by_displacement(visit, denoising, volumes)
+    parts = _confound_parts(denoising)
+    if not parts:
+        _check_volumes_left(visit, kept, 0)
+        return _Confounds(None, kept)
+    table, sample = _load_confounds(visit, denoising, parts)
+    _check_complete(visit["confounds"], table, volumes)
+    # nilearn gives the kept volumes as indices, or None where it keeps all.
+    if sample is not None:
+        kept = kept & np.isin(np.arange(volumes), sample)
+    regressors = table.shape[1]
+    _check_volumes_left(visit, kept, regressors)
+    if regressors == 0:
+        return _Confounds(None, kept)
+    return _Confounds(table.to_numpy(float), kept)
 
 
-def _confounds(
-    visit: Visit, denoising: Denoising, volumes: int
-) -> tuple[np.ndarray | None, np.ndarray]:
-    """Confound columns (volume, column), or None for strategy none, and which volumes
-    stay."""
+def _check_aroma(visit: Visit, denoising: Denoising) -> None:
+    path = visit["bold"]
+    if denoising.strategy == "aroma" and "smoothAROMAnonaggr" not in path.name:
+        raise InputError(
+            f"{path}: strategy aroma needs fMRIPrep's denoised run (before version "
+            "23); choose it with --bids-filter-file: "
+            '{"bold": {"desc": "smoothAROMAnonaggr"}}.'
+        )
+
+
+def _confound_parts(denoising: Denoising) -> list[str]:
+    """What nilearn shall load. A Butterworth high-pass replaces the slow cosines, but
+    for CompCor: its components were computed with them."""
+    parts = list(denoising.parts)
+    if denoising.high_pass and "high_pass" in parts:
+        parts.remove("high_pass")
+        if "compcor" in parts:
+            parts.append("high_pass")
+    return parts
+
+
+def _load_confounds(
+    visit: Visit, denoising: Denoising, parts: list[str]
+) -> tuple[pd.DataFrame, np.ndarray | None]:
+    """nilearn's table of confounds, and the indices of the volumes that it keeps (None:
+    all)."""
+    # nilearn takes a second to import, and most commands read no BOLD.
     from nilearn.interfaces.fmriprep import load_confounds
 
-    options, path = dict(STRATEGIES[denoising.strategy]), visit["confounds"]
-    parts = [
-        part
-        for part in options.pop("strategy")
-        if part != "high_pass" or not denoising.high_pass
-    ]
-    if "compcor" in parts or "compcor" in STRATEGIES[denoising.strategy]["strategy"]:
-        parts += ["high_pass"] * (
-            "high_pass" not in parts
-        )  # the components were made with these cosines
-    if denoising.strategy == "aroma" and "smoothAROMAnonaggr" not in visit["bold"].name:
-        raise InputError(
-            f"{visit['bold']}: strategy aroma needs fMRIPrep's denoised run (before "
-            "version 23); choose it with "
-            '--bids-filter-file: {"bold": {"desc": "smoothAROMAnonaggr"}}.'
-        )
-    read_table(path)  # the clear error, if the file is damaged
-    censored = _censored(visit, denoising, volumes)
-    if not parts:
-        return None, _enough(visit, censored, 0)
+    options = {**STRATEGIES[denoising.strategy], "strategy": tuple(parts)}
+    if "scrub" in parts:
+        options["fd_threshold"] = denoising.threshold
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            limits = {"fd_threshold": denoising.threshold} if "scrub" in parts else {}
-            table, kept = load_confounds(
-                str(visit["bold"]),
-                strategy=tuple(parts),
-                demean=True,
-                **options,
-                **limits,
-            )
-        columns = table.to_numpy(float)
-    except (
-        Exception
-    ) as trouble:  # nilearn raises whatever a strange table makes it stumble over
+            table, sample = load_confounds(str(visit["bold"]), demean=True, **options)
+        # A column of text shall fail here, with the others.
+        table.to_numpy(float)
+    # nilearn raises whatever a strange table makes it stumble over.
+    except Exception as error:
         raise InputError(
-            f"{path}: lacks what the strategy {denoising.strategy} needs ({trouble})."
+            f"{visit['confounds']}: lacks what the strategy {denoising.strategy} needs "
+            f"({error})."
         ) from None
-    if len(columns) != volumes:
-        raise InputError(f"{path}: {len(columns)} rows for {volumes} volumes.")
-    if not np.isfinite(columns).all():
-        empty = [
-            str(name)
-            for name, bad in zip(table, ~np.isfinite(columns).all(0), strict=True)
-            if bad
-        ]
+    return table, sample
+
+
+def _check_complete(path: Path, table: pd.DataFrame, volumes: int) -> None:
+    if len(table) != volumes:
+        raise InputError(f"{path}: {len(table)} rows for {volumes} volumes.")
+    complete = np.isfinite(table.to_numpy(float)).all(0)
+    if not complete.all():
+        empty = table.columns[~complete].astype(str)
         raise InputError(
             f"{path}: missing values in {', '.join(empty[:5])}; run fMRIPrep again or "
             "choose --strategy."
         )
-    stays = censored if kept is None else censored & np.isin(np.arange(volumes), kept)
-    return columns if columns.shape[1] else None, _enough(
-        visit, stays, columns.shape[1]
-    )
 
 
-def _censored(visit: Visit, denoising: Denoising, volumes: int) -> np.ndarray:
-    """Which volumes stay by displacement alone: those below the limit, in runs of at
-    least five."""
-    stays = np.ones(volumes, bool)
+def _kept_by_displacement(
+    visit: Visit, denoising: Denoising, volumes: int
+) -> np.ndarray:
+    """Which volumes (volume,) are kept by displacement alone: those below the limit, in
+    runs of at least five."""
     if denoising.scrub is None:
-        return stays
-    moved = np.r_[0.0, framewise_displacement(visit)]
-    if len(moved) != volumes:
+        return np.ones(volumes, bool)
+    # The first volume has no volume before it, and so no displacement.
+    displacement = np.r_[0.0, framewise_displacement(visit)]
+    if len(displacement) != volumes:
         raise InputError(
-            f"{visit['confounds']}: {len(moved)} rows for {volumes} volumes."
+            f"{visit['confounds']}: {len(displacement)} rows for {volumes} volumes."
         )
-    stays = ~(moved > denoising.scrub)
-    edges = np.flatnonzero(np.diff(np.r_[False, stays, False].astype(int)))
+    # Not `<=`: a volume whose displacement is unknown is kept.
+    return _without_short_runs(~(displacement > denoising.scrub))
+
+
+def _without_short_runs(kept: np.ndarray) -> np.ndarray:
+    """Without volumes in runs too short to be filtered."""
+    edges = np.flatnonzero(np.diff(np.r_[False, kept, False].astype(int)))
+    kept = kept.copy()
     for start, stop in zip(edges[::2], edges[1::2], strict=True):
-        stays[start:stop] = stop - start >= 5
-    return stays
+        kept[start:stop] = stop - start >= SHORTEST_RUN
+    return kept
 
 
-def _enough(visit: Visit, stays: np.ndarray, regressors: int) -> np.ndarray:
-    left = int(stays.sum()) - regressors
-    if left < FEWEST:
+def _check_volumes_left(visit: Visit, kept: np.ndarray, regressors: int) -> None:
+    # Every regressor fits one volume away.
+    left = int(kept.sum()) - regressors
+    if left < FEWEST_VOLUMES:
         raise InputError(
-            f"{visit['bold']}: {int(stays.sum())} of {len(stays)} volumes stay and "
-            f"{regressors} confounds are "
-            f"regressed out, which leaves {left} degrees of freedom; {FEWEST} are "
-            "needed. Leave the visit out, or "
-            "choose a milder --strategy or --scrub."
+            f"{visit['bold']}: {int(kept.sum())} of {len(kept)} volumes stay and "
+            f"{regressors} confounds are regressed out, which leaves {left} degrees of "
+            f"freedom; {FEWEST_VOLUMES} are needed. Leave the visit out, or choose a "
+            "milder --strategy or --scrub."
         )
-    return stays
 
 
 def _clean(
-    percent: np.ndarray,
-    confounds: np.ndarray | None,
-    kept: np.ndarray,
-    tr: float,
-    denoising: Denoising,
+    percent: np.ndarray, confounds: _Confounds, tr: float, denoising: Denoising
 ) -> np.ndarray:
     """nilearn's order of operations on blocks of voxels (voxel, volume); censored
     volumes are gone afterwards."""
     from nilearn.signal import clean
 
-    band = {"low_pass": denoising.low_pass, "high_pass": denoising.high_pass, "t_r": tr}
+    kept = confounds.kept
+    options = {
+        "confounds": confounds.columns,
+        "standardize_confounds": confounds.columns is not None,
+        # Without a mask, nilearn takes a shorter way.
+        "sample_mask": None if kept.all() else np.flatnonzero(kept),
+        "detrend": True,
+        "standardize": False,
+        **_filter_options(tr, denoising),
+    }
+    # Computed in double precision and kept in single, as the run was read.
+    cleaned = np.empty((len(percent), int(kept.sum())), dtype=np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for start in range(0, len(percent), BLOCK):
+            block = slice(start, start + BLOCK)
+            cleaned[block] = clean(percent[block].T.astype(float), **options).T
+    return cleaned
+
+
+def _filter_options(tr: float, denoising: Denoising) -> JsonObject:
+    """Options of nilearn's `clean`."""
+    # No filter can part frequencies that the run does not sample.
     nyquist = 0.5 / tr
     if max(denoising.low_pass or 0, denoising.high_pass or 0) >= nyquist:
         raise InputError(
             f"The filter must lie below {nyquist:.3g} Hz, half of the sampling rate "
             f"(TR {tr} s)."
         )
-    options = (
-        {"filter": "butterworth", **band}
-        if denoising.low_pass or denoising.high_pass
-        else {"filter": False}
-    )
-    cleaned = np.empty((len(percent), int(kept.sum())), dtype=np.float32)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for start in range(0, len(percent), BLOCK):
-            block = slice(start, start + BLOCK)
-            cleaned[block] = clean(
-                percent[block].T.astype(float),
-                confounds=confounds,
-                sample_mask=None if kept.all() else np.flatnonzero(kept),
-                detrend=True,
-                standardize=False,
-                standardize_confounds=confounds is not None,
-                **options,
-            ).T
-    return cleaned
+    if not denoising.filters:
+        return {"filter": False}
+    return {
+        "filter": "butterworth",
+        "low_pass": denoising.low_pass,
+        "high_pass": denoising.high_pass,
+        "t_r": tr,
+    }

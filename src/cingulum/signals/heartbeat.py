@@ -1,17 +1,20 @@
 """Beats from an ECG, a pulse wave or a list of beats, as BIDS physio files hold them;
-and the breath beside them."""
+and the breathing beside them."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
+import pandas as pd
 
 from cingulum.errors import InputError
-from cingulum.io.files import read_table
+from cingulum.io.checks import is_number
+from cingulum.io.files import JsonObject, read_table
 from cingulum.io.visit import Visit
 
 MOST_ARTEFACTS = 0.2
@@ -22,14 +25,27 @@ MANY_ARTEFACTS = 0.05
 intervals)."""
 
 PEAKED = 7.0
-"""Kurtosis of the slope that parts ECG (10 to 17) from pulse (3 to 5), with noise up to
-a tenth of the peak."""
+"""Kurtosis of the slope that separates ECG (10 to 17) from pulse (3 to 5), with noise
+up to a tenth of the peak."""
 
 CARDIAC = ("cardiac", "ecg", "ekg", "ppg", "pulse", "pleth")
 RESPIRATORY = ("respiratory", "resp", "respiration", "breathing")
+"""What the names of such columns begin with."""
+
+ECG_WORDS = ("ecg", "ekg", "electrocardio")
+PULSE_WORDS = ("ppg", "pulse", "pleth", "oxi", "piezo")
+"""What descriptions of such recordings contain."""
+
 SLOWEST = {"ECG": 100, "pulse": 20, "beats": 50}
 """Hz below which beats cannot be placed: a pulse is smooth between samples, triggers
 are not."""
+
+FEWEST_BEATS = 60
+"""About a minute of them."""
+
+SHORTEST_INTERVAL = 0.3
+LONGEST_INTERVAL = 2.0
+"""s: no resting heart beats faster or slower than this for eleven beats."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +54,10 @@ class Heartbeat:
 
     good: (interval,) the intervals between beats that are as recorded, neither moved
         nor filled in
-    corrected: share of intervals that had to be corrected; counts: how many, by kind
+    corrected: share of intervals that had to be corrected
+    counts: how many, by kind
     source: ECG, pulse or beats; values from a pulse are pulse-rate variability
+    seconds: length of what was recorded, without missing samples
     breath: main frequency of breathing, Hz, where it was recorded
     """
 
@@ -58,6 +76,62 @@ class Heartbeat:
         return np.diff(self.beats)
 
 
+@dataclass(frozen=True, eq=False)
+class PhysioRecording:
+    """Columns of a physio file by name, their sampling rate in Hz, and its sidecar."""
+
+    columns: Mapping[str, pd.Series]
+    rate: float
+    fields: JsonObject
+
+    def first_column(self, beginnings: tuple[str, ...]) -> str | None:
+        """The first column whose name begins with one of these words, in any case."""
+        for name in self.columns:
+            if name.lower().startswith(beginnings):
+                return name
+        return None
+
+    def values(self, name: str) -> np.ndarray:
+        return self.columns[name].to_numpy(float)
+
+
+@dataclass(frozen=True, eq=False)
+class _CardiacSignal:
+    """The cardiac column of a recording, n/a as NaN; rate in Hz."""
+
+    path: Path
+    name: str
+    values: np.ndarray
+    rate: float
+    fields: JsonObject
+
+    @property
+    def missing(self) -> np.ndarray:
+        return ~np.isfinite(self.values)
+
+    @property
+    def seconds(self) -> float:
+        return float((~self.missing).sum() / self.rate)
+
+
+@dataclass(frozen=True, eq=False)
+class _DetectedBeats:
+    """Beat times in s, before correction."""
+
+    times: np.ndarray
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class _Peaks:
+    """Sample numbers of the peaks of a cleaned signal, and whether the signal was
+    recorded upside down."""
+
+    samples: np.ndarray
+    cleaned: np.ndarray
+    inverted: bool
+
+
 def read_heartbeat(visit: Visit) -> Heartbeat:
     """A visit's beats, and its breathing where that was recorded.
 
@@ -67,301 +141,445 @@ def read_heartbeat(visit: Visit) -> Heartbeat:
     without beats, or one with too many artefacts.
     """
     path = visit["cardiac"]
-    table, rate, fields = read_physio(path, visit.metadata("cardiac"))
-    name = next((column for column in table if _is(column, CARDIAC)), None)
-    if name is None:
-        raise InputError(
-            f"{path}: expected a column named cardiac; its JSON lists "
-            f"{', '.join(table)}."
-        )
-    signal = table[name].to_numpy(float)
-    missing = ~np.isfinite(signal)
-    if missing.mean() > 0.5 or np.ptp(signal[~missing]) == 0:
-        raise InputError(f"{path}: the cardiac signal is constant or mostly missing.")
+    recording = read_physio(path, visit.metadata("cardiac"))
+    signal = _cardiac_signal(path, recording)
+    source = _stated_source(signal)
     flags: list[str] = []
-    source = _source(path, name, signal, rate, fields, flags)
-    beats = _beats(path, signal, rate, source, flags)
-    found = corrected(beats, str(path))
-    seen = float((~missing).sum() / rate)
-    if found.corrected > MANY_ARTEFACTS:
-        flags.append(f"{found.corrected:.1%} of the beat intervals were corrected")
-    breath = _breath(visit, table, rate, flags)
-    return Heartbeat(
-        found.beats,
-        found.good,
-        found.corrected,
-        found.counts,
-        source,
-        seen,
-        breath,
-        tuple(flags),
+    if source is None:
+        source = _source_by_shape(signal)
+        flags.append(
+            "the file does not say whether cardiac is an ECG or a pulse: taken as "
+            f"{source} by its shape"
+        )
+    detected = _detect_beats(signal, source)
+    heart = correct_beats(detected.times, str(path))
+    breath, breath_flags = _breath(visit, recording)
+    flags += [*detected.flags, *_artefact_flags(heart), *breath_flags]
+    return replace(
+        heart,
+        source=source,
+        seconds=signal.seconds,
+        breath=breath,
+        flags=tuple(flags),
     )
 
 
-def read_physio(
-    path: Path, fields: Mapping[str, Any]
-) -> tuple[dict[str, Any], float, Mapping[str, Any]]:
-    """Columns of a BIDS physio file by the names in its sidecar, its sampling rate
-    (Hz), and the sidecar.
+def _artefact_flags(heart: Heartbeat) -> list[str]:
+    if heart.corrected <= MANY_ARTEFACTS:
+        return []
+    return [f"{heart.corrected:.1%} of the beat intervals were corrected"]
+
+
+def _cardiac_signal(path: Path, recording: PhysioRecording) -> _CardiacSignal:
+    name = recording.first_column(CARDIAC)
+    if name is None:
+        raise InputError(
+            f"{path}: expected a column named cardiac; its JSON lists "
+            f"{', '.join(recording.columns)}."
+        )
+    values = recording.values(name)
+    _check_varies(path, values)
+    return _CardiacSignal(path, name, values, recording.rate, recording.fields)
+
+
+def _check_varies(path: Path, values: np.ndarray) -> None:
+    known = np.isfinite(values)
+    if known.mean() < 0.5 or np.ptp(values[known]) == 0:
+        raise InputError(f"{path}: the cardiac signal is constant or mostly missing.")
+
+
+def read_physio(path: Path, fields: JsonObject) -> PhysioRecording:
+    """A BIDS physio file, with the columns that its sidecar names.
 
     Raises InputError for a sidecar without Columns or SamplingFrequency, or with other
     columns than the table.
     """
-    columns, rate = fields.get("Columns"), fields.get("SamplingFrequency")
-    named = (
-        isinstance(columns, list)
-        and len(columns) > 0
-        and all(isinstance(c, str) for c in columns)
-    )
-    if not named or isinstance(rate, bool) or not isinstance(rate, int | float):
+    names = fields.get("Columns")
+    rate = fields.get("SamplingFrequency")
+    if not _are_names(names) or not is_number(rate):
         raise InputError(
             f"{path}: its JSON must give Columns and SamplingFrequency (Hz)."
         )
+    _check_sampling_frequency(path, rate)
+    # BIDS physio tables have no header line.
+    table = read_table(path, header=None)
+    _check_column_count(path, table, names)
+    columns = {name: table[number] for number, name in enumerate(names)}
+    _check_numbers(path, columns)
+    return PhysioRecording(columns, float(rate), fields)
+
+
+def _check_sampling_frequency(path: Path, rate: float) -> None:
     if not 0.5 <= rate <= 50_000:
         raise InputError(
             f"{path}: SamplingFrequency {rate:g} Hz is implausible (0.5 to 50000; is "
             "it a period?)."
         )
-    table = read_table(path, header=None)
-    assert isinstance(columns, list)
-    if table.shape[1] != len(columns) or len(set(columns)) != len(columns):
+
+
+def _check_column_count(path: Path, table: pd.DataFrame, names: list[str]) -> None:
+    # With a name that occurs twice, one of the two columns would be lost.
+    if table.shape[1] != len(names) or len(set(names)) != len(names):
         raise InputError(
-            f"{path}: its JSON lists {len(columns)} columns; the table has "
+            f"{path}: its JSON lists {len(names)} columns; the table has "
             f"{table.shape[1]}."
         )
-    text = [
-        name
-        for name, (_, column) in zip(columns, table.items(), strict=True)
-        if column.dtype == object
-    ]
-    if text:
-        raise InputError(
-            f"{path}: the column {text[0]} holds text; expected numbers, without a "
-            "header line."
-        )
-    return {name: table[i] for i, name in enumerate(columns)}, float(rate), fields
 
 
-def corrected(beats: np.ndarray, source: str = "beats") -> Heartbeat:
+def _are_names(value: Any) -> TypeGuard[list[str]]:
+    if not isinstance(value, list) or not value:
+        return False
+    return all(isinstance(name, str) for name in value)
+
+
+def _check_numbers(path: Path, columns: Mapping[str, pd.Series]) -> None:
+    for name, column in columns.items():
+        if column.dtype == object:
+            raise InputError(
+                f"{path}: the column {name} holds text; expected numbers, without a "
+                "header line."
+            )
+
+
+def correct_beats(beats: np.ndarray, source: str = "beats") -> Heartbeat:
     """Beat times with missed, extra and ectopic beats repaired, every repair counted.
 
     An interval is an artefact when it differs from the median of its 11 neighbours by
     more than a fifth, or by more than four (robust) standard deviations where the heart
-    varies that much. Kinds as in Lipponen and Tarvainen 2019
+    varies that much (at most 45 %). Kinds as in Lipponen and Tarvainen 2019
     (doi:10.1080/03091902.2019.1640306): a long one of about k intervals hides k − 1
-    beats (filled in evenly); two short ones that make one hold an extra beat (taken
-    out); a short and a long one that make two hold an ectopic beat (put in the middle);
-    what is left is kept in place and marked. No repaired interval counts as good.
+    beats (filled in evenly); two short ones that make one hold an extra beat (removed);
+    a short and a long one that make two hold an ectopic beat (moved to the middle);
+    others are kept in place and marked. No repaired interval counts as good.
+    source: named in errors
     Raises InputError for less than a minute of beats, or too many artefacts.
     """
     beats = np.asarray(beats, dtype=float)
-    if len(beats) < 60:
-        raise InputError(
-            f"{source}: only {len(beats)} beats found; at least a minute of them is "
-            "needed."
-        )
-    intervals = np.diff(beats)
-    usual = _usual(intervals)
-    ratio = intervals / usual
-    spread = 1.4826 * np.median(np.abs(ratio - np.median(ratio)))
-    bad = (
-        (np.abs(ratio - 1) > np.clip(4 * spread, 0.2, 0.45))
-        | (usual < 0.3)
-        | (usual > 2.0)
+    _check_enough_beats(source, len(beats))
+    repaired = _repair_all(beats)
+    _check_artefacts(source, repaired.share)
+    return Heartbeat(
+        np.array(repaired.times),
+        np.array(repaired.good),
+        repaired.share,
+        repaired.counts,
+        source="beats",
+        seconds=float(beats[-1] - beats[0]),
     )
-    kept, good = [beats[0]], []
-    counts = {"missed": 0, "extra": 0, "ectopic": 0, "irregular": 0}
-    i = 0
-    while i < len(intervals):
-        kind, times, used = _repair(beats, ratio, bad, i)
-        kept.extend(times)
-        good.extend([kind == ""] * len(times))
-        if kind:
-            counts[kind] += len(times) - 1 if kind == "missed" else 1
-        i += used
-    share = 1 - sum(good) / len(good)
+
+
+def _check_enough_beats(source: str, count: int) -> None:
+    if count < FEWEST_BEATS:
+        raise InputError(
+            f"{source}: only {count} beats found; at least a minute of them is needed."
+        )
+
+
+def _check_artefacts(source: str, share: float) -> None:
     if share > MOST_ARTEFACTS:
         raise InputError(
             f"{source}: {share:.0%} of the beat intervals are artefacts (limit "
-            f"{MOST_ARTEFACTS:.0%}); leave this "
-            "visit's heart recording out, or annotate its beats by hand."
+            f"{MOST_ARTEFACTS:.0%}); leave this visit's heart recording out, or "
+            "annotate its beats by hand."
         )
-    return Heartbeat(
-        np.array(kept),
-        np.array(good),
-        share,
-        counts,
-        "beats",
-        float(beats[-1] - beats[0]),
+
+
+@dataclass(frozen=True)
+class _Repair:
+    """What is done at an interval: the kind of artefact (empty for none), the beats
+    that follow, and how many recorded intervals they replace."""
+
+    kind: str
+    beats: Sequence[float]
+    intervals: int = 1
+
+    @property
+    def artefacts(self) -> int:
+        # An interval of three beats has two missed ones in it.
+        if self.kind == "missed":
+            return len(self.beats) - 1
+        return 1
+
+
+@dataclass
+class _RepairedBeats:
+    """Beats so far, which intervals between them are as recorded, and what was
+    repaired."""
+
+    times: list[float]
+    good: list[bool] = field(default_factory=list)
+    counts: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys(
+            ("missed", "extra", "ectopic", "irregular"), 0
+        )
     )
 
+    @property
+    def share(self) -> float:
+        """Share of intervals that had to be repaired."""
+        return 1 - sum(self.good) / len(self.good)
 
-def _repair(
-    beats: np.ndarray, ratio: np.ndarray, bad: np.ndarray, i: int
-) -> tuple[str, Sequence[float], int]:
-    """What is done at interval i: the kind of artefact (empty for none), the beats
-    after it, and how many recorded intervals that takes.
-
-    ratio: of each interval to its neighbours' median; bad: whether it is off
-    """
-    if not bad[i]:
-        return "", [beats[i + 1]], 1
-    after = ratio[i + 1] if i + 1 < len(ratio) else np.nan
-    both = ratio[i] + after
-    if ratio[i] < 1 and after < 1 and abs(both - 1) < 0.35:
-        return "extra", [beats[i + 2]], 2
-    if abs(both - 2) < 0.35 and bad[i + 1] and (ratio[i] - 1) * (after - 1) < 0:
-        return "ectopic", [(beats[i] + beats[i + 2]) / 2, beats[i + 2]], 2
-    hidden = round(float(ratio[i])) - 1
-    if ratio[i] > 1.6 and hidden >= 1:
-        return "missed", list(np.linspace(beats[i], beats[i + 1], hidden + 2)[1:]), 1
-    return "irregular", [beats[i + 1]], 1
+    def add(self, repair: _Repair) -> None:
+        self.times.extend(repair.beats)
+        self.good.extend([repair.kind == ""] * len(repair.beats))
+        if repair.kind:
+            self.counts[repair.kind] += repair.artefacts
 
 
-def _usual(intervals: np.ndarray) -> np.ndarray:
+def _repair_all(beats: np.ndarray) -> _RepairedBeats:
+    series = _BeatSeries.of(beats)
+    repaired = _RepairedBeats([beats[0]])
+    interval = 0
+    while interval < len(series.ratio):
+        repair = series.repair(interval)
+        repaired.add(repair)
+        interval += repair.intervals
+    return repaired
+
+
+@dataclass(frozen=True, eq=False)
+class _BeatSeries:
+    """Beats; the ratio of each interval to its neighbours' median, and whether it is
+    off."""
+
+    beats: np.ndarray
+    ratio: np.ndarray
+    is_off: np.ndarray
+
+    @classmethod
+    def of(cls, beats: np.ndarray) -> _BeatSeries:
+        intervals = np.diff(beats)
+        usual = _running_median(intervals)
+        ratio = intervals / usual
+        # 1.4826 makes the median deviation of normal values their standard deviation.
+        spread = 1.4826 * np.median(np.abs(ratio - np.median(ratio)))
+        is_off = np.abs(ratio - 1) > np.clip(4 * spread, 0.2, 0.45)
+        is_off |= (usual < SHORTEST_INTERVAL) | (usual > LONGEST_INTERVAL)
+        return cls(beats, ratio, is_off)
+
+    def repair(self, i: int) -> _Repair:
+        beats = self.beats
+        if not self.is_off[i]:
+            return _Repair("", [beats[i + 1]])
+        if self._is_extra(i):
+            return _Repair("extra", [beats[i + 2]], 2)
+        if self._is_ectopic(i):
+            middle = (beats[i] + beats[i + 2]) / 2
+            return _Repair("ectopic", [middle, beats[i + 2]], 2)
+        missed = self._missed_beats(i)
+        times = np.linspace(beats[i], beats[i + 1], missed + 2)[1:]
+        return _Repair("missed" if missed else "irregular", list(times))
+
+    def _missed_beats(self, i: int) -> int:
+        # A little less than two usual intervals: the heart may have sped up.
+        if self.ratio[i] <= 1.6:
+            return 0
+        return round(float(self.ratio[i])) - 1
+
+    def _next_ratio(self, i: int) -> float:
+        # NaN after the last interval, so that every comparison with it fails.
+        if i + 1 == len(self.ratio):
+            return np.nan
+        return self.ratio[i + 1]
+
+    def _is_extra(self, i: int) -> bool:
+        """Whether this short interval and the next make one."""
+        following = self._next_ratio(i)
+        both_short = self.ratio[i] < 1 and following < 1
+        return both_short and abs(self.ratio[i] + following - 1) < 0.35
+
+    def _is_ectopic(self, i: int) -> bool:
+        """Whether the beat between this interval and the next is early or late: both
+        are off, in opposite directions, and together they make two."""
+        following = self._next_ratio(i)
+        if not abs(self.ratio[i] + following - 2) < 0.35:
+            return False
+        return self.is_off[i + 1] and (self.ratio[i] - 1) * (following - 1) < 0
+
+
+def _running_median(intervals: np.ndarray) -> np.ndarray:
+    # scipy.ndimage takes a moment to import, and most visits have no heartbeat.
     from scipy.ndimage import median_filter
 
     return median_filter(intervals, size=11, mode="nearest")
 
 
-def _is(column: str, names: tuple[str, ...]) -> bool:
-    return any(column.lower().startswith(name) for name in names)
-
-
-def _source(
-    path: Path,
-    name: str,
-    signal: np.ndarray,
-    rate: float,
-    fields: Mapping[str, Any],
-    flags: list[str],
-) -> str:
-    """ECG, pulse or beats: stated where it is, else read off the signal and flagged."""
-    about = fields.get(name)
-    described = (
-        " ".join(str(v) for v in about.values()) if isinstance(about, dict) else ""
-    )
-    recording = path.name.partition("_recording-")[2].partition("_")[0]
-    stated = (
-        f"{name} {described} {recording} {fields.get('MeasurementType', '')}".lower()
-    )
-    if len(np.unique(signal[np.isfinite(signal)])) <= 3:  # triggers, however wide
+def _stated_source(signal: _CardiacSignal) -> str | None:
+    """ECG, pulse or beats, as file and sidecar describe the column; None where they do
+    not."""
+    # Triggers, however wide, are two values or three; no wave is.
+    if len(np.unique(signal.values[~signal.missing])) <= 3:
         return "beats"
-    if any(word in stated for word in ("ecg", "ekg", "electrocardio")):
+    description = _description(signal)
+    if any(word in description for word in ECG_WORDS):
         return "ECG"
-    if any(word in stated for word in ("ppg", "pulse", "pleth", "oxi", "piezo")):
+    if any(word in description for word in PULSE_WORDS):
         return "pulse"
-    found = "ECG" if _peakedness(signal, rate) > PEAKED else "pulse"
-    flags.append(
-        f"the file does not say whether cardiac is an ECG or a pulse: taken as {found} "
-        "by its shape"
-    )
-    return found
+    return None
+
+
+def _description(signal: _CardiacSignal) -> str:
+    """All words about the column, in lower case."""
+    about = signal.fields.get(signal.name)
+    words = [signal.name, _recording_label(signal.path)]
+    if isinstance(about, dict):
+        words += map(str, about.values())
+    words.append(str(signal.fields.get("MeasurementType", "")))
+    return " ".join(words).lower()
+
+
+def _recording_label(path: Path) -> str:
+    return path.name.partition("_recording-")[2].partition("_")[0]
+
+
+def _source_by_shape(signal: _CardiacSignal) -> str:
+    if _peakedness(_filled(signal.values), signal.rate) > PEAKED:
+        return "ECG"
+    return "pulse"
 
 
 def _peakedness(signal: np.ndarray, rate: float) -> float:
     """Kurtosis of the slope, smoothed over 30 ms: R waves are steep and rare, a pulse
     rises softly all the time."""
-    known = np.isfinite(signal)
+    # Noise from sample to sample would count as steep.
     width = max(1, round(0.03 * rate))
-    smooth = np.convolve(
-        np.interp(np.arange(len(signal)), np.flatnonzero(known), signal[known]),
-        np.ones(width),
-        "valid",
-    )
+    smooth = np.convolve(signal, np.ones(width), "valid")
     slope = np.diff(smooth)
+    # The smallest double keeps a constant signal from dividing by zero.
     return float(np.mean(slope**4) / max(np.mean(slope**2) ** 2, 1e-300))
 
 
-def _beats(
-    path: Path, signal: np.ndarray, rate: float, source: str, flags: list[str]
-) -> np.ndarray:
-    missing = ~np.isfinite(signal)
-    if rate < SLOWEST[source]:
-        raise InputError(
-            f"{path}: {rate:g} Hz is too slow to place the beats of "
-            f"{'an ECG' if source == 'ECG' else 'a pulse'} "
-            f"(at least {SLOWEST[source]} "
-            f"Hz{', or 50 Hz for triggers' if source == 'ECG' else ''})."
-        )
+def _filled(signal: np.ndarray) -> np.ndarray:
+    """A signal with its missing samples interpolated."""
+    known = np.flatnonzero(np.isfinite(signal))
+    return np.interp(np.arange(len(signal)), known, signal[known])
+
+
+def _detect_beats(signal: _CardiacSignal, source: str) -> _DetectedBeats:
+    _check_rate(signal, source)
     if source == "beats":
-        on = (signal > (np.nanmin(signal) + np.nanmax(signal)) / 2) & ~missing
-        on = on if on.mean() <= 0.5 else ~on & ~missing
-        if rate < 100:
-            flags.append(
-                f"triggers at {rate:g} Hz: rounding of the beats adds to HF power"
-            )
-        return np.flatnonzero(on & ~np.r_[False, on[:-1]]) / rate
-    if missing.any():
-        known = np.flatnonzero(~missing)
-        signal = np.interp(np.arange(len(signal)), known, signal[known])
+        return _triggered_beats(signal)
     try:
-        cleaned, peaks = _peaks(signal, rate, source, flags)
-    except (
-        Exception
-    ) as trouble:  # NeuroKit2 raises several kinds for a signal without beats
+        peaks = _find_peaks(_filled(signal.values), signal.rate, source)
+    # NeuroKit2 raises several kinds of error for a signal without beats.
+    except Exception as error:
         raise InputError(
-            f"{path}: no beats found in the {source} signal ({trouble})."
+            f"{signal.path}: no beats found in the {source} signal ({error})."
         ) from None
-    peaks = peaks[(peaks > 0) & (peaks < len(signal) - 1)]
-    peaks = peaks[~missing[peaks]]
-    return (peaks + _between_samples(cleaned, peaks)) / rate
+    samples = _usable(peaks.samples, signal.missing)
+    times = (samples + _between_samples(peaks.cleaned, samples)) / signal.rate
+    if not peaks.inverted:
+        return _DetectedBeats(times)
+    flag = f"the {source} was recorded upside down and has been turned"
+    return _DetectedBeats(times, (flag,))
 
 
-def _peaks(
-    signal: np.ndarray, rate: float, source: str, flags: list[str]
-) -> tuple[np.ndarray, np.ndarray]:
+def _check_rate(signal: _CardiacSignal, source: str) -> None:
+    if signal.rate >= SLOWEST[source]:
+        return
+    what = "an ECG" if source == "ECG" else "a pulse"
+    or_triggers = ", or 50 Hz for triggers" if source == "ECG" else ""
+    raise InputError(
+        f"{signal.path}: {signal.rate:g} Hz is too slow to place the beats of {what} "
+        f"(at least {SLOWEST[source]} Hz{or_triggers})."
+    )
+
+
+def _triggered_beats(signal: _CardiacSignal) -> _DetectedBeats:
+    """A beat at the begin of every trigger."""
+    lowest = np.nanmin(signal.values)
+    highest = np.nanmax(signal.values)
+    is_on = (signal.values > (lowest + highest) / 2) & ~signal.missing
+    # Triggers are short, so a signal that is mostly high is inverted.
+    if is_on.mean() > 0.5:
+        is_on = ~is_on & ~signal.missing
+    times = _begins(is_on) / signal.rate
+    if signal.rate >= 100:
+        return _DetectedBeats(times)
+    flag = f"triggers at {signal.rate:g} Hz: rounding of the beats adds to HF power"
+    return _DetectedBeats(times, (flag,))
+
+
+def _begins(is_on: np.ndarray) -> np.ndarray:
+    """Sample numbers at which a signal is switched on."""
+    was_on = np.r_[False, is_on[:-1]]
+    return np.flatnonzero(is_on & ~was_on)
+
+
+def _usable(samples: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """Peaks with a sample on either side, and not in what was interpolated."""
+    inner = samples[(samples > 0) & (samples < len(missing) - 1)]
+    return inner[~missing[inner]]
+
+
+def _find_peaks(signal: np.ndarray, rate: float, source: str) -> _Peaks:
     """NeuroKit2's cleaning and detectors: its own for ECG, Elgendi et al. 2013 for the
     pulse; upside down too."""
-    import warnings
-
-    import neurokit2 as nk
-    from scipy.stats import skew
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if source == "ECG":
-            upright, turned = nk.ecg_invert(signal, sampling_rate=rate)
-            cleaned = nk.ecg_clean(upright, sampling_rate=rate)
-            found = nk.ecg_peaks(cleaned, sampling_rate=rate)[1]["ECG_R_Peaks"]
-        else:
-            cleaned = nk.ppg_clean(signal, sampling_rate=rate)
-            turned = (
-                skew(cleaned) < -0.2
-            )  # a pulse is short and high above a long low: skewed to the right
-            cleaned = -cleaned if turned else cleaned
-            found = nk.ppg_findpeaks(cleaned, sampling_rate=rate)["PPG_Peaks"]
-    if turned:
-        flags.append(f"the {source} was recorded upside down and has been turned")
-    return np.asarray(cleaned, dtype=float), np.asarray(found, dtype=int)
+            return _ecg_peaks(signal, rate)
+        return _pulse_peaks(signal, rate)
+
+
+def _ecg_peaks(signal: np.ndarray, rate: float) -> _Peaks:
+    # NeuroKit2 takes seconds to import.
+    import neurokit2 as nk
+
+    upright, inverted = nk.ecg_invert(signal, sampling_rate=rate)
+    cleaned = nk.ecg_clean(upright, sampling_rate=rate)
+    samples = nk.ecg_peaks(cleaned, sampling_rate=rate)[1]["ECG_R_Peaks"]
+    return _Peaks(
+        np.asarray(samples, dtype=int), np.asarray(cleaned, dtype=float), bool(inverted)
+    )
+
+
+def _pulse_peaks(signal: np.ndarray, rate: float) -> _Peaks:
+    import neurokit2 as nk
+    from scipy.stats import skew
+
+    cleaned = nk.ppg_clean(signal, sampling_rate=rate)
+    # A pulse is short and high above a long low: skewed to the right.
+    inverted = bool(skew(cleaned) < -0.2)
+    if inverted:
+        cleaned = -cleaned
+    samples = nk.ppg_findpeaks(cleaned, sampling_rate=rate)["PPG_Peaks"]
+    return _Peaks(
+        np.asarray(samples, dtype=int), np.asarray(cleaned, dtype=float), inverted
+    )
 
 
 def _between_samples(cleaned: np.ndarray, peaks: np.ndarray) -> np.ndarray:
     """Where between samples a peak lies: the top of the parabola through the three
     highest samples."""
-    before, at, after = cleaned[peaks - 1], cleaned[peaks], cleaned[peaks + 1]
-    bend = before - 2 * at + after
+    before = cleaned[peaks - 1]
+    after = cleaned[peaks + 1]
+    curvature = before - 2 * cleaned[peaks] + after
     with np.errstate(divide="ignore", invalid="ignore"):
-        shift = np.where(np.abs(bend) > 1e-12, (before - after) / (2 * bend), 0.0)
+        shift = (before - after) / (2 * curvature)
+    # Three equal samples have no top.
+    shift = np.where(np.abs(curvature) > 1e-12, shift, 0.0)
     return np.clip(shift, -0.5, 0.5)
 
 
 def _breath(
-    visit: Visit, table: Mapping[str, Any], rate: float, flags: list[str]
-) -> float | None:
-    """Main frequency of breathing, Hz; a recording that cannot be used is flagged,
-    since only a check hangs on it."""
-    name = next((column for column in table if _is(column, RESPIRATORY)), None)
-    try:
-        if name is None and visit.has("respiratory"):
-            table, rate, _ = read_physio(
-                visit["respiratory"], visit.metadata("respiratory")
-            )
-            name = next((column for column in table if _is(column, RESPIRATORY)), None)
-    except InputError as trouble:
-        flags.append(f"breathing could not be read: {str(trouble).rpartition(': ')[2]}")
-        return None
-    return None if name is None else breathing_rate(table[name].to_numpy(float), rate)
+    visit: Visit, recording: PhysioRecording
+) -> tuple[float | None, tuple[str, ...]]:
+    """Main frequency of breathing, Hz, and flags. A recording that cannot be used is
+    flagged and not refused, since only a check of the heartbeat depends on it."""
+    name = recording.first_column(RESPIRATORY)
+    # Breathing is in the same file as the heartbeat, or in one of its own.
+    if name is None and visit.has("respiratory"):
+        try:
+            path = visit["respiratory"]
+            recording = read_physio(path, visit.metadata("respiratory"))
+        except InputError as error:
+            reason = str(error).rpartition(": ")[2]
+            return None, (f"breathing could not be read: {reason}",)
+        name = recording.first_column(RESPIRATORY)
+    if name is None:
+        return None, ()
+    return breathing_rate(recording.values(name), recording.rate), ()
 
 
 def breathing_rate(signal: np.ndarray, rate: float) -> float | None:
@@ -369,12 +587,19 @@ def breathing_rate(signal: np.ndarray, rate: float) -> float | None:
     there is no signal."""
     from scipy.signal import welch
 
-    known = np.isfinite(signal)
-    if known.mean() < 0.5 or np.ptp(signal[known]) == 0 or len(signal) / rate < 30:
+    if not _has_breathing(signal, rate):
         return None
-    filled = np.interp(np.arange(len(signal)), np.flatnonzero(known), signal[known])
-    frequency, density = welch(
-        filled, rate, nperseg=min(len(filled), int(60 * rate)), detrend="linear"
-    )
-    inside = (frequency >= 0.05) & (frequency <= 1.0)
-    return float(frequency[inside][density[inside].argmax()])
+    filled = _filled(signal)
+    # Segments of a minute resolve the slowest breathing of interest.
+    segment = min(len(filled), int(60 * rate))
+    frequency, density = welch(filled, rate, nperseg=segment, detrend="linear")
+    in_band = (frequency >= 0.05) & (frequency <= 1.0)
+    return float(frequency[in_band][density[in_band].argmax()])
+
+
+def _has_breathing(signal: np.ndarray, rate: float) -> bool:
+    """Whether at least half is known, it changes, and it lasts half a minute."""
+    known = np.isfinite(signal)
+    if known.mean() < 0.5 or np.ptp(signal[known]) == 0:
+        return False
+    return len(signal) / rate >= 30

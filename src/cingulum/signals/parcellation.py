@@ -1,11 +1,11 @@
-"""Regional signals: an atlas laid over a brain image, the full list of regions always
-returned."""
+"""Regional signals: averages of voxels over the regions of an atlas, with the full list
+of regions always returned."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, singledispatch
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from scipy.sparse import csr_array, vstack
 from scipy.spatial import cKDTree
 
 from cingulum.errors import InputError
+from cingulum.io.images import voxel_size
 from cingulum.signals.atlas import (
     Atlas,
     LabelAtlas,
@@ -22,50 +23,85 @@ from cingulum.signals.atlas import (
     SphereAtlas,
     check_space,
 )
+from cingulum.signals.bold import Bold
 from cingulum.timeseries import TimeSeries
 
+NO_VOXEL = -1
+"""The running number of a voxel outside the mask or the image."""
 
-def voxel_centres(shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
+
+class Membership(NamedTuple):
+    """Weights (region, voxel inside) that average each region over a mask, and the
+    share of each region's own volume (region,) that lies in the mask, 0 to 1."""
+
+    weights: csr_array
+    coverage: np.ndarray
+
+
+class RegionalMeans(NamedTuple):
+    """Means (region, …), NaN where a region has no voxel, and the coverage of every
+    region, by name."""
+
+    means: np.ndarray
+    coverage: pd.Series
+
+
+class RegionalSeries(NamedTuple):
+    """Regional signals, and the coverage of every region, by name."""
+
+    series: TimeSeries
+    coverage: pd.Series
+
+
+def voxel_centres(shape: Sequence[int], affine: np.ndarray) -> np.ndarray:
     """World coordinates (voxel, 3) in mm of every voxel of a grid, in C order."""
     index = np.indices(shape[:3]).reshape(3, -1)
     return (affine[:3, :3] @ index + affine[:3, 3:]).T
 
 
-def membership(
-    atlas: Atlas, inside: np.ndarray, affine: np.ndarray
-) -> tuple[csr_array, np.ndarray]:
-    """Weights (region, voxel inside) that average each region over the mask, and the
-    coverage of each region.
+def membership(atlas: Atlas, inside: np.ndarray, affine: np.ndarray) -> Membership:
+    """Which voxels of a brain mask belong to which region, and how much of each region
+    the mask covers.
 
     inside: (x, y, z) brain mask on the data's grid, which has `affine`
     A voxel takes the label, the probability or the nearest sphere at its centre; label
-    images are looked up at the nearest voxel, as nilearn's label masker does. Coverage
-    (0 to 1) is the share of the region's own volume that lies in the mask. A region
+    images are looked up at the nearest voxel, as nilearn's label masker does. A region
     without a voxel has coverage 0 and no weight: its row is empty, never dropped.
     """
-    return _laid(
-        atlas,
-        inside.shape,
-        np.packbits(inside).tobytes(),
-        np.asarray(affine, dtype=float).tobytes(),
-    )
+    # Arrays cannot be the key of a cache; their bytes can.
+    mask = np.packbits(inside).tobytes()
+    position = np.asarray(affine, dtype=float).tobytes()
+    return _cached_membership(atlas, inside.shape, mask, position)
 
 
-@lru_cache(maxsize=8)  # the features of one visit share atlas and mask
-def _laid(
-    atlas: Atlas, shape: tuple[int, ...], mask: bytes, where: bytes
-) -> tuple[csr_array, np.ndarray]:
+# The features of one visit share atlas and mask.
+@lru_cache(maxsize=8)
+def _cached_membership(
+    atlas: Atlas, shape: tuple[int, ...], mask: bytes, position: bytes
+) -> Membership:
+    inside = _unpack_mask(mask, shape)
+    affine = np.frombuffer(position).reshape(4, 4)
+    weights, coverage = _raw_membership(atlas, inside, affine)
+    has_voxel = _row_sums(weights) > 0
+    return Membership(_with_unit_rows(weights), np.where(has_voxel, coverage, 0.0))
+
+
+def _unpack_mask(mask: bytes, shape: tuple[int, ...]) -> np.ndarray:
     packed = np.frombuffer(mask, dtype=np.uint8)
-    inside = (
-        np.unpackbits(packed, count=int(np.prod(shape))).astype(bool).reshape(shape)
-    )
-    lay = {SphereAtlas: _spheres, LabelAtlas: _labels, ProbabilisticAtlas: _maps}[
-        type(atlas)
-    ]
-    weights, coverage = lay(atlas, inside, np.frombuffer(where).reshape(4, 4))  # type: ignore[operator]
-    total = np.asarray(weights.sum(1)).ravel()
-    scaled = weights.multiply(1 / np.where(total > 0, total, 1)[:, None])
-    return csr_array(scaled), np.where(total > 0, coverage, 0.0)
+    # The last byte may be padded, so the number of voxels is needed.
+    bits = np.unpackbits(packed, count=int(np.prod(shape)))
+    return bits.astype(bool).reshape(shape)
+
+
+def _row_sums(weights: csr_array) -> np.ndarray:
+    return np.asarray(weights.sum(1)).ravel()
+
+
+def _with_unit_rows(weights: csr_array) -> csr_array:
+    """Weights whose sum over voxels is 1 in every region that has one."""
+    total = _row_sums(weights)
+    divisor = np.where(total > 0, total, 1)
+    return csr_array(weights.multiply(1 / divisor[:, None]))
 
 
 def parcellate(
@@ -74,26 +110,23 @@ def parcellate(
     affine: np.ndarray,
     atlas: Atlas,
     level: np.ndarray | None = None,
-) -> tuple[np.ndarray, pd.Series]:
-    """Regional means (region, …) of the voxels inside a mask, NaN where a region has
-    none, and every coverage.
+) -> RegionalMeans:
+    """Regional means of the voxels inside a mask, and every coverage.
 
-    signals: (voxel inside, …) in C order of `inside` (x, y, z); level: weight of every
-        voxel, default all alike
+    signals: (voxel inside, …) in C order of `inside` (x, y, z)
+    level: weight of every voxel, by default the same for all
     """
     weights, coverage = membership(atlas, inside, affine)
     if level is not None:
-        weights = csr_array(weights.multiply(level))
-        total = np.asarray(weights.sum(1)).ravel()
-        weights = csr_array(
-            weights.multiply(1 / np.where(total > 0, total, 1)[:, None])
-        )
+        weights = _with_unit_rows(csr_array(weights.multiply(level)))
     means = np.asarray(weights @ signals.astype(float))
+    # An empty row would otherwise read as a mean of zero.
     means[coverage == 0] = np.nan
-    return means, pd.Series(coverage, index=list(atlas.regions), name="coverage")
+    named = pd.Series(coverage, index=list(atlas.regions), name="coverage")
+    return RegionalMeans(means, named)
 
 
-def regional_series(bold: Any, atlas: Atlas) -> tuple[TimeSeries, pd.Series]:
+def regional_series(bold: Bold, atlas: Atlas) -> RegionalSeries:
     """Regional signals of a cleaned BOLD run (percent of the region's mean signal), and
     the coverage of every region.
 
@@ -103,13 +136,15 @@ def regional_series(bold: Any, atlas: Atlas) -> tuple[TimeSeries, pd.Series]:
     means, coverage = parcellate(
         bold.signals, bold.mask, bold.affine, atlas, bold.level
     )
-    return TimeSeries(
-        torch.as_tensor(means), bold.tr, atlas.regions, "percent"
-    ), coverage
+    series = TimeSeries(torch.as_tensor(means), bold.tr, atlas.regions, "percent")
+    return RegionalSeries(series, coverage)
 
 
-def sphere(
-    centres: Sequence[Sequence[float]], radius: float, grid: Any, affine: np.ndarray
+def sphere_mask(
+    centres: Sequence[Sequence[float]],
+    radius: float,
+    grid: Sequence[int],
+    affine: np.ndarray,
 ) -> np.ndarray:
     """Mask (x, y, z) of the voxels whose centre lies within `radius` mm of any of the
     centres.
@@ -118,98 +153,177 @@ def sphere(
     Raises InputError for a centre outside the grid.
     """
     world = voxel_centres(grid, affine)
-    distance = np.linalg.norm(
-        world[None] - np.asarray(centres, dtype=float)[:, None], axis=-1
-    )
-    reach = np.linalg.norm(affine[:3, :3], axis=0).max()
-    if (distance.min(1) > reach).any():
+    points = np.asarray(centres, dtype=float)
+    # Distance (centre, voxel) between every pair.
+    distance = np.linalg.norm(world[None] - points[:, None], axis=-1)
+    smallest = distance.min(1, keepdims=True)
+    # A centre inside the grid has a voxel centre nearer than one voxel's edge.
+    if (smallest > voxel_size(affine).max()).any():
         raise InputError(
             f"Seed {centres} lies outside the image; is the image in MNI space?"
         )
-    nearest = distance == distance.min(1, keepdims=True)
-    return ((distance <= radius) | nearest).any(0).reshape(grid)
+    within = (distance <= radius) | (distance == smallest)
+    return within.any(0).reshape(grid)
 
 
-def _spheres(
+@singledispatch
+def _raw_membership(
+    atlas: object, inside: np.ndarray, affine: np.ndarray
+) -> Membership:
+    """Weights before they are scaled to averages, and coverage: one function for each
+    kind of atlas."""
+    raise TypeError(f"expected an atlas; got {type(atlas).__name__}")
+
+
+@_raw_membership.register
+def _sphere_membership(
     atlas: SphereAtlas, inside: np.ndarray, affine: np.ndarray
-) -> tuple[csr_array, np.ndarray]:
-    tree, number = cKDTree(atlas.centres), _numbers(inside)
-    radii = np.broadcast_to(np.asarray(atlas.radius, dtype=float), len(atlas.regions))
-    zooms = np.linalg.norm(affine[:3, :3], axis=0)
-    rows, columns, coverage = [], [], np.zeros(len(atlas.regions))
-    for region, (centre, radius) in enumerate(zip(atlas.centres, radii, strict=True)):
-        middle = np.linalg.solve(affine, [*centre, 1.0])[:3]
-        reach = np.ceil(radius / zooms).astype(int) + 1
-        steps = np.stack(
-            np.meshgrid(*[np.arange(-r, r + 1) for r in reach], indexing="ij"), -1
-        ).reshape(-1, 3)
-        index = np.round(middle).astype(int) + steps
-        world = index @ affine[:3, :3].T + affine[:3, 3]
-        mine = np.linalg.norm(world - centre, axis=1) <= radius
-        mine &= tree.query(world)[1] == region
-        seen = _at(number, index[mine])
-        rows.append(np.full((seen >= 0).sum(), region))
-        columns.append(seen[seen >= 0])
-        coverage[region] = (seen >= 0).mean() if mine.any() else 0.0
-    shape = (len(atlas.regions), int(inside.sum()))
-    where = (np.concatenate(rows), np.concatenate(columns))
-    return csr_array((np.ones(len(where[0])), where), shape=shape), coverage
+) -> Membership:
+    spheres = _Spheres(atlas, affine)
+    numbers = _running_numbers(inside)
+    coverage = np.zeros(len(atlas.regions))
+    columns = []
+    for region in range(len(atlas.regions)):
+        voxels = _values_at(numbers, spheres.voxels(region), outside=NO_VOXEL)
+        in_mask = voxels != NO_VOXEL
+        columns.append(voxels[in_mask])
+        if len(voxels) > 0:
+            coverage[region] = in_mask.mean()
+    counts = [len(voxels) for voxels in columns]
+    rows = np.repeat(np.arange(len(counts)), counts)
+    shape = (len(counts), int(inside.sum()))
+    return Membership(_indicator(rows, np.concatenate(columns), shape), coverage)
 
 
-def _labels(
+class _Spheres:
+    """The spheres of an atlas on the grid of an image; where they overlap, a voxel
+    belongs to the nearest centre."""
+
+    def __init__(self, atlas: SphereAtlas, affine: np.ndarray) -> None:
+        radius = np.asarray(atlas.radius, dtype=float)
+        self.radii = np.broadcast_to(radius, len(atlas.regions))
+        self.centres = atlas.centres
+        self.tree = cKDTree(atlas.centres)
+        self.affine = affine
+
+    def voxels(self, region: int) -> np.ndarray:
+        """Voxel indices (voxel, 3) of a region, beyond the image's edges too."""
+        index = self._box(region)
+        world = index @ self.affine[:3, :3].T + self.affine[:3, 3]
+        distance = np.linalg.norm(world - self.centres[region], axis=1)
+        own = distance <= self.radii[region]
+        own &= self.tree.query(world)[1] == region
+        return index[own]
+
+    def _box(self, region: int) -> np.ndarray:
+        """Indices (voxel, 3) of a box that surely holds the sphere: testing every voxel
+        of the image would take a hundred times longer."""
+        centre = np.linalg.solve(self.affine, [*self.centres[region], 1.0])[:3]
+        reach = np.ceil(self.radii[region] / voxel_size(self.affine)).astype(int) + 1
+        ranges = [np.arange(-steps, steps + 1) for steps in reach]
+        offsets = np.stack(np.meshgrid(*ranges, indexing="ij"), -1).reshape(-1, 3)
+        return np.round(centre).astype(int) + offsets
+
+
+@_raw_membership.register
+def _label_membership(
     atlas: LabelAtlas, inside: np.ndarray, affine: np.ndarray
-) -> tuple[csr_array, np.ndarray]:
+) -> Membership:
+    weights = _label_weights(atlas, inside, affine)
+    return Membership(weights, _label_coverage(atlas, inside, affine))
+
+
+def _label_weights(
+    atlas: LabelAtlas, inside: np.ndarray, affine: np.ndarray
+) -> csr_array:
     order = np.argsort(atlas.values)
-    own = np.round(_other_index(np.argwhere(inside), affine, atlas.affine)).astype(int)
-    value = _at(atlas.image, own, outside=0)
-    place = np.searchsorted(atlas.values[order], value).clip(max=len(order) - 1)
-    known = atlas.values[order][place] == value
-    rows, columns = order[place[known]], np.flatnonzero(known)
-    weights = csr_array(
-        (np.ones(len(rows)), (rows, columns)), shape=(len(order), len(value))
-    )
+    ordered = atlas.values[order]
+    index = _nearest_index(np.argwhere(inside), affine, atlas.affine)
+    labels = _values_at(atlas.image, index, outside=0)
+    # A label above all others would be looked up behind the end.
+    position = np.searchsorted(ordered, labels).clip(max=len(order) - 1)
+    is_region = ordered[position] == labels
+    rows = order[position[is_region]]
+    columns = np.flatnonzero(is_region)
+    return _indicator(rows, columns, (len(order), len(labels)))
+
+
+def _label_coverage(
+    atlas: LabelAtlas, inside: np.ndarray, affine: np.ndarray
+) -> np.ndarray:
+    # On the atlas's own grid, so that parts outside the image count as not covered.
     points = np.argwhere(np.isin(atlas.image, atlas.values))
-    marks = atlas.image[tuple(points.T)]
-    back = np.round(_other_index(points, atlas.affine, affine)).astype(int)
-    seen = _at(inside, back, outside=False)
-    total = np.array([(marks == v).sum() for v in atlas.values])
-    found = np.array([(marks[seen] == v).sum() for v in atlas.values])
-    return weights, found / np.maximum(total, 1)
+    labels = atlas.image[tuple(points.T)]
+    index = _nearest_index(points, atlas.affine, affine)
+    in_mask = _values_at(inside, index, outside=False)
+    covered = _counts(labels[in_mask], atlas.values)
+    return covered / np.maximum(_counts(labels, atlas.values), 1)
 
 
-def _maps(
+def _counts(labels: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """How often each value occurs."""
+    return np.array([(labels == value).sum() for value in values])
+
+
+@_raw_membership.register
+def _probability_membership(
     atlas: ProbabilisticAtlas, inside: np.ndarray, affine: np.ndarray
-) -> tuple[csr_array, np.ndarray]:
-    where = _other_index(np.argwhere(inside), affine, atlas.affine).T
-    rows = [
-        csr_array(map_coordinates(one, where, order=1, mode="constant")[None])
-        for one in atlas.image
-    ]
-    scale = abs(np.linalg.det(affine[:3, :3]) / np.linalg.det(atlas.affine[:3, :3]))
-    total = atlas.image.reshape(len(rows), -1).sum(1)
-    found = np.array([row.sum() for row in rows]) * scale
-    return csr_array(vstack(rows)), np.clip(found / np.where(total > 0, total, 1), 0, 1)
+) -> Membership:
+    weights = _probability_weights(atlas, inside, affine)
+    total = atlas.image.reshape(len(atlas.image), -1).sum(1)
+    # Sums over voxels of different size are compared as volumes.
+    volume = np.linalg.det(affine[:3, :3]) / np.linalg.det(atlas.affine[:3, :3])
+    covered = np.array([row.sum() for row in weights]) * abs(volume)
+    coverage = covered / np.where(total > 0, total, 1)
+    # Interpolation can give a little more than there is.
+    return Membership(csr_array(vstack(weights)), np.clip(coverage, 0, 1))
 
 
-def _other_index(
+def _probability_weights(
+    atlas: ProbabilisticAtlas, inside: np.ndarray, affine: np.ndarray
+) -> list[csr_array]:
+    """The row of every region: its probability at the voxels of the mask."""
+    points = _fractional_index(np.argwhere(inside), affine, atlas.affine).T
+    rows = []
+    for image in atlas.image:
+        probability = map_coordinates(image, points, order=1, mode="constant")
+        rows.append(csr_array(probability[None]))
+    return rows
+
+
+def _indicator(
+    rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]
+) -> csr_array:
+    """A sparse matrix with 1 at these positions."""
+    return csr_array((np.ones(len(rows)), (rows, columns)), shape=shape)
+
+
+def _fractional_index(
     index: np.ndarray, affine: np.ndarray, other: np.ndarray
 ) -> np.ndarray:
     """Where voxels (voxel, 3) of one grid lie in another, as fractional voxel
     indices."""
-    turn = np.linalg.inv(other) @ affine
-    return index @ turn[:3, :3].T + turn[:3, 3]
+    transform = np.linalg.inv(other) @ affine
+    return index @ transform[:3, :3].T + transform[:3, 3]
 
 
-def _numbers(inside: np.ndarray) -> np.ndarray:
-    """The running number of every voxel inside a mask, −1 outside."""
-    number = np.full(inside.shape, -1)
-    number[inside] = np.arange(inside.sum())
-    return number
+def _nearest_index(
+    index: np.ndarray, affine: np.ndarray, other: np.ndarray
+) -> np.ndarray:
+    return np.round(_fractional_index(index, affine, other)).astype(int)
 
 
-def _at(image: np.ndarray, index: np.ndarray, outside: Any = -1) -> np.ndarray:
+def _running_numbers(inside: np.ndarray) -> np.ndarray:
+    """The running number of every voxel inside a mask, NO_VOXEL outside."""
+    numbers = np.full(inside.shape, NO_VOXEL)
+    # In C order, in which `signals[inside]` lists voxels.
+    numbers[inside] = np.arange(inside.sum())
+    return numbers
+
+
+def _values_at(image: np.ndarray, index: np.ndarray, outside: int) -> np.ndarray:
     """Values of an image at voxel indices (voxel, 3); `outside` beyond its edges."""
-    fits = ((index >= 0) & (index < image.shape)).all(1)
-    found = np.full(len(index), outside, dtype=image.dtype)
-    found[fits] = image[tuple(index[fits].T)]
-    return found
+    in_image = ((index >= 0) & (index < image.shape)).all(1)
+    values = np.full(len(index), outside, dtype=image.dtype)
+    values[in_image] = image[tuple(index[in_image].T)]
+    return values
