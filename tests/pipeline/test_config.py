@@ -103,3 +103,16 @@ def test_options_win_and_are_checked_alike():
     )
     with pytest.raises(InputError, match="at least 19"):
         with_options(StudyConfig(), {"prediction.permutations": 3})
+
+
+def test_a_filter_is_a_table(tmp_path):
+    with pytest.raises(InputError, match="filters must be a table; came 3"):
+        read_study(file(tmp_path, "[dataset]\nfilters = 3"))
+
+
+def test_a_study_is_written_as_before():
+    """With a comment above every option; what is not set is a comment, too."""
+    text = to_toml(StudyConfig())
+    assert text.startswith("# Everything this study did. `cingulum run BIDS_DIR")
+    assert "\n\n[dataset]\n# labels, with or without sub-; none: everybody\n" in text
+    assert "\n# leave out volumes above this displacement, mm\n# scrub =\n" in text

@@ -6,7 +6,7 @@ import pandas as pd
 from cingulum.prediction import evaluate
 from cingulum.report import Picture, render, summarise
 from cingulum.report.text import NAMED, lead, methods, warnings
-from cingulum.versions import versions
+from cingulum.versions import software_versions
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
 
@@ -38,7 +38,7 @@ def summary_of(label):
         "planted": None,
         "flags": {label: 2},
         "equations": [label],
-        "versions": versions(),
+        "versions": software_versions(),
         "seconds": 1.0,
     }
     return s | {

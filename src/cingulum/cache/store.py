@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from cingulum.io.files import write_bytes
-from cingulum.versions import packages
+from cingulum.versions import package_versions
 
 
 def key_of(**told: Any) -> str:
@@ -24,7 +24,7 @@ def key_of(**told: Any) -> str:
     computes it: another version of torch may give another last bit, so results of two
         versions are never mixed."""
     return hashlib.sha256(
-        json.dumps({"software": packages(), **told}, sort_keys=True).encode()
+        json.dumps({"software": package_versions(), **told}, sort_keys=True).encode()
     ).hexdigest()
 
 

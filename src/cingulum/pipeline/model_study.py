@@ -50,7 +50,7 @@ from cingulum.report.manifest import ReportManifest
 from cingulum.report.page import render_models
 from cingulum.signals.parcellation import regional_series
 from cingulum.signals.visit_data import VisitData
-from cingulum.versions import versions
+from cingulum.versions import software_versions
 
 FIT = "model"
 """What the fits are called in the ledger and in file names."""
@@ -260,7 +260,7 @@ def _summary(
         },
         "pipelines": pipelines(place),
         "recipe": recipe(study),
-        "versions": versions(),
+        "versions": software_versions(),
     }
     s["lead"], s["warnings"] = _lead(s), _warnings(s)
     return summarise.plain(s)

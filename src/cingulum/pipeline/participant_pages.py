@@ -23,7 +23,7 @@ from cingulum.report import Picture, plots, summarise, tables
 from cingulum.report.feature_overview import far_out
 from cingulum.report.page import render_participant
 from cingulum.report.viewers import Viewer, brain_viewer
-from cingulum.versions import versions
+from cingulum.versions import software_versions
 
 VIEWED = 3
 """Resolution of a page's viewers, mm: there are two a participant, and maps of one
@@ -215,7 +215,7 @@ def _told(
         ],
         "decisions": said,
         "of_study": of_study,
-        "versions": versions(),
+        "versions": software_versions(),
     }
 
 

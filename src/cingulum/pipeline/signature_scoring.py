@@ -37,7 +37,7 @@ from cingulum.prediction.signature import (
 )
 from cingulum.prediction.statistics import exact_interval
 from cingulum.report.summarise import plain
-from cingulum.versions import versions
+from cingulum.versions import software_versions
 
 Scans = dict[tuple[str, str], dict[str, tuple[np.ndarray, np.ndarray | None]]]
 """By participant and session, by modality: values and, for maps, affine."""
@@ -246,7 +246,7 @@ def _score(
         "words": "Scores of single scans are not calibrated: only differences between "
         "visits of one person were "
         "validated. Left and right cannot be checked from the data.",
-        "versions": versions(),
+        "versions": software_versions(),
     }
     write_json(Path(out) / "summary.json", plain(summary))
     return summary

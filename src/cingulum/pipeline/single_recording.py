@@ -26,7 +26,7 @@ from cingulum.measures import fc, similarity
 from cingulum.report import plots, summarise
 from cingulum.simulation import simulate, time_step
 from cingulum.timeseries import TimeSeries, check_signals
-from cingulum.versions import versions
+from cingulum.versions import software_versions
 
 FEWEST = 30
 """Volumes below which a part of a recording says nothing about connectivity."""
@@ -130,7 +130,7 @@ def fit_recording(
                 "seed": seed,
                 "volumes": series.data.shape[-1],
             },
-            "versions": versions(),
+            "versions": software_versions(),
         }
         if scheme == "griffiths2022":
             content["comparison"] = _published(

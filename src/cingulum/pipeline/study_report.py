@@ -27,7 +27,7 @@ from cingulum.report.figures import fit_pictures, study_pictures
 from cingulum.report.manifest import ReportManifest
 from cingulum.report.references import bibtex, cited
 from cingulum.report.results import FittedBrain
-from cingulum.versions import versions
+from cingulum.versions import software_versions
 
 
 def evaluated(
@@ -339,7 +339,7 @@ def _summary(
         "lacking": {
             f"sub-{name}": why for name, why in sorted(features.lacking.items())
         },
-        "versions": versions(),
+        "versions": software_versions(),
         **more,
     }
     if fit:

@@ -22,7 +22,7 @@ from cingulum.prediction.svm.products import copy_of
 from cingulum.random_streams import Stream, generator
 from cingulum.report import plots, summarise
 from cingulum.report.page import render_prediction
-from cingulum.versions import versions
+from cingulum.versions import software_versions
 
 WRITTEN = (
     "predictions.tsv",
@@ -78,7 +78,7 @@ def predict(
         "columns": asked.columns,
         "left_out": asked.left_out,
         "settings": settings,
-        "versions": versions(),
+        "versions": software_versions(),
     }
     out = Path(out)
     for name in WRITTEN:
