@@ -21,7 +21,7 @@ from cingulum.cli import (
     status,
     synthesize,
 )
-from cingulum.cli.options import Parser
+from cingulum.cli.argument_parser import Parser
 from cingulum.errors import ConvergenceError, InputError
 
 COMMANDS = (
