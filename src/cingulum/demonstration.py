@@ -73,6 +73,16 @@ class BrainData:
     note: str = ""
 
 
+@dataclass(frozen=True, eq=False)
+class MeasuredCohort:
+    """The synthetic cohort with its features, and what they were read from."""
+
+    paths: RunPaths
+    measured: MeasuredVisits
+    features: CohortFeatures
+    cohort: Cohort
+
+
 def run_demo(
     out: Path,
     *,
@@ -101,33 +111,28 @@ def run_demo(
     )
     bids = cohort_folder(out / "cohort", settings)
     say("4/6 Measure features of every visit, and fit a brain to each")
-    measurements = out / "derivatives" / "cingulum"
-    study = StudyConfig()
-    paths = RunPaths(bids, measurements, show_progress=True)
-    cohort = read_cohort(bids)
-    measured = take(study, paths, cohort.visits)
-    features, cohort = gathered(study, paths, measured, cohort)
+    synthetic = _measure(bids, out / "derivatives" / "cingulum")
     say(
         f"5/6 Predict: leave-one-patient-out, nested fusion, {permutations} "
         "permutations"
     )
     evaluation = evaluated(
-        features,
-        cohort,
+        synthetic.features,
+        synthetic.cohort,
         permutations=permutations,
         seed=settings.seed,
         show_progress=True,
     )
     say("6/6 Report, and a page for each patient")
-    pages = _write_participant_pages(out, paths, measured, cohort, evaluation)
+    pages = _write_participant_pages(out, synthetic, evaluation)
     return publish(
         out,
         _title(brains),
-        cohort,
-        features,
+        synthetic.cohort,
+        synthetic.features,
         evaluation,
         fit=fit,
-        planted=recovery(cohort, features, _read_truth(bids)),
+        planted=recovery(synthetic.cohort, synthetic.features, _read_truth(bids)),
         notes=(brains.note,) if brains.note else (),
         pages=pages,
         synthetic=True,
@@ -146,13 +151,20 @@ def _fitted(brains: BrainData) -> FittedBrain:
     )
 
 
+def _measure(bids: Path, out: Path) -> MeasuredCohort:
+    study = StudyConfig()
+    paths = RunPaths(bids, out, show_progress=True)
+    cohort = read_cohort(bids)
+    measured = take(study, paths, cohort.visits)
+    features, cohort = gathered(study, paths, measured, cohort)
+    return MeasuredCohort(paths, measured, features, cohort)
+
+
 def _write_participant_pages(
-    out: Path,
-    paths: RunPaths,
-    measured: MeasuredVisits,
-    cohort: Cohort,
-    evaluation: StudyEvaluation,
-) -> Any:
+    out: Path, synthetic: MeasuredCohort, evaluation: StudyEvaluation
+) -> list[str]:
+    paths = synthetic.paths
+    measured = synthetic.measured
     return write_pages(
         in_time(paths.bids, measured.visits),
         measured.wanted,
@@ -160,7 +172,7 @@ def _write_participant_pages(
         paths.out,
         paths.keep,
         to=out,
-        ratings=cohort.ratings,
+        ratings=synthetic.cohort.ratings,
         decisions=evaluation.paired.predictions(),
         show_progress=True,
     )
@@ -253,22 +265,31 @@ def cohort_folder(folder: Path, settings: CohortSettings) -> Path:
             f"{folder}: is not a cohort written by the demo. Move it away, or give "
             "another --out."
         )
+    # Another version may simulate another cohort.
     wanted = vars(settings) | {"version": __version__}
-    recorded = read_json(truth)
-    if all(recorded.get(name) == value for name, value in wanted.items()):
+    if _contains(read_json(truth), wanted):
         print(f"    using {folder} again", file=sys.stderr)
         return folder
     shutil.rmtree(folder)
     return synthesize(folder, settings, show_progress=True)
 
 
+def _contains(recorded: dict, wanted: dict) -> bool:
+    return all(recorded.get(name) == value for name, value in wanted.items())
+
+
+def _in_order_of_features(truth: pd.DataFrame, cohort: Cohort) -> pd.DataFrame:
+    """The planted values in the order of the features: participants, then states."""
+    visits = cohort.ratings.sort_values(["participant", "state"])
+    keys = list(zip(visits["participant"], visits["session"], strict=True))
+    return truth.set_index(["participant", "session"]).loc[keys]
+
+
 def recovery(
     cohort: Cohort, features: CohortFeatures, truth: pd.DataFrame
 ) -> dict[str, float]:
     """Correlation over visits of what was measured with what was planted."""
-    visits = cohort.ratings.sort_values(["participant", "state"])
-    keys = list(zip(visits["participant"], visits["session"], strict=True))
-    planted = truth.set_index(["participant", "session"]).loc[keys]
+    planted = _in_order_of_features(truth, cohort)
     strength = features.columns["mechanism"].index("strength")
     pairs = {
         "heart rate variability (ln HF)": (
@@ -284,8 +305,6 @@ def recovery(
     }
     correlations = {}
     for name, (estimates, true) in pairs.items():
-        correlation = float(np.corrcoef(estimates.ravel(), true)[0, 1])
-        # NaN where one of the two does not vary.
-        if math.isfinite(correlation):
-            correlations[name] = correlation
-    return correlations
+        correlations[name] = float(np.corrcoef(estimates.ravel(), true)[0, 1])
+    # NaN where one of the two does not vary.
+    return {name: r for name, r in correlations.items() if math.isfinite(r)}

@@ -18,6 +18,7 @@ from cingulum.cli.options import (
 from cingulum.errors import InputError
 
 if TYPE_CHECKING:
+    from cingulum.features import FeatureOptions
     from cingulum.pipeline.feature_table import FeatureTable
     from cingulum.pipeline.measurement import MeasurementPlan
 
@@ -197,34 +198,37 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _plan(arguments: argparse.Namespace) -> MeasurementPlan:
     """What is measured, and how."""
-    from cingulum.features import FEATURES, FeatureOptions
+    from cingulum.features import FEATURES
     from cingulum.pipeline import MeasurementPlan, features
-    from cingulum.pipeline.single_recording import read_atlas_connectome
     from cingulum.signals.asl import Constants
-    from cingulum.signals.atlas import named_atlas
     from cingulum.signals.bold import Denoising
+
+    names = arguments.features or list(FEATURES)
+    chosen = features(names, _feature_options(arguments))
+    denoising = Denoising(
+        arguments.strategy, arguments.scrub, arguments.low_pass, arguments.high_pass
+    )
+    constants = Constants(t1b=arguments.t1_blood, alpha=arguments.labeling_efficiency)
+    return MeasurementPlan(chosen, denoising, constants)
+
+
+def _feature_options(arguments: argparse.Namespace) -> FeatureOptions:
+    from cingulum.features import FeatureOptions
+    from cingulum.pipeline.single_recording import read_atlas_connectome
+    from cingulum.signals.atlas import named_atlas
 
     atlas = named_atlas(arguments.atlas)
     connectome = None
     if arguments.connectome:
         connectome = read_atlas_connectome(arguments.connectome, atlas.regions)
-    options = FeatureOptions(
+    return FeatureOptions(
         atlas, connectome, arguments.spectrum, arguments.fc_kind, _seed(arguments)
     )
-    denoising = Denoising(
-        arguments.strategy, arguments.scrub, arguments.low_pass, arguments.high_pass
-    )
-    constants = Constants(t1b=arguments.t1_blood, alpha=arguments.labeling_efficiency)
-    names = arguments.features or list(FEATURES)
-    return MeasurementPlan(features(names, options), denoising, constants)
 
 
 def _seed(arguments: argparse.Namespace) -> dict[str, object]:
-    """Keywords of the seed of s1conn. A seed of the user's own is named `seed`."""
-    is_own = arguments.seed or arguments.seed_mask
-    label = arguments.seed_label or ("seed" if is_own else "S1back")
-    if not label.isalnum():
-        raise InputError(f"--seed-label takes letters and digits; came {label!r}.")
+    """Keywords of the seed of s1conn."""
+    label = _seed_label(arguments)
     radius = arguments.seed_radius
     if not 0 < radius <= MAX_SEED_RADIUS:
         raise InputError(
@@ -237,6 +241,17 @@ def _seed(arguments: argparse.Namespace) -> dict[str, object]:
     if arguments.seed_mask:
         seed["mask"] = arguments.seed_mask
     return seed
+
+
+def _seed_label(arguments: argparse.Namespace) -> str:
+    """The seed's name in file names: a map of another seed must not pass for S1."""
+    is_own = arguments.seed or arguments.seed_mask
+    default = "seed" if is_own else "S1back"
+    label = arguments.seed_label or default
+    # BIDS allows nothing else in the value of an entity.
+    if not label.isalnum():
+        raise InputError(f"--seed-label takes letters and digits; came {label!r}.")
+    return label
 
 
 def _print_result(result: FeatureTable, out: Path) -> None:

@@ -217,7 +217,8 @@ def execute(arguments: argparse.Namespace) -> None:
         jobs=arguments.n_jobs,
         show_progress=True,
     )
-    _print_data(summary)
+    _print_left_out(summary)
+    _print_columns(summary)
     _print_findings(summary)
     print_results(arguments.out)
 
@@ -264,14 +265,17 @@ def _request(arguments: argparse.Namespace) -> Request:
     )
 
 
-def _print_data(summary: Summary) -> None:
-    """Who was left out, and which columns are used, on the error stream: the results
-    alone go to the output."""
+def _print_left_out(summary: Summary) -> None:
+    """Who was left out, on the error stream: the output has the results only."""
     for reason, left_out in summary["left_out"].items():
         names = left_out
         if isinstance(left_out, list):
             names = ", ".join(str(name) for name in left_out)
         print(f"left out, {reason}: {names}", file=sys.stderr)
+
+
+def _print_columns(summary: Summary) -> None:
+    """Which columns are used, on the error stream."""
     for name, columns in summary["columns"].items():
         shown = ", ".join(columns[:COLUMNS_NAMED])
         if len(columns) > COLUMNS_NAMED:

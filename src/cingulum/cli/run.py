@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from cingulum.pipeline.config import (
 )
 
 if TYPE_CHECKING:
+    from cingulum.io.visit import Visit
     from cingulum.pipeline.paired_study import RunPaths
 
 DESCRIPTION = """\
@@ -128,11 +129,11 @@ def _add_study_option(group: Any, dotted_name: str, option: Option) -> None:
         group.add_argument(flag, nargs="*", metavar="NAME", **shared)
         return
     metavar = METAVARS[option.item_type]
+    read: Callable[[str], Any] = option.item_type
     if option.may_be_none:
+        metavar = f"{metavar}|none"
         read = _or_none(option.item_type)
-        group.add_argument(flag, type=read, metavar=f"{metavar}|none", **shared)
-        return
-    group.add_argument(flag, type=option.item_type, metavar=metavar, **shared)
+    group.add_argument(flag, type=read, metavar=metavar, **shared)
 
 
 def _or_none(item_type: type) -> Callable[[str], Any]:
@@ -161,16 +162,21 @@ def chosen_study(arguments: argparse.Namespace) -> StudyConfig:
 
 def _study_options(arguments: argparse.Namespace) -> Values:
     """Options of the study that were typed, by dotted names."""
-    top_level = {option.name for option in options(StudyConfig)}
     typed = {}
     for name, value in vars(arguments).items():
-        section, dot, _ = name.partition(".")
-        if name in top_level or (dot and section in SECTIONS):
+        if _is_study_option(name):
             # A list is taken back by `none`, or by no word at all.
             typed[name] = [] if value == ["none"] else value
     if "prediction.seed" in typed:
         typed["model.seed"] = typed["prediction.seed"]
     return typed
+
+
+def _is_study_option(name: str) -> bool:
+    section, dot, _ = name.partition(".")
+    if dot:
+        return section in SECTIONS
+    return name in {option.name for option in options(StudyConfig)}
 
 
 def _dataset_options(arguments: argparse.Namespace) -> Values:
@@ -187,14 +193,7 @@ def execute(arguments: argparse.Namespace) -> int:
     study = chosen_study(arguments)
     from cingulum.pipeline import paired_study, plan
 
-    paths = paired_study.RunPaths(
-        arguments.bids_dir,
-        arguments.out_dir,
-        tuple(arguments.derivatives),
-        arguments.work_dir,
-        chosen_executor(arguments),
-        show_progress=True,
-    )
+    paths = _paths(arguments)
     if arguments.dry_run:
         print(plan.told(study, paths, arguments.level))
         return 0
@@ -204,6 +203,19 @@ def execute(arguments: argparse.Namespace) -> int:
         _begin(study, paths, arguments.study)
     level = LEVELS[study.analysis, arguments.level]
     return level(study, paths)
+
+
+def _paths(arguments: argparse.Namespace) -> RunPaths:
+    from cingulum.pipeline.paired_study import RunPaths
+
+    return RunPaths(
+        arguments.bids_dir,
+        arguments.out_dir,
+        tuple(arguments.derivatives),
+        arguments.work_dir,
+        chosen_executor(arguments),
+        show_progress=True,
+    )
 
 
 def _begin(study: StudyConfig, paths: RunPaths, study_file: Path | None) -> None:
@@ -219,36 +231,43 @@ def _begin(study: StudyConfig, paths: RunPaths, study_file: Path | None) -> None
 
 
 def _measure_participants(study: StudyConfig, paths: RunPaths) -> int:
-    from cingulum.io.cohort import in_time
     from cingulum.pipeline import paired_study
     from cingulum.pipeline.participant_pages import write_pages
-    from cingulum.report.manifest import read_manifest
 
-    taken = paired_study.take(study, paths)
-    # A page that belongs to a report shows predictions, which are not known here.
-    reported = read_manifest(paths.out)
-    unreported = []
-    for visit in in_time(paths.bids, taken.visits):
-        if f"sub-{visit.participant}.html" not in reported:
-            unreported.append(visit)
+    measured = paired_study.take(study, paths)
+    unreported = _unreported(measured.visits, paths)
     write_pages(
         unreported,
-        taken.wanted,
-        taken.failures,
+        measured.wanted,
+        measured.failures,
         paths.out,
         paths.keep,
         executor=paths.executor,
         show_progress=True,
     )
-    print(f"Measured {len(taken.visits)} visits in {paths.out.resolve()}")
-    if len(unreported) < len(taken.visits):
+    print(f"Measured {len(measured.visits)} visits in {paths.out.resolve()}")
+    if len(unreported) < len(measured.visits):
         print(
             "Pages that belong to report.html stay as they are; the level group writes "
             "both anew."
         )
     return _exit_code(
-        len(taken.failures), "measurement(s) failed", paths.out / "failures.tsv"
+        len(measured.failures), "measurement(s) failed", paths.out / "failures.tsv"
     )
+
+
+def _unreported(visits: Sequence[Visit], paths: RunPaths) -> list[Visit]:
+    """Visits of participants whose page is not part of a report, in order of time. A
+    page of a report shows predictions, which are not known here."""
+    from cingulum.io.cohort import in_time
+    from cingulum.report.manifest import read_manifest
+
+    reported = read_manifest(paths.out)
+    unreported = []
+    for visit in in_time(paths.bids, visits):
+        if f"sub-{visit.participant}.html" not in reported:
+            unreported.append(visit)
+    return unreported
 
 
 def _predict_group(study: StudyConfig, paths: RunPaths) -> int:
