@@ -55,6 +55,7 @@ def equal(old: Any, new: Any, tolerance: float) -> bool:
     """Whether two plain values agree; numbers may differ by the tolerance."""
     # A table has whole numbers as integers or floats, depending on missing values.
     if is_number(old) and is_number(new):
+        # NaN stands for a missing value, and does not equal itself.
         if math.isnan(old) and math.isnan(new):
             return True
         return math.isclose(old, new, rel_tol=tolerance, abs_tol=tolerance)

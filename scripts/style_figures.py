@@ -21,6 +21,8 @@ import tokenize
 from dataclasses import dataclass, field
 from pathlib import Path
 
+# In httpx, skrub and diffrax medians are 17 to 20 and 90th percentiles 81 to 107; they
+# have 6 to 13 comments in 100 lines. Numerical code may take a little more.
 MEDIAN, PERCENTILE_90, LARGEST = 28, 115, 250
 DENSE_PER_1000, LOOSE_PER_1000, COMMENTS_PER_100 = 35, 2, 4
 
@@ -30,7 +32,9 @@ EXCEPTIONS: dict[str, str] = {}
 LOOSE = re.compile(r"\b[dD]ict\[str, (Any|object)\]|\bMapping\[str, (Any|object)\]")
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 DENSE = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.IfExp)
+# Every name carries one of these: counting them would count names twice.
 SILENT = (ast.Load, ast.Store, ast.Del)
+# Comments for tools, and the first line of a script.
 MARKERS = ("type:", "noqa", "fmt:", "pragma", "!")
 
 
@@ -63,6 +67,7 @@ def body_size(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     count = 0
     while stack:
         node = stack.pop()
+        # An inner function is counted by itself.
         if isinstance(node, FUNCTIONS):
             continue
         count += not isinstance(node, SILENT)

@@ -59,10 +59,12 @@ def _site_link(link: re.Match[str], uri: str, source: str) -> str:
     """The link, to a page of the site; the words alone where a file of the repository
     has no page."""
     words, target, heading = link.groups()
+    # `../README.md` in a page of docs/ is README.md of the repository.
     path = os.path.normpath(os.path.join(os.path.dirname(source), target))
     is_outside = "://" in target or target.startswith("mailto:")
     if is_outside or not (ROOT / path).exists():
         return link.group()
+    # A link to a source file would lead nowhere on the site.
     page = page_of(path)
     if page is None:
         return words

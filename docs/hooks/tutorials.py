@@ -44,6 +44,8 @@ if "matplotlib.pyplot" in sys.modules:
 """
 """Runs an example and saves the figures that it left open."""
 
+# No window opens, lines break at the same width everywhere, and seconds do not depend
+# on the number of cores.
 ENVIRONMENT = {
     "MPLBACKEND": "Agg",
     "OMP_NUM_THREADS": "1",
@@ -147,6 +149,7 @@ def _output_parts(example_run: ExampleRun) -> list[str]:
 def key(path: Path) -> str:
     """Changes with everything that may change the output of an example."""
     content = hashlib.sha256(f"{RUNNER}{version('torch')}{path.name}".encode())
+    # The whole package: which of its modules an example uses is not known.
     for source in (path, *sorted((ROOT / "src").rglob("*.py"))):
         content.update(source.read_bytes())
     return content.hexdigest()[:16]
@@ -191,6 +194,7 @@ def _why_not(path: Path) -> str:
 def _run_into(folder: Path, path: Path) -> None:
     """Run an example and write what it printed and drew into a folder."""
     print(f"running examples/{path.name} …", file=sys.stderr, flush=True)
+    # Examples write files; none of them belongs into the repository.
     with tempfile.TemporaryDirectory() as work:
         start = time.monotonic()
         output = _output(path, work)
@@ -205,6 +209,7 @@ def _run_into(folder: Path, path: Path) -> None:
 
 def _output(path: Path, work: str) -> str:
     """What an example prints. Raises PluginError where it fails or prints nothing."""
+    # The package of this clone, also where another one is installed.
     search_path = str(ROOT / "src")
     if os.environ.get("PYTHONPATH"):
         search_path += os.pathsep + os.environ["PYTHONPATH"]

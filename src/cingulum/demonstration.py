@@ -203,6 +203,7 @@ def read_brains(offline: bool, say: Say) -> BrainData:
         )
         say(f"    {note}")
         return synthetic_brains(note)
+    # The terms of use are shown whenever the data are used.
     say(f"    {folder}\n    {hcp.TERMS}".replace("\n", "\n    "))
     return BrainData(
         "Human Connectome Project, young adults, 100 Schaefer parcels: group "
@@ -219,6 +220,7 @@ def synthetic_brains(note: str = "") -> BrainData:
     twice for 64 minutes."""
     brain = _planted_brain()
     step = time_step(TR)
+    # Two seeds: training and held-out connectivity differ by sampling alone.
     train, heldout = (
         free_running_fc(brain, step, MINUTES, seed, show_progress=True)
         for seed in (TRAINING_SEED, HELDOUT_SEED)
@@ -270,6 +272,7 @@ def cohort_folder(folder: Path, settings: CohortSettings) -> Path:
     if _contains(read_json(truth), wanted):
         print(f"    using {folder} again", file=sys.stderr)
         return folder
+    # Ours by its record of the planted truth, checked above.
     shutil.rmtree(folder)
     return synthesize(folder, settings, show_progress=True)
 

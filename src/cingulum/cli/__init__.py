@@ -63,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     parsed = parser().parse_args(words)
     try:
+        # A command that returns nothing has no failures of its own to report.
         return parsed.execute(parsed) or 0
     except InputError as error:
         return _report(str(error), BAD_INPUT)
@@ -78,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _file_trouble(error: OSError) -> str:
     """What to do about a file that cannot be written or read."""
+    # A full disk is met by writing only; a permission may lack for reading, too.
     verb = "write" if error.errno in WRITE_ERRORS else "read or write"
     return (
         f"cannot {verb} {error.filename or 'the output'} ({error.strerror}). What was "
@@ -87,6 +89,7 @@ def _file_trouble(error: OSError) -> str:
 
 
 def _report(message: str, code: int) -> int:
+    # The output is for results, which may be piped.
     print(f"cingulum: {message}", file=sys.stderr)
     return code
 

@@ -187,6 +187,7 @@ def execute(arguments: argparse.Namespace) -> int:
         sessions=arguments.session_label,
         filters=chosen_filters(arguments),
         derivatives=arguments.derivatives,
+        # A feature that was asked for by name and has no recordings is a failure.
         skip_absent=arguments.features is None,
         executor=chosen_executor(arguments),
         work=arguments.work_dir,
@@ -218,6 +219,7 @@ def _feature_options(arguments: argparse.Namespace) -> FeatureOptions:
     from cingulum.signals.atlas import named_atlas
 
     atlas = named_atlas(arguments.atlas)
+    # A visit's own connectome comes first; this one is for the visits without.
     connectome = None
     if arguments.connectome:
         connectome = read_atlas_connectome(arguments.connectome, atlas.regions)
@@ -235,6 +237,7 @@ def _seed(arguments: argparse.Namespace) -> dict[str, object]:
             f"--seed-radius is a length in mm, above 0 to {MAX_SEED_RADIUS}; came "
             f"{radius}."
         )
+    # Centres and mask are left out where they are not given: their default is S1.
     seed = {"radius": radius, "kind": arguments.seed_kind, "label": label}
     if arguments.seed:
         seed["centres"] = arguments.seed

@@ -32,6 +32,7 @@ def add_command(
 
 
 def add_dataset_options(parser: argparse.ArgumentParser) -> None:
+    # Names and short forms are those of fMRIPrep and other BIDS Apps.
     parser.add_argument(
         "--participant-label",
         nargs="+",
@@ -63,6 +64,7 @@ def add_dataset_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_executor_options(parser: argparse.ArgumentParser) -> None:
+    # No default: processes and SLURM jobs have different ones (`Executor`).
     parser.add_argument(
         "--n-jobs",
         type=int,

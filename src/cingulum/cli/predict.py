@@ -229,6 +229,7 @@ def _check(arguments: argparse.Namespace) -> None:
     )
     if arguments.n_jobs is not None:
         require_at_least(arguments.n_jobs, 1, "--n-jobs", "a thread does the work")
+    # A dictionary of them would keep the last one without a word.
     names = [name for name, _ in arguments.modality or ()]
     if len(set(names)) < len(names):
         raise InputError(
@@ -268,6 +269,7 @@ def _request(arguments: argparse.Namespace) -> Request:
 def _print_left_out(summary: Summary) -> None:
     """Who was left out, on the error stream: the output has the results only."""
     for reason, left_out in summary["left_out"].items():
+        # A list of participants, or a count of rows.
         names = left_out
         if isinstance(left_out, list):
             names = ", ".join(str(name) for name in left_out)
@@ -286,6 +288,7 @@ def _print_columns(summary: Summary) -> None:
 def _print_findings(summary: Summary) -> None:
     print(f"\n{summary['lead']}\n")
     for check in summary["audit"]:
+        # Checks that passed are in the report only.
         if check["verdict"] == "fail":
             print(f"LEAK AUDIT FAILED: {check['words']}")
         elif check["verdict"] != "pass":

@@ -70,6 +70,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "out_dir", type=Path, metavar="OUT_DIR", help="where results go"
     )
+    # Participants in parallel jobs first, then the group once: the levels of BIDS Apps.
     parser.add_argument(
         "level", choices=["participant", "group"], help="which part to run"
     )
@@ -149,6 +150,7 @@ def _or_none(item_type: type) -> Callable[[str], Any]:
 
 def chosen_study(arguments: argparse.Namespace) -> StudyConfig:
     """The study of a command line: its file, and the options that win over it."""
+    # The file first, so that options win over it.
     study = StudyConfig()
     if arguments.study:
         study = read_study(arguments.study)
@@ -167,6 +169,7 @@ def _study_options(arguments: argparse.Namespace) -> Values:
         if _is_study_option(name):
             # A list is taken back by `none`, or by no word at all.
             typed[name] = [] if value == ["none"] else value
+    # The option --seed is declared once, by the prediction.
     if "prediction.seed" in typed:
         typed["model.seed"] = typed["prediction.seed"]
     return typed
@@ -197,6 +200,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         print(plan.told(study, paths, arguments.level))
         return 0
+    # Before anything is measured, or what was kept would be found again.
     if not arguments.resume:
         paired_study.forget(study, paths)
     if arguments.level == "participant":
@@ -273,6 +277,7 @@ def _unreported(visits: Sequence[Visit], paths: RunPaths) -> list[Visit]:
 def _predict_group(study: StudyConfig, paths: RunPaths) -> int:
     from cingulum.pipeline import paired_study
 
+    # Measures what is missing first.
     summary = paired_study.group(study, paths)
     _print_report(summary["lead"], paths)
     return _exit_code(
@@ -317,5 +322,6 @@ def _exit_code(count: int, what: str, file: Path) -> int:
     """3 where something is missing from the results, and the file that says why."""
     if not count:
         return 0
+    # Not an error: the results of the others are there, and complete.
     print(f"{count} {what}; {file} says why.", file=sys.stderr)
     return 3

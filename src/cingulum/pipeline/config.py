@@ -25,6 +25,7 @@ from cingulum.errors import InputError
 if TYPE_CHECKING:
     from cingulum.report.manifest import ReportManifest
 
+# Written out, since the features themselves import torch.
 MODALITIES = ("s1conn", "rcbf", "hfhrv", "mechanism")
 
 Values = Mapping[str, Any]
@@ -232,6 +233,7 @@ class Option:
         return f"{text} (default: {default})" if default else text
 
 
+# Cached, because every value that is checked or written asks for them.
 @cache
 def options(config_class: type) -> tuple[Option, ...]:
     """The options of a section or of `StudyConfig`, in the order of the file."""
@@ -246,6 +248,7 @@ def options(config_class: type) -> tuple[Option, ...]:
 def _option(declaration: Field, annotation: Any) -> Option:
     alternatives = get_args(annotation)
     origin = get_origin(annotation)
+    # `str` and the like are their own type.
     item_type = annotation
     if origin is Mapping:
         item_type = dict
@@ -278,6 +281,7 @@ def read_study(path: Path) -> StudyConfig:
     study = with_options(StudyConfig(), options_by_name, str(path))
     if study.features.connectome is None:
         return study
+    # An absolute path stays as it is.
     return with_connectome(study, Path(path).parent / study.features.connectome)
 
 
@@ -470,6 +474,7 @@ def _inline_table(table: Values) -> str:
     pairs = []
     for key, value in table.items():
         pairs.append(f"{json.dumps(str(key))} = {toml_value(value)}")
+    # Without the two spaces that the format below would leave.
     if not pairs:
         return "{}"
     return f"{{ {', '.join(pairs)} }}"
@@ -477,6 +482,7 @@ def _inline_table(table: Values) -> str:
 
 def write_study(study: StudyConfig, manifest: ReportManifest) -> None:
     """Write study.toml, with a copy of its connectome beside it."""
+    # A copy, so that the folder is complete wherever it is moved.
     if study.features.connectome:
         connectome = Path(study.features.connectome)
         manifest.bytes("connectome.npy", _npy(connectome))
