@@ -174,23 +174,23 @@ def test_no_output_is_made_up(tmp_path, monkeypatch):
     from mkdocs.exceptions import PluginError
 
     tutorials = hook("tutorials")
-    monkeypatch.setattr(tutorials, "KEPT", tmp_path / "kept")
+    monkeypatch.setattr(tutorials, "CACHE", tmp_path / "kept")
     example = tmp_path / "example.py"
     example.write_text('"""Adds."""\n\nprint(40 + 2)\n')
     monkeypatch.setenv("CINGULUM_DOCS_RUN", "no")
     assert "Not run when this site was built" in tutorials.page(
-        example, tutorials.run(example)
+        example, tutorials.cached_run(example)
     )
     monkeypatch.delenv("CINGULUM_DOCS_RUN")
-    ran = tutorials.run(example)
+    ran = tutorials.cached_run(example)
     assert ran.output == "42\n" and "```text\n42\n```" in tutorials.page(example, ran)
-    monkeypatch.setattr(tutorials, "_run", lambda *given: pytest.fail("was kept"))
-    assert tutorials.run(example) == ran
+    monkeypatch.setattr(tutorials, "_run_into", lambda *given: pytest.fail("was kept"))
+    assert tutorials.cached_run(example) == ran
     monkeypatch.undo()
-    monkeypatch.setattr(tutorials, "KEPT", tmp_path / "kept")
+    monkeypatch.setattr(tutorials, "CACHE", tmp_path / "kept")
     example.write_text('"""Fails."""\n\nprint(1)\nraise SystemExit(3)\n')
     with pytest.raises(PluginError, match="failed"):
-        tutorials.run(example)
+        tutorials.cached_run(example)
 
 
 @pytest.mark.parametrize(

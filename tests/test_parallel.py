@@ -1,4 +1,4 @@
-"""Units of work: every one is done or accounted for, whatever happens to the
+"""Tasks: every one is done or accounted for, whatever happens to the
 processes."""
 
 import os
@@ -60,29 +60,30 @@ def test_failures_are_tried_again_then_recorded(executor, tmp_path):
     assert done(fail_once, [(tmp_path, x) for x in range(4)], executor) == {
         x: x for x in range(4)
     }
-    lost = done(always_fails, [(1,), (2,)], executor)
+    failures = done(always_fails, [(1,), (2,)], executor)
     assert all(
-        isinstance(one, TaskFailure) and "unexpected ValueError: no" in one.reason
-        for one in lost.values()
+        isinstance(failure, TaskFailure)
+        and "unexpected ValueError: no" in failure.reason
+        for failure in failures.values()
     )
 
 
 def test_a_process_that_is_killed_loses_its_unit_only():
-    found = done(deadly, [(x,) for x in range(8)], Executor(jobs=2))
-    assert {x: r for x, r in found.items() if x != 3} == {
+    results = done(deadly, [(x,) for x in range(8)], Executor(jobs=2))
+    assert {x: r for x, r in results.items() if x != 3} == {
         x: x for x in range(8) if x != 3
     }
-    assert isinstance(found[3], TaskFailure) and "want of memory" in found[3].reason
+    assert isinstance(results[3], TaskFailure) and "want of memory" in results[3].reason
 
 
 def test_a_crash_costs_others_no_try(tmp_path):
     """Units that fail once for themselves are done although another one kills its
     process, again and again."""
-    found = done(deadly_or_flaky, [(tmp_path, x) for x in range(8)], Executor(jobs=2))
-    assert {x: r for x, r in found.items() if x != 3} == {
+    results = done(deadly_or_flaky, [(tmp_path, x) for x in range(8)], Executor(jobs=2))
+    assert {x: r for x, r in results.items() if x != 3} == {
         x: x for x in range(8) if x != 3
     }
-    assert isinstance(found[3], TaskFailure)
+    assert isinstance(results[3], TaskFailure)
 
 
 def test_wrong_executors_are_refused():
@@ -132,27 +133,27 @@ def test_a_dask_cluster_does_the_same(tmp_path):
     assert done(square, units, Executor("local", jobs=2)) == {
         x: x * x for x in range(20)
     }
-    found = done(deadly, [(x,) for x in range(6)], Executor("local", jobs=2))
-    assert {x: r for x, r in found.items() if x != 3} == {
+    results = done(deadly, [(x,) for x in range(6)], Executor("local", jobs=2))
+    assert {x: r for x, r in results.items() if x != 3} == {
         x: x for x in range(6) if x != 3
     }
-    assert isinstance(found[3], TaskFailure)
+    assert isinstance(results[3], TaskFailure)
     with pytest.raises(InputError, match="no Dask scheduler answers"):
         done(square, units, Executor("tcp://127.0.0.1:9"))
 
 
 def test_a_queue_is_waited_for_with_a_word(capsys):
     class Client:
-        asked = 0
+        calls = 0
 
         def wait_for_workers(self, number, timeout):
-            self.asked += 1
-            if self.asked < 3:
+            self.calls += 1
+            if self.calls < 3:
                 raise TimeoutError
 
     client = Client()
     _wait_for_worker(client, Executor("tcp://host:8786"), patience=0.0)
     assert (
-        client.asked == 3
+        client.calls == 3
         and capsys.readouterr().err.count("no worker at tcp://host:8786 yet") == 2
     )

@@ -44,5 +44,5 @@ def installed_clone(tmp_path):
 )
 def test_options_reach_the_program(installed_clone, script, said):
     command = [installed_clone / "scripts" / script, "--offline", "--patients", "12"]
-    told = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == said
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == said

@@ -8,7 +8,10 @@ from typing import Any
 
 import griffe
 
-LINE = re.compile(r"^((?:`?\w+`?)(?:, `?\w+`?)*): (.+)$")
+MEANING = re.compile(r"^((?:`?\w+`?)(?:, `?\w+`?)*): (.+)$")
+"""`name: meaning`, or `name, other name: meaning`."""
+
+PARAGRAPHS = ("Raises ", "Returns ", "Warns ")
 
 
 class PlainDocstrings(griffe.Extension):
@@ -19,29 +22,47 @@ class PlainDocstrings(griffe.Extension):
         _rewrite(cls, set(cls.members))
 
     def on_function(self, *, func: griffe.Function, **_: Any) -> None:
-        _rewrite(func, {one.name for one in func.parameters})
+        _rewrite(func, {parameter.name for parameter in func.parameters})
 
 
-def _rewrite(thing: griffe.Object, known: set[str]) -> None:
-    if thing.docstring:
-        thing.docstring.value = listed(thing.docstring.value, known)
+def _rewrite(documented: griffe.Object, known: set[str]) -> None:
+    if documented.docstring:
+        documented.docstring.value = listed(documented.docstring.value, known)
 
 
 def listed(text: str, known: set[str]) -> str:
-    """The docstring as Markdown."""
+    """The docstring as Markdown.
+
+    known: names of arguments and fields; other words before a colon are plain text
+    """
     lines: list[str] = []
-    inside = False
+    in_list = False
     for line in text.split("\n"):
-        found = LINE.match(line)
-        if found and set(re.findall(r"\w+", found[1])) & known:
-            lines += [] if inside else [""]
-            names = ", ".join(f"`{name}`" for name in re.findall(r"\w+", found[1]))
-            lines.append(f"- {names}: {found[2]}")
-            inside = True
-        elif inside and line.startswith(" "):
+        item = _list_item(line, known)
+        if item:
+            # Markdown wants an empty line before a list.
+            if not in_list:
+                lines.append("")
+            lines.append(item)
+            in_list = True
+        elif in_list and line.startswith(" "):
             lines.append(f"  {line.strip()}")
         else:
-            begins = inside or line.startswith(("Raises ", "Returns ", "Warns "))
-            lines += ["", line] if begins and line else [line]
-            inside = False
+            # So does a paragraph that follows a list, or begins with Raises.
+            if line and (in_list or line.startswith(PARAGRAPHS)):
+                lines.append("")
+            lines.append(line)
+            in_list = False
     return "\n".join(lines)
+
+
+def _list_item(line: str, known: set[str]) -> str | None:
+    """`name: meaning` as an item of a list; None for any other line."""
+    match = MEANING.match(line)
+    if match is None:
+        return None
+    names = re.findall(r"\w+", match[1])
+    if known.isdisjoint(names):
+        return None
+    quoted = [f"`{name}`" for name in names]
+    return f"- {', '.join(quoted)}: {match[2]}"

@@ -80,6 +80,7 @@ def _limits(option: Option) -> str:
 def plain(text: str) -> str:
     """Text for a cell of a table: braces outside of code are no attributes."""
     parts = text.replace("|", "\\|").split("`")
+    # Every second part is code, where braces are safe.
     parts[::2] = [
         part.replace("{", "&#123;").replace("}", "&#125;") for part in parts[::2]
     ]
@@ -150,6 +151,7 @@ def names() -> str:
 
 
 def _name_row(name: str, layer: str) -> str:
+    # mkdocs-autorefs finds the page by the name that the object was defined under.
     public = getattr(import_module(layer), name)
     first = plain(first_words(inspect.getdoc(public) or ""))
     link = f"[`{name}`][{public.__module__}.{public.__qualname__}]"

@@ -28,12 +28,14 @@ from cingulum.io.cohort import Cohort, ordered_visits, read_cohort
 from cingulum.io.files import read_json, read_table
 from cingulum.pipeline.config import PredictionConfig, StudyConfig
 from cingulum.pipeline.paired_study import (
+    MeasuredVisits,
     evaluate_cohort,
     features_of_cohort,
     measure_study,
 )
 from cingulum.pipeline.participant_pages import StudyContext, write_pages
 from cingulum.pipeline.paths import Run, RunPaths
+from cingulum.prediction.study_evaluation import StudyEvaluation
 from cingulum.report.manifest import ReportManifest
 from cingulum.report.results import FittedBrain
 from cingulum.report.study import StudyMaterial, study_maps, write_study_report
@@ -71,6 +73,15 @@ class BrainData:
     note: str = ""
 
 
+@dataclass(frozen=True, eq=False)
+class MeasuredCohort:
+    """The synthetic cohort with its features, and what they were read from."""
+
+    measured: MeasuredVisits
+    features: CohortFeatures
+    cohort: Cohort
+
+
 def run_demo(
     out: Path,
     *,
@@ -99,39 +110,28 @@ def run_demo(
     )
     bids = cohort_folder(out / "cohort", settings)
     say("4/6 Measure features of every visit, and fit a brain to each")
-    measurements = out / "derivatives" / "cingulum"
-    study = StudyConfig()
-    run = Run(RunPaths.of(bids, measurements), show_progress=True)
-    cohort = read_cohort(bids)
-    measured = measure_study(study, run, cohort.visits)
-    features, cohort = features_of_cohort(study, run, measured, cohort)
+    run = Run(RunPaths.of(bids, out / "derivatives" / "cingulum"), show_progress=True)
+    synthetic = _measure(run)
     say(
         f"5/6 Predict: leave-one-patient-out, nested fusion, {permutations} "
         "permutations"
     )
     evaluation = evaluate_cohort(
-        features,
-        cohort,
+        synthetic.features,
+        synthetic.cohort,
         PredictionConfig(permutations=permutations, seed=settings.seed),
         show_progress=True,
     )
     say("6/6 Report, and a page for each patient")
-    pages = write_pages(
-        ordered_visits(bids, measured.visits),
-        measured.features,
-        measured.failures,
-        run,
-        study=StudyContext(cohort.ratings, evaluation.paired.predictions()),
-        out=out,
-    )
+    pages = _write_participant_pages(out, run, synthetic, evaluation)
     material = StudyMaterial(
         _title(brains),
-        cohort,
-        features,
+        synthetic.cohort,
+        synthetic.features,
         evaluation,
-        study_maps(features, evaluation),
+        study_maps(synthetic.features, evaluation),
         fit=fit,
-        planted=recovery(cohort, features, _read_truth(bids)),
+        planted=recovery(synthetic.cohort, synthetic.features, _read_truth(bids)),
         notes=(brains.note,) if brains.note else (),
         pages=pages,
         synthetic=True,
@@ -148,6 +148,29 @@ def _fitted(brains: BrainData) -> FittedBrain:
         brains.connectome.weights,
         brains.train,
         brains.heldout,
+    )
+
+
+def _measure(run: Run) -> MeasuredCohort:
+    study = StudyConfig()
+    cohort = read_cohort(run.paths.bids)
+    measured = measure_study(study, run, cohort.visits)
+    features, cohort = features_of_cohort(study, run, measured, cohort)
+    return MeasuredCohort(measured, features, cohort)
+
+
+def _write_participant_pages(
+    out: Path, run: Run, synthetic: MeasuredCohort, evaluation: StudyEvaluation
+) -> list[str]:
+    measured = synthetic.measured
+    decisions = evaluation.paired.predictions()
+    return write_pages(
+        ordered_visits(run.paths.bids, measured.visits),
+        measured.features,
+        measured.failures,
+        run,
+        study=StudyContext(synthetic.cohort.ratings, decisions),
+        out=out,
     )
 
 
@@ -176,6 +199,7 @@ def read_brains(offline: bool, say: Say) -> BrainData:
         )
         say(f"    {note}")
         return synthetic_brains(note)
+    # The terms of use are shown whenever the data are used.
     say(f"    {folder}\n    {hcp.TERMS}".replace("\n", "\n    "))
     return BrainData(
         "Human Connectome Project, young adults, 100 Schaefer parcels: group "
@@ -192,6 +216,7 @@ def synthetic_brains(note: str = "") -> BrainData:
     twice for 64 minutes."""
     brain = _planted_brain()
     step = time_step(TR)
+    # Two seeds: training and held-out connectivity differ by sampling alone.
     train, heldout = (
         free_running_fc(brain, step, MINUTES, seed, show_progress=True)
         for seed in (TRAINING_SEED, HELDOUT_SEED)
@@ -238,22 +263,32 @@ def cohort_folder(folder: Path, settings: CohortSettings) -> Path:
             f"{folder}: is not a cohort written by the demo. Move it away, or give "
             "another --out."
         )
+    # Another version may simulate another cohort.
     wanted = vars(settings) | {"version": __version__}
-    recorded = read_json(truth)
-    if all(recorded.get(name) == value for name, value in wanted.items()):
+    if _contains(read_json(truth), wanted):
         print(f"    using {folder} again", file=sys.stderr)
         return folder
+    # Ours by its record of the planted truth, checked above.
     shutil.rmtree(folder)
     return synthesize(folder, settings, show_progress=True)
+
+
+def _contains(recorded: dict, wanted: dict) -> bool:
+    return all(recorded.get(name) == value for name, value in wanted.items())
+
+
+def _in_order_of_features(truth: pd.DataFrame, cohort: Cohort) -> pd.DataFrame:
+    """The planted values in the order of the features: participants, then states."""
+    visits = cohort.ratings.sort_values(["participant", "state"])
+    keys = list(zip(visits["participant"], visits["session"], strict=True))
+    return truth.set_index(["participant", "session"]).loc[keys]
 
 
 def recovery(
     cohort: Cohort, features: CohortFeatures, truth: pd.DataFrame
 ) -> dict[str, float]:
     """Correlation over visits of what was measured with what was planted."""
-    visits = cohort.ratings.sort_values(["participant", "state"])
-    keys = list(zip(visits["participant"], visits["session"], strict=True))
-    planted = truth.set_index(["participant", "session"]).loc[keys]
+    planted = _in_order_of_features(truth, cohort)
     strength = features.columns["mechanism"].index("strength")
     pairs = {
         "heart rate variability (ln HF)": (
@@ -269,8 +304,6 @@ def recovery(
     }
     correlations = {}
     for name, (estimates, true) in pairs.items():
-        correlation = float(np.corrcoef(estimates.ravel(), true)[0, 1])
-        # NaN where one of the two does not vary.
-        if math.isfinite(correlation):
-            correlations[name] = correlation
-    return correlations
+        correlations[name] = float(np.corrcoef(estimates.ravel(), true)[0, 1])
+    # NaN where one of the two does not vary.
+    return {name: r for name, r in correlations.items() if math.isfinite(r)}

@@ -1,12 +1,12 @@
-"""The two kinds of trouble a user can be told about: what they gave us, and what we
-could not do with it."""
+"""The two errors that a user can do something about: an input that cannot be used, and
+a computation that did not succeed."""
 
 
 class InputError(ValueError):
-    """Something given by the user cannot be used: says what was expected, what came and
-    what to do."""
+    """Invalid input. The message says what was expected, what was found and how to fix
+    it."""
 
 
 class ConvergenceError(RuntimeError):
-    """A computation did not reach a result that may be reported: says where it stopped
-    and what to try."""
+    """A computation did not reach a result that may be reported. The message says where
+    it stopped and what to try."""

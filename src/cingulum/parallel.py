@@ -254,18 +254,25 @@ class _Dispatcher:
         # All are taken off first: whoever reads the results may stop at any of them.
         finished = [(future, self._submitted.pop(future)) for future in futures]
         for future, task in finished:
-            error = future.exception()
-            pool_broke = isinstance(error, BrokenProcessPool)
+            pool_broke = isinstance(future.exception(), BrokenProcessPool)
             if pool_broke and not task.runs_alone:
                 # Perhaps the fault of another task: this costs no attempt.
                 self._suspects.append(task)
                 continue
-            result = future.result() if error is None else TaskFailure(_reason(error))
+            result = _result(future)
+            # A task that ended its process alone would do so again.
             is_final = pool_broke or self._policy.accepts(result)
             if is_final or not task.retries_left:
                 yield task.index, result
             else:
                 self._waiting.append(replace(task, retries_left=task.retries_left - 1))
+
+
+def _result(future: Future) -> Any:
+    error = future.exception()
+    if error is None:
+        return future.result()
+    return TaskFailure(_reason(error))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+REPORTS = 4
+"""Lines that a log has for each piece of work: one at every quarter."""
+
 
 def track(
     work: Iterable[T],
@@ -17,11 +20,13 @@ def track(
     show: bool = True,
     note: Callable[[], str] = lambda: "",
 ) -> Iterator[T]:
-    """Go through `work`, telling how far it is and how long it will take.
+    """The items of `work`, while printing how many are done and how long the others
+    will take.
 
     On a terminal this is a live bar; elsewhere a line at every quarter, so that cluster
     logs stay readable.
-    note: asked at every item for what else there is to tell (the present loss)
+
+    note: called after every item for what else to print (the present loss)
     """
     if total is None and isinstance(work, Sized):
         total = len(work)
@@ -36,6 +41,7 @@ def track(
 def _bar(
     work: Iterable[T], label: str, total: int | None, note: Callable[[], str]
 ) -> Iterator[T]:
+    # Rich takes a tenth of a second to import, and logs do not need it.
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -54,6 +60,7 @@ def _bar(
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
+    # The output is for results, which may be piped.
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(label, total=total, note="")
         for item in work:
@@ -64,17 +71,23 @@ def _bar(
 def _lines(
     work: Iterable[T], label: str, total: int | None, note: Callable[[], str]
 ) -> Iterator[T]:
-    began, told = time.monotonic(), 0
+    start = time.monotonic()
+    reported = 0
     for done, item in enumerate(work, start=1):
         yield item
-        quarter = 4 * done // total if total else 0
-        if quarter > told:
-            told = quarter
-            spent = time.monotonic() - began
-            left = (
-                f", about {spent * (total - done) / done:.0f} s left"
-                if total and done < total
-                else ""
-            )
-            line = f"  {label}: {done}/{total} ({spent:.0f} s{left}) {note()}"
+        # Without a total there is no quarter to report.
+        quarter = REPORTS * done // total if total else 0
+        if total and quarter > reported:
+            reported = quarter
+            seconds = _seconds(time.monotonic() - start, done, total)
+            line = f"  {label}: {done}/{total} ({seconds}) {note()}"
             print(line.rstrip(), file=sys.stderr, flush=True)
+
+
+def _seconds(elapsed: float, done: int, total: int) -> str:
+    """Seconds elapsed, and those still needed at the pace so far."""
+    text = f"{elapsed:.0f} s"
+    if done < total:
+        remaining = elapsed * (total - done) / done
+        text += f", about {remaining:.0f} s left"
+    return text

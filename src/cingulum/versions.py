@@ -1,4 +1,4 @@
-"""The software that makes the numbers."""
+"""Versions of the software that the numbers come from."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import platform
 from functools import cache
 from importlib.metadata import version
 
+# A new version of one of these may change a number in its last bits, so that cached
+# measurements of another version are not used.
 PACKAGES = (
     "cingulum",
     "torch",
@@ -18,12 +20,13 @@ PACKAGES = (
 )
 
 
+# Reading the metadata of a package takes milliseconds, and every cache key needs it.
 @cache
-def packages() -> dict[str, str]:
-    """Packages that numbers depend on to the last bit, with their versions."""
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that numbers depend on to the last bit."""
     return {name: version(name) for name in PACKAGES}
 
 
-def versions() -> dict[str, str]:
-    """Python and packages, for people."""
-    return {"python": platform.python_version(), **packages()}
+def software_versions() -> dict[str, str]:
+    """Versions of Python and of the packages, for reports."""
+    return {"python": platform.python_version(), **package_versions()}

@@ -49,13 +49,13 @@ def test_an_entity_may_have_to_be_absent(tmp_path):
     study = StudyConfig(
         dataset=DatasetConfig(filters={"bold": {"echo": None, "task": "rest"}})
     )
-    found = read_study(file(tmp_path, to_toml(study))).dataset.filters
-    assert checked_filters(found, "x") == {"bold": {"echo": None, "task": "rest"}}
+    filters = read_study(file(tmp_path, to_toml(study))).dataset.filters
+    assert checked_filters(filters, "x") == {"bold": {"echo": None, "task": "rest"}}
 
 
 def test_a_connectome_lies_beside_the_study(tmp_path):
-    found = read_study(file(tmp_path, '[features]\nconnectome = "sc.tsv"'))
-    assert found.features.connectome == str(tmp_path / "sc.tsv")
+    study = read_study(file(tmp_path, '[features]\nconnectome = "sc.tsv"'))
+    assert study.features.connectome == str(tmp_path / "sc.tsv")
 
 
 @pytest.mark.parametrize(
@@ -86,9 +86,9 @@ def test_a_connectome_lies_beside_the_study(tmp_path):
     ],
 )
 def test_mistakes_are_named(tmp_path, text, said):
-    with pytest.raises(InputError) as trouble:
+    with pytest.raises(InputError) as error:
         read_study(file(tmp_path, text))
-    assert said in str(trouble.value)
+    assert said in str(error.value)
 
 
 def test_options_win_and_are_checked_alike():
@@ -103,3 +103,16 @@ def test_options_win_and_are_checked_alike():
     )
     with pytest.raises(InputError, match="at least 19"):
         with_options(StudyConfig(), {"prediction.permutations": 3})
+
+
+def test_a_filter_is_a_table(tmp_path):
+    with pytest.raises(InputError, match="filters must be a table; came 3"):
+        read_study(file(tmp_path, "[dataset]\nfilters = 3"))
+
+
+def test_a_study_is_written_as_before():
+    """With a comment above every option; what is not set is a comment, too."""
+    text = to_toml(StudyConfig())
+    assert text.startswith("# Everything this study did. `cingulum run BIDS_DIR")
+    assert "\n\n[dataset]\n# labels, with or without sub-; none: everybody\n" in text
+    assert "\n# leave out volumes above this displacement, mm\n# scrub =\n" in text

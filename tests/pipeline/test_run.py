@@ -228,7 +228,9 @@ def test_what_other_settings_or_software_made_is_not_done(
     assert "everything is measured already" in capsys.readouterr().out, (
         "the pulse has no denoising"
     )
-    monkeypatch.setattr("cingulum.cache.keys.packages", lambda: {"torch": "another"})
+    monkeypatch.setattr(
+        "cingulum.cache.keys.package_versions", lambda: {"torch": "another"}
+    )
     assert (
         main([*command, *FAST, "--dry-run"]) == 0
         and "2 visits to do" in capsys.readouterr().out

@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from cingulum.versions import packages
+from cingulum.versions import package_versions
 
 
 def key_of(**parts: Any) -> str:
@@ -16,5 +16,5 @@ def key_of(**parts: Any) -> str:
     Another version of torch may give another last bit, so results of two versions are
     never mixed.
     """
-    content = json.dumps({"software": packages(), **parts}, sort_keys=True)
+    content = json.dumps({"software": package_versions(), **parts}, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()

@@ -21,7 +21,7 @@ from cingulum.cli import (
     status,
     synthesize,
 )
-from cingulum.cli.options import Parser
+from cingulum.cli.argument_parser import Parser
 from cingulum.errors import ConvergenceError, InputError
 
 COMMANDS = (
@@ -45,6 +45,10 @@ exit codes: 0 done; 1 unexpected failure (please report it); 2 wrong usage; 3
 incomplete: some visits failed, or a computation did not converge; 4 the input cannot
 be used (the message says what was expected, what came, what to do); 130 interrupted"""
 
+INTERRUPTION = (
+    "interrupted. What was finished is kept; the same command goes on from there."
+)
+
 # The disk is full or read-only, or a quota or permission is lacking: the user's to
 # mend. Every other OSError is a fault of ours and keeps its traceback.
 WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -53,22 +57,20 @@ PERMISSION_ERRORS = (errno.EACCES, errno.EPERM)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    # More threads cost time at these sizes, and processes share the cores.
+    # More threads cost time at these sizes, and processes share the cores. Set before
+    # NumPy and torch are imported, which read it once.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     words = sys.argv[1:] if arguments is None else arguments
     parsed = parser().parse_args(words)
     try:
+        # A command that returns nothing has no failures of its own to report.
         return parsed.execute(parsed) or 0
     except InputError as error:
         return _report(str(error), BAD_INPUT)
     except ConvergenceError as error:
         return _report(str(error), NOT_COMPLETE)
     except KeyboardInterrupt:
-        return _report(
-            "interrupted. What was finished is kept; the same command goes on from "
-            "there.",
-            INTERRUPTED,
-        )
+        return _report(INTERRUPTION, INTERRUPTED)
     except OSError as error:
         if error.errno not in WRITE_ERRORS + PERMISSION_ERRORS:
             raise
@@ -77,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _file_trouble(error: OSError) -> str:
     """What to do about a file that cannot be written or read."""
+    # A full disk is met by writing only; a permission may lack for reading, too.
     verb = "write" if error.errno in WRITE_ERRORS else "read or write"
     return (
         f"cannot {verb} {error.filename or 'the output'} ({error.strerror}). What was "
@@ -86,6 +89,7 @@ def _file_trouble(error: OSError) -> str:
 
 
 def _report(message: str, code: int) -> int:
+    # The output is for results, which may be piped.
     print(f"cingulum: {message}", file=sys.stderr)
     return code
 

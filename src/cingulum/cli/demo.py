@@ -33,12 +33,14 @@ def add_parser(commands: Commands) -> None:
         default=Path("demo-output"),
         help="folder to write to (default: %(default)s)",
     )
+    # As many as Lee et al. 2019 studied.
     parser.add_argument(
         "--patients",
         type=int,
         default=53,
         help="patients in the cohort (default: %(default)s)",
     )
+    # A fifth of a study's, so that the demo ends within minutes.
     parser.add_argument(
         "--permutations",
         type=int,

@@ -172,6 +172,7 @@ def execute(arguments: argparse.Namespace) -> int:
         sessions=arguments.session_label,
         filters=chosen_filters(arguments),
         derivatives=arguments.derivatives,
+        # A feature that was asked for by name and has no recordings is a failure.
         skip_absent=arguments.features is None,
         executor=chosen_executor(arguments),
         work=arguments.work_dir,

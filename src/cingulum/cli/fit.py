@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 from cingulum.cli.options import Commands, add_command
@@ -22,6 +23,12 @@ def add_parser(commands: Commands) -> None:
         description=DESCRIPTION,
         example="cingulum fit --weights sc.tsv --bold bold.npy --tr 0.72 --out fitted",
     )
+    _add_recording_options(parser)
+    _add_fit_options(parser)
+    parser.set_defaults(execute=execute)
+
+
+def _add_recording_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         type=Path,
@@ -37,6 +44,9 @@ def add_parser(commands: Commands) -> None:
         help="recording, region × time or time × region",
     )
     parser.add_argument("--tr", type=float, required=True, help="repetition time, s")
+
+
+def _add_fit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--holdout",
         type=float,
@@ -67,7 +77,6 @@ def add_parser(commands: Commands) -> None:
         metavar="DIR",
         help="new folder for fit.json, fc_model.tsv, fit.png",
     )
-    parser.set_defaults(execute=execute)
 
 
 def execute(arguments: argparse.Namespace) -> None:
@@ -86,7 +95,12 @@ def execute(arguments: argparse.Namespace) -> None:
         ),
         show_progress=True,
     )
-    for name, correlation in content["fc_r"].items():
+    _print_correlations(content["fc_r"])
+    print(f"\n{(arguments.out / 'fit.json').resolve()}")
+
+
+def _print_correlations(correlations: Mapping[str, float | None]) -> None:
+    for name, correlation in correlations.items():
+        # None where nothing was held out, or no reliability is known.
         shown = "–" if correlation is None else f"{correlation:.3f}"
         print(f"{name:24} {shown}")
-    print(f"\n{(arguments.out / 'fit.json').resolve()}")

@@ -1,15 +1,11 @@
-"""What commands share: a parser whose errors say what to type instead, and the options
-of datasets and of workers."""
+"""What commands share: options of datasets and of workers, and what is printed at the
+end."""
 
 from __future__ import annotations
 
 import argparse
-import difflib
-import sys
-from collections.abc import Iterable, Sequence
-from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from cingulum.errors import InputError
 
@@ -18,125 +14,7 @@ if TYPE_CHECKING:
     from cingulum.parallel import Executor
 
 Commands = Any
-"""What argparse's `add_subparsers` gives."""
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse, with advice in its errors: the nearest option or command for one that
-    is mistyped, and the right order where an option took the folders after it.
-
-    argparse has no public list of the arguments of a parser; `_actions` and
-    `_option_string_actions` are stable in all versions of Python that we support.
-    """
-
-    def __init__(self, **settings: Any) -> None:
-        # An abbreviation would mean something else once another option is added.
-        super().__init__(**{"allow_abbrev": False, **settings})
-        self._words: list[str] = []
-
-    # argparse's own signature is overloaded by the type of the namespace.
-    def parse_known_args(  # type: ignore[override]
-        self, args: Sequence[str] | None = None, namespace: Any = None
-    ) -> tuple[Any, list[str]]:
-        self._words = list(sys.argv[1:] if args is None else args)
-        parsed, unknown = super().parse_known_args(self._words, namespace)
-        # Otherwise `cingulum` itself would complain, with the usage of no command.
-        if unknown and self._subparsers is None:
-            self._refuse(unknown)
-        return parsed, unknown
-
-    def error(self, message: str) -> NoReturn:
-        # The value after an unknown option counts as a positional, so that argparse may
-        # complain about that one first.
-        mistyped = self._unknown_options()
-        if mistyped and self._subparsers is None:
-            self._refuse(mistyped)
-        if "invalid choice" in message and self._subparsers is not None:
-            message += self._nearest_command()
-        message += self._right_order(message)
-        super().error(message)
-
-    def _refuse(self, unknown: Sequence[str]) -> NoReturn:
-        advice = ""
-        if unknown[0].startswith("-"):
-            option = _option_name(unknown[0])
-            advice = _did_you_mean(option, self._option_string_actions)
-        words = " ".join(unknown)
-        super().error(f"unrecognized arguments: {words}{advice}")
-
-    def _unknown_options(self) -> list[str]:
-        """Words that look like an option, before a `--`. A word with a space in it is a
-        value for argparse, even where it begins with dashes."""
-        unknown = []
-        for word in takewhile("--".__ne__, self._words):
-            is_option = word.startswith("--") and " " not in word
-            if is_option and _option_name(word) not in self._option_string_actions:
-                unknown.append(word)
-        return unknown
-
-    def _nearest_command(self) -> str:
-        commands = self._positionals_with_choices()
-        for word in self._words:
-            if not word.startswith("-"):
-                return _did_you_mean(word, commands)
-        return ""
-
-    def _right_order(self, message: str) -> str:
-        """Advice where positionals are missing and an option with any number of values
-        may have taken them."""
-        positionals = [action for action in self._actions if not action.option_strings]
-        missing = message.partition("arguments are required: ")[2].split(", ")
-        greedy = self._last_greedy_option()
-        if greedy is None or not any(
-            _name(action) in missing for action in positionals
-        ):
-            return ""
-        option = greedy.option_strings[-1]
-        names = " ".join(self._example(action) for action in positionals)
-        return (
-            f". {option} takes every word that follows: {names} come before the "
-            f"options: {self.prog} {names} {option} {_name(greedy)} …"
-        )
-
-    def _last_greedy_option(self) -> argparse.Action | None:
-        """The last option on the command line that takes any number of values."""
-        for word in reversed(self._words):
-            action = self._option_string_actions.get(_option_name(word))
-            if action is not None and action.nargs in ("+", "*"):
-                return action
-        return None
-
-    def _example(self, positional: argparse.Action) -> str:
-        """A positional as it may be typed: the user's own word among its choices."""
-        if not positional.choices:
-            return _name(positional)
-        choices = [str(choice) for choice in positional.choices]
-        for word in self._words:
-            if word in choices:
-                return word
-        return choices[-1]
-
-    def _positionals_with_choices(self) -> list[str]:
-        names: list[str] = []
-        for action in self._actions:
-            if action.choices and not action.option_strings:
-                names.extend(str(choice) for choice in action.choices)
-        return names
-
-
-def _name(action: argparse.Action) -> str:
-    """An argument as argparse names it in its errors."""
-    return str(action.metavar or action.dest)
-
-
-def _option_name(word: str) -> str:
-    """`--option` of `--option=value`."""
-    return word.partition("=")[0]
-
-
-def _did_you_mean(word: str, known: Iterable[str]) -> str:
-    similar = difflib.get_close_matches(word, list(known), 1)
-    return f". Did you mean {similar[0]}?" if similar else ""
+"""What argparse's `add_subparsers` gives: it has no public name for it."""
 
 
 def add_command(
@@ -154,6 +32,7 @@ def add_command(
 
 
 def add_dataset_options(parser: argparse.ArgumentParser) -> None:
+    # Names and short forms are those of fMRIPrep and other BIDS Apps.
     parser.add_argument(
         "--participant-label",
         nargs="+",
@@ -185,6 +64,7 @@ def add_dataset_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_executor_options(parser: argparse.ArgumentParser) -> None:
+    # No default: processes and SLURM jobs have different ones (`Executor`).
     parser.add_argument(
         "--n-jobs",
         type=int,

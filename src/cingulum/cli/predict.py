@@ -217,7 +217,8 @@ def execute(arguments: argparse.Namespace) -> None:
         jobs=arguments.n_jobs,
         show_progress=True,
     )
-    _print_data(summary)
+    _print_left_out(summary)
+    _print_columns(summary)
     _print_findings(summary)
     print_results(arguments.out)
 
@@ -228,6 +229,7 @@ def _check(arguments: argparse.Namespace) -> None:
     )
     if arguments.n_jobs is not None:
         require_at_least(arguments.n_jobs, 1, "--n-jobs", "a thread does the work")
+    # A dictionary of them would keep the last one without a word.
     names = [name for name, _ in arguments.modality or ()]
     if len(set(names)) < len(names):
         raise InputError(
@@ -264,14 +266,18 @@ def _request(arguments: argparse.Namespace) -> Request:
     )
 
 
-def _print_data(summary: Summary) -> None:
-    """Who was left out, and which columns are used, on the error stream: the results
-    alone go to the output."""
+def _print_left_out(summary: Summary) -> None:
+    """Who was left out, on the error stream: the output has the results only."""
     for reason, left_out in summary["left_out"].items():
+        # A list of participants, or a count of rows.
         names = left_out
         if isinstance(left_out, list):
             names = ", ".join(str(name) for name in left_out)
         print(f"left out, {reason}: {names}", file=sys.stderr)
+
+
+def _print_columns(summary: Summary) -> None:
+    """Which columns are used, on the error stream."""
     for name, columns in summary["columns"].items():
         shown = ", ".join(columns[:COLUMNS_NAMED])
         if len(columns) > COLUMNS_NAMED:
@@ -282,6 +288,7 @@ def _print_data(summary: Summary) -> None:
 def _print_findings(summary: Summary) -> None:
     print(f"\n{summary['lead']}\n")
     for check in summary["audit"]:
+        # Checks that passed are in the report only.
         if check["verdict"] == "fail":
             print(f"LEAK AUDIT FAILED: {check['words']}")
         elif check["verdict"] != "pass":

@@ -69,6 +69,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "out_dir", type=Path, metavar="OUT_DIR", help="where results go"
     )
+    # Participants in parallel jobs first, then the group once: the levels of BIDS Apps.
     parser.add_argument(
         "level", choices=["participant", "group"], help="which part to run"
     )
@@ -128,11 +129,11 @@ def _add_study_option(group: Any, dotted_name: str, option: Option) -> None:
         group.add_argument(flag, nargs="*", metavar="NAME", **shared)
         return
     metavar = METAVARS[option.item_type]
+    read: Callable[[str], Any] = option.item_type
     if option.may_be_none:
+        metavar = f"{metavar}|none"
         read = _or_none(option.item_type)
-        group.add_argument(flag, type=read, metavar=f"{metavar}|none", **shared)
-        return
-    group.add_argument(flag, type=option.item_type, metavar=metavar, **shared)
+    group.add_argument(flag, type=read, metavar=metavar, **shared)
 
 
 def _or_none(item_type: type) -> Callable[[str], Any]:
@@ -148,6 +149,7 @@ def _or_none(item_type: type) -> Callable[[str], Any]:
 
 def chosen_study(arguments: argparse.Namespace) -> StudyConfig:
     """The study of a command line: its file, and the options that win over it."""
+    # The file first, so that options win over it.
     study = StudyConfig()
     if arguments.study:
         study = read_study(arguments.study)
@@ -161,16 +163,22 @@ def chosen_study(arguments: argparse.Namespace) -> StudyConfig:
 
 def _study_options(arguments: argparse.Namespace) -> Values:
     """Options of the study that were typed, by dotted names."""
-    top_level = {option.name for option in options(StudyConfig)}
     typed = {}
     for name, value in vars(arguments).items():
-        section, dot, _ = name.partition(".")
-        if name in top_level or (dot and section in SECTIONS):
+        if _is_study_option(name):
             # A list is taken back by `none`, or by no word at all.
             typed[name] = [] if value == ["none"] else value
+    # The option --seed is declared once, by the prediction.
     if "prediction.seed" in typed:
         typed["model.seed"] = typed["prediction.seed"]
     return typed
+
+
+def _is_study_option(name: str) -> bool:
+    section, dot, _ = name.partition(".")
+    if dot:
+        return section in SECTIONS
+    return name in {option.name for option in options(StudyConfig)}
 
 
 def _dataset_options(arguments: argparse.Namespace) -> Values:
@@ -293,5 +301,6 @@ def _exit_code(count: int, what: str, file: Path) -> int:
     """3 where something is missing from the results, and the file that says why."""
     if not count:
         return 0
+    # Not an error: the results of the others are there, and complete.
     print(f"{count} {what}; {file} says why.", file=sys.stderr)
     return 3

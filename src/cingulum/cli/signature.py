@@ -89,8 +89,10 @@ def _add_export(verbs: Commands) -> None:
 def execute_apply(arguments: argparse.Namespace) -> int:
     summary = _apply(arguments)
     for name, figures in summary["models"].items():
+        # Nobody has two visits with this modality.
         if figures["decided"]:
             print(f"{name:12} {_decisions(figures)}")
+    # Suspicious data are scored, but not without a word.
     for flag in summary["flags"]:
         print(f"flag: {flag}", file=sys.stderr)
     print((arguments.out / "summary.json").resolve())
@@ -120,6 +122,7 @@ def _decisions(figures: Figures) -> str:
     """How many second visits were judged more painful, and how often that is right."""
     text = f"second visit higher in {figures['second_visit_higher']} of "
     text += str(figures["decided"])
+    # Known only where the new data have pain ratings.
     if "accuracy" in figures:
         percent = 100 * figures["accuracy"]
         text += f", right in {percent:.1f} % of {figures['pain_known']}"

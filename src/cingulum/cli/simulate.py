@@ -70,6 +70,7 @@ def execute(arguments: argparse.Namespace) -> None:
 
 
 def _assignment(text: str) -> tuple[str, float]:
+    # Whether there is such a parameter is known once the model is built.
     name, _, value = text.partition("=")
     try:
         return name, float(value)

@@ -64,6 +64,7 @@ def _print_counts(table: pd.DataFrame) -> None:
     visits = table.groupby(["participant", "session"]).ngroups
     print(f"{participants} participants, {visits} visits")
     counts = table.groupby(["feature", "state"]).size().unstack(fill_value=0)
+    # A state that no visit is in is shown as 0.
     counts = counts.reindex(columns=list(STATES), fill_value=0)
     print(counts.rename_axis(columns=None).to_string())
 
@@ -89,11 +90,13 @@ def _visit_name(participant: str, session: str) -> str:
 
 def _finishing_command(out_dir: Path, work_dir: Path | None) -> str:
     """The command that measures what failed or is missing."""
+    # Quoted, so that the line can be pasted into a shell.
     out = shlex.quote(str(out_dir))
     work_option = ""
     if work_dir:
         work_option = f" --work-dir {shlex.quote(str(work_dir))}"
     study = (work_dir or out_dir / "work") / "study.toml"
+    # `cingulum features` has no study file, and its options are not recorded.
     if study.is_file():
         file = shlex.quote(str(study))
         return f"cingulum run BIDS_DIR {out} participant --study {file}{work_option}"

@@ -217,6 +217,19 @@ class Option:
         return f"{self.meaning}: {', '.join(self.choices)}"
 
     @property
+    def limits(self) -> str:
+        """The limits in words; of an option that has a lower one, at least."""
+        if self.high is None:
+            return f"at least {self.low}"
+        return f"{self.low} to {self.high}"
+
+    def contains(self, number: float) -> bool:
+        """Whether a number is within the limits."""
+        if self.low is not None and number < self.low:
+            return False
+        return self.high is None or number <= self.high
+
+    @property
     def help(self) -> str:
         """The description and the default, for argparse."""
         # argparse formats help with %, so that a percent sign is written twice.
@@ -240,6 +253,7 @@ def options(config_class: type) -> tuple[Option, ...]:
 def _option(declaration: Field, annotation: Any) -> Option:
     alternatives = get_args(annotation)
     origin = get_origin(annotation)
+    # `str` and the like are their own type.
     item_type = annotation
     if origin is Mapping:
         item_type = dict
@@ -278,6 +292,7 @@ def read_study(path: Path) -> StudyConfig:
     study = with_options(StudyConfig(), options_by_name, str(path))
     if study.features.connectome is None:
         return study
+    # An absolute path stays as it is.
     return with_connectome(study, Path(path).parent / study.features.connectome)
 
 
@@ -297,16 +312,21 @@ def _dotted(content: Values, path: Path) -> Values:
     """Options of a file by dotted names: `prediction.permutations`."""
     dotted = {}
     for name, value in content.items():
-        if name not in SECTIONS:
+        if name in SECTIONS:
+            _check_table(name, value, path)
+            for key, inner in value.items():
+                dotted[f"{name}.{key}"] = inner
+        else:
             dotted[name] = value
-            continue
-        if not isinstance(value, dict):
-            raise InputError(
-                f"{path}: [{name}] must be a table of settings; came {value!r}."
-            )
-        for key, inner in value.items():
-            dotted[f"{name}.{key}"] = inner
     return dotted
+
+
+def _check_table(section: str, value: Any, path: Path) -> None:
+    # `features = 3` is good TOML.
+    if not isinstance(value, dict):
+        raise InputError(
+            f"{path}: [{section}] must be a table of settings; came {value!r}."
+        )
 
 
 def with_options(
@@ -321,14 +341,18 @@ def with_options(
     for name, value in values.items():
         section, _, key = name.partition(".")
         if section in SECTIONS:
-            config = getattr(study, section)
             where = f"{source}: [{section}]"
-            checked = _checked(SECTIONS[section], key, value, where)
-            study = replace(study, **{section: replace(config, **{key: checked})})
+            value = _with_option(getattr(study, section), key, value, where)
+            study = replace(study, **{section: value})
         else:
-            checked = _checked(StudyConfig, name, value, source)
-            study = replace(study, **{name: checked})
+            study = _with_option(study, name, value, source)
     return study
+
+
+def _with_option(config: Any, name: str, value: Any, where: str) -> Any:
+    """A section, or the study itself, with another value."""
+    checked = _checked(type(config), name, value, where)
+    return replace(config, **{name: checked})
 
 
 def with_connectome(study: StudyConfig, path: Path | str) -> StudyConfig:
@@ -351,10 +375,18 @@ def _nearest(config_class: type, name: str) -> str:
     similar = difflib.get_close_matches(name, known, 1)
     if similar:
         return f"Did you mean {similar[0]}?"
-    for section, other_class in SECTIONS.items():
-        if name in {known_option.name for known_option in options(other_class)}:
-            return f"It belongs into [{section}]."
+    section = _section_with(name)
+    if section:
+        return f"It belongs into [{section}]."
     return f"It has: {', '.join(known)}."
+
+
+def _section_with(name: str) -> str | None:
+    for section, config_class in SECTIONS.items():
+        for option in options(config_class):
+            if option.name == name:
+                return section
+    return None
 
 
 def _checked_value(option: Option, value: Any, where: str) -> Any:
@@ -399,16 +431,11 @@ def _refuse_choice(option: Option, item: Any, where: str) -> None:
 
 
 def _check_range(option: Option, number: float, where: str) -> None:
+    # TOML has nan and inf, and NaN would pass every comparison.
     if not math.isfinite(number):
         raise InputError(f"{where} must be a finite number; came {number}.")
-    low = -math.inf if option.low is None else option.low
-    high = math.inf if option.high is None else option.high
-    if low <= number <= high:
-        return
-    limits = f"{option.low} to {option.high}"
-    if option.high is None:
-        limits = f"at least {option.low}"
-    raise InputError(f"{where} must be {limits}; came {number}.")
+    if not option.contains(number):
+        raise InputError(f"{where} must be {option.limits}; came {number}.")
 
 
 HEADER = (
@@ -458,6 +485,7 @@ def _inline_table(table: Values) -> str:
     pairs = []
     for key, value in table.items():
         pairs.append(f"{json.dumps(str(key))} = {toml_value(value)}")
+    # Without the two spaces that the format below would leave.
     if not pairs:
         return "{}"
     return f"{{ {', '.join(pairs)} }}"
@@ -465,6 +493,7 @@ def _inline_table(table: Values) -> str:
 
 def write_study(study: StudyConfig, manifest: ReportManifest) -> None:
     """Write study.toml, with a copy of its connectome beside it."""
+    # A copy, so that the folder is complete wherever it is moved.
     if study.features.connectome:
         connectome = Path(study.features.connectome)
         manifest.bytes("connectome.npy", _npy(connectome))

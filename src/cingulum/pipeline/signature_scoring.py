@@ -34,7 +34,7 @@ from cingulum.prediction.signature_scores import (
 )
 from cingulum.prediction.statistics import exact_interval
 from cingulum.report.results import to_plain
-from cingulum.versions import versions
+from cingulum.versions import software_versions
 
 WORDS = (
     "Scores of single scans are not calibrated: only differences between visits of one "
@@ -223,7 +223,7 @@ def _write_scores(signed: Signature, scans: Scans, out: Path) -> dict[str, Any]:
         "flags": sorted(scored.flags),
         "failures": [_written_failure(failure) for failure in scans.failures],
         "words": WORDS,
-        "versions": versions(),
+        "versions": software_versions(),
     }
     write_json(Path(out) / "summary.json", to_plain(summary))
     return summary

@@ -30,7 +30,7 @@ from cingulum.report.results import to_plain
 from cingulum.report.summarise import fit_section
 from cingulum.simulation import simulate, time_step
 from cingulum.timeseries import TimeSeries, check_signals
-from cingulum.versions import versions
+from cingulum.versions import software_versions
 
 FEWEST_VOLUMES = 30
 """Volumes below which a part of a recording says nothing about connectivity."""
@@ -169,7 +169,7 @@ def fit_recording(
                 "seed": options.seed,
                 "volumes": series.data.shape[-1],
             },
-            "versions": versions(),
+            "versions": software_versions(),
         }
         if options.scheme == PUBLISHED_SCHEME:
             first_part = series.between(0, volumes_to_fit(series, options.holdout))

@@ -25,7 +25,7 @@ from cingulum.report import plots
 from cingulum.report.page import render_prediction
 from cingulum.report.results import to_plain
 from cingulum.report.summarise import evaluation_section, regression_section
-from cingulum.versions import versions
+from cingulum.versions import software_versions
 
 WRITTEN = (
     "predictions.tsv",
@@ -81,7 +81,7 @@ def predict(
         "columns": asked.columns,
         "left_out": asked.left_out,
         "settings": settings,
-        "versions": versions(),
+        "versions": software_versions(),
     }
     out = Path(out)
     for name in WRITTEN:

@@ -16,7 +16,7 @@ from cingulum.report.page import Picture
 from cingulum.report.results import Caution, Spread, to_plain
 from cingulum.report.summarise import spread
 from cingulum.signals.atlas import Atlas
-from cingulum.versions import versions
+from cingulum.versions import software_versions
 
 FREE_RUNNING = "free_running"
 CEILING = "ceiling"
@@ -81,7 +81,7 @@ class ModelResults:
     left_out: Mapping[str, str]
     pipelines: Sequence[str]
     recipe: StudyRecipe
-    versions: Mapping[str, str] = field(default_factory=versions)
+    versions: Mapping[str, str] = field(default_factory=software_versions)
 
 
 def compared_models(table: pd.DataFrame) -> dict[str, ComparedModel]:

@@ -18,7 +18,7 @@ from cingulum.report import plots, tables
 from cingulum.report.feature_overview import far_out
 from cingulum.report.page import Picture
 from cingulum.report.viewers import Viewer, brain_viewer
-from cingulum.versions import versions
+from cingulum.versions import software_versions
 
 VIEWER_RESOLUTION = 3
 """mm of the brain in the viewers: maps of one person are smooth, and a page has several
@@ -79,7 +79,7 @@ class ParticipantPage:
     decisions: Sequence[ModelDecision]
     of_study: bool
     flags: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=versions)
+    versions: Mapping[str, str] = field(default_factory=software_versions)
 
 
 @dataclass(frozen=True, eq=False)

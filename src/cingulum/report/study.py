@@ -44,7 +44,7 @@ from cingulum.report.summarise import (
     visit_section,
 )
 from cingulum.report.text import lead, methods, warnings
-from cingulum.versions import versions
+from cingulum.versions import software_versions
 
 FEWEST_FLIPS = 5000
 """A count cannot tell small p apart, and maps are cheap: never fewer sign flips."""
@@ -205,7 +205,7 @@ def _gaps(cohort: Cohort, features: CohortFeatures) -> Gaps:
 
 def _provenance(material: StudyMaterial) -> Provenance:
     return Provenance(
-        versions=versions(),
+        versions=software_versions(),
         recipe=material.recipe,
         mapped={
             name: one.pattern.permutations for name, one in material.mapped.items()
