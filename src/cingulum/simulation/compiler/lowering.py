@@ -9,7 +9,7 @@ is numpy's work, and elementwise operations broadcast.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,30 +31,33 @@ def lower(
 ) -> list[np.ndarray]:
     """Values of the graph's results, as arrays over all axes but the regions'.
 
-    names: one a graph input, in order; an input of shape (k, LANES) becomes inputs
-    `name.0` … `name.k-1` Raises CannotLower for an operation it does not know, or one
-    in which regions see each other.
+    names: one per input of the graph, in order; an input of shape (k, LANES) becomes
+        the inputs `name.0` … `name.k-1`
+
+    Raises CannotLower for an operation it does not know, or one in which regions see
+    each other.
     """
-    known: dict[Any, Any] = {}
-    given = iter(names)
+    values: dict[torch.fx.Node, Any] = {}
+    input_names = iter(names)
     for node in graph.graph.nodes:
         if node.op == "placeholder":
-            known[node] = _input(program, next(given), node.meta["tensor_meta"].shape)
+            shape = node.meta["tensor_meta"].shape
+            values[node] = _input(program, next(input_names), shape)
         elif node.op == "get_attr":
-            known[node] = _constant(program, getattr(graph, node.target))
+            values[node] = _constant(program, getattr(graph, node.target))
         elif node.op == "call_function":
-            args, options = torch.fx.node.map_arg(
-                (node.args, node.kwargs), lambda n: known[n]
-            )
-            known[node] = _apply(program, node, args, options)
+            arguments = torch.fx.node.map_arg(node.args, values.__getitem__)
+            options = torch.fx.node.map_arg(node.kwargs, values.__getitem__)
+            values[node] = _apply(program, node, arguments, options)
         elif node.op == "output":
-            results = (
-                node.args[0]
-                if isinstance(node.args[0], tuple | list)
-                else [node.args[0]]
-            )
-            return [known[result] for result in results]
+            return [values[result] for result in _results(node)]
     raise CannotLower("a graph without result")
+
+
+def _results(output: torch.fx.Node) -> Sequence[Any]:
+    """The nodes that a graph returns."""
+    results: Any = output.args[0]
+    return results if isinstance(results, tuple | list) else [results]
 
 
 def _input(program: Program, name: str, shape: torch.Size) -> np.ndarray:
@@ -67,7 +70,7 @@ def _input(program: Program, name: str, shape: torch.Size) -> np.ndarray:
 def _constant(program: Program, tensor: Tensor) -> np.ndarray:
     if tensor.ndim and tensor.shape[-1] == LANES:
         raise CannotLower(
-            "a constant tensor with one value a region (declare it as a parameter)"
+            "a constant tensor with one value per region (declare it as a parameter)"
         )
     return _numbers(program, tensor.detach().cpu().double().numpy())
 
@@ -80,43 +83,57 @@ def _numbers(program: Program, values: Any) -> np.ndarray:
     return rows
 
 
-def _apply(p: Program, node: torch.fx.Node, args: tuple, options: dict) -> Any:
+def _apply(p: Program, node: torch.fx.Node, arguments: tuple, options: dict) -> Any:
     if node.target is operator.getitem:
-        return args[0][args[1]]
+        return arguments[0][arguments[1]]
     name = str(node.target).removeprefix("aten.")
-    packet = name.partition(".")[0]
-    shape = getattr(node.meta.get("tensor_meta"), "shape", None)
-    shape = tuple(shape) if isinstance(shape, tuple) else None
-    if packet in ELEMENTWISE:
-        return _elementwise(p, ELEMENTWISE[packet], args, options)
-    if packet in MOVES:
-        return MOVES[packet](p, shape, *args, **options)
+    operation, _, _ = name.partition(".")
+    if operation in ELEMENTWISE:
+        return _elementwise(p, ELEMENTWISE[operation], arguments, options)
+    if operation in MOVES:
+        return MOVES[operation](p, _shape(node), *arguments, **options)
     raise CannotLower(f"aten.{name}")
+
+
+def _shape(node: torch.fx.Node) -> tuple | None:
+    """The shape of an operation's result; None for a list of tensors."""
+    shape = getattr(node.meta.get("tensor_meta"), "shape", None)
+    return tuple(shape) if isinstance(shape, tuple) else None
 
 
 def _rows(p: Program, value: Any) -> np.ndarray:
     return value if isinstance(value, np.ndarray) else _numbers(p, value)
 
 
-def _elementwise(p: Program, rule: Callable, args: tuple, options: dict) -> np.ndarray:
+def _elementwise(
+    p: Program, rule: Callable, arguments: tuple, options: dict
+) -> np.ndarray:
     """Apply a rule on values, broadcasting; None (an absent bound, say) is handed
     on."""
-    given = [
-        None if a is None else a if isinstance(a, str) else _rows(p, a) for a in args
-    ]
-    arrays = [a for a in given if isinstance(a, np.ndarray)]
-    shape = np.broadcast_shapes(*(a.shape for a in arrays)) if arrays else ()
-    spread = [
-        np.broadcast_to(a, shape) if isinstance(a, np.ndarray) else a for a in given
-    ]
+    operands = [_operand(p, argument) for argument in arguments]
+    shapes = [a.shape for a in operands if isinstance(a, np.ndarray)]
+    shape = np.broadcast_shapes(*shapes)
+    broadcast = [_broadcast(operand, shape) for operand in operands]
     result = np.empty(shape, dtype=object)
     for index in np.ndindex(*shape):
-        result[index] = rule(
-            p,
-            *(a[index] if isinstance(a, np.ndarray) else a for a in spread),
-            **options,
-        )
+        values = [_element(operand, index) for operand in broadcast]
+        result[index] = rule(p, *values, **options)
     return result
+
+
+def _operand(p: Program, argument: Any) -> Any:
+    is_option = argument is None or isinstance(argument, str)
+    return argument if is_option else _rows(p, argument)
+
+
+def _broadcast(operand: Any, shape: tuple[int, ...]) -> Any:
+    if isinstance(operand, np.ndarray):
+        return np.broadcast_to(operand, shape)
+    return operand
+
+
+def _element(operand: Any, index: tuple[int, ...]) -> Any:
+    return operand[index] if isinstance(operand, np.ndarray) else operand
 
 
 def _add(p: Program, a: int, b: int, alpha: float = 1) -> int:
@@ -270,9 +287,7 @@ ELEMENTWISE: dict[str, Callable] = {
 }
 
 
-def _same(
-    p: Program, shape: tuple, a: np.ndarray, *rest: Any, **options: Any
-) -> np.ndarray:
+def _same(p: Program, shape: tuple, a: np.ndarray, *_: Any, **__: Any) -> np.ndarray:
     return a
 
 
@@ -291,68 +306,75 @@ def _leading(shape: tuple) -> tuple:
     return shape[:-1] if shape else ()
 
 
-def _axis(shape_or_rows: np.ndarray, dim: int, rank: int) -> int:
-    """An axis of the torch tensor (rank) as an axis of its rows; the last one is the
-    regions'."""
-    dim = dim % rank
-    if dim >= shape_or_rows.ndim:
+def _axis(dim: int, axes: int) -> int:
+    """An axis of a torch tensor as an axis of its rows, which have that many axes; the
+    regions' axis, the tensor's last one, is not among them."""
+    dim = dim % (axes + 1)
+    if dim >= axes:
         raise CannotLower(
             "an operation along the regions: a drift must not mix regions"
         )
     return dim
 
 
+def _along(axis: int, index: Any) -> tuple:
+    """An index along one axis; everything along the others."""
+    return (*[slice(None)] * axis, index, ...)
+
+
 def _stack(p: Program, shape: tuple, tensors: list, dim: int = 0) -> np.ndarray:
-    rows = np.broadcast_arrays(*(_rows(p, t) for t in tensors))
-    return np.stack(rows, _axis(np.empty((1,) * (rows[0].ndim + 1)), dim, len(shape)))
+    rows = np.broadcast_arrays(*(_rows(p, tensor) for tensor in tensors))
+    return np.stack(rows, _axis(dim, rows[0].ndim + 1))
 
 
 def _cat(p: Program, shape: tuple, tensors: list, dim: int = 0) -> np.ndarray:
-    return np.concatenate(tensors, _axis(tensors[0], dim, len(shape)))
+    return np.concatenate(tensors, _axis(dim, tensors[0].ndim))
 
 
 def _unbind(
     p: Program, shape: tuple | None, a: np.ndarray, dim: int = 0
 ) -> list[np.ndarray]:
-    axis = _axis(a, dim, a.ndim + 1)
+    axis = _axis(dim, a.ndim)
     return [_take(a, i, axis) for i in range(a.shape[axis])]
 
 
 def _take(a: np.ndarray, i: int, axis: int) -> np.ndarray:
-    found = np.empty(a.shape[:axis] + a.shape[axis + 1 :], dtype=object)
-    found[...] = a[(slice(None),) * axis + (i,)]
-    return found
+    # Assigned rather than returned: without axes, numpy would give a plain number.
+    taken = np.empty(a.shape[:axis] + a.shape[axis + 1 :], dtype=object)
+    taken[...] = a[_along(axis, i)]
+    return taken
 
 
 def _select(
     p: Program, shape: tuple, a: np.ndarray, dim: int, index: int
 ) -> np.ndarray:
-    return _take(a, index, _axis(a, dim, a.ndim + 1))
+    return _take(a, index, _axis(dim, a.ndim))
 
 
-def _slice(  # type: ignore[no-untyped-def]
+def _slice(
     p: Program,
     shape: tuple,
     a: np.ndarray,
     dim: int = 0,
-    start: Any = None,
-    end: Any = None,
+    start: int | None = None,
+    end: int | None = None,
     step: int = 1,
-):  # type: ignore[no-untyped-def]
-    if dim % (a.ndim + 1) == a.ndim and shape[-1] == LANES:
+) -> np.ndarray:
+    is_along_regions = dim % (a.ndim + 1) == a.ndim
+    if is_along_regions and shape[-1] == LANES:
         return a
-    return a[(slice(None),) * _axis(a, dim, a.ndim + 1) + (slice(start, end, step),)]
+    return a[_along(_axis(dim, a.ndim), slice(start, end, step))]
 
 
 def _select_backward(
     p: Program, shape: tuple, grad: np.ndarray, sizes: list, dim: int, index: int
 ) -> np.ndarray:
     full = _full(p, tuple(sizes), 0.0)
-    full[(slice(None),) * _axis(full, dim, full.ndim + 1) + (index, ...)] = grad
+    full[_along(_axis(dim, full.ndim), index)] = grad
     return full
 
 
-def _slice_backward(  # type: ignore[no-untyped-def]
+def _slice_backward(
     p: Program,
     shape: tuple,
     grad: np.ndarray,
@@ -361,12 +383,9 @@ def _slice_backward(  # type: ignore[no-untyped-def]
     start: int,
     end: int,
     step: int,
-):
+) -> np.ndarray:
     full = _full(p, tuple(sizes), 0.0)
-    full[
-        (slice(None),) * _axis(full, dim, full.ndim + 1)
-        + (slice(start, end, step), ...)
-    ] = grad
+    full[_along(_axis(dim, full.ndim), slice(start, end, step))] = grad
     return full
 
 
@@ -374,24 +393,22 @@ def _select_scatter(
     p: Program, shape: tuple, a: np.ndarray, source: np.ndarray, dim: int, index: int
 ) -> np.ndarray:
     changed = a.copy()
-    changed[(slice(None),) * _axis(a, dim, a.ndim + 1) + (index, ...)] = source
+    changed[_along(_axis(dim, a.ndim), index)] = source
     return changed
 
 
-def _slice_scatter(  # type: ignore[no-untyped-def]
+def _slice_scatter(
     p: Program,
     shape: tuple,
     a: np.ndarray,
     source: np.ndarray,
     dim: int = 0,
-    start=None,
-    end=None,
+    start: int | None = None,
+    end: int | None = None,
     step: int = 1,
-):
+) -> np.ndarray:
     changed = a.copy()
-    changed[
-        (slice(None),) * _axis(a, dim, a.ndim + 1) + (slice(start, end, step), ...)
-    ] = source
+    changed[_along(_axis(dim, a.ndim), slice(start, end, step))] = source
     return changed
 
 
@@ -405,15 +422,20 @@ def _sum(
 ) -> np.ndarray:
     if dims is None:
         raise CannotLower("a sum over regions: a drift must not mix regions")
-    total = a
-    for axis in sorted(
-        (_axis(a, d, a.ndim + 1) for d in np.atleast_1d(dims)), reverse=True
-    ):
-        parts = [_take(total, i, axis) for i in range(total.shape[axis])]
-        added = parts[0]
-        for part in parts[1:]:
-            added = _elementwise(p, _add, (added, part), {})
-        total = np.expand_dims(added, axis) if keepdim else added
+    axes = [_axis(dim, a.ndim) for dim in np.atleast_1d(dims)]
+    # From the last axis to the first, so that those still to come keep their place.
+    for axis in sorted(axes, reverse=True):
+        a = _sum_along(p, a, axis)
+        if keepdim:
+            a = np.expand_dims(a, axis)
+    return a
+
+
+def _sum_along(p: Program, a: np.ndarray, axis: int) -> np.ndarray:
+    parts = [_take(a, i, axis) for i in range(a.shape[axis])]
+    total = parts[0]
+    for part in parts[1:]:
+        total = _elementwise(p, _add, (total, part), {})
     return total
 
 
