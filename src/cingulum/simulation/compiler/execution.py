@@ -3,6 +3,7 @@ blocks, and its steps in segments."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -131,7 +132,7 @@ class Execution:
 
     def zeros(self, *shape: int) -> np.ndarray:
         """Zeros that begin where a vector may be loaded."""
-        count = int(np.prod(shape, dtype=int))
+        count = math.prod(shape)
         raw = np.zeros(count + ALIGNMENT // self.dtype.itemsize, self.dtype)
         start = (-raw.ctypes.data % ALIGNMENT) // raw.itemsize
         return raw[start : start + count].reshape(shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -100,7 +101,8 @@ class Form:
         of_response = [f"{RESPONSE}{name}" for name in self.response]
         return ("dt_v", *of_response)
 
-    @property
+    # Looked up for every slot of every table.
+    @cached_property
     def parameters(self) -> tuple[str, ...]:
         return (*self.neural_parameters, *self.vascular_parameters)
 
