@@ -57,6 +57,7 @@ def backward(spec: KernelSpec) -> str:
     adjoint = _Adjoint(loop)
     code = loop.code
     with code.loop_down(code.argument("from"), code.argument("to")) as index:
+        # Noise is counter-based, so that it comes out the same when drawn again.
         segment = begin_segment(loop, index)
         restore_checkpoint(loop, index)
         with code.loop(segment.start, segment.end) as step:
@@ -94,6 +95,7 @@ class _Adjoint:
     def repeat_step(self, segment: Segment, step: Integer) -> None:
         """Do a step again, and keep what its adjoint needs."""
         code, arrays = self.code, self.arrays
+        # Unlike forward, every step of the segment has outputs of its own.
         k = step - segment.start
         slot = self.sizes["past_steps"] + k
         outputs = arrays["outputs"].at(slot * self.sizes["outputs_stride"])
@@ -155,6 +157,7 @@ class _Adjoint:
         with self.code.loop(0, self.count) as b:
             rows = self._kept_rows(reverse, b)
             rows |= self._gradient_rows(reverse, b)
+            # The step's rows were asked for with the outputs' gradient in their place.
             rows["g_out"] = rows["out"]
             if self.loop.spec.form.stimulus_gradient:
                 g_stimulus = self.arrays["g_stimulus"]
@@ -236,10 +239,12 @@ class _Adjoint:
         """From the gradient of what was received to those of the outputs in `slot`."""
         sizes, arrays = self.sizes, self.arrays
         g_outputs = arrays["g_outputs"].at(slot * sizes["g_outputs_stride"])
+        # With delays the gradient also goes to slots of earlier steps.
         if self.shape.delayed:
             outputs = arrays["outputs"].at(slot * sizes["outputs_stride"])
             self._reverse_delays(outputs, g_outputs, g_received)
         else:
+            # The transposed product: `multiply` takes its weights by rows.
             multiply(self.loop, "backward_weights", g_received, g_outputs)
 
     def _reverse_delays(
@@ -268,6 +273,7 @@ class _Adjoint:
     # Once for a whole segment.
 
     def finish_segment(self, segment: Segment) -> None:
+        # With delays `scatter` has added the gradient of the weights step by step.
         if self.shape.delayed:
             self._move_output_gradients(segment)
         elif self.shape.weights_gradient:

@@ -39,6 +39,7 @@ class KernelArguments:
         tensors = _arrays(run, batch)
         for path, value in _parameter_values(brain).items():
             parameter = torch.as_tensor(value, dtype=x.dtype)
+            # A plain number becomes a tensor: another number needs no other code.
             tensors[path] = _as_simulation_by_region(parameter, batch)
         return cls(
             tuple(tensors),
@@ -78,6 +79,7 @@ class KernelArguments:
 def _arrays(run: Run, batch: torch.Size) -> dict[str, Tensor]:
     x, y = run.start.neural, run.start.vascular
     count, regions = batch.numel(), x.shape[-1]
+    # A run from rest, or without delays, has none; code needs at least the present.
     past = run.start.past
     if past is None:
         past = first_past(max(run.slots, 1), outputs(run.brain, x))
@@ -98,12 +100,14 @@ def _arrays(run: Run, batch: torch.Size) -> dict[str, Tensor]:
 def _for_every_simulation(stimulus: Tensor, batch: torch.Size) -> Tensor:
     """(row, simulation, region)."""
     rows, regions = stimulus.shape[0], stimulus.shape[-1]
+    # Axes of the batch that the stimulus lacks are put behind its rows.
     missing_axes = [1] * (len(batch) + 2 - stimulus.ndim)
     whole = stimulus.reshape(rows, *missing_axes, *stimulus.shape[1:])
     return whole.expand(rows, *batch, regions).reshape(rows, batch.numel(), regions)
 
 
 def _is_noisy(run: Run) -> bool:
+    # A tensor may have a gradient, so it counts as noise even where it is 0.
     noise = run.brain.noise
     return run.noise is not None or isinstance(noise, Tensor) or noise != 0
 
@@ -121,6 +125,7 @@ def _parameter_values(brain: Brain) -> dict[str, Value]:
 
 def _as_simulation_by_region(value: Tensor, batch: torch.Size) -> Tensor:
     """(1 or simulation, 1 or region)."""
+    # What all simulations share stays one row, which the processor keeps at hand.
     if value.ndim <= 1 or value.shape[:-1].numel() == 1:
         return value.reshape(1, -1)
     regions = value.shape[-1]

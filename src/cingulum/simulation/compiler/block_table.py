@@ -37,12 +37,14 @@ class BlockTable:
         """value: (1 or simulation, 1 or width)."""
         slot = parameter_slot(self.form, path)
         self._hold(slot, f"parameter {path}", value)
-        is_shared = value.shape[0] == 1
-        self.values[slot + 1] = 0 if is_shared else value.shape[1]
+        # A stride of 0: every simulation reads the same row.
+        has_row_each = value.shape[0] > 1
+        self.values[slot + 1] = value.shape[1] * has_row_each
 
     def set_gradient(self, path: str, gradient: np.ndarray) -> None:
         self._hold(gradient_slot(self.form, path), f"gradient {path}", gradient)
 
     def _hold(self, slot: int, name: str, array: np.ndarray) -> None:
+        # numpy would free an array whose address only machine code knows.
         self.values[slot] = array.ctypes.data
         self.arrays[name] = array

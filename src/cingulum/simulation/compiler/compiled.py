@@ -29,6 +29,7 @@ def run_compiled(run: Run, *, threads: int | None = None) -> Outcome:
     execution = Execution(run, arguments, kernel, threads or torch.get_num_threads())
     bold, activity, x, y, past = _Simulate.apply(execution, *arguments.tensors)
     batch_and_regions = run.start.neural.shape[1:]
+    # Without delays the past is only the present output, which follows from x.
     remembered = None
     if run.delays is not None:
         couplings = run.brain.mass.couplings
@@ -82,6 +83,7 @@ class _Simulate(torch.autograd.Function):
         backward_pass = BackwardPass(execution, of_results)
         backward_pass.run()
         arguments = execution.arguments
+        # The execution is an argument, too, but has no gradient.
         of_execution = None
         of_tensors = [
             _gradient(tensor, backward_pass.by_input.get(name), execution.shape.regions)
@@ -95,6 +97,7 @@ def _gradient(tensor: Tensor, padded: np.ndarray | None, regions: int) -> Tensor
     share a value."""
     if padded is None or not tensor.requires_grad:
         return None
+    # Machine code gives one gradient per simulation and region.
     gradient = _unpadded(padded, regions)
     if gradient.shape == tensor.shape:
         return gradient

@@ -41,6 +41,7 @@ def gather(spec: KernelSpec) -> str:
         with code.loop(0, shape.vectors) as panel:
             pairs = _Pairs.load(code, row + panel * shape.number_type.lanes)
             recent, older = pairs.past_outputs()
+            # Linear between two steps, so that delays have a gradient.
             value = recent + pairs.part * (older - recent)
             total.set(total.get() + pairs.weight * value)
         scalar = _sum_of_lanes(total.get())
@@ -106,7 +107,7 @@ class _Pairs:
         part = code.pointer("parts").at(place).load()
         words = code.lanes_of("i32")
         offsets = Pointer(code, "%offsets", "i32").at(place)
-        # Rows of i32 are aligned for numbers of four bytes only.
+        # numpy aligns this array for its numbers only, not for vectors.
         offset = Bits(code, code.assign(f"load {words}, ptr {offsets}, align 4"), 32)
         back = code.words_in_every_lane(code.argument("back").word())
         return cls(code, weight, part, offset, offset - back)

@@ -34,6 +34,9 @@ LEAST_SEGMENT = 64
 SPARE_NOISE_STEPS = 8
 """Noise is drawn for four steps at a time, from before a segment to behind it."""
 
+SHARED_INPUTS = ("forward_weights", "backward_weights", "delay_part", "stimulus")
+"""Arrays that every block reads as they are."""
+
 ALIGNMENT = 64
 """Bytes of the widest vector."""
 
@@ -103,6 +106,7 @@ class Execution:
 
     def _steps_per_segment(self) -> int:
         """Few enough for the cache, many enough for the memory."""
+        # The past is moved once per segment, which should cost little beside the steps.
         steps = max(LEAST_SEGMENT, 4 * self.past_steps)
         if self.form.gradient:
             size = self.checkpoint_width * self.dtype.itemsize * self.simulations
@@ -132,6 +136,7 @@ class Execution:
 
     def zeros(self, *shape: int) -> np.ndarray:
         """Zeros that begin where a vector may be loaded."""
+        # numpy promises less, so a few more elements leave room to begin later.
         count = math.prod(shape)
         raw = np.zeros(count + ALIGNMENT // self.dtype.itemsize, self.dtype)
         start = (-raw.ctypes.data % ALIGNMENT) // raw.itemsize
@@ -150,6 +155,8 @@ class Execution:
 
     def _inputs(self) -> dict[str, np.ndarray]:
         arguments = self.arguments
+        # Products go along the rows of their second factor: with outputs that is the
+        # transposed matrix, with gradients, and for delays, the matrix itself.
         weights = arguments["weights"].detach()
         inputs = {
             "forward_weights": self.padded(weights.mT.contiguous()),
@@ -176,6 +183,7 @@ class Execution:
     def _parameter(self, path: str) -> np.ndarray:
         """(1 or simulation, 1 or width)."""
         value = self._parameter_value(path)
+        # What all regions share is read as one number, without padding.
         if self.shape.regional[self.form.parameters.index(path)]:
             return self.padded(value, with_edge=True)
         return np.array(value.detach().numpy(), self.dtype, order="C")
@@ -214,6 +222,7 @@ class Execution:
             "kept_drive": self.zeros(shape.width),
         }
         for name in ("x", "y"):
+            # In a block the simulation comes first: a call works on one after another.
             arrays[name][:] = self.inputs[name][:, block.of].transpose(1, 0, 2)
         past = self.inputs["past"][:, :, block.of]
         arrays["outputs"][: self.past_steps + 1] = oldest_first(past)
@@ -231,12 +240,16 @@ class Execution:
     def output_slots(self) -> int:
         """Steps of outputs in memory: the past, the present, and with delays the
         segment."""
-        remembered = self.past_steps + 1
-        return remembered + self.segment if self.shape.delayed else remembered
+        # Without delays every step writes over the one before.
+        slots = self.past_steps + 1
+        if self.shape.delayed:
+            slots += self.segment
+        return slots
 
     def _delay_offsets(self, simulations: int) -> np.ndarray:
         """From a region's present output to that of the whole steps ago."""
         stride = simulations * self.shape.couplings_width
+        # A step's outputs of all simulations of the block lie side by side.
         lanes = np.arange(self.shape.width)
         offsets = lanes - self.whole_delays * stride
         return np.ascontiguousarray(offsets, dtype=np.int32)
@@ -247,8 +260,9 @@ class Execution:
         self._set_sizes(table, block)
         self._set_strides(table, block)
         table.set_arrays(arrays)
-        shared = ("forward_weights", "backward_weights", "delay_part", "stimulus")
-        table.set_arrays({n: self.inputs[n] for n in shared if n in self.inputs})
+        for name in SHARED_INPUTS:
+            if name in self.inputs:
+                table.set_arrays({name: self.inputs[name]})
         for path, value in self.parameters.items():
             table.set_parameter(path, value)
         return table
@@ -274,11 +288,10 @@ class Execution:
     def _set_strides(self, table: BlockTable, block: Block) -> None:
         """How far apart things lie in memory, in numbers; 0 where there is only one."""
         shape = self.shape
-        pairs = shape.regions * shape.width
         table.set_sizes(
-            weights_stride=0 if self.arguments.is_shared("weights") else pairs,
-            delay_stride=0 if self.arguments.is_shared("delays") else pairs,
-            outputs_stride=len(block) * shape.couplings_width if shape.delayed else 0,
+            weights_stride=self._pair_stride("weights"),
+            delay_stride=self._pair_stride("delays"),
+            outputs_stride=len(block) * shape.couplings_width * shape.delayed,
             stimulus_row=self.simulations * shape.width,
             stimulus_simulation=shape.width,
         )
@@ -296,6 +309,11 @@ class Execution:
                 normals_step=shape.states_width,
             )
 
+    def _pair_stride(self, name: str) -> int:
+        if self.arguments.is_shared(name):
+            return 0
+        return self.shape.regions * self.shape.width
+
     # All blocks.
 
     def run_blocks(self, work: BlockWork, label: str, *, show: bool = False) -> None:
@@ -309,6 +327,7 @@ class Execution:
     def _run_in_turn(self, work: BlockWork, label: str, show: bool) -> None:
         per_call = self.segments_per_call(len(self.blocks[0]))
         total = -(-self.segments // per_call) * len(self.blocks)
+        # In the main thread, so that an interrupt comes through between two calls.
         calls = (None for block in self.blocks for _ in work(block))
         for _ in track(calls, label, total=total, show=show):
             pass

@@ -93,6 +93,7 @@ class Code:
 
     def _tag(self, letter: str) -> str:
         """A new name for the labels of a loop or a condition."""
+        # Values and labels share one counter, so that no name occurs twice.
         self.count += 1
         return f"{letter}{self.count}"
 
@@ -157,6 +158,7 @@ class Code:
     def loop(self, start: Integer | int, end: Integer | int) -> Iterator[Integer]:
         """From start to end − 1."""
         tag = self._tag("l")
+        # On the stack; LLVM's optimiser makes registers of it, and phi nodes.
         counter = Variable(self, Integer)
         counter.set(start)
         i = self._loop_head(tag, counter, f"slt i64 {{}}, {end}")
@@ -236,6 +238,9 @@ class Value:
         raise NotImplementedError
 
 
+# Values compare by identity (eq=False): two names are two results.
+
+
 @dataclass(frozen=True, eq=False)
 class Condition(Value):
     """One i1: true or false."""
@@ -303,6 +308,7 @@ class Pointer(Value):
 
     def at(self, *offsets: Integer | int) -> Pointer:
         """The address so many elements later; several offsets are added."""
+        # One instruction per offset: what does not change in a loop can leave it.
         name = self.name
         for offset in offsets:
             name = self.code.assign(
@@ -470,6 +476,8 @@ class Bits(Value):
     @property
     def type(self) -> str:
         return self.code.lanes_of(f"i{self.width}")
+
+    # Shifts to the right are of two kinds, and so have no operator.
 
     def combine(self, operation: str, other: Bits | int) -> Bits:
         """operation: LLVM's name, such as `lshr` and `ashr` for shifts to the right."""

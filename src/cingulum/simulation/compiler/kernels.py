@@ -38,6 +38,7 @@ class Kernel:
 
     def call(self, name: str, table: np.ndarray, start: int, stop: int) -> int:
         """Call `forward` or `backward` for the segments from start to stop − 1."""
+        # ctypes releases the interpreter's lock, so that threads run side by side.
         function = KERNEL_FUNCTION(self.code.addresses[name])
         return int(function(table.ctypes.data, start, stop))
 

@@ -98,6 +98,7 @@ def parameter_slot(form: Form, path: str) -> int:
 
 def gradient_slot(form: Form, path: str) -> int:
     """Where the table has the address of a parameter's gradient."""
+    # Parameters have two slots each, gradients one: their rows all have one width.
     behind_parameters = len(SLOTS) + 2 * len(form.parameters)
     return behind_parameters + form.wanted.index(path)
 
@@ -117,6 +118,7 @@ def table_integer(code: Code, index: int) -> Integer:
 
 def table_pointer(code: Code, index: int) -> Pointer:
     address = table_integer(code, index)
+    # Addresses are numbers in Python.
     name = code.assign(f"inttoptr i64 {address} to ptr")
     return Pointer(code, name, code.number_type.scalar)
 

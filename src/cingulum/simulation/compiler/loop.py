@@ -70,12 +70,14 @@ def forward(spec: KernelSpec) -> str:
     per_volume = sizes["per_vascular"] * sizes["per_tr"]
     with code.loop(code.argument("from"), code.argument("to")) as index:
         segment = begin_segment(loop, index)
+        # Saved at run time or not, since a run that diverged is repeated without.
         with code.when(sizes["save_checkpoints"].compare("ne", 0)):
             save_checkpoint(loop, index)
         with code.loop(segment.start, segment.end) as step:
             _write_step(loop, segment, step, per_volume)
         if spec.shape.delayed:
             _carry_over(loop, segment)
+        # Once per segment: a state that is not finite stays so.
         with code.when(_has_diverged(loop)):
             code.return_early(index + 1)
     return code.exported_function("forward(ptr noalias %A, i64 %from, i64 %to)")
@@ -93,6 +95,7 @@ def _write_step(
         ends_volume = is_multiple(done, per_volume)
         volume = step // per_volume
         with code.loop(0, sizes["simulations"]) as b:
+            # Forward nobody needs it again; one row serves all simulations in turn.
             drive = loop.arrays["kept_drive"]
             haemodynamic_step(loop, b, drive)
             volume_row = volume * sizes["all_simulations"] + loop.simulation(b)
@@ -121,6 +124,7 @@ def _finish_volume(loop: LoopCode, b: Integer, row: Integer, activity: Pointer) 
 
 def _carry_over(loop: LoopCode, segment: Segment) -> None:
     """The last outputs of a segment become the past of the next."""
+    # With memmove, since a short segment is less than the past.
     outputs, stride = loop.arrays["outputs"], loop.sizes["outputs_stride"]
     last = outputs.at(segment.count * stride)
     remembered = stride * (loop.sizes["past_steps"] + 1)

@@ -19,7 +19,8 @@ from torch import Tensor
 from cingulum.simulation.compiler.ssa import Program
 
 LANES = 61
-"""Length of the region axis while tracing: a number that stands out."""
+"""Length of the region axis while tracing: a prime that no other axis is likely to
+have, so that the regions can be told from it."""
 
 
 class CannotLower(Exception):
@@ -68,6 +69,8 @@ def _input(program: Program, name: str, shape: torch.Size) -> np.ndarray:
 
 
 def _constant(program: Program, tensor: Tensor) -> np.ndarray:
+    # Only by chance would a constant have as many values as the traced regions, so this
+    # is one that the mass built from the shape of its input.
     if tensor.ndim and tensor.shape[-1] == LANES:
         raise CannotLower(
             "a constant tensor with one value per region (declare it as a parameter)"
@@ -84,6 +87,7 @@ def _numbers(program: Program, values: Any) -> np.ndarray:
 
 
 def _apply(p: Program, node: torch.fx.Node, arguments: tuple, options: dict) -> Any:
+    # One of the several tensors that an operation such as unbind returned.
     if node.target is operator.getitem:
         return arguments[0][arguments[1]]
     name = str(node.target).removeprefix("aten.")
@@ -145,25 +149,33 @@ def _sub(p: Program, a: int, b: int, alpha: float = 1) -> int:
 
 
 def _sigmoid(p: Program, x: int) -> int:
-    one = p.const(1.0)
-    return p.div(one, p.add(one, p.call("exp", p.neg(x))))
+    # At the far left exp overflows to infinity, and 1 / infinity is the right 0.
+    unit = p.const(1.0)
+    return p.div(unit, p.add(unit, p.call("exp", p.neg(x))))
 
 
 def _tanh(p: Program, x: int) -> int:
+    # expm1 keeps the precision near 0 that exp would lose:
     # tanh = e / (e + 2) with e = expm1(2x); beyond ±20 it is ±1 in every precision.
-    held = _clamp(p, p.mul(p.const(2.0), x), p.const(-40.0), p.const(40.0))
-    grown = p.call("expm1", held)
-    return p.div(grown, p.add(grown, p.const(2.0)))
+    bounded = _clamp(p, p.mul(p.const(2.0), x), p.const(-40.0), p.const(40.0))
+    e = p.call("expm1", bounded)
+    return p.div(e, p.add(e, p.const(2.0)))
 
 
 def _softplus(
     p: Program, x: int, beta: int | None = None, threshold: int | None = None
 ) -> int:
-    beta = p.const(1.0) if beta is None else beta
-    limit = p.const(20.0) if threshold is None else threshold
+    # torch's defaults, which it leaves out of the graph.
+    if beta is None:
+        beta = p.const(1.0)
+    limit = threshold
+    if limit is None:
+        limit = p.const(20.0)
     scaled = p.mul(x, beta)
-    held = _clamp(p, scaled, None, limit)
-    soft = p.div(p.call("log1p", p.call("exp", held)), beta)
+    # Both branches are computed: without the bound, exp would overflow in the other.
+    bounded = _clamp(p, scaled, None, limit)
+    soft = p.div(p.call("log1p", p.call("exp", bounded)), beta)
+    # As in torch: beyond the threshold it is the identity.
     return p.call("select", p.call("lt", limit, scaled), x, soft)
 
 
@@ -193,16 +205,15 @@ def _bool(p: Program, value: int) -> int:
 
 
 def _number(p: Program, value: int) -> int:
-    return (
-        p.call("select", value, p.const(1.0), p.const(0.0))
-        if p.is_bool(value)
-        else value
-    )
+    # torch multiplies by a mask as by 1 and 0.
+    if p.is_bool(value):
+        return p.call("select", value, p.const(1.0), p.const(0.0))
+    return value
 
 
 def _sign(p: Program, x: int) -> int:
-    zero, one = p.const(0.0), p.const(1.0)
-    positive = p.call("select", p.call("lt", zero, x), one, zero)
+    zero, unit = p.const(0.0), p.const(1.0)
+    positive = p.call("select", p.call("lt", zero, x), unit, zero)
     return p.call("select", p.call("lt", x, zero), p.const(-1.0), positive)
 
 
@@ -210,8 +221,13 @@ def _mul(p: Program, a: int, b: int) -> int:
     return p.mul(_number(p, a), _number(p, b))
 
 
-def _compare(name: str, swap: bool = False) -> Callable:
-    return lambda p, a, b: p.call(name, b, a) if swap else p.call(name, a, b)
+def _compare(name: str) -> Callable:
+    return lambda p, a, b: p.call(name, a, b)
+
+
+def _compare_swapped(name: str) -> Callable:
+    # a > b is b < a, so that the small language needs three comparisons only.
+    return lambda p, a, b: p.call(name, b, a)
 
 
 def _call(name: str) -> Callable:
@@ -266,8 +282,8 @@ ELEMENTWISE: dict[str, Callable] = {
     "masked_fill": lambda p, a, mask, value: _where(p, mask, value, a),
     "lt": _compare("lt"),
     "le": _compare("le"),
-    "gt": _compare("lt", swap=True),
-    "ge": _compare("le", swap=True),
+    "gt": _compare_swapped("lt"),
+    "ge": _compare_swapped("le"),
     "eq": _compare("eq"),
     "ne": lambda p, a, b: p.call("not", p.call("eq", a, b)),
     "logical_and": _logic("and"),
@@ -297,13 +313,12 @@ def _full(p: Program, shape: tuple, number: float) -> np.ndarray:
 
 def _leading(shape: tuple) -> tuple:
     """The axes of a tensor that are not the regions'."""
-    if shape and shape[-1] == LANES:
-        return shape[:-1]
-    if shape and shape[-1] != 1:
+    # A last axis of length 1 broadcasts over the regions.
+    if shape and shape[-1] not in (LANES, 1):
         raise CannotLower(
             f"a tensor of shape {shape}, whose last axis is not the regions'"
         )
-    return shape[:-1] if shape else ()
+    return shape[:-1]
 
 
 def _axis(dim: int, axes: int) -> int:
@@ -361,6 +376,7 @@ def _slice(
     step: int = 1,
 ) -> np.ndarray:
     is_along_regions = dim % (a.ndim + 1) == a.ndim
+    # `[..., :]` changes nothing; a part of the regions is refused by _axis.
     if is_along_regions and shape[-1] == LANES:
         return a
     return a[_along(_axis(dim, a.ndim), slice(start, end, step))]
@@ -420,6 +436,7 @@ def _sum(
     keepdim: bool = False,
     **_: Any,
 ) -> np.ndarray:
+    # Without axes torch sums over all of them, the regions' too.
     if dims is None:
         raise CannotLower("a sum over regions: a drift must not mix regions")
     axes = [_axis(dim, a.ndim) for dim in np.atleast_1d(dims)]
@@ -441,6 +458,7 @@ def _sum_along(p: Program, a: np.ndarray, axis: int) -> np.ndarray:
 
 def _unsqueeze(p: Program, shape: tuple, a: np.ndarray, dim: int) -> np.ndarray:
     dim = dim % (a.ndim + 2)
+    # The tensor has one axis more than its rows, and gets another.
     if dim > a.ndim:
         raise CannotLower("an axis behind the regions")
     return np.expand_dims(a, dim)

@@ -48,7 +48,7 @@ class Target:
         loaded."""
         for_loads = 8 if self.has_many_registers else 4
         free = self.registers - for_loads
-        # A single row would take all of them; past 14 it gains nothing.
+        # A single row would otherwise take all of them, and code would grow.
         return max(1, min(14, free // rows))
 
 
@@ -103,6 +103,7 @@ def load(text: str, target: Target, *, gradient: bool) -> LoadedCode:
     and kept."""
     _initialise()
     path = cache_folder() / f"{key(text, target)}.o"
+    # Compiling takes about a second, loading a few milliseconds.
     machine = _machine(target)
     code = read(path)
     if code is None:
@@ -114,7 +115,9 @@ def load(text: str, target: Target, *, gradient: bool) -> LoadedCode:
     engine = llvm.create_mcjit_compiler(empty, machine)
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
-    names = ["forward", "backward"] if gradient else ["forward"]
+    names = ["forward"]
+    if gradient:
+        names.append("backward")
     addresses = {name: engine.get_function_address(name) for name in names}
     return LoadedCode(engine, addresses)
 
@@ -127,6 +130,7 @@ def _machine(target: Target) -> Any:
         features=target.features,
         opt=3,
         reloc="pic",
+        # The loader chooses the addresses.
         codemodel="jitdefault",
     )
 
@@ -193,6 +197,7 @@ def read(path: Path) -> bytes | None:
     checksum, code = content[:CHECKSUM_BYTES], content[CHECKSUM_BYTES:]
     if hashlib.sha256(code).digest() == checksum:
         return code
+    # Another process may have removed it first.
     with suppress(OSError):
         path.unlink()
     return None
@@ -203,6 +208,7 @@ def keep(path: Path, code: bytes) -> None:
     read-only disk is no error."""
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Written under another name and renamed, which no reader sees half done.
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as stream:
             stream.write(hashlib.sha256(code).digest() + code)
         os.replace(stream.name, path)

@@ -1,9 +1,10 @@
 """The functions of mathematics that hardware does not have, for whole vectors: exp,
-expm1, log, log1p, sin and cos to about one unit in the last place.
+expm1, log, log1p, sin and cos.
 
-Each reduces its argument to a small interval and ends in a polynomial, as in Cody &
-Waite, Software Manual for the Elementary Functions (1980). Nothing branches: special
-values are chosen lane by lane, and comparisons with NaN are false, so NaN goes through.
+Each reduces its argument to a small interval, with constants in several parts (Cody &
+Waite, Software Manual for the Elementary Functions, 1980), and ends in a polynomial.
+Nothing branches: special values are chosen lane by lane, and comparisons with NaN are
+false, so NaN goes through.
 """
 
 from __future__ import annotations
@@ -152,6 +153,7 @@ def log_of_normal(x: Vector) -> Vector:
     z = s * s
     powers = range(form.atanh_terms - 1, 0, -1)
     series = horner(z, [2 / (2 * i + 1) for i in powers])
+    # Small parts are added first, so that their bits are not lost.
     twice = s + s
     value = series * z * s + twice
     value = k * form.ln2_low + value
@@ -165,8 +167,10 @@ def _exponent_and_mantissa(x: Vector) -> tuple[Vector, Vector]:
     exponent = bits.combine("lshr", form.mantissa) - form.bias
     fraction = bits & ((1 << form.mantissa) - 1)
     m = (fraction | (form.bias << form.mantissa)).as_numbers()
+    # Around 1, so that the series is shortest and log 1 is exactly 0.
     is_large = m > math.sqrt(2)
     m = is_large.choose(m * 0.5, m)
+    # A conversion to numbers of 64 bits is no single instruction before AVX-512.
     k = (exponent + form.magic_bits).as_numbers() - form.magic
     return is_large.choose(k + 1.0, k), m
 
@@ -178,6 +182,7 @@ def log(x: Vector) -> Vector:
     shift = form.mantissa + 2
     value = log_of_normal(is_small.choose(x * 2.0**shift, x))
     value = value - is_small.choose(shift * math.log(2), 0.0)
+    # Of 0, negative numbers, infinity and NaN; the bits above mean nothing for them.
     value = x.equals(0.0).choose(x.code.infinity(-1), value)
     value = (x < 0.0).choose(math.nan, value)
     value = x.equals(x.code.infinity(1)).choose(x, value)
@@ -188,6 +193,7 @@ def log1p(x: Vector) -> Vector:
     """log(1 + x); the factor x / ((1 + x) − 1) takes the rounding of 1 + x back."""
     u = x + 1.0
     value = log(u) * x / (u - 1.0)
+    # Where 1 + x rounds to 1, the factor is 0 / 0 and log1p is x.
     value = u.equals(1.0).choose(x, value)
     return x.equals(x.code.infinity(1)).choose(x, value)
 
@@ -205,6 +211,7 @@ def _near_zero(r: Vector) -> tuple[Vector, Vector]:
 def sine_and_cosine_turned(r: Vector, quarters: Bits) -> tuple[Vector, Vector]:
     """Sine and cosine of r plus whole quarter turns, for |r| ≤ π/4."""
     sine, cosine = _near_zero(r)
+    # Every quarter turn exchanges sine and cosine.
     is_odd = (quarters & 1).is_nonzero()
     unsigned_sine = is_odd.choose(cosine, sine)
     unsigned_cosine = is_odd.choose(sine, cosine)
@@ -221,6 +228,7 @@ def _signed(value: Vector, sign: Bits) -> Vector:
 
 def sine_and_cosine(x: Vector) -> tuple[Vector, Vector]:
     quarters, bits = nearest_whole(x, 2 / math.pi)
+    # π/2 in parts: the difference keeps bits that one rounded π/2 would lose.
     r = x
     for part in format_of(x).half_pi:
         r = r - quarters * part

@@ -79,6 +79,7 @@ def philox_normals(
     """
     a, b, c, d = counter
     code = a.code
+    # Written out in full: the ten turns have no branch and no memory.
     low_key, high_key = key
     for turn in range(ROUNDS):
         if turn:
@@ -90,6 +91,7 @@ def philox_normals(
         mixed_c = high_a ^ d
         a = mixed_a ^ code.words_in_every_lane(low_key)
         c = mixed_c ^ code.words_in_every_lane(high_key)
+        # As in the paper: high words cross over, low words move on.
         b, d = low_c, low_a
     return [*_box_muller(a, b), *_box_muller(c, d)]
 

@@ -48,6 +48,7 @@ class ForwardPass:
         table = self._table(block, arrays)
         step = execution.segments_per_call(len(block))
         for start in range(0, execution.segments, step):
+            # To come back to if a state diverges.
             before = {name: arrays[name].copy() for name in CHANGING}
             stop = min(start + step, execution.segments)
             failed = execution.kernel.call("forward", table.values, start, stop)
@@ -77,6 +78,7 @@ class ForwardPass:
         """The segments from `start` once more, step by step, to name the first step and
         region that diverge."""
         execution, run = self.execution, self.execution.run
+        # Segments of one step: each call then ends with the test of all states.
         table.set_sizes(segment=1, save_checkpoints=0)
         for step in range(start * execution.segment, run.steps):
             if execution.kernel.call("forward", table.values, step, step + 1):
@@ -121,7 +123,9 @@ class BackwardPass:
             stimulus = execution.inputs["stimulus"]
             self.by_input["stimulus"] = zeros(*stimulus.shape)
         # Blocks run side by side, so that each adds to arrays of its own.
-        pairs = len(execution.blocks) if self.shares_pairs else count
+        pairs = count
+        if self.shares_pairs:
+            pairs = len(execution.blocks)
         for name in self._pair_gradients():
             self.by_input[name] = zeros(pairs, shape.regions, shape.width)
 
@@ -156,7 +160,9 @@ class BackwardPass:
         execution = self.execution
         shape, n, zeros = execution.shape, len(block), execution.zeros
         slots = execution.past_steps + 1 + execution.segment
-        gradient_slots = slots if shape.delayed else 1
+        gradient_slots = 1
+        if shape.delayed:
+            gradient_slots = slots
         arrays = execution.workspace(block)
         arrays |= {
             "outputs": zeros(slots, n, shape.couplings, shape.width),
@@ -170,6 +176,7 @@ class BackwardPass:
             "g_bold": self.gradients["bold"],
             "g_activity": self.gradients["activity"],
         }
+        # These replace what the forward pass works with.
         arrays |= self._kept(n)
         arrays |= self._shared_gradients(block)
         self._begin_at_the_end(block, arrays)
@@ -212,6 +219,7 @@ class BackwardPass:
         for name in ("x", "y"):
             final = self.gradients[name][:, block.of]
             arrays[f"g_{name}"][:] = final.transpose(1, 0, 2)
+        # The last segment may be shorter: its end is where its steps end.
         if execution.shape.delayed:
             whole_segments = execution.segments - 1
             first = execution.run.steps - whole_segments * execution.segment
@@ -221,12 +229,14 @@ class BackwardPass:
     def _table(self, block: Block, arrays: dict[str, np.ndarray]) -> BlockTable:
         execution, shape = self.execution, self.execution.shape
         table = execution.table(block, arrays)
+        # Forward without delays a stride of 0 lets every step write over the one before;
+        # the adjoint needs the outputs of all steps of a segment.
         outputs_stride = len(block) * shape.couplings_width
         pairs = shape.regions * shape.width
         table.set_sizes(
             outputs_stride=outputs_stride,
-            g_outputs_stride=outputs_stride if shape.delayed else 0,
-            g_weights_stride=0 if self.shares_pairs else pairs,
+            g_outputs_stride=outputs_stride * shape.delayed,
+            g_weights_stride=pairs * (not self.shares_pairs),
         )
         for path in execution.form.wanted:
             table.set_gradient(path, self.by_input[path])

@@ -54,7 +54,10 @@ def arrays_of(function: Pointwise, form: Form) -> tuple[str, ...]:
 def array_of(name: str) -> str:
     """The array that a row such as `x.1` belongs to."""
     head, _, last = name.rpartition(".")
-    return head if head and last.isdigit() else name
+    # The paths of parameters have dots, too, but no numbers behind them.
+    if head and last.isdigit():
+        return head
+    return name
 
 
 def argument_of(array: str) -> str:
@@ -67,12 +70,14 @@ def pointwise(spec: KernelSpec, function: Pointwise) -> str:
     body = _Body(spec, function)
     body.load_parameters()
     gradients = body.gradients()
+    # Before the loop: once per simulation instead of once per vector.
     body.compute_uniform_values()
     shape = spec.shape
     with body.code.loop(0, shape.vectors) as i:
         lane = i * shape.number_type.lanes
         body.compute_regional_values(lane)
         for result in function.results:
+            # Gradients of parameters have places of their own.
             row = gradients.get(result.name) or body.row(result.name)
             body.store(result, row.at(lane))
     arrays = spec.arguments[function.name]
@@ -102,6 +107,7 @@ class _Body:
     def load_parameters(self) -> None:
         """Load what is the same in every region, and find where the others lie."""
         inputs = {self.program.operations[v].input: v for v in self.needed}
+        # In the order of the table, not of use.
         for path in self.spec.form.parameters:
             value = inputs.get(path)
             if value is None:
@@ -149,7 +155,7 @@ class _Body:
     def row(self, name: str) -> Pointer:
         """The row of an argument: `x.1` is the second of the array `x`."""
         array = array_of(name)
-        index = 0 if array == name else int(name.rpartition(".")[2])
+        index = int(name.removeprefix(array).lstrip(".") or 0)
         pointer = self.code.pointer(argument_of(array))
         return pointer.at(index * self.spec.shape.width)
 
@@ -171,6 +177,7 @@ class _Body:
 
     def _quotient(self, v: int, dividend: int, divisor: int) -> Vector:
         number = self.program.number(divisor)
+        # Division takes several times as long as multiplication.
         if number is not None:
             return self.values[dividend] * (1 / number)
         if divisor in self.uniform and v not in self.uniform:

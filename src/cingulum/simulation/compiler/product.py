@@ -32,6 +32,7 @@ def product(spec: KernelSpec, name: str, *, adds: bool) -> str:
     code = Code(spec.shape.number_type)
     rows_left = code.argument("m")
     done: Integer | int = 0
+    # The largest tiles first, and smaller ones for the rows that are left over.
     for rows in spec.target.tile_rows:
         count = (rows_left - done) // rows
         with code.loop(0, count) as block:
@@ -46,6 +47,7 @@ def _write_row_of_tiles(
 ) -> None:
     """Tiles of nearly equal width side by side: some wide ones, then narrower ones."""
     lanes, vectors = spec.shape.number_type.lanes, spec.shape.vectors
+    # Widths differ by one vector at most; a narrow last tile would waste registers.
     tiles = -(-vectors // spec.target.tile_vectors(rows))
     wide, narrow = -(-vectors // tiles), vectors // tiles
     wide_tiles = tiles if wide == narrow else vectors - narrow * tiles
@@ -60,14 +62,26 @@ def _write_row_of_tiles(
 
 def _write_tile(code: Code, tile: Tile, adds: bool) -> None:
     results = [_places_of_row(code, tile, r) for r in range(tile.rows)]
-    sums = [[Variable(code, Vector) for _ in row] for row in results]
+    # All loops over rows and vectors are Python's: the tile is written out in full, so
+    # that every sum has a register.
+    sums = [_variables(code, tile.vectors) for _ in results]
     for places, row_sums in zip(results, sums, strict=True):
         for place, total in zip(places, row_sums, strict=True):
-            total.set(place.load() if adds else "zeroinitializer")
+            total.set(_first_term(place, adds))
     _add_products(code, tile, sums)
     for places, row_sums in zip(results, sums, strict=True):
         for place, total in zip(places, row_sums, strict=True):
             place.store(total.get())
+
+
+def _variables(code: Code, count: int) -> list[Variable[Vector]]:
+    return [Variable(code, Vector) for _ in range(count)]
+
+
+def _first_term(place: Pointer, adds: bool) -> object:
+    if adds:
+        return place.load()
+    return "zeroinitializer"
 
 
 def _places_of_row(code: Code, tile: Tile, r: int) -> list[Pointer]:
@@ -91,6 +105,7 @@ def _add_products(code: Code, tile: Tile, sums: list[list[Variable[Vector]]]) ->
         step = k * code.argument("ak")
         b = [row_of_b.at(v * lanes).load() for v in range(tile.vectors)]
         for row_of_a, row_sums in zip(rows_of_a, sums, strict=True):
+            # One number of a, for all vectors of B that are loaded.
             factor = row_of_a.at(step).load_in_every_lane()
             for vector, total in zip(b, row_sums, strict=True):
                 total.set(total.get() + factor * vector)

@@ -122,24 +122,32 @@ class Program:
             return self._times_unit(x, b)
         if y in (0, 1, -1):
             return self._times_unit(y, a)
+        return self._product(a, b)
+
+    def _product(self, a: int, b: int) -> int:
         minus_a, minus_b = self._negated(a), self._negated(b)
-        if minus_a is None and minus_b is None:
-            return self._apply("mul", *sorted((a, b)))
         # Signs move outwards, where they cancel or join a sum.
-        product = self.mul(
-            a if minus_a is None else minus_a, b if minus_b is None else minus_b
-        )
-        if minus_a is None or minus_b is None:
-            return self.neg(product)
-        return product
+        if minus_a is not None and minus_b is not None:
+            return self.mul(minus_a, minus_b)
+        if minus_a is not None:
+            return self.neg(self.mul(minus_a, b))
+        if minus_b is not None:
+            return self.neg(self.mul(a, minus_b))
+        # In one order, so that a · b and b · a are one value.
+        return self._apply("mul", *sorted((a, b)))
 
     def _times_unit(self, factor: float | None, value: int) -> int:
+        # 0 · infinity would not be a number, but a state that diverges is noticed by
+        # itself.
         if factor == 0:
             return self.const(0.0)
-        return value if factor == 1 else self.neg(value)
+        if factor == 1:
+            return value
+        return self.neg(value)
 
     def div(self, a: int, b: int) -> int:
         x, y = self.number(a), self.number(b)
+        # A division by 0 is left to the processor, which gives infinity.
         if x is not None and y is not None and y != 0:
             return self.const(x / y)
         if x == 0:
@@ -166,6 +174,7 @@ class Program:
         if a == b:
             return a
         test = self.operations[condition]
+        # Instead of the condition being turned, the branches change places.
         if test.name == "not":
             return self._apply("select", test.operands[0], b, a)
         return self._apply("select", condition, a, b)
@@ -174,6 +183,7 @@ class Program:
         """x to the exponent: products for small whole numbers, exp(exponent · log x)
         otherwise."""
         number = self.number(exponent)
+        # Products are right for negative x, too, and faster than a logarithm.
         if number is not None and _is_small_whole(number):
             return self._whole_power(x, int(number))
         if number == 0.5:
@@ -184,6 +194,7 @@ class Program:
             # Also where x is 0 or infinite, anything to the power 0 is 1.
             is_zero = self.call("eq", exponent, self.const(0.0))
             size = self.call("select", is_zero, self.const(1.0), size)
+        # Everything so far is the power of |x|.
         is_negative = self.call("lt", x, self.const(0.0))
         below_zero = self._below_zero(size, exponent)
         return self.call("select", is_negative, below_zero, size)
@@ -202,12 +213,14 @@ class Program:
             return self.div(self.const(1.0), self._whole_power(x, -exponent))
         if exponent == 0:
             return self.const(1.0)
+        # Squaring: x^8 takes three products.
         half = self._whole_power(x, exponent // 2)
         square = self.mul(half, half)
         return self.mul(square, x) if exponent % 2 else square
 
     def needed(self, results: list[int]) -> list[int]:
         """The values on which the results depend, in order."""
+        # A stack of its own: a deep expression would exceed Python's recursion limit.
         marked: set[int] = set()
         stack = list(results)
         while stack:

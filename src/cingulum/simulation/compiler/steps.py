@@ -68,9 +68,11 @@ def begin_segment(loop: LoopCode, index: Integer) -> Segment:
     """Find the steps of a segment, and draw their noise."""
     code, sizes = loop.code, loop.sizes
     start = index * sizes["segment"]
+    # The last segment may be shorter.
     end = (start + sizes["segment"]).smaller(sizes["steps"])
     count = end - start
     if loop.spec.form.noisy:
+        # Whether noise is given is not part of the kernel's form, so asked at run time.
         with code.when(sizes["normals_are_drawn"].compare("ne", 0)):
             code.emit(f"call void @draw(ptr %A, i64 {start}, i64 {count})")
     # Drawn noise begins at a multiple of four steps, given noise at step 0.
@@ -83,7 +85,7 @@ def begin_segment(loop: LoopCode, index: Integer) -> Segment:
 def save_checkpoint(loop: LoopCode, segment: Integer) -> None:
     """Keep the block as it is at the start of a segment."""
     parts = _checkpoint_parts(loop)
-    place = _checkpoint(loop, segment, [size for _, size in parts])
+    place = _checkpoint(loop, segment, parts)
     for array, size in parts:
         loop.code.copy(place, array, size)
         place = place.at(size)
@@ -92,7 +94,7 @@ def save_checkpoint(loop: LoopCode, segment: Integer) -> None:
 def restore_checkpoint(loop: LoopCode, segment: Integer) -> None:
     """Bring the block back to the start of a segment."""
     parts = _checkpoint_parts(loop)
-    place = _checkpoint(loop, segment, [size for _, size in parts])
+    place = _checkpoint(loop, segment, parts)
     for array, size in parts:
         loop.code.copy(array, place, size)
         place = place.at(size)
@@ -114,11 +116,13 @@ def _checkpoint_parts(loop: LoopCode) -> list[tuple[Pointer, Integer]]:
     ]
 
 
-def _checkpoint(loop: LoopCode, segment: Integer, parts: list[Integer]) -> Pointer:
+def _checkpoint(
+    loop: LoopCode, segment: Integer, parts: list[tuple[Pointer, Integer]]
+) -> Pointer:
     """Where the checkpoint of a segment begins."""
     size: Integer | int = 0
-    for part in parts:
-        size = size + part
+    for _, part_size in parts:
+        size = size + part_size
     return loop.arrays["checkpoints"].at(segment * size)
 
 
@@ -127,8 +131,9 @@ def call_pointwise(
 ) -> None:
     """Call a traced function for one simulation, with those of the rows that it
     uses."""
-    names = [argument_of(array) for array in loop.spec.arguments[name]]
-    arguments = "".join(f", ptr {rows[row]}" for row in names)
+    arguments = ""
+    for array in loop.spec.arguments[name]:
+        arguments += f", ptr {rows[argument_of(array)]}"
     loop.code.emit(f"call void @{name}(ptr %A, i64 {simulation}{arguments})")
 
 
@@ -164,6 +169,7 @@ def multiply(loop: LoopCode, weights: str, rows: Pointer, results: Pointer) -> N
     they share their weights, otherwise one each."""
     code, shape, sizes = loop.code, loop.shape, loop.sizes
     count = sizes["simulations"]
+    # One product shares every load of a weight between all simulations.
     has_own_weights = sizes["weights_stride"].compare("ne", 0)
     calls = has_own_weights.choose(count, 1)
     rows_per_call = has_own_weights.choose(shape.couplings, count * shape.couplings)
@@ -193,6 +199,8 @@ def advance(
     code, count = loop.code, loop.sizes["simulations"]
     after = outputs.at(loop.sizes["outputs_stride"])
     couple(loop, outputs, loop.arrays["received"])
+    # Heun's second stage couples the predicted outputs, so that all regions must have
+    # done the first.
     if loop.spec.is_heun:
         _call_for_each(loop, "predict", segment, step, after)
         if predicted:
@@ -258,6 +266,7 @@ def haemodynamic_step(loop: LoopCode, b: Integer, drive: Pointer) -> None:
     y = arrays["y"].at(b * shape.vascular_width)
     activity_sum = arrays["activity_sum"].at(b * shape.width)
     divide(loop, drive, activity_sum, loop.sizes["per_vascular"])
+    # The sum of the next steps begins at 0.
     loop.code.clear(activity_sum, shape.width)
     call_pointwise(loop, "respond", loop.simulation(b), {"y": y, "drive": drive})
 
@@ -272,6 +281,7 @@ def divide(
     """target = (source + also) / divisor, for one row."""
     code, kind = loop.code, loop.shape.number_type
     scalar = code.assign(f"fdiv {kind.scalar} {kind.literal(1.0)}, {divisor.scalar()}")
+    # One division, and multiplications in the loop.
     inverse = code.numbers_in_every_lane(scalar)
     with code.loop(0, loop.shape.vectors) as i:
         lane = i * kind.lanes

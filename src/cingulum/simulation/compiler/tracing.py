@@ -43,6 +43,10 @@ class Result:
     value: int
     adds: bool
 
+    def __str__(self) -> str:
+        sign = "+=" if self.adds else "="
+        return f"{self.name} {sign} %{self.value}"
+
 
 @dataclass(frozen=True, eq=False)
 class Pointwise:
@@ -58,16 +62,17 @@ class Pointwise:
 
     def inputs(self) -> list[str]:
         """The inputs that are used."""
-        operations = [self.program.operations[v] for v in self.needed()]
-        return [op.input for op in operations if op.name == "input"]
+        names = [self.program.operations[v].input for v in self.needed()]
+        # Operations that are no inputs have an empty name.
+        return list(filter(None, names))
 
     def listing(self) -> str:
         """The operations, one per line."""
         lines = [f"{self.name}:"]
-        lines += [f"  %{v} = {self.program.operations[v]}" for v in self.needed()]
+        for v in self.needed():
+            lines.append(f"  %{v} = {self.program.operations[v]}")
         for result in self.results:
-            sign = "+=" if result.adds else "="
-            lines.append(f"  {result.name} {sign} %{result.value}")
+            lines.append(f"  {result}")
         return "\n".join(lines)
 
 
@@ -135,6 +140,7 @@ class StepFunction:
 
 def _example(rows: int | None) -> Tensor:
     shape = (LANES,) if rows is None else (rows, LANES)
+    # Inside the domain of logarithms, roots and gating variables.
     return torch.full(shape, 0.5, dtype=torch.float64)
 
 
@@ -166,7 +172,10 @@ class NeuralStep:
         rows: dict[str, int | None] = {"x": len(mass.states), "v": mass.couplings}
         if form.stimulated:
             rows["stimulus"] = None
-        noise = {"z": len(mass.states)} if form.noisy else {}
+        # The order of inputs is that of loads in the machine code.
+        noise: dict[str, int | None] = {}
+        if form.noisy:
+            noise["z"] = len(mass.states)
         values = dict.fromkeys(form.neural_parameters)
         results = ("x", "out", "activity")
         inputs = {**rows, **noise, **values}
@@ -190,6 +199,7 @@ class NeuralStep:
     def heun(self, p: Inputs) -> tuple[Tensor, ...]:
         slope = self._drift(p["x"], p["v"], p)
         ahead = self._euler_step(p, slope)
+        # Both stages get the same noise, as Heun's scheme for additive noise asks.
         half = p["dt"] / 2
         slopes = slope + self._drift(ahead, p["v_ahead"], p)
         after = confine(self.mass, p["x"] + half * slopes + self._noise(p))
@@ -208,12 +218,16 @@ class NeuralStep:
         if self.form.stimulated:
             # The stimulus joins the first coupling variable.
             u = torch.cat([u[:1] + p["stimulus"], u[1:]])
-        mass = _with_inputs(self.mass, MASS, p)
-        return mass.drift(x, u if mass.couplings > 1 else u[0])
+        # Only masses with several coupling variables see their axis.
+        if self.mass.couplings == 1:
+            u = u[0]
+        return _with_inputs(self.mass, MASS, p).drift(x, u)
 
     def _output(self, x: Tensor, p: Inputs) -> Tensor:
         output = _with_inputs(self.mass, MASS, p).output(x)
-        return output if self.mass.couplings > 1 else output.unsqueeze(0)
+        if self.mass.couplings == 1:
+            output = output.unsqueeze(0)
+        return output
 
     def _activity(self, x: Tensor, p: Inputs) -> Tensor:
         return _with_inputs(self.mass, MASS, p).activity(x)
@@ -248,8 +262,11 @@ class HaemodynamicStep:
 
 def _with_inputs(model: Dynamics, prefix: str, p: Inputs) -> Dynamics:
     """The model with the inputs whose paths have the prefix as its parameters."""
-    paths = [path for path in p if path.startswith(prefix)]
-    return with_values(model, {path.removeprefix(prefix): p[path] for path in paths})
+    values = {}
+    for path, value in p.items():
+        if path.startswith(prefix):
+            values[path.removeprefix(prefix)] = value
+    return with_values(model, values)
 
 
 def _graph(
@@ -275,6 +292,7 @@ def _trace(name: str, step: StepFunction) -> Pointwise:
     def compute(*arguments: Tensor) -> tuple[Tensor, ...]:
         return step.compute(dict(zip(names, arguments, strict=True)))
 
+    # Otherwise constants of the mass that require a gradient would leave traces.
     with torch.no_grad():
         graph = _graph(compute, step.examples())
     arrays = lower(graph, names, program)
@@ -306,10 +324,12 @@ def _trace_adjoint(name: str, form: Form, step: StepFunction) -> Pointwise:
         pull = vjp(compute, *primals)[1]
         return pull(tuple(gradients))
 
+    # Tracing needs their shapes; the numbers do not matter.
     gradients = [torch.ones_like(output) for output in outputs]
     with torch.enable_grad():
         graph = _graph(pull_back, [arguments, gradients])
     arrays = lower(graph, [*names, *(f"g.{r}" for r in step.results)], program)
+    # Parameters collect their gradient over all steps of the run.
     joins = {*form.wanted, "stimulus", *ADDED_GRADIENTS.get(name, ())}
     results: list[Result] = []
     for wanted_name, rows in zip(wanted, arrays, strict=True):
