@@ -155,10 +155,6 @@ def _scatter_panel(spec: KernelSpec, code: Code, place: Integer, g: Vector) -> N
         g_delays = code.pointer("g_delays").at(place)
         g_delays.store(g_delays.load() + sent * change)
     g_older = sent * pairs.part
-    # Offsets are loaded once more rather than kept in registers for two arrays.
-    again = _Pairs.load(code, place)
-    recent_place, older_place = again.addresses("g_outputs")
-    recent_place.load(), older_place.load()  # TEMPORARY
-    g_recent = sent - g_older
-    recent_place.add(g_recent)
+    recent_place, older_place = pairs.addresses("g_outputs")
+    recent_place.add(sent - g_older)
     older_place.add(g_older)

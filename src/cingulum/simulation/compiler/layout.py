@@ -19,12 +19,11 @@ SLOTS = """
 first simulations all_simulations steps segment per_vascular per_tr origin seed_low
 seed_high past_steps weights_stride forward_weights backward_weights delay_offset
 delay_part delay_stride x y activity_sum received received_ahead outputs outputs_stride
-normals normals_step normals_simulation normals_origin normals_are_drawn stimulus
-stimulus_row stimulus_simulation hold bold activity checkpoints save_checkpoints g_x g_y
-g_activity_sum g_drive g_outputs g_outputs_stride g_bold g_activity g_volume g_received
-g_received_ahead kept_x kept_y kept_after kept_drive kept_received kept_received_ahead
-kept_outputs_ahead g_kept_received g_kept_received_ahead g_weights g_weights_stride
-g_delays g_stimulus
+normals normals_step normals_simulation normals_are_drawn stimulus stimulus_row
+stimulus_simulation hold bold activity checkpoints save_checkpoints g_x g_y
+g_activity_sum g_drive g_outputs g_outputs_stride g_bold g_activity g_volume kept_x
+kept_y kept_after kept_drive kept_received kept_received_ahead kept_outputs_ahead
+g_kept_received g_kept_received_ahead g_weights g_weights_stride g_delays g_stimulus
 """.split()
 """Names of the table's first slots. `g_` marks the gradient of an array, `kept_` what
 the adjoint keeps of every step of a segment, `_ahead` what Heun's scheme predicts."""

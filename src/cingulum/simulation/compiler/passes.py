@@ -229,8 +229,8 @@ class BackwardPass:
     def _table(self, block: Block, arrays: dict[str, np.ndarray]) -> BlockTable:
         execution, shape = self.execution, self.execution.shape
         table = execution.table(block, arrays)
-        # Forward without delays a stride of 0 lets every step write over the one before;
-        # the adjoint needs the outputs of all steps of a segment.
+        # Forward without delays a stride of 0 lets every step write over the one
+        # before; the adjoint needs the outputs of all steps of a segment.
         outputs_stride = len(block) * shape.couplings_width
         pairs = shape.regions * shape.width
         table.set_sizes(
