@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import itertools
 import json
 import math
 import os
@@ -25,6 +26,7 @@ import time
 import tracemalloc
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,6 @@ from cingulum.measures import pearson
 from cingulum.simulation import simulate
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-FREE = ("strength", "noise", "mass.J_i", "mass.w_plus", "mass.tau_E")
 TR, DT = 0.1, 0.001
 PER_VOLUME = 100
 
@@ -57,26 +58,24 @@ def connectome(n: int) -> Connectome:
 def brain(
     n: int, batch: int, dtype: torch.dtype, gradient: bool
 ) -> tuple[Brain, list[torch.Tensor]]:
+    """A brain, and the tensors by which its signal is differentiated."""
     base = balanced(
         Brain(ReducedWongWang(), connectome(n), Sensor(tr=TR), strength=0.3)
     )
-    values: dict[str, Any] = {
+    values = {
         "strength": torch.full((batch, 1), 0.3),
         "noise": torch.full((n,), 0.01),
-        "mass.J_i": base.mass.J_i,
+        "mass.J_i": torch.as_tensor(base.mass.J_i),
         "mass.w_plus": torch.full((n,), 1.4),
         "mass.tau_E": torch.full((n,), 0.1),
     }
-    values = {
-        path: v.detach().to(dtype).clone().requires_grad_(gradient)
-        for path, v in values.items()
-    }
-    joined = Connectome(base.connectome.weights.to(dtype), base.regions)
-    object.__setattr__(joined, "weights", joined.weights.requires_grad_(gradient))
-    return with_values(base, {**values, "connectome": joined}), [
-        *values.values(),
-        joined.weights,
-    ]
+    for path, value in values.items():
+        leaf = value.detach().to(dtype).clone()
+        values[path] = leaf.requires_grad_(gradient)
+    weights = base.connectome.weights.to(dtype).requires_grad_(gradient)
+    joined = Connectome(weights, base.regions)
+    changed = with_values(base, {**values, "connectome": joined})
+    return changed, [*values.values(), joined.weights]
 
 
 def ours(
@@ -86,25 +85,32 @@ def ours(
     dtype: str,
     gradient: bool,
     steps: int,
-    **options: Any,
+    *,
+    threads: int | None = None,
 ) -> Callable[[], Any]:
-    made, leaves = brain(n, batch, DTYPES[dtype], gradient)
-    start = torch.stack(
-        [torch.full((batch, n), s.rest, dtype=DTYPES[dtype]) for s in made.mass.states]
-    )
+    """One run of our engine, to be timed."""
+    subject, leaves = brain(n, batch, DTYPES[dtype], gradient)
+    rest = [
+        torch.full((batch, n), state.rest, dtype=DTYPES[dtype])
+        for state in subject.mass.states
+    ]
+    start = torch.stack(rest)
 
-    def once() -> Any:
+    def simulate_once() -> Any:
         with torch.set_grad_enabled(gradient):
             run = simulate(
-                made, steps * DT, dt=DT, start=start, engine=engine, **options
+                subject,
+                steps * DT,
+                dt=DT,
+                start=start,
+                engine=engine,
+                threads=threads,
             )
-            return (
-                torch.autograd.grad(run.bold.data.square().sum(), leaves)
-                if gradient
-                else run
-            )
+            if not gradient:
+                return run
+            return torch.autograd.grad(run.bold.data.square().sum(), leaves)
 
-    return once
+    return simulate_once
 
 
 def jax_equations(
@@ -116,8 +122,8 @@ def jax_equations(
     import jax.numpy as jnp
 
     jax.config.update("jax_enable_x64", dtype == "float64")
-    made, leaves = brain(n, batch, DTYPES[dtype], False)
-    m, r = made.mass, made.sensor.response
+    subject, leaves = brain(n, batch, DTYPES[dtype], False)
+    m, r = subject.mass, subject.sensor.response
 
     def transfer(current, a, b, d):
         drive = a * current - b + 1e-30
@@ -286,13 +292,58 @@ def neurolib_ww(
     return model.run
 
 
-def able(peer: str, batch: int, dtype: str, gradient: bool) -> bool:
-    """Whether a peer does this at all (and in a sensible time)."""
-    if peer == "neurolib":
-        return batch == 1 and dtype == "float64" and not gradient
-    if peer == "tvboptim":
-        return batch == 1
-    return batch < 64
+@dataclass(frozen=True)
+class Case:
+    """One row of the table: the size of a brain, its number type, and whether gradients
+    are timed, too."""
+
+    n: int
+    batch: int
+    dtype: str
+    gradient: bool
+
+    @property
+    def mode(self) -> str:
+        return "gradient" if self.gradient else "forward"
+
+    def steps(self, engine: str) -> int:
+        """Enough for about a tenth of a second, in whole volumes."""
+        region_steps = {"compiled": 1e7, "reference": 1}.get(engine, 1e6)
+        if self.gradient:
+            region_steps /= 3
+        volumes = round(region_steps / (self.n * self.batch * PER_VOLUME))
+        return PER_VOLUME * min(200, max(1, volumes))
+
+    def engines(self, peers: list[str]) -> list[str]:
+        able = [peer for peer in peers if self.is_done_by(peer)]
+        return ["compiled", "reference", *able]
+
+    def is_done_by(self, peer: str) -> bool:
+        """Whether a peer does this at all (and in a sensible time)."""
+        if peer == "neurolib":
+            return self.batch == 1 and self.dtype == "float64" and not self.gradient
+        if peer == "tvboptim":
+            return self.batch == 1
+        return self.batch < 64
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Nanoseconds per region and step."""
+
+    case: Case
+    engine: str
+    nanoseconds: float
+
+    def to_dict(self) -> dict[str, str | int | float]:
+        return {
+            "engine": self.engine,
+            "mode": self.case.mode,
+            "N": self.case.n,
+            "B": self.case.batch,
+            "dtype": self.case.dtype,
+            "ns_per_node_step": self.nanoseconds,
+        }
 
 
 PEERS: dict[str, tuple[str, Callable]] = {
@@ -301,6 +352,7 @@ PEERS: dict[str, tuple[str, Callable]] = {
     "tvboptim": ("tvboptim", tvboptim_network),
     "neurolib": ("neurolib", neurolib_ww),
 }
+"""Their packages, and what makes a run to be timed."""
 
 
 def installed() -> list[str]:
@@ -312,17 +364,19 @@ def installed() -> list[str]:
 
 
 def seconds(
-    once: Callable[[], Any],
+    run: Callable[[], Any],
     repeats: int = 3,
     clock: Callable[[], float] = time.process_time,
 ) -> float:
-    once()
-    found = []
+    """The least of several timings: what else the machine does only adds."""
+    # The first run compiles.
+    run()
+    timings = []
     for _ in range(repeats):
         began = clock()
-        once()
-        found.append(clock() - began)
-    return min(found)
+        run()
+        timings.append(clock() - began)
+    return min(timings)
 
 
 def matmul_bound(dtype: str) -> float:
@@ -332,94 +386,92 @@ def matmul_bound(dtype: str) -> float:
     return 2 * 1024**3 / seconds(lambda: a @ b, 5) / 1e9
 
 
-def grid(quick: bool, peers: list[str]) -> list[dict[str, Any]]:
-    rows = []
-    for n in (100,) if quick else (68, 100, 200, 400):
-        for batch in (1, 8) if quick else (1, 8, 64):
-            for dtype in DTYPES:
-                for mode in ("forward", "gradient"):
-                    gradient = mode == "gradient"
-                    for engine in (
-                        "compiled",
-                        "reference",
-                        *(p for p in peers if able(p, batch, dtype, gradient)),
-                    ):
-                        # Enough steps for about a tenth of a second, in whole volumes.
-                        budget = {"compiled": 1e7, "reference": 1}.get(engine, 1e6) / (
-                            3 if gradient else 1
-                        )
-                        steps = PER_VOLUME * min(
-                            200, max(1, round(budget / (n * batch * PER_VOLUME)))
-                        )
-                        options = (n, batch, dtype, gradient, steps)
-                        once = (
-                            PEERS[engine][1](*options)
-                            if engine in PEERS
-                            else ours(engine, *options)
-                        )
-                        taken = (
-                            seconds(once, 1 if engine == "reference" else 3)
-                            / (steps * n * batch)
-                            * 1e9
-                        )
-                        rows.append(
-                            {
-                                "engine": engine,
-                                "mode": mode,
-                                "N": n,
-                                "B": batch,
-                                "dtype": dtype,
-                                "ns_per_node_step": taken,
-                            }
-                        )
-                    shown(rows, n, batch, dtype, mode)
-    return rows
+def cases(quick: bool) -> list[Case]:
+    sizes = (100,) if quick else (68, 100, 200, 400)
+    batches = (1, 8) if quick else (1, 8, 64)
+    grid = itertools.product(sizes, batches, DTYPES, (False, True))
+    return [Case(*values) for values in grid]
 
 
-def shown(
-    rows: list[dict[str, Any]], n: int, batch: int, dtype: str, mode: str
-) -> None:
-    here = {
-        r["engine"]: r["ns_per_node_step"]
-        for r in rows
-        if (r["N"], r["B"], r["dtype"], r["mode"]) == (n, batch, dtype, mode)
-    }
-    own = here.pop("compiled")
-    ratios = "  ".join(f"{name} {taken / own:.1f}×" for name, taken in here.items())
-    print(f"{n:4d} {batch:3d} {dtype} {mode:9s} {own:8.2f}      {ratios}", flush=True)
+def measure(case: Case, engine: str) -> Timing:
+    steps = case.steps(engine)
+    options = (case.n, case.batch, case.dtype, case.gradient, steps)
+    if engine in PEERS:
+        run = PEERS[engine][1](*options)
+    else:
+        run = ours(engine, *options)
+    # The reference takes minutes; its variation does not matter beside the factor.
+    repeats = 1 if engine == "reference" else 3
+    per_region_and_step = seconds(run, repeats) / (steps * case.n * case.batch)
+    return Timing(case, engine, per_region_and_step * 1e9)
+
+
+def measure_all(quick: bool, peers: list[str]) -> list[Timing]:
+    timings = []
+    for case in cases(quick):
+        of_case = [measure(case, engine) for engine in case.engines(peers)]
+        print_row(case, of_case)
+        timings += of_case
+    return timings
+
+
+def print_row(case: Case, timings: list[Timing]) -> None:
+    own, *others = timings
+    ratios = [f"{t.engine} {t.nanoseconds / own.nanoseconds:.1f}×" for t in others]
+    print(
+        f"{case.n:4d} {case.batch:3d} {case.dtype} {case.mode:9s} "
+        f"{own.nanoseconds:8.2f}      {'  '.join(ratios)}",
+        flush=True,
+    )
+
+
+FIRST_CALL = """
+import sys, time
+a = time.perf_counter()
+import torch, cingulum.simulation.compiler
+torch.set_num_threads(1)
+sys.path.insert(0, "benchmarks")
+import engine
+b = time.perf_counter()
+engine.ours("compiled", 100, 1, "float32", {gradient}, 100)()
+print(b - a, time.perf_counter() - b)
+"""
 
 
 def first_calls() -> dict[str, float]:
     """Seconds of the first run in a fresh process: with nothing kept on disk, and with
     the machine code kept."""
-    code = (
-        "import time; a = time.perf_counter(); import torch, "
-        "cingulum.simulation.compiler, sys; torch.set_num_threads(1);"
-        "sys.path.insert(0, 'benchmarks'); import engine; b = time.perf_counter();"
-        "engine.ours('compiled', 100, 1, 'float32', {}, 100)(); print(b - a, "
-        "time.perf_counter() - b)"
-    )
-    found = {}
-    with tempfile.TemporaryDirectory() as place:
+    durations = {}
+    with tempfile.TemporaryDirectory() as folder:
         for name in ("first", "cached"):
             for mode in ("forward", "gradient"):
-                told = subprocess.run(
-                    [sys.executable, "-c", code.format(mode == "gradient")],
-                    check=True,
-                    text=True,
-                    capture_output=True,
-                    env={**os.environ, "CINGULUM_CACHE": place},
-                )
-                imports, call = map(float, told.stdout.split())
-                found[f"{name} {mode}"], found["imports"] = call, imports
-    return found
+                imports, call = first_call(mode == "gradient", folder)
+                durations[f"{name} {mode}"] = call
+                durations["imports"] = imports
+    return durations
+
+
+def first_call(gradient: bool, cache: str) -> tuple[float, float]:
+    """Seconds of importing and of the first run."""
+    process = subprocess.run(
+        [sys.executable, "-c", FIRST_CALL.format(gradient=gradient)],
+        check=True,
+        text=True,
+        capture_output=True,
+        env={**os.environ, "CINGULUM_CACHE": cache},
+    )
+    imports, call = map(float, process.stdout.split())
+    return imports, call
 
 
 def precision() -> float:
     """Correlation over weights of the float32 gradient with the float64 one, through
     1e5 steps."""
-    found = [ours("compiled", 68, 1, dtype, True, 100_000)() for dtype in DTYPES]
-    return pearson(found[0][-1].double().flatten(), found[1][-1].flatten()).item()
+    single, double = (
+        ours("compiled", 68, 1, dtype, True, 100_000)()[-1].double().flatten()
+        for dtype in DTYPES
+    )
+    return pearson(single, double).item()
 
 
 def memory() -> float:
@@ -432,47 +484,70 @@ def memory() -> float:
     return peak
 
 
+def speed_up_of_two_threads() -> float:
+    """How many times faster two threads are, in wall seconds."""
+    alone, together = (
+        seconds(
+            ours("compiled", 100, 16, "float32", False, 60_000, threads=threads),
+            5,
+            time.perf_counter,
+        )
+        for threads in (1, 2)
+    )
+    return alone / together
+
+
+def shares_of_bound(
+    timings: list[Timing], bounds: dict[str, float]
+) -> dict[str, float]:
+    """How near the largest product comes to the matrix-product bound, by number
+    type."""
+    shares = {}
+    for timing in timings:
+        case = timing.case
+        is_largest = (case.n, case.batch, case.mode) == (400, 8, "forward")
+        if timing.engine == "compiled" and is_largest:
+            # Two operations per weight, and about 155 for the equations of a region.
+            reached = (2 * 400 + 155) / timing.nanoseconds
+            name = f"N 400, B 8, {case.dtype}: share of the bound"
+            shares[name] = reached / bounds[case.dtype]
+    return shares
+
+
 def main() -> None:
-    arguments = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    arguments.add_argument("--json", type=Path, help="write the rows here")
-    arguments.add_argument("--quick", action="store_true", help="N = 100 only")
-    given = arguments.parse_args()
+    parser.add_argument("--json", type=Path, help="write the rows here")
+    parser.add_argument("--quick", action="store_true", help="N = 100 only")
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     # Before the peers, whose own threads would share the cores.
-    pair = [
-        ours("compiled", 100, 16, "float32", False, 60_000, threads=threads)
-        for threads in (1, 2)
-    ]
-    alone, together = (seconds(once, 5, time.perf_counter) for once in pair)
+    facts = {"two threads, times faster (wall)": speed_up_of_two_threads()}
     peers = installed()
-    print(
-        f"Peers that are installed: {', '.join(peers) or 'none'} (of "
-        f"{', '.join(PEERS)})."
-    )
+    names = ", ".join(peers) or "none"
+    print(f"Peers that are installed: {names} (of {', '.join(PEERS)}).")
     print("   N   B dtype   mode      compiled, ns  others, as multiples of it")
-    rows = grid(given.quick, peers)
-    facts: dict[str, Any] = {"two threads, times faster (wall)": alone / together}
-    facts |= {f"matmul {d}, GFLOP/s": matmul_bound(d) for d in DTYPES}
-    for r in rows:
-        if (r["engine"], r["N"], r["B"], r["mode"]) == ("compiled", 400, 8, "forward"):
-            reached = (2 * 400 + 155) / r["ns_per_node_step"]
-            facts[f"N 400, B 8, {r['dtype']}: share of the bound"] = (
-                reached / facts[f"matmul {r['dtype']}, GFLOP/s"]
-            )
-    facts |= {f"{k}, s": v for k, v in first_calls().items()}
-    facts["gradient of 6e5 steps, MB held"] = memory()
-    facts["float32 against float64 gradient through 1e5 steps, r"] = precision()
+    timings = measure_all(arguments.quick, peers)
+    facts |= closing_facts(timings)
     for name, value in facts.items():
         print(f"{name}: {value:.3g}")
-    if given.json:
-        given.json.write_text(
-            json.dumps(
-                {"rows": rows, "facts": facts, "numpy": np.__version__}, indent=1
-            )
-        )
+    if arguments.json:
+        rows = [timing.to_dict() for timing in timings]
+        content = {"rows": rows, "facts": facts, "numpy": np.__version__}
+        arguments.json.write_text(json.dumps(content, indent=1))
+
+
+def closing_facts(timings: list[Timing]) -> dict[str, float]:
+    """Figures beside the table."""
+    bounds = {dtype: matmul_bound(dtype) for dtype in DTYPES}
+    facts = {f"matmul {d}, GFLOP/s": bound for d, bound in bounds.items()}
+    facts |= shares_of_bound(timings, bounds)
+    facts |= {f"{name}, s": value for name, value in first_calls().items()}
+    facts["gradient of 6e5 steps, MB held"] = memory()
+    facts["float32 against float64 gradient through 1e5 steps, r"] = precision()
+    return facts
 
 
 if __name__ == "__main__":

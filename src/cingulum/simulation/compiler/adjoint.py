@@ -3,284 +3,336 @@ their adjoints in reverse."""
 
 from __future__ import annotations
 
-from cingulum.simulation.compiler.loop import Loop
-from cingulum.simulation.compiler.parts import SLOTS, function
-from cingulum.simulation.compiler.text import Code
+from dataclasses import dataclass
+
+from cingulum.simulation.compiler.ir import Integer, Pointer
+from cingulum.simulation.compiler.layout import SLOTS, KernelSpec
+from cingulum.simulation.compiler.steps import (
+    LoopCode,
+    Segment,
+    advance,
+    begin_segment,
+    call_pointwise,
+    divide,
+    haemodynamic_step,
+    is_multiple,
+    multiply,
+    restore_checkpoint,
+    step_rows,
+    stimulus_row,
+)
+
+SIZES = (
+    "first",
+    "simulations",
+    "all_simulations",
+    "steps",
+    "segment",
+    "per_vascular",
+    "per_tr",
+    "origin",
+    "past_steps",
+    "outputs_stride",
+    "weights_stride",
+    "delay_stride",
+    "normals_step",
+    "normals_simulation",
+    "normals_are_drawn",
+    "stimulus_row",
+    "stimulus_simulation",
+    "hold",
+    "g_outputs_stride",
+    "g_weights_stride",
+)
+
+UNUSED = ("seed_low", "seed_high", "save_checkpoints")
+"""Sizes that are not needed on the way back."""
+
+ARRAYS = tuple(name for name in SLOTS if name not in SIZES and name not in UNUSED)
 
 
-class Adjoint(Loop):
-    """Writes `backward`: from segment `to` − 1 down to segment `from`."""
+def backward(spec: KernelSpec) -> str:
+    """`backward`: from segment `to` − 1 down to segment `from`."""
+    loop = LoopCode.begin(spec, SIZES, ARRAYS)
+    adjoint = _Adjoint(loop)
+    code = loop.code
+    with code.loop_down(code.argument("from"), code.argument("to")) as index:
+        # Noise is counter-based, so that it comes out the same when drawn again.
+        segment = begin_segment(loop, index)
+        restore_checkpoint(loop, index)
+        with code.loop(segment.start, segment.end) as step:
+            adjoint.repeat_step(segment, step)
+        with code.loop_down(segment.start, segment.end) as step:
+            adjoint.reverse_step(segment, step)
+        adjoint.finish_segment(segment)
+    code.emit("ret i64 0")
+    code.label("unreachable")
+    return code.exported_function("backward(ptr noalias %A, i64 %from, i64 %to)")
 
-    def backward(self) -> str:
-        c, shape, width = Code(self.numbers), self.shape, self.width
-        s = self._slots(
-            c,
-            "first",
-            "sims",
-            "total",
-            "steps",
-            "segment",
-            "inner",
-            "outer",
-            "origin",
-            "remembered",
-            "outputs_stride",
-            "weights_stride",
-            "delay_stride",
-            "z_step",
-            "z_sim",
-            "drawn",
-            "stimulus_row",
-            "stimulus_sim",
-            "hold",
-            "g_outputs_stride",
-            "g_weights_stride",
+
+class _Adjoint:
+    """The parts of `backward`.
+
+    Sizes of the block's arrays at one step: of its states, its haemodynamic states, one
+    row each, and its outputs.
+    """
+
+    def __init__(self, loop: LoopCode) -> None:
+        self.loop = loop
+        self.code = loop.code
+        self.shape = loop.shape
+        self.sizes = loop.sizes
+        self.arrays = loop.arrays
+        self.count = loop.sizes["simulations"]
+        self.per_volume = loop.sizes["per_vascular"] * loop.sizes["per_tr"]
+        self.block_states = self.count * self.shape.states_width
+        self.block_vascular = self.count * self.shape.vascular_width
+        self.block_rows = self.count * self.shape.width
+        self.block_couplings = self.count * self.shape.couplings_width
+
+    # The steps of a segment once more.
+
+    def repeat_step(self, segment: Segment, step: Integer) -> None:
+        """Do a step again, and keep what its adjoint needs."""
+        code, arrays = self.code, self.arrays
+        # Unlike forward, every step of the segment has outputs of its own.
+        k = step - segment.start
+        slot = self.sizes["past_steps"] + k
+        outputs = arrays["outputs"].at(slot * self.sizes["outputs_stride"])
+        kept_x = arrays["kept_x"].at(k * self.block_states)
+        code.copy(kept_x, arrays["x"], self.block_states)
+        predicted = arrays["kept_outputs_ahead"].at(k * self.block_couplings)
+        advance(self.loop, segment, step, outputs, predicted)
+        self._keep_received(k, "received")
+        if self.loop.spec.is_heun:
+            self._keep_received(k, "received_ahead")
+        done = step + 1
+        with code.when(is_multiple(done, self.sizes["per_vascular"])):
+            self._repeat_haemodynamic_step(k)
+
+    def _keep_received(self, k: Integer, name: str) -> None:
+        kept = self.arrays[f"kept_{name}"].at(k * self.block_couplings)
+        self.code.copy(kept, self.arrays[name], self.block_couplings)
+
+    def _repeat_haemodynamic_step(self, k: Integer) -> None:
+        code, arrays = self.code, self.arrays
+        before = arrays["kept_y"].at(k * self.block_vascular)
+        code.copy(before, arrays["y"], self.block_vascular)
+        with code.loop(0, self.count) as b:
+            row = k * self.block_rows
+            drive = arrays["kept_drive"].at(row, b * self.shape.width)
+            haemodynamic_step(self.loop, b, drive)
+        after = arrays["kept_after"].at(k * self.block_vascular)
+        code.copy(after, arrays["y"], self.block_vascular)
+
+    # One step backwards.
+
+    def reverse_step(self, segment: Segment, step: Integer) -> None:
+        code, arrays, sizes = self.code, self.arrays, self.sizes
+        k = step - segment.start
+        done = step + 1
+        block_couplings = self.count * self.shape.couplings_width
+        with code.when(is_multiple(done, sizes["per_vascular"])):
+            self._reverse_haemodynamic_step(step, k)
+        slot = sizes["past_steps"] + k + 1
+        g_outputs = arrays["g_outputs"].at(slot * sizes["g_outputs_stride"])
+        outputs = arrays["outputs"].at(slot * sizes["outputs_stride"])
+        g_received = arrays["g_kept_received"].at(k * block_couplings)
+        g_ahead = arrays["g_kept_received_ahead"].at(k * block_couplings)
+        reverse = _Reverse(segment, step, k, g_outputs, g_received, g_ahead)
+        self._reverse_neural_step("advance_back", reverse)
+        if self.loop.spec.is_heun:
+            # The outputs of the next step are done with; the predicted ones take their
+            # place.
+            if self.shape.delayed:
+                code.clear(g_outputs, block_couplings)
+                predicted = arrays["kept_outputs_ahead"].at(k * block_couplings)
+                code.copy(outputs, predicted, block_couplings)
+            self._reverse_coupling(slot, g_ahead)
+            self._reverse_neural_step("predict_back", reverse)
+        self._reverse_coupling(slot - 1, g_received)
+
+    def _reverse_neural_step(self, name: str, reverse: _Reverse) -> None:
+        """Call the adjoint of `advance` or `predict` for every simulation."""
+        with self.code.loop(0, self.count) as b:
+            rows = self._kept_rows(reverse, b)
+            rows |= self._gradient_rows(reverse, b)
+            # The step's rows were asked for with the outputs' gradient in their place.
+            rows["g_out"] = rows["out"]
+            if self.loop.spec.form.stimulus_gradient:
+                g_stimulus = self.arrays["g_stimulus"]
+                rows["g_stimulus"] = stimulus_row(
+                    self.loop, g_stimulus, reverse.step, b
+                )
+            call_pointwise(self.loop, name, self.loop.simulation(b), rows)
+
+    def _kept_rows(self, reverse: _Reverse, b: Integer) -> dict[str, Pointer]:
+        """What the step read; its outputs are replaced by their gradient."""
+        shape, k = self.shape, reverse.k
+        kept = {
+            "x": self._kept("kept_x", k, shape.states_width),
+            "received": self._kept("kept_received", k, shape.couplings_width),
+            "received_ahead": self._kept(
+                "kept_received_ahead", k, shape.couplings_width
+            ),
+        }
+        arrays = {**self.arrays, **kept}
+        return step_rows(
+            self.loop, arrays, reverse.segment, reverse.step, b, reverse.g_outputs
         )
-        p = self._pointers(
-            c, *(name for name in SLOTS if name not in s and name not in SIZES)
-        )
-        per_volume, block = c.mul(s["inner"], s["outer"]), s["sims"]
-        of_states, of_vascular = (
-            c.mul(block, shape.states * width),
-            c.mul(block, shape.vascular * width),
-        )
-        of_regions, of_couplings = (
-            c.mul(block, width),
-            c.mul(block, shape.couplings * width),
-        )
-        with c.loop("%from", "%to", down=True) as segment:
-            start, end, count = self._begin_segment(c, s, segment)
-            self._saved(c, s, p, segment, back=True)
-            with c.loop(start, end) as t:
-                k = c.sub(t, start)
-                here = c.at(
-                    p["outputs"], c.mul(c.add(s["remembered"], k), s["outputs_stride"])
-                )
-                c.copy(c.at(p["kept_x"], c.mul(k, of_states)), p["x"], of_states)
-                ahead = c.at(p["kept_outputs_ahead"], c.mul(k, of_couplings))
-                self._advance(c, s, p, t, here, c.at(here, s["outputs_stride"]), ahead)
-                c.copy(
-                    c.at(p["kept_received"], c.mul(k, of_couplings)),
-                    p["received"],
-                    of_couplings,
-                )
-                if self.form.scheme == "heun":
-                    c.copy(
-                        c.at(p["kept_ahead"], c.mul(k, of_couplings)),
-                        p["received_ahead"],
-                        of_couplings,
-                    )
-                with c.when(
-                    c.do(
-                        "icmp eq i64 "
-                        f"{c.do(f'urem i64 {c.add(t, 1)}, ' + s['inner'])}, 0"
-                    )
-                ):
-                    c.copy(
-                        c.at(p["kept_y"], c.mul(k, of_vascular)), p["y"], of_vascular
-                    )
-                    with c.loop(0, block) as b:
-                        drive = c.at(
-                            p["kept_drive"], c.mul(k, of_regions), c.mul(b, width)
-                        )
-                        self._vascular(c, s, p, b, drive)
-                    c.copy(
-                        c.at(p["kept_after"], c.mul(k, of_vascular)),
-                        p["y"],
-                        of_vascular,
-                    )
-            with c.loop(start, end, down=True) as t:
-                self._step_back(c, s, p, t, c.sub(t, start), per_volume)
-            if shape.weights_gradient and not shape.delayed:
-                outputs = c.at(
-                    p["outputs"], c.mul(s["remembered"], s["outputs_stride"])
-                )
-                self._weights_gradient(c, s, p, count, p["g_kept"], outputs)
-                if self.form.scheme == "heun":
-                    self._weights_gradient(
-                        c, s, p, count, p["g_kept_ahead"], p["kept_outputs_ahead"]
-                    )
-            if shape.delayed:
-                # Make room below for the steps of the segment before.
-                with c.when(c.do(f"icmp sgt i64 {segment}, 0")):
-                    size = c.mul(s["g_outputs_stride"], c.add(s["remembered"], 1))
-                    moved = c.mul(s["g_outputs_stride"], s["segment"])
-                    c.copy(c.at(p["g_outputs"], moved), p["g_outputs"], size)
-                    c.clear(p["g_outputs"], moved)
-        c.say("ret i64 0")
-        c.label("unreachable")
-        return function("backward(ptr noalias %A, i64 %from, i64 %to)", c, "i64")
 
-    def _step_back(
+    def _gradient_rows(self, reverse: _Reverse, b: Integer) -> dict[str, Pointer]:
+        shape, arrays = self.shape, self.arrays
+        coupling_rows = b * shape.couplings_width
+        return {
+            "g_x": arrays["g_x"].at(b * shape.states_width),
+            "g_activity": arrays["g_activity_sum"].at(b * shape.width),
+            "g_v": reverse.g_received.at(coupling_rows),
+            "g_v_ahead": reverse.g_ahead.at(coupling_rows),
+        }
+
+    def _kept(self, name: str, k: Integer, width: int) -> Pointer:
+        """What was kept of step k of the segment; width: of one simulation."""
+        return self.arrays[name].at(k * (self.count * width))
+
+    def _reverse_haemodynamic_step(self, step: Integer, k: Integer) -> None:
+        code, shape, arrays = self.code, self.shape, self.arrays
+        ends_volume = is_multiple(step + 1, self.per_volume)
+        volume = step // self.per_volume
+        with code.loop(0, self.count) as b:
+            simulation = self.loop.simulation(b)
+            row = b * shape.width
+            vascular_row = b * shape.vascular_width
+            g_y = arrays["g_y"].at(vascular_row)
+            g_volume = arrays["g_volume"].at(row)
+            kept = k * (self.count * shape.vascular_width)
+            with code.when(ends_volume):
+                volume_row = volume * self.sizes["all_simulations"] + simulation
+                g_row = volume_row * shape.width
+                after = arrays["kept_after"].at(kept, vascular_row)
+                self._reverse_volume(simulation, g_row, after, g_y, g_volume)
+            drive = self._kept("kept_drive", k, shape.width).at(row)
+            g_drive = arrays["g_drive"].at(row)
+            y = arrays["kept_y"].at(kept, vascular_row)
+            rows = {"y": y, "drive": drive, "g_y": g_y, "g_drive": g_drive}
+            call_pointwise(self.loop, "respond_back", simulation, rows)
+            g_activity_sum = arrays["g_activity_sum"].at(row)
+            per_vascular = self.sizes["per_vascular"]
+            divide(self.loop, g_activity_sum, g_drive, per_vascular, also=g_volume)
+
+    def _reverse_volume(
         self,
-        c: Code,
-        s: dict[str, str],
-        p: dict[str, str],
-        t: str,
-        k: str,
-        per_volume: str,
+        simulation: Integer,
+        row: Integer,
+        y: Pointer,
+        g_y: Pointer,
+        g_volume: Pointer,
     ) -> None:
-        shape, width, heun = self.shape, self.width, self.form.scheme == "heun"
-        block, done = s["sims"], c.add(t, 1)
-        of_couplings = c.mul(block, shape.couplings * width)
-        with c.when(c.do(f"icmp eq i64 {c.do(f'urem i64 {done}, ' + s['inner'])}, 0")):
-            self._vascular_back(c, s, p, t, k, per_volume)
-        slot = c.add(c.add(s["remembered"], k), 1)
-        g_out = c.at(p["g_outputs"], c.mul(slot, s["g_outputs_stride"]))
-        after = c.at(p["outputs"], c.mul(slot, s["outputs_stride"]))
-        g_received = c.at(p["g_kept"], c.mul(k, of_couplings))
-        g_ahead = c.at(p["g_kept_ahead"], c.mul(k, of_couplings))
-        self._reverse(c, s, p, t, k, "advance_back", g_out, g_received, g_ahead)
-        if heun:
-            # The outputs of step t + 1 are done with; in their place stand the
-            # predicted ones.
-            if shape.delayed:
-                c.clear(g_out, of_couplings)
-                c.copy(
-                    after,
-                    c.at(p["kept_outputs_ahead"], c.mul(k, of_couplings)),
-                    of_couplings,
-                )
-            self._couple_back(c, s, p, slot, g_ahead)
-            self._reverse(c, s, p, t, k, "predict_back", g_out, g_received, g_ahead)
-        self._couple_back(c, s, p, c.sub(slot, 1), g_received)
+        """The adjoint of a volume's BOLD and mean activity; row: of the volume."""
+        g_bold = self.arrays["g_bold"].at(row)
+        rows = {"y": y, "g_bold": g_bold, "g_y": g_y}
+        call_pointwise(self.loop, "observe_back", simulation, rows)
+        g_activity = self.arrays["g_activity"].at(row)
+        divide(self.loop, g_volume, g_activity, self.sizes["per_tr"])
 
-    def _reverse(
-        self,
-        c: Code,
-        s: dict[str, str],
-        p: dict[str, str],
-        t: str,
-        k: str,
-        name: str,
-        g_out: str,
-        g_v: str,
-        g_a: str,
-    ) -> None:
-        shape, width = self.shape, self.width
-        block = s["sims"]
-        with c.loop(0, block) as b:
-            kept = {
-                **p,
-                "x": c.at(p["kept_x"], c.mul(k, c.mul(block, shape.states * width))),
-                "received": c.at(
-                    p["kept_received"], c.mul(k, c.mul(block, shape.couplings * width))
-                ),
-                "received_ahead": c.at(
-                    p["kept_ahead"], c.mul(k, c.mul(block, shape.couplings * width))
-                ),
-            }
-            rows = self._rows(c, s, kept, t, b, g_out)
-            of_couplings = c.mul(b, shape.couplings * width)
-            rows |= {
-                "g_out": rows["out"],
-                "g_x": c.at(p["g_x"], c.mul(b, shape.states * width)),
-                "g_activity": c.at(p["g_driven"], c.mul(b, width)),
-                "g_v": c.at(g_v, of_couplings),
-                "g_v_ahead": c.at(g_a, of_couplings),
-            }
-            if self.form.stimulus_gradient:
-                row = c.mul(c.udiv(t, s["hold"]), s["stimulus_row"])
-                sim = c.mul(c.add(s["first"], b), s["stimulus_sim"])
-                rows["g_stimulus"] = c.at(p["g_stimulus"], row, sim)
-            self._call(c, name, c.add(s["first"], b), **rows)
+    def _reverse_coupling(self, slot: Integer, g_received: Pointer) -> None:
+        """From the gradient of what was received to those of the outputs in `slot`."""
+        sizes, arrays = self.sizes, self.arrays
+        g_outputs = arrays["g_outputs"].at(slot * sizes["g_outputs_stride"])
+        # With delays the gradient also goes to slots of earlier steps.
+        if self.shape.delayed:
+            outputs = arrays["outputs"].at(slot * sizes["outputs_stride"])
+            self._reverse_delays(outputs, g_outputs, g_received)
+        else:
+            # The transposed product: `multiply` takes its weights by rows.
+            multiply(self.loop, "backward_weights", g_received, g_outputs)
 
-    def _vascular_back(
-        self,
-        c: Code,
-        s: dict[str, str],
-        p: dict[str, str],
-        t: str,
-        k: str,
-        per_volume: str,
+    def _reverse_delays(
+        self, outputs: Pointer, g_outputs: Pointer, g_received: Pointer
     ) -> None:
-        shape, width, block = self.shape, self.width, s["sims"]
-        last = c.do(f"icmp eq i64 {c.do(f'urem i64 {c.add(t, 1)}, {per_volume}')}, 0")
-        volume = c.udiv(t, per_volume)
-        with c.loop(0, block) as b:
-            sim, of_regions, of_vascular = (
-                c.add(s["first"], b),
-                c.mul(b, width),
-                c.mul(b, shape.vascular * width),
-            )
-            g_y, g_volume = c.at(p["g_y"], of_vascular), c.at(p["g_volume"], of_regions)
-            kept = c.mul(k, c.mul(block, shape.vascular * width))
-            with c.when(last):
-                row = c.mul(c.add(c.mul(volume, s["total"]), sim), width)
-                after = c.at(p["kept_after"], kept, of_vascular)
-                self._call(
-                    c,
-                    "observe_back",
-                    sim,
-                    y=after,
-                    g_bold=c.at(p["g_bold"], row),
-                    g_y=g_y,
-                )
-                self._scaled(c, g_volume, c.at(p["g_activity"], row), s["outer"])
-            drive = c.at(p["kept_drive"], c.mul(k, c.mul(block, width)), of_regions)
-            g_drive = c.at(p["g_drive"], of_regions)
-            y = c.at(p["kept_y"], kept, of_vascular)
-            self._call(
-                c, "respond_back", sim, y=y, drive=drive, g_y=g_y, g_drive=g_drive
-            )
-            self._scaled(
-                c, c.at(p["g_driven"], of_regions), g_drive, s["inner"], g_volume
+        code, shape, sizes, arrays = self.code, self.shape, self.sizes, self.arrays
+        with (
+            code.loop(0, self.count) as b,
+            code.loop(0, shape.couplings) as coupling,
+        ):
+            simulation = self.loop.simulation(b)
+            row = (b * shape.couplings + coupling) * shape.width
+            shift = simulation * sizes["delay_stride"]
+            weights = self.loop.own_weights("backward_weights", simulation)
+            offsets = self.loop.delay_offsets(shift)
+            own_gradient = b * sizes["g_weights_stride"]
+            parts = arrays["delay_part"].at(shift)
+            code.emit(
+                f"call void @scatter(ptr {weights}, ptr {offsets}, ptr {parts}, "
+                f"ptr {outputs.at(row)}, ptr {g_received.at(row)}, "
+                f"ptr {g_outputs.at(row)}, i64 {sizes['g_outputs_stride']}, "
+                f"ptr {arrays['g_weights'].at(own_gradient)}, "
+                f"ptr {arrays['g_delays'].at(own_gradient)})"
             )
 
-    def _couple_back(
-        self, c: Code, s: dict[str, str], p: dict[str, str], slot: str, g: str
-    ) -> None:
-        couplings, width = self.shape.couplings, self.width
-        g_out = c.at(p["g_outputs"], c.mul(slot, s["g_outputs_stride"]))
-        if not self.shape.delayed:
-            self._multiply(c, s, p["backward_weights"], g, g_out)
-            return
-        outputs = c.at(p["outputs"], c.mul(slot, s["outputs_stride"]))
-        with c.loop(0, s["sims"]) as b, c.loop(0, couplings) as k:
-            sim = c.add(s["first"], b)
-            row, shift = (
-                c.mul(c.add(c.mul(b, couplings), k), width),
-                c.mul(sim, s["delay_stride"]),
-            )
-            weights = c.at(p["backward_weights"], c.mul(sim, s["weights_stride"]))
-            offsets = c.do(f"getelementptr i32, ptr {p['delay_offset']}, i64 {shift}")
-            own = c.mul(b, s["g_weights_stride"])
-            c.say(
-                f"call void @scatter(ptr {weights}, ptr {offsets}, ptr "
-                f"{c.at(p['delay_part'], shift)}, "
-                f"ptr {c.at(outputs, row)}, ptr {c.at(g, row)}, ptr "
-                f"{c.at(g_out, row)}, i64 {s['g_outputs_stride']}, "
-                f"ptr {c.at(p['g_weights'], own)}, ptr {c.at(p['g_delays'], own)})"
-            )
+    # Once for a whole segment.
 
-    def _weights_gradient(
-        self,
-        c: Code,
-        s: dict[str, str],
-        p: dict[str, str],
-        count: str,
-        g: str,
-        outputs: str,
+    def finish_segment(self, segment: Segment) -> None:
+        # With delays `scatter` has added the gradient of the weights step by step.
+        if self.shape.delayed:
+            self._move_output_gradients(segment)
+        elif self.shape.weights_gradient:
+            self._add_weights_gradients(segment)
+
+    def _move_output_gradients(self, segment: Segment) -> None:
+        """Make room below for the steps of the segment before."""
+        code, stride = self.code, self.sizes["g_outputs_stride"]
+        g_outputs = self.arrays["g_outputs"]
+        with code.when(segment.index.compare("sgt", 0)):
+            remembered = stride * (self.sizes["past_steps"] + 1)
+            distance = stride * self.sizes["segment"]
+            code.copy(g_outputs.at(distance), g_outputs, remembered)
+            code.clear(g_outputs, distance)
+
+    def _add_weights_gradients(self, segment: Segment) -> None:
+        arrays, sizes = self.arrays, self.sizes
+        outputs = arrays["outputs"].at(sizes["past_steps"] * sizes["outputs_stride"])
+        self._add_weights_gradient(segment, arrays["g_kept_received"], outputs)
+        if self.loop.spec.is_heun:
+            g_ahead = arrays["g_kept_received_ahead"]
+            predicted = arrays["kept_outputs_ahead"]
+            self._add_weights_gradient(segment, g_ahead, predicted)
+
+    def _add_weights_gradient(
+        self, segment: Segment, g_received: Pointer, outputs: Pointer
     ) -> None:
         """One product for the whole segment: Σ over steps (and simulations that share
-        weights) of g ⊗ outputs."""
-        couplings, width, n = self.shape.couplings, self.width, self.shape.regions
-        rows = c.mul(s["sims"], couplings)
-        one_each = c.do(f"icmp ne i64 {s['g_weights_stride']}, 0")
-        calls = c.do(f"select i1 {one_each}, i64 {rows}, i64 1")
-        inner = c.do(f"select i1 {one_each}, i64 {count}, i64 {c.mul(rows, count)}")
-        stride = c.do(f"select i1 {one_each}, i64 {c.mul(rows, width)}, i64 {width}")
-        with c.loop(0, calls) as row:
-            shift = c.mul(row, width)
-            own = c.at(
-                p["g_weights"], c.mul(c.udiv(row, couplings), s["g_weights_stride"])
-            )
-            c.say(
-                f"call void @multiply_add(i64 {n}, i64 {inner}, ptr {c.at(g, shift)}, "
-                f"i64 1, i64 {stride}, "
-                f"ptr {c.at(outputs, shift)}, i64 {stride}, ptr {own}, i64 {width})"
+        weights) of g_received ⊗ outputs."""
+        code, shape = self.code, self.shape
+        own_stride = self.sizes["g_weights_stride"]
+        rows = self.count * shape.couplings
+        has_own_weights = own_stride.compare("ne", 0)
+        calls = has_own_weights.choose(rows, 1)
+        inner = has_own_weights.choose(segment.count, rows * segment.count)
+        stride = has_own_weights.choose(rows * shape.width, shape.width)
+        with code.loop(0, calls) as row:
+            shift = row * shape.width
+            g_weights = self.arrays["g_weights"].at(row // shape.couplings * own_stride)
+            code.emit(
+                f"call void @multiply_add(i64 {shape.regions}, i64 {inner}, "
+                f"ptr {g_received.at(shift)}, i64 1, i64 {stride}, "
+                f"ptr {outputs.at(shift)}, i64 {stride}, "
+                f"ptr {g_weights}, i64 {shape.width})"
             )
 
 
-SIZES = {"seed_low", "seed_high", "saving"}
-"""Slots that hold sizes and are not needed on the way back."""
+@dataclass(frozen=True, eq=False)
+class _Reverse:
+    """A neural step that is being reversed.
+
+    k: the step within its segment; g_outputs, g_received, g_ahead: gradients of the
+        outputs after the step, of what it received, and of what Heun's second stage
+        received
+    """
+
+    segment: Segment
+    step: Integer
+    k: Integer
+    g_outputs: Pointer
+    g_received: Pointer
+    g_ahead: Pointer

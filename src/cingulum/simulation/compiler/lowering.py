@@ -9,7 +9,7 @@ is numpy's work, and elementwise operations broadcast.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,8 @@ from torch import Tensor
 from cingulum.simulation.compiler.ssa import Program
 
 LANES = 61
-"""Length of the region axis while tracing: a number that stands out."""
+"""Length of the region axis while tracing: a prime that no other axis is likely to
+have, so that the regions can be told from it."""
 
 
 class CannotLower(Exception):
@@ -31,30 +32,33 @@ def lower(
 ) -> list[np.ndarray]:
     """Values of the graph's results, as arrays over all axes but the regions'.
 
-    names: one a graph input, in order; an input of shape (k, LANES) becomes inputs
-    `name.0` … `name.k-1` Raises CannotLower for an operation it does not know, or one
-    in which regions see each other.
+    names: one per input of the graph, in order; an input of shape (k, LANES) becomes
+        the inputs `name.0` … `name.k-1`
+
+    Raises CannotLower for an operation it does not know, or one in which regions see
+    each other.
     """
-    known: dict[Any, Any] = {}
-    given = iter(names)
+    values: dict[torch.fx.Node, Any] = {}
+    input_names = iter(names)
     for node in graph.graph.nodes:
         if node.op == "placeholder":
-            known[node] = _input(program, next(given), node.meta["tensor_meta"].shape)
+            shape = node.meta["tensor_meta"].shape
+            values[node] = _input(program, next(input_names), shape)
         elif node.op == "get_attr":
-            known[node] = _constant(program, getattr(graph, node.target))
+            values[node] = _constant(program, getattr(graph, node.target))
         elif node.op == "call_function":
-            args, options = torch.fx.node.map_arg(
-                (node.args, node.kwargs), lambda n: known[n]
-            )
-            known[node] = _apply(program, node, args, options)
+            arguments = torch.fx.node.map_arg(node.args, values.__getitem__)
+            options = torch.fx.node.map_arg(node.kwargs, values.__getitem__)
+            values[node] = _apply(program, node, arguments, options)
         elif node.op == "output":
-            results = (
-                node.args[0]
-                if isinstance(node.args[0], tuple | list)
-                else [node.args[0]]
-            )
-            return [known[result] for result in results]
+            return [values[result] for result in _results(node)]
     raise CannotLower("a graph without result")
+
+
+def _results(output: torch.fx.Node) -> Sequence[Any]:
+    """The nodes that a graph returns."""
+    results: Any = output.args[0]
+    return results if isinstance(results, tuple | list) else [results]
 
 
 def _input(program: Program, name: str, shape: torch.Size) -> np.ndarray:
@@ -65,9 +69,11 @@ def _input(program: Program, name: str, shape: torch.Size) -> np.ndarray:
 
 
 def _constant(program: Program, tensor: Tensor) -> np.ndarray:
+    # Only by chance would a constant have as many values as the traced regions, so this
+    # is one that the mass built from the shape of its input.
     if tensor.ndim and tensor.shape[-1] == LANES:
         raise CannotLower(
-            "a constant tensor with one value a region (declare it as a parameter)"
+            "a constant tensor with one value per region (declare it as a parameter)"
         )
     return _numbers(program, tensor.detach().cpu().double().numpy())
 
@@ -80,43 +86,58 @@ def _numbers(program: Program, values: Any) -> np.ndarray:
     return rows
 
 
-def _apply(p: Program, node: torch.fx.Node, args: tuple, options: dict) -> Any:
+def _apply(p: Program, node: torch.fx.Node, arguments: tuple, options: dict) -> Any:
+    # One of the several tensors that an operation such as unbind returned.
     if node.target is operator.getitem:
-        return args[0][args[1]]
+        return arguments[0][arguments[1]]
     name = str(node.target).removeprefix("aten.")
-    packet = name.partition(".")[0]
-    shape = getattr(node.meta.get("tensor_meta"), "shape", None)
-    shape = tuple(shape) if isinstance(shape, tuple) else None
-    if packet in ELEMENTWISE:
-        return _elementwise(p, ELEMENTWISE[packet], args, options)
-    if packet in MOVES:
-        return MOVES[packet](p, shape, *args, **options)
+    operation, _, _ = name.partition(".")
+    if operation in ELEMENTWISE:
+        return _elementwise(p, ELEMENTWISE[operation], arguments, options)
+    if operation in MOVES:
+        return MOVES[operation](p, _shape(node), *arguments, **options)
     raise CannotLower(f"aten.{name}")
+
+
+def _shape(node: torch.fx.Node) -> tuple | None:
+    """The shape of an operation's result; None for a list of tensors."""
+    shape = getattr(node.meta.get("tensor_meta"), "shape", None)
+    return tuple(shape) if isinstance(shape, tuple) else None
 
 
 def _rows(p: Program, value: Any) -> np.ndarray:
     return value if isinstance(value, np.ndarray) else _numbers(p, value)
 
 
-def _elementwise(p: Program, rule: Callable, args: tuple, options: dict) -> np.ndarray:
+def _elementwise(
+    p: Program, rule: Callable, arguments: tuple, options: dict
+) -> np.ndarray:
     """Apply a rule on values, broadcasting; None (an absent bound, say) is handed
     on."""
-    given = [
-        None if a is None else a if isinstance(a, str) else _rows(p, a) for a in args
-    ]
-    arrays = [a for a in given if isinstance(a, np.ndarray)]
-    shape = np.broadcast_shapes(*(a.shape for a in arrays)) if arrays else ()
-    spread = [
-        np.broadcast_to(a, shape) if isinstance(a, np.ndarray) else a for a in given
-    ]
+    operands = [_operand(p, argument) for argument in arguments]
+    shapes = [a.shape for a in operands if isinstance(a, np.ndarray)]
+    shape = np.broadcast_shapes(*shapes)
+    broadcast = [_broadcast(operand, shape) for operand in operands]
     result = np.empty(shape, dtype=object)
     for index in np.ndindex(*shape):
-        result[index] = rule(
-            p,
-            *(a[index] if isinstance(a, np.ndarray) else a for a in spread),
-            **options,
-        )
+        values = [_element(operand, index) for operand in broadcast]
+        result[index] = rule(p, *values, **options)
     return result
+
+
+def _operand(p: Program, argument: Any) -> Any:
+    is_option = argument is None or isinstance(argument, str)
+    return argument if is_option else _rows(p, argument)
+
+
+def _broadcast(operand: Any, shape: tuple[int, ...]) -> Any:
+    if isinstance(operand, np.ndarray):
+        return np.broadcast_to(operand, shape)
+    return operand
+
+
+def _element(operand: Any, index: tuple[int, ...]) -> Any:
+    return operand[index] if isinstance(operand, np.ndarray) else operand
 
 
 def _add(p: Program, a: int, b: int, alpha: float = 1) -> int:
@@ -128,25 +149,33 @@ def _sub(p: Program, a: int, b: int, alpha: float = 1) -> int:
 
 
 def _sigmoid(p: Program, x: int) -> int:
-    one = p.const(1.0)
-    return p.div(one, p.add(one, p.call("exp", p.neg(x))))
+    # At the far left exp overflows to infinity, and 1 / infinity is the right 0.
+    unit = p.const(1.0)
+    return p.div(unit, p.add(unit, p.call("exp", p.neg(x))))
 
 
 def _tanh(p: Program, x: int) -> int:
+    # expm1 keeps the precision near 0 that exp would lose:
     # tanh = e / (e + 2) with e = expm1(2x); beyond ±20 it is ±1 in every precision.
-    held = _clamp(p, p.mul(p.const(2.0), x), p.const(-40.0), p.const(40.0))
-    grown = p.call("expm1", held)
-    return p.div(grown, p.add(grown, p.const(2.0)))
+    bounded = _clamp(p, p.mul(p.const(2.0), x), p.const(-40.0), p.const(40.0))
+    e = p.call("expm1", bounded)
+    return p.div(e, p.add(e, p.const(2.0)))
 
 
 def _softplus(
     p: Program, x: int, beta: int | None = None, threshold: int | None = None
 ) -> int:
-    beta = p.const(1.0) if beta is None else beta
-    limit = p.const(20.0) if threshold is None else threshold
+    # torch's defaults, which it leaves out of the graph.
+    if beta is None:
+        beta = p.const(1.0)
+    limit = threshold
+    if limit is None:
+        limit = p.const(20.0)
     scaled = p.mul(x, beta)
-    held = _clamp(p, scaled, None, limit)
-    soft = p.div(p.call("log1p", p.call("exp", held)), beta)
+    # Both branches are computed: without the bound, exp would overflow in the other.
+    bounded = _clamp(p, scaled, None, limit)
+    soft = p.div(p.call("log1p", p.call("exp", bounded)), beta)
+    # As in torch: beyond the threshold it is the identity.
     return p.call("select", p.call("lt", limit, scaled), x, soft)
 
 
@@ -176,16 +205,15 @@ def _bool(p: Program, value: int) -> int:
 
 
 def _number(p: Program, value: int) -> int:
-    return (
-        p.call("select", value, p.const(1.0), p.const(0.0))
-        if p.is_bool(value)
-        else value
-    )
+    # torch multiplies by a mask as by 1 and 0.
+    if p.is_bool(value):
+        return p.call("select", value, p.const(1.0), p.const(0.0))
+    return value
 
 
 def _sign(p: Program, x: int) -> int:
-    zero, one = p.const(0.0), p.const(1.0)
-    positive = p.call("select", p.call("lt", zero, x), one, zero)
+    zero, unit = p.const(0.0), p.const(1.0)
+    positive = p.call("select", p.call("lt", zero, x), unit, zero)
     return p.call("select", p.call("lt", x, zero), p.const(-1.0), positive)
 
 
@@ -193,8 +221,13 @@ def _mul(p: Program, a: int, b: int) -> int:
     return p.mul(_number(p, a), _number(p, b))
 
 
-def _compare(name: str, swap: bool = False) -> Callable:
-    return lambda p, a, b: p.call(name, b, a) if swap else p.call(name, a, b)
+def _compare(name: str) -> Callable:
+    return lambda p, a, b: p.call(name, a, b)
+
+
+def _compare_swapped(name: str) -> Callable:
+    # a > b is b < a, so that the small language needs three comparisons only.
+    return lambda p, a, b: p.call(name, b, a)
 
 
 def _call(name: str) -> Callable:
@@ -249,8 +282,8 @@ ELEMENTWISE: dict[str, Callable] = {
     "masked_fill": lambda p, a, mask, value: _where(p, mask, value, a),
     "lt": _compare("lt"),
     "le": _compare("le"),
-    "gt": _compare("lt", swap=True),
-    "ge": _compare("le", swap=True),
+    "gt": _compare_swapped("lt"),
+    "ge": _compare_swapped("le"),
     "eq": _compare("eq"),
     "ne": lambda p, a, b: p.call("not", p.call("eq", a, b)),
     "logical_and": _logic("and"),
@@ -270,9 +303,7 @@ ELEMENTWISE: dict[str, Callable] = {
 }
 
 
-def _same(
-    p: Program, shape: tuple, a: np.ndarray, *rest: Any, **options: Any
-) -> np.ndarray:
+def _same(p: Program, shape: tuple, a: np.ndarray, *_: Any, **__: Any) -> np.ndarray:
     return a
 
 
@@ -282,77 +313,84 @@ def _full(p: Program, shape: tuple, number: float) -> np.ndarray:
 
 def _leading(shape: tuple) -> tuple:
     """The axes of a tensor that are not the regions'."""
-    if shape and shape[-1] == LANES:
-        return shape[:-1]
-    if shape and shape[-1] != 1:
+    # A last axis of length 1 broadcasts over the regions.
+    if shape and shape[-1] not in (LANES, 1):
         raise CannotLower(
             f"a tensor of shape {shape}, whose last axis is not the regions'"
         )
-    return shape[:-1] if shape else ()
+    return shape[:-1]
 
 
-def _axis(shape_or_rows: np.ndarray, dim: int, rank: int) -> int:
-    """An axis of the torch tensor (rank) as an axis of its rows; the last one is the
-    regions'."""
-    dim = dim % rank
-    if dim >= shape_or_rows.ndim:
+def _axis(dim: int, axes: int) -> int:
+    """An axis of a torch tensor as an axis of its rows, which have that many axes; the
+    regions' axis, the tensor's last one, is not among them."""
+    dim = dim % (axes + 1)
+    if dim >= axes:
         raise CannotLower(
             "an operation along the regions: a drift must not mix regions"
         )
     return dim
 
 
+def _along(axis: int, index: Any) -> tuple:
+    """An index along one axis; everything along the others."""
+    return (*[slice(None)] * axis, index, ...)
+
+
 def _stack(p: Program, shape: tuple, tensors: list, dim: int = 0) -> np.ndarray:
-    rows = np.broadcast_arrays(*(_rows(p, t) for t in tensors))
-    return np.stack(rows, _axis(np.empty((1,) * (rows[0].ndim + 1)), dim, len(shape)))
+    rows = np.broadcast_arrays(*(_rows(p, tensor) for tensor in tensors))
+    return np.stack(rows, _axis(dim, rows[0].ndim + 1))
 
 
 def _cat(p: Program, shape: tuple, tensors: list, dim: int = 0) -> np.ndarray:
-    return np.concatenate(tensors, _axis(tensors[0], dim, len(shape)))
+    return np.concatenate(tensors, _axis(dim, tensors[0].ndim))
 
 
 def _unbind(
     p: Program, shape: tuple | None, a: np.ndarray, dim: int = 0
 ) -> list[np.ndarray]:
-    axis = _axis(a, dim, a.ndim + 1)
+    axis = _axis(dim, a.ndim)
     return [_take(a, i, axis) for i in range(a.shape[axis])]
 
 
 def _take(a: np.ndarray, i: int, axis: int) -> np.ndarray:
-    found = np.empty(a.shape[:axis] + a.shape[axis + 1 :], dtype=object)
-    found[...] = a[(slice(None),) * axis + (i,)]
-    return found
+    # Assigned rather than returned: without axes, numpy would give a plain number.
+    taken = np.empty(a.shape[:axis] + a.shape[axis + 1 :], dtype=object)
+    taken[...] = a[_along(axis, i)]
+    return taken
 
 
 def _select(
     p: Program, shape: tuple, a: np.ndarray, dim: int, index: int
 ) -> np.ndarray:
-    return _take(a, index, _axis(a, dim, a.ndim + 1))
+    return _take(a, index, _axis(dim, a.ndim))
 
 
-def _slice(  # type: ignore[no-untyped-def]
+def _slice(
     p: Program,
     shape: tuple,
     a: np.ndarray,
     dim: int = 0,
-    start: Any = None,
-    end: Any = None,
+    start: int | None = None,
+    end: int | None = None,
     step: int = 1,
-):  # type: ignore[no-untyped-def]
-    if dim % (a.ndim + 1) == a.ndim and shape[-1] == LANES:
+) -> np.ndarray:
+    is_along_regions = dim % (a.ndim + 1) == a.ndim
+    # `[..., :]` changes nothing; a part of the regions is refused by _axis.
+    if is_along_regions and shape[-1] == LANES:
         return a
-    return a[(slice(None),) * _axis(a, dim, a.ndim + 1) + (slice(start, end, step),)]
+    return a[_along(_axis(dim, a.ndim), slice(start, end, step))]
 
 
 def _select_backward(
     p: Program, shape: tuple, grad: np.ndarray, sizes: list, dim: int, index: int
 ) -> np.ndarray:
     full = _full(p, tuple(sizes), 0.0)
-    full[(slice(None),) * _axis(full, dim, full.ndim + 1) + (index, ...)] = grad
+    full[_along(_axis(dim, full.ndim), index)] = grad
     return full
 
 
-def _slice_backward(  # type: ignore[no-untyped-def]
+def _slice_backward(
     p: Program,
     shape: tuple,
     grad: np.ndarray,
@@ -361,12 +399,9 @@ def _slice_backward(  # type: ignore[no-untyped-def]
     start: int,
     end: int,
     step: int,
-):
+) -> np.ndarray:
     full = _full(p, tuple(sizes), 0.0)
-    full[
-        (slice(None),) * _axis(full, dim, full.ndim + 1)
-        + (slice(start, end, step), ...)
-    ] = grad
+    full[_along(_axis(dim, full.ndim), slice(start, end, step))] = grad
     return full
 
 
@@ -374,24 +409,22 @@ def _select_scatter(
     p: Program, shape: tuple, a: np.ndarray, source: np.ndarray, dim: int, index: int
 ) -> np.ndarray:
     changed = a.copy()
-    changed[(slice(None),) * _axis(a, dim, a.ndim + 1) + (index, ...)] = source
+    changed[_along(_axis(dim, a.ndim), index)] = source
     return changed
 
 
-def _slice_scatter(  # type: ignore[no-untyped-def]
+def _slice_scatter(
     p: Program,
     shape: tuple,
     a: np.ndarray,
     source: np.ndarray,
     dim: int = 0,
-    start=None,
-    end=None,
+    start: int | None = None,
+    end: int | None = None,
     step: int = 1,
-):
+) -> np.ndarray:
     changed = a.copy()
-    changed[
-        (slice(None),) * _axis(a, dim, a.ndim + 1) + (slice(start, end, step), ...)
-    ] = source
+    changed[_along(_axis(dim, a.ndim), slice(start, end, step))] = source
     return changed
 
 
@@ -403,22 +436,29 @@ def _sum(
     keepdim: bool = False,
     **_: Any,
 ) -> np.ndarray:
+    # Without axes torch sums over all of them, the regions' too.
     if dims is None:
         raise CannotLower("a sum over regions: a drift must not mix regions")
-    total = a
-    for axis in sorted(
-        (_axis(a, d, a.ndim + 1) for d in np.atleast_1d(dims)), reverse=True
-    ):
-        parts = [_take(total, i, axis) for i in range(total.shape[axis])]
-        added = parts[0]
-        for part in parts[1:]:
-            added = _elementwise(p, _add, (added, part), {})
-        total = np.expand_dims(added, axis) if keepdim else added
+    axes = [_axis(dim, a.ndim) for dim in np.atleast_1d(dims)]
+    # From the last axis to the first, so that those still to come keep their place.
+    for axis in sorted(axes, reverse=True):
+        a = _sum_along(p, a, axis)
+        if keepdim:
+            a = np.expand_dims(a, axis)
+    return a
+
+
+def _sum_along(p: Program, a: np.ndarray, axis: int) -> np.ndarray:
+    parts = [_take(a, i, axis) for i in range(a.shape[axis])]
+    total = parts[0]
+    for part in parts[1:]:
+        total = _elementwise(p, _add, (total, part), {})
     return total
 
 
 def _unsqueeze(p: Program, shape: tuple, a: np.ndarray, dim: int) -> np.ndarray:
     dim = dim % (a.ndim + 2)
+    # The tensor has one axis more than its rows, and gets another.
     if dim > a.ndim:
         raise CannotLower("an axis behind the regions")
     return np.expand_dims(a, dim)

@@ -1,5 +1,5 @@
 """From LLVM IR to machine code: for this processor or another, kept on disk so that it
-is made once."""
+is compiled once."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 try:
     import llvmlite.binding as llvm
 except ImportError:  # no wheel for this platform: the reference engine does everything
     llvm = None
 
-CHECK = 32
-"""Bytes of SHA-256 in front of every kept object."""
+CHECKSUM_BYTES = 32
+"""Of the SHA-256 in front of every object that is kept."""
+
+VECTOR_BYTES = {"x86-64": 16, "x86-64-v2": 16, "x86-64-v3": 32, "x86-64-v4": 64}
+"""Of generic processors, by LLVM's names."""
 
 
 @dataclass(frozen=True)
@@ -31,18 +35,25 @@ class Target:
     registers: int
 
     @property
+    def has_many_registers(self) -> bool:
+        return self.registers >= 32
+
+    @property
     def tile_rows(self) -> tuple[int, ...]:
         """Rows of a matrix product that are worked on together, largest first."""
-        return (8, 4, 1) if self.registers >= 32 else (4, 1)
+        return (8, 4, 1) if self.has_many_registers else (4, 1)
 
     def tile_vectors(self, rows: int) -> int:
         """Vectors of each of these rows that fit into the registers beside what is
         loaded."""
-        free = self.registers - (8 if self.registers >= 32 else 4)
+        for_loads = 8 if self.has_many_registers else 4
+        free = self.registers - for_loads
+        # A single row would otherwise take all of them, and code would grow.
         return max(1, min(14, free // rows))
 
 
 def available() -> bool:
+    """Whether machine code can be made on this platform."""
     return llvm is not None
 
 
@@ -50,18 +61,26 @@ def available() -> bool:
 def host() -> Target:
     """The processor that this runs on."""
     _initialise()
-    found = llvm.get_host_cpu_features()
-    arm = "neon" in found or "aarch64" in llvm.get_process_triple()
-    wide = 64 if found.get("avx512f") else 32 if found.get("avx2") else 16
-    registers = 32 if wide == 64 or arm else 16
-    return Target(llvm.get_host_cpu_name(), found.flatten(), wide, registers)
+    features = llvm.get_host_cpu_features()
+    is_arm = "neon" in features or "aarch64" in llvm.get_process_triple()
+    vector_bytes = _widest_vector(features)
+    registers = 32 if vector_bytes == 64 or is_arm else 16
+    name = llvm.get_host_cpu_name()
+    return Target(name, features.flatten(), vector_bytes, registers)
+
+
+def _widest_vector(features: Any) -> int:
+    if features.get("avx512f"):
+        return 64
+    return 32 if features.get("avx2") else 16
 
 
 def older(cpu: str) -> Target:
     """A generic processor by LLVM's name: `x86-64` (SSE2), `x86-64-v3` (AVX2),
     `x86-64-v4` (AVX-512)."""
-    wide = {"x86-64": 16, "x86-64-v2": 16, "x86-64-v3": 32, "x86-64-v4": 64}[cpu]
-    return Target(cpu, "", wide, 32 if wide == 64 else 16)
+    vector_bytes = VECTOR_BYTES[cpu]
+    registers = 32 if vector_bytes == 64 else 16
+    return Target(cpu, "", vector_bytes, registers)
 
 
 @cache
@@ -71,89 +90,101 @@ def _initialise() -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Loaded:
-    """Machine code in memory. Holds the engine, without which the addresses would be
+class LoadedCode:
+    """Machine code in memory. Holds LLVM's engine, without which the addresses would be
     gone."""
 
     engine: object
     addresses: dict[str, int]
 
 
-def load(text: str, target: Target, *, gradient: bool) -> Loaded:
-    """Machine code for an IR module: from disk if it was made before, else compiled and
-    kept."""
+def load(text: str, target: Target, *, gradient: bool) -> LoadedCode:
+    """Machine code for an IR module: from disk if it was compiled before, else compiled
+    and kept."""
     _initialise()
     path = cache_folder() / f"{key(text, target)}.o"
+    # Compiling takes about a second, loading a few milliseconds.
     machine = _machine(target)
     code = read(path)
     if code is None:
         code = compile_object(text, machine)
         keep(path, code)
+    # An engine needs a module to begin with, and objects are added to it.
     empty = llvm.parse_assembly("")
     empty.triple = llvm.get_process_triple()
     engine = llvm.create_mcjit_compiler(empty, machine)
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
-    names = ["forward", "backward"] if gradient else ["forward"]
-    return Loaded(engine, {name: engine.get_function_address(name) for name in names})
+    names = ["forward"]
+    if gradient:
+        names.append("backward")
+    addresses = {name: engine.get_function_address(name) for name in names}
+    return LoadedCode(engine, addresses)
 
 
-def _machine(target: Target):  # type: ignore[no-untyped-def]
-    found = llvm.Target.from_triple(llvm.get_process_triple())
-    return found.create_target_machine(
+def _machine(target: Target) -> Any:
+    """LLVM's target machine for a processor."""
+    triple = llvm.Target.from_triple(llvm.get_process_triple())
+    return triple.create_target_machine(
         cpu=target.cpu,
         features=target.features,
         opt=3,
         reloc="pic",
+        # The loader chooses the addresses.
         codemodel="jitdefault",
     )
 
 
-def compile_object(text: str, machine) -> bytes:  # type: ignore[no-untyped-def]
+def compile_object(text: str, machine: Any) -> bytes:
     """Optimise a module for a target machine; the bytes of an object file."""
-    module = llvm.parse_assembly(text)
-    module.triple, module.data_layout = machine.triple, str(machine.target_data)
+    module = _parse(text, machine)
     module.verify()
-    optimise(module, machine)
+    _optimise(module, machine)
     return bytes(machine.emit_object(module))
-
-
-def optimise(module, machine) -> None:  # type: ignore[no-untyped-def]
-    options = llvm.create_pipeline_tuning_options(speed_level=3)
-    options.slp_vectorization = options.loop_vectorization = (
-        False  # vectors are explicit here
-    )
-    builder = llvm.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(module, builder)
 
 
 def assembly(text: str, target: Target) -> str:
     """The assembler text of a module, to look at."""
     _initialise()
     machine = _machine(target)
-    module = llvm.parse_assembly(text)
-    module.triple, module.data_layout = machine.triple, str(machine.target_data)
-    optimise(module, machine)
+    module = _parse(text, machine)
+    _optimise(module, machine)
     return str(machine.emit_assembly(module))
+
+
+def _parse(text: str, machine: Any) -> Any:
+    module = llvm.parse_assembly(text)
+    module.triple = machine.triple
+    module.data_layout = str(machine.target_data)
+    return module
+
+
+def _optimise(module: Any, machine: Any) -> None:
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    # The text is written in vectors already.
+    options.slp_vectorization = False
+    options.loop_vectorization = False
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
 
 
 def key(text: str, target: Target) -> str:
     """What machine code depends on: the module, the processor, and who compiles it."""
-    versions = (
-        f"{llvm.__version__ if hasattr(llvm, '__version__') else ''} "
-        f"{llvm.llvm_version_info}"
-    )
-    return hashlib.sha256(
-        "\0".join([text, target.cpu, target.features, versions]).encode()
-    ).hexdigest()
+    # Of the two versions, llvmlite's is not in every release.
+    llvmlite_version = getattr(llvm, "__version__", "")
+    versions = f"{llvmlite_version} {llvm.llvm_version_info}"
+    parts = [text, target.cpu, target.features, versions]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def cache_folder() -> Path:
     """Where compiled objects are kept: CINGULUM_CACHE, or `engine` in the user's
     cache."""
-    named = os.environ.get("CINGULUM_CACHE")
+    chosen = os.environ.get("CINGULUM_CACHE")
+    if chosen:
+        return Path(chosen)
     base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return Path(named) if named else base / "cingulum" / "engine"
+    return base / "cingulum" / "engine"
 
 
 def read(path: Path) -> bytes | None:
@@ -163,8 +194,10 @@ def read(path: Path) -> bytes | None:
         content = path.read_bytes()
     except OSError:
         return None
-    if hashlib.sha256(content[CHECK:]).digest() == content[:CHECK]:
-        return content[CHECK:]
+    checksum, code = content[:CHECKSUM_BYTES], content[CHECKSUM_BYTES:]
+    if hashlib.sha256(code).digest() == checksum:
+        return code
+    # Another process may have removed it first.
     with suppress(OSError):
         path.unlink()
     return None
@@ -175,6 +208,7 @@ def keep(path: Path, code: bytes) -> None:
     read-only disk is no error."""
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Written under another name and renamed, which no reader sees half done.
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as stream:
             stream.write(hashlib.sha256(code).digest() + code)
         os.replace(stream.name, path)

@@ -3,9 +3,9 @@ its author wrote."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,45 +18,73 @@ from cingulum.brain.dynamics import Dynamics, with_values
 from cingulum.simulation.compiler.lowering import LANES, CannotLower, lower
 from cingulum.simulation.compiler.ssa import Program
 
+MASS = "mass."
+RESPONSE = "sensor.response."
 
-@dataclass(frozen=True, eq=False)
-class Pointwise:
-    """A function of one region: a program and the values that leave it.
+WITHOUT_GRADIENT = ("z", "dt", "root_dt", "dt_v")
+"""Inputs whose gradient nobody can ask for: noise and time steps."""
 
-    results: (name, value, adds): the array row it goes to, and whether it is added to
-        what is there
+ADDED_GRADIENTS = {"predict_back": ("x", "v"), "observe_back": ("y",)}
+"""Gradients that join what is there already, by function; all other gradients of states
+and received input replace it. The time loop relies on it."""
+
+Inputs = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A value that leaves a function of one region.
+
+    name: the array row it goes to; value: its index in the program
+    adds: whether it is added to what is there
     """
 
     name: str
+    value: int
+    adds: bool
+
+    def __str__(self) -> str:
+        sign = "+=" if self.adds else "="
+        return f"{self.name} {sign} %{self.value}"
+
+
+@dataclass(frozen=True, eq=False)
+class Pointwise:
+    """A function of one region: a program and what leaves it."""
+
+    name: str
     program: Program
-    results: tuple[tuple[str, int, bool], ...]
+    results: tuple[Result, ...]
+
+    def needed(self) -> list[int]:
+        """The values on which the results depend, in order."""
+        return self.program.needed([result.value for result in self.results])
+
+    def inputs(self) -> list[str]:
+        """The inputs that are used."""
+        names = [self.program.operations[v].input for v in self.needed()]
+        # Operations that are no inputs have an empty name.
+        return list(filter(None, names))
 
     def listing(self) -> str:
-        """The operations, a line each."""
+        """The operations, one per line."""
         lines = [f"{self.name}:"]
-        for v in self.program.needed([v for _, v, _ in self.results]):
-            operation, *operands = self.program.lines[v]
-            told = (
-                operands[:1]
-                if operation in ("input", "const")
-                else [f"%{o}" for o in operands]
-            )
-            lines.append(f"  %{v} = {operation} {' '.join(map(str, told))}")
-        lines += [
-            f"  {name} {'+=' if adds else '='} %{v}" for name, v, adds in self.results
-        ]
+        for v in self.needed():
+            lines.append(f"  %{v} = {self.program.operations[v]}")
+        for result in self.results:
+            lines.append(f"  {result}")
         return "\n".join(lines)
 
 
 @dataclass(frozen=True)
 class Form:
-    """What a kernel is made for, beside the equations: which inputs are there and which
+    """What a kernel is made for, beside the equations: which inputs there are and which
     gradients are wanted.
 
     mass, response: parameter names that are tensors or numbers (everything else is a
         constant of the code)
-    gradient: whether anything is asked for backwards
     wanted: parameter paths whose gradient is asked for
+    gradient: whether any gradient is asked for
     """
 
     scheme: str
@@ -70,19 +98,16 @@ class Form:
 
     @property
     def neural_parameters(self) -> tuple[str, ...]:
-        return (
-            "dt",
-            "root_dt",
-            "strength",
-            "noise",
-            *(f"mass.{name}" for name in self.mass),
-        )
+        of_mass = [f"{MASS}{name}" for name in self.mass]
+        return ("dt", "root_dt", "strength", "noise", *of_mass)
 
     @property
     def vascular_parameters(self) -> tuple[str, ...]:
-        return ("dt_v", *(f"sensor.response.{name}" for name in self.response))
+        of_response = [f"{RESPONSE}{name}" for name in self.response]
+        return ("dt_v", *of_response)
 
-    @property
+    # Looked up for every slot of every table.
+    @cached_property
     def parameters(self) -> tuple[str, ...]:
         return (*self.neural_parameters, *self.vascular_parameters)
 
@@ -96,207 +121,242 @@ class Equations:
     backward: dict[str, Pointwise]
 
 
+@dataclass(frozen=True, eq=False)
+class StepFunction:
+    """A part of a step, in torch.
+
+    inputs: number of rows by name; None for a parameter or a single row
+    results: names of what it returns
+    """
+
+    compute: Callable[[Inputs], tuple[Tensor, ...]]
+    inputs: dict[str, int | None]
+    results: tuple[str, ...]
+
+    def examples(self) -> list[Tensor]:
+        """Inputs of the right shapes, to trace with."""
+        return [_example(rows) for rows in self.inputs.values()]
+
+
+def _example(rows: int | None) -> Tensor:
+    shape = (LANES,) if rows is None else (rows, LANES)
+    # Inside the domain of logarithms, roots and gating variables.
+    return torch.full(shape, 0.5, dtype=torch.float64)
+
+
 def trace(mass: Dynamics, response: Dynamics, form: Form) -> Equations:
     """Trace step, output, haemodynamics and observation. Raises CannotLower, naming
     what stands in the way."""
-    functions = _neural(mass, form) | _vascular(response, form)
-    forward = {name: _forward(name, *f) for name, f in functions.items()}
-    backward = {}
-    if form.gradient:
-        backward = {
-            f"{name}_back": _backward(f"{name}_back", form, *f)
-            for name, f in functions.items()
-        }
+    neural = NeuralStep(mass, form).functions()
+    functions = neural | HaemodynamicStep(response, form).functions()
+    forward = {name: _trace(name, f) for name, f in functions.items()}
+    if not form.gradient:
+        return Equations(forward, {})
+    backward = {
+        f"{name}_back": _trace_adjoint(f"{name}_back", form, f)
+        for name, f in functions.items()
+    }
     return Equations(forward, backward)
 
 
-Function = tuple[
-    Callable[..., tuple[Tensor, ...]], dict[str, int | None], tuple[str, ...]
-]
-"""A function, its inputs with their number of rows (None: a plain value), and the names
-of its results."""
+@dataclass(frozen=True, eq=False)
+class NeuralStep:
+    """A step of the mass by the scheme of the form. Inputs are states x, received input
+    v, standard normal numbers z, the stimulus, and parameters by path."""
 
+    mass: Dynamics
+    form: Form
 
-def _neural(mass: Dynamics, form: Form) -> dict[str, Function]:
-    values: dict[str, int | None] = dict.fromkeys(form.neural_parameters)
-    inputs: dict[str, int | None] = {"x": len(mass.states), "v": mass.couplings}
-    inputs |= {"stimulus": None} if form.stimulated else {}
-    noise: dict[str, int | None] = {"z": len(mass.states)} if form.noisy else {}
+    def functions(self) -> dict[str, StepFunction]:
+        mass, form = self.mass, self.form
+        rows: dict[str, int | None] = {"x": len(mass.states), "v": mass.couplings}
+        if form.stimulated:
+            rows["stimulus"] = None
+        # The order of inputs is that of loads in the machine code.
+        noise: dict[str, int | None] = {}
+        if form.noisy:
+            noise["z"] = len(mass.states)
+        values = dict.fromkeys(form.neural_parameters)
+        results = ("x", "out", "activity")
+        inputs = {**rows, **noise, **values}
+        if form.scheme == "euler":
+            return {"advance": StepFunction(self.euler, inputs, results)}
+        both_stages = {**rows, "v_ahead": mass.couplings, **noise, **values}
+        return {
+            "predict": StepFunction(self.predict, inputs, ("out",)),
+            "advance": StepFunction(self.heun, both_stages, results),
+        }
 
-    def drift(x: Tensor, v: Tensor, p: dict[str, Tensor]) -> Tensor:
-        u = p["strength"] * v
-        if "stimulus" in p:
+    def euler(self, p: Inputs) -> tuple[Tensor, ...]:
+        after = self._euler_step(p, self._drift(p["x"], p["v"], p))
+        return after, self._output(after, p), self._activity(after, p)
+
+    def predict(self, p: Inputs) -> tuple[Tensor, ...]:
+        """Outputs after Heun's first stage."""
+        ahead = self._euler_step(p, self._drift(p["x"], p["v"], p))
+        return (self._output(ahead, p),)
+
+    def heun(self, p: Inputs) -> tuple[Tensor, ...]:
+        slope = self._drift(p["x"], p["v"], p)
+        ahead = self._euler_step(p, slope)
+        # Both stages get the same noise, as Heun's scheme for additive noise asks.
+        half = p["dt"] / 2
+        slopes = slope + self._drift(ahead, p["v_ahead"], p)
+        after = confine(self.mass, p["x"] + half * slopes + self._noise(p))
+        return after, self._output(after, p), self._activity(after, p)
+
+    def _euler_step(self, p: Inputs, slope: Tensor) -> Tensor:
+        return confine(self.mass, p["x"] + p["dt"] * slope + self._noise(p))
+
+    def _noise(self, p: Inputs) -> Tensor | float:
+        if not self.form.noisy:
+            return 0.0
+        return p["root_dt"] * p["noise"] * shaken(self.mass, p["z"])
+
+    def _drift(self, x: Tensor, received: Tensor, p: Inputs) -> Tensor:
+        u = p["strength"] * received
+        if self.form.stimulated:
+            # The stimulus joins the first coupling variable.
             u = torch.cat([u[:1] + p["stimulus"], u[1:]])
-        return _with(mass, "mass.", p).drift(x, u if mass.couplings > 1 else u[0])
+        # Only masses with several coupling variables see their axis.
+        if self.mass.couplings == 1:
+            u = u[0]
+        return _with_inputs(self.mass, MASS, p).drift(x, u)
 
-    def kick(p: dict[str, Tensor]) -> Tensor | float:
-        return p["root_dt"] * p["noise"] * shaken(mass, p["z"]) if form.noisy else 0.0
+    def _output(self, x: Tensor, p: Inputs) -> Tensor:
+        output = _with_inputs(self.mass, MASS, p).output(x)
+        if self.mass.couplings == 1:
+            output = output.unsqueeze(0)
+        return output
 
-    def leave(x: Tensor, p: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        model = _with(mass, "mass.", p)
-        out = model.output(x)
-        return out if mass.couplings > 1 else out.unsqueeze(0), model.activity(x)
-
-    def euler(**p: Tensor) -> tuple[Tensor, ...]:
-        after = confine(mass, p["x"] + p["dt"] * drift(p["x"], p["v"], p) + kick(p))
-        return after, *leave(after, p)
-
-    def predict(**p: Tensor) -> tuple[Tensor, ...]:
-        ahead = confine(mass, p["x"] + p["dt"] * drift(p["x"], p["v"], p) + kick(p))
-        return (leave(ahead, p)[0],)
-
-    def heun(**p: Tensor) -> tuple[Tensor, ...]:
-        slope = drift(p["x"], p["v"], p)
-        ahead = confine(mass, p["x"] + p["dt"] * slope + kick(p))
-        after = confine(
-            mass,
-            p["x"] + p["dt"] / 2 * (slope + drift(ahead, p["v_ahead"], p)) + kick(p),
-        )
-        return after, *leave(after, p)
-
-    found: dict[str, Function] = {}
-    if form.scheme == "heun":
-        found["predict"] = (predict, {**inputs, **noise, **values}, ("out",))
-        found["advance"] = (
-            heun,
-            {**inputs, "v_ahead": mass.couplings, **noise, **values},
-            ("x", "out", "activity"),
-        )
-    else:
-        found["advance"] = (
-            euler,
-            {**inputs, **noise, **values},
-            ("x", "out", "activity"),
-        )
-    return found
+    def _activity(self, x: Tensor, p: Inputs) -> Tensor:
+        return _with_inputs(self.mass, MASS, p).activity(x)
 
 
-def _vascular(response: Dynamics, form: Form) -> dict[str, Function]:
-    values: dict[str, int | None] = dict.fromkeys(form.vascular_parameters)
-    states = len(response.states)
+@dataclass(frozen=True, eq=False)
+class HaemodynamicStep:
+    """A step of the haemodynamics, and the signal that is observed. Inputs are states
+    y, the drive, and parameters by path."""
 
-    def respond(**p: Tensor) -> tuple[Tensor, ...]:
-        model = _with(response, "sensor.response.", p)
-        return (confine(model, p["y"] + p["dt_v"] * model.drift(p["y"], p["drive"])),)
+    response: Dynamics
+    form: Form
 
-    def observe(**p: Tensor) -> tuple[Tensor, ...]:
-        return (_with(response, "sensor.response.", p).output(p["y"]),)
+    def functions(self) -> dict[str, StepFunction]:
+        states = len(self.response.states)
+        values = dict.fromkeys(self.form.vascular_parameters)
+        observed: dict[str, int | None] = {"y": states, **values}
+        driven: dict[str, int | None] = {"y": states, "drive": None, **values}
+        return {
+            "respond": StepFunction(self.respond, driven, ("y",)),
+            "observe": StepFunction(self.observe, observed, ("bold",)),
+        }
 
-    return {
-        "respond": (respond, {"y": states, "drive": None, **values}, ("y",)),
-        "observe": (observe, {"y": states, **values}, ("bold",)),
-    }
+    def respond(self, p: Inputs) -> tuple[Tensor, ...]:
+        response = _with_inputs(self.response, RESPONSE, p)
+        slope = response.drift(p["y"], p["drive"])
+        return (confine(response, p["y"] + p["dt_v"] * slope),)
 
-
-def _with(model: Dynamics, prefix: str, p: dict[str, Tensor]) -> Dynamics:
-    return with_values(
-        model,
-        {
-            path.removeprefix(prefix): v
-            for path, v in p.items()
-            if path.startswith(prefix)
-        },
-    )
-
-
-def _examples(inputs: dict[str, int | None]) -> list[Tensor]:
-    return [
-        torch.full((LANES,) if n is None else (n, LANES), 0.5, dtype=torch.float64)
-        for n in inputs.values()
-    ]
+    def observe(self, p: Inputs) -> tuple[Tensor, ...]:
+        return (_with_inputs(self.response, RESPONSE, p).output(p["y"]),)
 
 
-def _graph(function: Callable, examples: list[Any]) -> torch.fx.GraphModule:
+def _with_inputs(model: Dynamics, prefix: str, p: Inputs) -> Dynamics:
+    """The model with the inputs whose paths have the prefix as its parameters."""
+    values = {}
+    for path, value in p.items():
+        if path.startswith(prefix):
+            values[path.removeprefix(prefix)] = value
+    return with_values(model, values)
+
+
+def _graph(
+    function: Callable[..., tuple[Tensor, ...]], arguments: Sequence[object]
+) -> torch.fx.GraphModule:
     try:
-        return make_fx(functionalize(function))(*examples)
-    except Exception as trouble:  # noqa: BLE001  whatever the author's code raises under tracing ends in the reference
-        line = (
-            str(trouble).strip().splitlines()[0]
-            if str(trouble).strip()
-            else type(trouble).__name__
-        )
-        raise CannotLower(f"code that cannot be traced ({line})") from trouble
+        return make_fx(functionalize(function))(*arguments)
+    # Whatever the author's code raises under tracing ends in the reference engine.
+    except Exception as error:  # noqa: BLE001
+        raise CannotLower(
+            f"code that cannot be traced ({_first_line(error)})"
+        ) from error
 
 
-def _forward(
-    name: str,
-    function: Callable,
-    inputs: dict[str, int | None],
-    results: tuple[str, ...],
-) -> Pointwise:
-    program, names = Program(), list(inputs)
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def _trace(name: str, step: StepFunction) -> Pointwise:
+    program, names = Program(), list(step.inputs)
+
+    def compute(*arguments: Tensor) -> tuple[Tensor, ...]:
+        return step.compute(dict(zip(names, arguments, strict=True)))
+
+    # Otherwise constants of the mass that require a gradient would leave traces.
     with torch.no_grad():
-        graph = _graph(
-            lambda *a: function(**dict(zip(names, a, strict=True))), _examples(inputs)
-        )
-    rows = lower(graph, names, program)
-    # Activity is gathered over the steps of a haemodynamic step.
-    found = [
-        (n, v, n == "activity")
-        for result, r in zip(results, rows, strict=True)
-        for n, v in _named(result, r)
-    ]
-    return Pointwise(
-        name,
-        program,
-        tuple((n, v, adds or n.startswith("activity")) for n, v, adds in found),
-    )
+        graph = _graph(compute, step.examples())
+    arrays = lower(graph, names, program)
+    results: list[Result] = []
+    for result, rows in zip(step.results, arrays, strict=True):
+        # Activity is summed over the steps of a haemodynamic step.
+        results += _results(result, rows, adds=result == "activity")
+    return Pointwise(name, program, tuple(results))
 
 
-def _backward(
-    name: str,
-    form: Form,
-    function: Callable,
-    inputs: dict[str, int | None],
-    results: tuple[str, ...],
-) -> Pointwise:
+def _trace_adjoint(name: str, form: Form, step: StepFunction) -> Pointwise:
     """The vector-Jacobian product: from gradients of the results (`g.<result>`) to
     those of the inputs."""
-    program, names = Program(), list(inputs)
-    fixed = {"z", "dt", "root_dt", "dt_v"} | (
-        {"stimulus"} if not form.stimulus_gradient else set()
-    )
-    by = [
-        n
-        for n in names
-        if n not in fixed and ("." not in n and n not in PARAMETERS or n in form.wanted)
-    ]
-    examples = dict(zip(names, _examples(inputs), strict=True))
+    program, names = Program(), list(step.inputs)
+    wanted = _differentiated(form, names)
+    arguments = step.examples()
     with torch.no_grad():
-        shapes = function(**examples)
+        outputs = step.compute(dict(zip(names, arguments, strict=True)))
 
-    def back(given: list[Tensor], gradients: list[Tensor]) -> tuple[Tensor, ...]:
-        p = dict(zip(names, given, strict=True))
+    def pull_back(
+        arguments: list[Tensor], gradients: list[Tensor]
+    ) -> tuple[Tensor, ...]:
+        inputs = dict(zip(names, arguments, strict=True))
 
-        def of(*values: Tensor) -> tuple[Tensor, ...]:
-            return function(**{**p, **dict(zip(by, values, strict=True))})
+        def compute(*values: Tensor) -> tuple[Tensor, ...]:
+            return step.compute({**inputs, **dict(zip(wanted, values, strict=True))})
 
-        return vjp(of, *(p[n] for n in by))[1](tuple(gradients))
+        primals = [inputs[name] for name in wanted]
+        pull = vjp(compute, *primals)[1]
+        return pull(tuple(gradients))
 
+    # Tracing needs their shapes; the numbers do not matter.
+    gradients = [torch.ones_like(output) for output in outputs]
     with torch.enable_grad():
-        graph = _graph(
-            back, [list(examples.values()), [torch.ones_like(s) for s in shapes]]
-        )
-    rows = lower(graph, [*names, *(f"g.{r}" for r in results)], program)
-    # What the step's own state and input receive replaces or joins what is there, as
-    # the time loop needs it.
-    adds = {"predict_back": {"x", "v"}, "observe_back": {"y"}}.get(name, set())
-    found = []
-    for n, r in zip(by, rows, strict=True):
-        parameter = n in form.wanted or n == "stimulus"
-        found += [(f"g.{row}", v, parameter or n in adds) for row, v in _named(n, r)]
-    zero = {v for v in range(len(program.lines)) if program.number(v) == 0}
-    return Pointwise(
-        name, program, tuple((n, v, a) for n, v, a in found if not (a and v in zero))
-    )
+        graph = _graph(pull_back, [arguments, gradients])
+    arrays = lower(graph, [*names, *(f"g.{r}" for r in step.results)], program)
+    # Parameters collect their gradient over all steps of the run.
+    joins = {*form.wanted, "stimulus", *ADDED_GRADIENTS.get(name, ())}
+    results: list[Result] = []
+    for wanted_name, rows in zip(wanted, arrays, strict=True):
+        results += _results(f"g.{wanted_name}", rows, adds=wanted_name in joins)
+    return Pointwise(name, program, tuple(_without_zeros(program, results)))
 
 
-PARAMETERS = ("strength", "noise")
+def _differentiated(form: Form, names: Iterable[str]) -> list[str]:
+    """The inputs by which a step is differentiated: its states and received input, and
+    what is wanted of the others."""
+    fixed = set(WITHOUT_GRADIENT)
+    if not form.stimulus_gradient:
+        fixed.add("stimulus")
+    unwanted = set(form.parameters) - set(form.wanted)
+    return [name for name in names if name not in fixed | unwanted]
 
 
-def _named(name: str, rows: np.ndarray) -> list[tuple[str, int]]:
+def _results(name: str, rows: np.ndarray, *, adds: bool) -> list[Result]:
+    """The rows of one result, as `name.0`, `name.1`, …"""
     rows = np.asarray(rows, dtype=object)
-    return [
-        (".".join([name, *map(str, index)]), int(rows[index]))
-        for index in np.ndindex(*rows.shape)
-    ]
+    results = []
+    for index in np.ndindex(*rows.shape):
+        row = ".".join([name, *map(str, index)])
+        results.append(Result(row, int(rows[index]), adds))
+    return results
+
+
+def _without_zeros(program: Program, results: list[Result]) -> list[Result]:
+    """Without adding what is always 0."""
+    return [r for r in results if not (r.adds and program.number(r.value) == 0)]
