@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from cingulum import __version__
-from cingulum.brain import Brain, Connectome, Sensor, balanced
+from cingulum.brain import Brain, Connectome, Sensor
 from cingulum.brain.connectome import distance_rule
 from cingulum.brain.masses import ReducedWongWang
 from cingulum.datasets import CohortSettings, hcp, synthesize
@@ -37,7 +37,7 @@ from cingulum.pipeline.participant_pages import write_pages
 from cingulum.pipeline.study_report import publish
 from cingulum.report.results import FittedBrain
 from cingulum.signals.atlas import pain_atlas
-from cingulum.simulation import time_step
+from cingulum.simulation import balanced, time_step
 
 TR = 0.72
 

@@ -3,13 +3,13 @@ import pytest
 import torch
 from torch.distributions import LogNormal
 
-from cingulum.brain import Brain, Connectome, balanced, with_values
+from cingulum.brain import Brain, Connectome, with_values
 from cingulum.brain.connectome import distance_rule
 from cingulum.brain.masses import ReducedWongWang
 from cingulum.errors import InputError
 from cingulum.inference import fit, linear_network
 from cingulum.inference.objectives import fc_mismatch
-from cingulum.simulation import analytic_fc
+from cingulum.simulation import analytic_fc, balanced
 from cingulum.timeseries import TimeSeries
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch.distributions import Distribution, LogNormal, biject_to
 
-from cingulum.brain import Brain, Connectome, balanced, with_values
+from cingulum.brain import Brain, Connectome, with_values
 from cingulum.brain.connectome import distance_rule
 from cingulum.brain.masses import ReducedWongWang
 from cingulum.errors import InputError
@@ -26,6 +26,7 @@ from cingulum.measures import fc
 from cingulum.signals.atlas import Atlas, pain_atlas, told
 from cingulum.signals.parcellation import regional_series
 from cingulum.signals.visit_data import VisitData
+from cingulum.simulation import balanced
 from cingulum.timeseries import TimeSeries, check_signals
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cingulum.brain import Brain, Connectome, Sensor, balanced, with_values
+from cingulum.brain import Brain, Connectome, Sensor, with_values
 from cingulum.brain.masses import ReducedWongWang
 from cingulum.errors import InputError
 from cingulum.inference import published_fit, resting_fit
@@ -24,7 +24,7 @@ from cingulum.io.files import (
 )
 from cingulum.measures import fc, similarity
 from cingulum.report import plots, summarise
-from cingulum.simulation import simulate, time_step
+from cingulum.simulation import balanced, simulate, time_step
 from cingulum.timeseries import TimeSeries, check_signals
 from cingulum.versions import versions
 

@@ -61,29 +61,29 @@ class GainWongWang(Dynamics):
     g_IE: Value = param(0.1, "nA", 0.0, 16.0, "excitation by inhibition (subtracted)")
     g_EI: Value = param(0.1, "nA", 0.0, 2.0, "inhibition by excitation")
 
+    # The resting values are the isolated node's equilibrium.
     states: ClassVar = (
         State("E", 0.02822508, 0.0, 1.0),
         State("I", 0.01000753, 0.0, 1.0),
     )
     couplings: ClassVar = 2
 
+    def currents(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Input currents of both populations, nA."""
+        E, I = x
+        # Σ_j C_ij E_j and Σ_j C_ij: together the Laplacian, also with delays.
+        from_others, weight = u
+        own = self.W_E * self.I_0 + self.g_EE * E
+        I_E = own + from_others - weight * E - self.g_IE * I
+        I_I = self.W_I * self.I_0 + self.g_EI * E - I
+        return I_E, I_I
+
     def rates(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """Firing rates of both populations, Hz."""
-        E, I = x
-        from_others, weight = (
-            u  # Σ_j C_ij E_j and Σ_j C_ij: together the Laplacian, also with delays
-        )
-        I_E = (
-            self.W_E * self.I_0
-            + self.g_EE * E
-            + from_others
-            - weight * E
-            - self.g_IE * I
-        )
-        I_I = self.W_I * self.I_0 + self.g_EI * E - I
-        return transfer(I_E, self.a_E, self.b_E, self.d_E), transfer(
-            I_I, self.a_I, self.b_I, self.d_I
-        )
+        I_E, I_I = self.currents(x, u)
+        r_E = transfer(I_E, self.a_E, self.b_E, self.d_E)
+        r_I = transfer(I_I, self.a_I, self.b_I, self.d_I)
+        return r_E, r_I
 
     def drift(self, x: Tensor, u: Tensor) -> Tensor:
         E, I = x

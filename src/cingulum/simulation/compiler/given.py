@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cingulum.brain.brain import Brain
 from cingulum.brain.dynamics import Dynamics, parameters
-from cingulum.simulation.state import Run, first_past, outputs
+from cingulum.simulation.state import Run, constant_history, outputs
 
 ARRAYS = ("x", "y", "past", "weights", "delays", "stimulus")
 """What a run is given beside its parameters."""
@@ -37,7 +37,7 @@ class KernelArguments:
         count = int(np.prod(batch, dtype=int))
         past = run.start.past
         if past is None:
-            past = first_past(max(run.slots, 1), outputs(brain, x))
+            past = constant_history(max(run.slots, 1), outputs(brain, x))
         found = {
             "x": x.reshape(x.shape[0], count, n),
             "y": run.start.vascular.reshape(-1, count, n),

@@ -9,15 +9,15 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
-from cingulum.brain.brain import Brain, resting
-from cingulum.brain.dynamics import Dynamics, parameters
+from cingulum.brain.brain import Brain
+from cingulum.brain.dynamics import Dynamics, parameters, resting
 from cingulum.simulation.compiler import machine_code
 from cingulum.simulation.compiler.given import ARRAYS, KernelArguments
 from cingulum.simulation.compiler.kernel import module
 from cingulum.simulation.compiler.parts import Shape
 from cingulum.simulation.compiler.text import Numbers
 from cingulum.simulation.compiler.tracing import Equations, Form, trace
-from cingulum.simulation.state import Run, SimulationState, longest
+from cingulum.simulation.state import Run, SimulationState, history_slots
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ def kernel_for(brain: Brain, scheme: str = "euler") -> Kernel:
         scheme,
         0,
         delays,
-        0 if delays is None else longest(delays),
+        0 if delays is None else history_slots(delays),
     )
     return kernel_of(KernelArguments.of(run), machine_code.host())
 

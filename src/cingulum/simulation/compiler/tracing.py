@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.func import functionalize, vjp
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from cingulum.brain.brain import confine, shaken
-from cingulum.brain.dynamics import Dynamics, with_values
+from cingulum.brain.dynamics import Dynamics, confine, scale_noise, with_values
 from cingulum.simulation.compiler.lowering import LANES, CannotLower, lower
 from cingulum.simulation.compiler.ssa import Program
 
@@ -130,7 +129,9 @@ def _neural(mass: Dynamics, form: Form) -> dict[str, Function]:
         return _with(mass, "mass.", p).drift(x, u if mass.couplings > 1 else u[0])
 
     def kick(p: dict[str, Tensor]) -> Tensor | float:
-        return p["root_dt"] * p["noise"] * shaken(mass, p["z"]) if form.noisy else 0.0
+        return (
+            p["root_dt"] * p["noise"] * scale_noise(mass, p["z"]) if form.noisy else 0.0
+        )
 
     def leave(x: Tensor, p: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         model = _with(mass, "mass.", p)
