@@ -105,7 +105,7 @@ DRIFTS = {
 @pytest.mark.parametrize("name", masses.__all__)
 def test_drift_of_tvb(name):
     if name not in DRIFTS:
-        pytest.skip(f"no golden values: nobody else's numbers of {name} in DRIFTS yet")
+        pytest.skip(f"no golden values of {name} in DRIFTS")
     values, x, expected = DRIFTS[name]
     drift = brain(with_values(getattr(masses, name)(), values)).drift(
         torch.tensor(x, dtype=torch.float64)

@@ -114,17 +114,22 @@ def electrode_cap(
             f"A cap needs at least 2 electrodes and a positive radius; got {n} and "
             f"{radius} mm."
         )
+    names = tuple(f"E{i + 1}" for i in range(n))
+    return radius * _fibonacci_cap(n) + torch.tensor(centre), names
+
+
+def _fibonacci_cap(n: int) -> Float[Tensor, "point 3"]:
+    """Points of a Fibonacci spiral on the unit sphere, down to 20° below the
+    equator."""
     step = torch.arange(n, dtype=torch.get_default_dtype())
     # Equal steps in height are equal areas of a sphere.
     height = 1 - (1 + math.sin(math.radians(20.0))) * (step + 0.5) / n
     # The golden angle keeps successive turns from lining up.
     azimuth = math.pi * (3 - math.sqrt(5.0)) * step
     horizontal = (1 - height**2).sqrt()
-    sphere = torch.stack(
-        [horizontal * azimuth.cos(), horizontal * azimuth.sin(), height], -1
-    )
-    names = tuple(f"E{i + 1}" for i in range(n))
-    return radius * sphere + torch.tensor(centre), names
+    x = horizontal * azimuth.cos()
+    y = horizontal * azimuth.sin()
+    return torch.stack([x, y, height], -1)
 
 
 def _check_points(name: str, points: Tensor) -> None:
@@ -153,17 +158,23 @@ def _directions(source: Tensor, orientations: Tensor | None) -> Tensor:
     return moment / length
 
 
-def _radius(source: Tensor, electrode: Tensor) -> Tensor:
-    """The sphere's radius, after checking that all electrodes lie on it and all regions
-    inside it."""
+def _mean_radius(electrode: Tensor) -> Tensor:
     distances = electrode.norm(dim=-1)
     radius = distances.mean()
+    # Caps are digitised to a few millimetres.
     if (distances - radius).abs().max() > 0.01 * radius:
         raise InputError(
             "Electrodes must lie on one sphere around the centre; they are "
             f"{distances.min().item():.4g} to {distances.max().item():.4g} mm away. "
             "Give the sphere's centre, or project them onto the sphere."
         )
+    return radius
+
+
+def _radius(source: Tensor, electrode: Tensor) -> Tensor:
+    """The sphere's radius, after checking that all electrodes lie on it and all regions
+    inside it."""
+    radius = _mean_radius(electrode)
     if (torch.cdist(electrode, source) < 1e-6 * radius).any():
         raise InputError(
             "A region lies on an electrode, where its potential is infinite. Move one "

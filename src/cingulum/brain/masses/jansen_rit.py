@@ -88,13 +88,17 @@ class JansenRit(Dynamics):
         """Firing rate (1/s) at membrane potential v (equation 2)."""
         return 2 * self.e_0 * torch.sigmoid(self.r * (v - self.v_0))
 
-    def drift(self, x: Tensor, u: Tensor) -> Tensor:
-        P, E, I, P_rate, E_rate, I_rate = x
-        # Firing rates that arrive at each kind of synapse; the potential of pyramidal
-        # cells is what excitation leaves of it after inhibition.
+    def arriving(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Firing rates (1/s) that arrive at each kind of synapse."""
+        P, E, I = x[0], x[1], x[2]
         onto_P = self.firing(E - I) + self.to_P * u
         onto_E = self.p + self.c_2 * self.C * self.firing(self.C * P) + self.to_E * u
         onto_I = self.c_4 * self.C * self.firing(self.c_3 * self.C * P) + self.to_I * u
+        return onto_P, onto_E, onto_I
+
+    def drift(self, x: Tensor, u: Tensor) -> Tensor:
+        P, E, I, P_rate, E_rate, I_rate = x
+        onto_P, onto_E, onto_I = self.arriving(x, u)
         dP = synapse(onto_P, P, P_rate, self.A, self.a)
         dE = synapse(onto_E, E, E_rate, self.A, self.a)
         dI = synapse(onto_I, I, I_rate, self.B, self.b)

@@ -20,9 +20,8 @@ def response(x: Tensor, a: Value, theta: Value) -> Tensor:
 
 def offset(like: Tensor, a: Value, theta: Value) -> Tensor:
     """The plain sigmoid's value at zero input, which `response` takes off."""
-    return torch.sigmoid(
-        torch.as_tensor(-a * theta, dtype=like.dtype, device=like.device)
-    )
+    threshold = torch.as_tensor(-a * theta, dtype=like.dtype, device=like.device)
+    return torch.sigmoid(threshold)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,13 +54,19 @@ class WilsonCowan(Dynamics):
 
     states: ClassVar = (State("E", 0.0), State("I", 0.0))
 
+    def inputs(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Input to both populations."""
+        E, I = x
+        onto_E = self.c_1 * E - self.c_2 * I + self.P + u
+        onto_I = self.c_3 * E - self.c_4 * I + self.Q
+        return onto_E, onto_I
+
     def drift(self, x: Tensor, u: Tensor) -> Tensor:
         E, I = x
         # The largest value of each response: not 1, because it is shifted.
         k_e = 1 - offset(x, self.a_e, self.theta_e)
         k_i = 1 - offset(x, self.a_i, self.theta_i)
-        onto_E = self.c_1 * E - self.c_2 * I + self.P + u
-        onto_I = self.c_3 * E - self.c_4 * I + self.Q
+        onto_E, onto_I = self.inputs(x, u)
         S_e = response(onto_E, self.a_e, self.theta_e)
         S_i = response(onto_I, self.a_i, self.theta_i)
         dE = (-E + (k_e - self.r_e * E) * S_e) / self.tau_E
