@@ -99,13 +99,17 @@ def _vascular_step(
         if check_every_step:
             _check_finite(run, state.neural, state.step)
     mean_activity = total / run.per_vascular
-    response = run.brain.sensor.response
-    y = state.vascular
-    y = y + run.dt * run.per_vascular * response.drift(y, mean_activity)
-    state = replace(state, vascular=confine(response, y))
+    state = replace(state, vascular=_response(run, state.vascular, mean_activity))
     if check_every_step:
         _check_finite(run, state.vascular, state.step)
     return state, mean_activity
+
+
+def _response(run: Run, y: Tensor, activity: Tensor) -> Tensor:
+    """The sensor's states one haemodynamic step later."""
+    response = run.brain.sensor.response
+    step = run.dt * run.per_vascular
+    return confine(response, y + step * response.drift(y, activity))
 
 
 def _is_finite(state: SimulationState) -> bool:
@@ -125,19 +129,25 @@ def _neural_step(
 ) -> SimulationState:
     """One step of the scheme: Euler-Maruyama, or Heun with the same noise in predictor
     and corrector."""
-    brain = run.brain
+    mass = run.brain.mass
     x = state.neural
-    amplitude = torch.as_tensor(brain.noise, dtype=x.dtype, device=x.device)
-    kick = amplitude * run.dt**0.5 * scale_noise(brain.mass, noise)
+    kick = _kick(run, noise)
     slope = _drift(run, x, state.past, stimulus)
-    after = confine(brain.mass, x + run.dt * slope + kick)
+    after = confine(mass, x + run.dt * slope + kick)
     if run.scheme == "heun":
         past_ahead = _remember(run, state.past, after)
         slope_ahead = _drift(run, after, past_ahead, stimulus)
-        mean_slope = run.dt / 2 * (slope + slope_ahead)
-        after = confine(brain.mass, x + mean_slope + kick)
+        after = confine(mass, x + run.dt / 2 * (slope + slope_ahead) + kick)
     past = _remember(run, state.past, after)
     return replace(state, neural=after, step=state.step + 1, past=past)
+
+
+def _kick(run: Run, noise: Tensor) -> Tensor:
+    """What noise adds to every state in one step."""
+    brain = run.brain
+    like = run.start.neural
+    amplitude = torch.as_tensor(brain.noise, dtype=like.dtype, device=like.device)
+    return amplitude * run.dt**0.5 * scale_noise(brain.mass, noise)
 
 
 def _drift(run: Run, x: Tensor, past: Tensor | None, stimulus: Tensor | None) -> Tensor:
@@ -158,15 +168,11 @@ def _delayed_input(run: Run, past: Tensor) -> Tensor:
     """Σ_j weights_ij · output_j(t − delay_ij), the past read between two steps so that
     delays have a gradient."""
     assert run.delays is not None
-    n = past.shape[-1]
-    slot = torch.floor(run.delays.detach())
-    share = _pairs(run.delays - slot)
+    slots = torch.floor(run.delays.detach())
+    share = _pairs(run.delays - slots)
     weights = _pairs(run.brain.connectome.weights)
-    # (slot, coupling, batch, region)
-    flat = past.reshape(*past.shape[:2], -1, n)
-    slots = slot.long().reshape(-1, n, n).expand(flat.shape[2], n, n)
-    newer = _sent(flat, slots)
-    older = _sent(flat, slots + 1)
+    newer = _sent(past, slots.long())
+    older = _sent(past, slots.long() + 1)
     received = (weights * ((1 - share) * newer + share * older)).sum(2)
     u = received.movedim(-1, 0).reshape(past.shape[1:])
     return u if run.brain.mass.couplings > 1 else u[0]
@@ -180,10 +186,14 @@ def _pairs(value: Tensor) -> Tensor:
 def _sent(past: Tensor, slots: Tensor) -> Tensor:
     """What each sender sent `slots` steps ago to each receiver: (batch, receiver,
     sender, coupling)."""
-    batch, n, _ = slots.shape
+    n = past.shape[-1]
+    # (slot, batch, sender, coupling)
+    flat = past.reshape(*past.shape[:2], -1, n).movedim(1, 3)
+    batch = flat.shape[1]
+    slots = slots.reshape(-1, n, n).expand(batch, n, n)
     member = torch.arange(batch, device=slots.device)[:, None, None]
     sender = torch.arange(n, device=slots.device)
-    return past.movedim(1, 3)[slots, member, sender]
+    return flat[slots, member, sender]
 
 
 def _remember(run: Run, past: Tensor | None, x: Tensor) -> Tensor | None:

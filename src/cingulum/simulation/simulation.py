@@ -97,18 +97,15 @@ def simulate(  # noqa: PLR0913
     longer than the equations allow; raises InputError for a mass that breaks its own
     declarations, ConvergenceError if the run diverges.
     """
-    # A whole number of TRs that rounding has put a hair beside it counts as whole.
-    volumes = int(duration / brain.sensor.tr + 1e-9)
+    volumes = _recorded_volumes(duration, brain.sensor.tr)
+    # Rounded up: the whole transient is left out.
     skipped = int(discard / brain.sensor.tr + 0.999999)
-    if volumes < 1:
-        raise InputError(
-            f"A run must last at least one TR ({brain.sensor.tr} s); got {duration} s."
-        )
     _check_choice("scheme", scheme, SCHEMES)
     _check_choice("engine", engine, ENGINES)
     state = _first_state(brain, start, stimulus, batch)
     check_brain(brain, state.neural)
     _warn_if_coarse(brain, state.neural, dt, scheme)
+    # A response faster than the haemodynamic step would not be stable.
     vascular_step = min(vascular_step, _fastest_time(brain, state))
     per_vascular, per_tr = clock(dt, vascular_step, brain.sensor.tr)
     delays = _delays_in_steps(brain, state, dt)
@@ -132,6 +129,14 @@ def simulate(  # noqa: PLR0913
         run = _with_stimulus(run, stimulus)
     outcome = _run(run, engine, threads)
     return _simulation(run, outcome, skipped)
+
+
+def _recorded_volumes(duration: float, tr: float) -> int:
+    # A whole number of TRs that rounding has put a hair below it counts as whole.
+    volumes = int(duration / tr + 1e-9)
+    if volumes < 1:
+        raise InputError(f"A run must last at least one TR ({tr} s); got {duration} s.")
+    return volumes
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -180,20 +185,29 @@ def _with_stimulus(run: Run, stimulus: TimeSeries) -> Run:
     """The run with the stimulus as rows (row, *batch, region), one for every `hold`
     steps, zero after its end."""
     hold = round(stimulus.tr / run.dt)
-    if hold < 1 or abs(hold * run.dt - stimulus.tr) > 1e-6 * stimulus.tr:
+    if hold < 1 or not _divides(run.dt, stimulus.tr):
         raise InputError(
             f"A stimulus sample ({stimulus.tr} s) must last a whole number of time "
             f"steps ({run.dt} s)."
         )
-    if stimulus.regions != run.brain.regions:
-        raise InputError(
-            f"The stimulus names {len(stimulus.regions)} regions, the brain "
-            f"{len(run.brain.regions)}; they must be the same in the same order."
-        )
+    _check_stimulus_regions(run.brain, stimulus)
     needed = math.ceil(run.steps / hold)
     rows = stimulus.data.movedim(-1, 0).to(run.start.neural)[:needed]
     silence = rows.new_zeros(needed - rows.shape[0], *rows.shape[1:])
     return replace(run, stimulus=torch.cat([rows, silence]), hold=hold)
+
+
+def _check_stimulus_regions(brain: Brain, stimulus: TimeSeries) -> None:
+    if stimulus.regions != brain.regions:
+        raise InputError(
+            f"The stimulus names {len(stimulus.regions)} regions, the brain "
+            f"{len(brain.regions)}; they must be the same in the same order."
+        )
+
+
+def _divides(dt: float, duration: float) -> bool:
+    """Whether a duration is a whole number of steps, to a millionth of it."""
+    return abs(round(duration / dt) * dt - duration) <= 1e-6 * duration
 
 
 def _run(run: Run, engine: str, threads: int | None) -> Outcome:
@@ -254,7 +268,7 @@ def clock(dt: float, vascular_step: float, tr: float) -> tuple[int, int]:
     simulated TR would be another one.
     """
     steps = round(tr / dt)
-    if steps < 1 or abs(steps * dt - tr) > 1e-6 * tr:
+    if steps < 1 or not _divides(dt, tr):
         raise InputError(
             f"The TR ({tr} s) must be a whole number of time steps; dt = {dt} s gives "
             f"{tr / dt:.4f}. "
@@ -296,9 +310,13 @@ def largest_local_step(brain: Brain, x: Tensor, scheme: str = "euler") -> float:
         return float("inf")
     if scheme == "euler":
         return (-2 * decaying.real / decaying.abs() ** 2).min().item()
-    hundredths = torch.linspace(0.01, 1.0, 100).to(decaying.real)
-    steps = (2 / decaying.abs()).unsqueeze(-1) * hundredths
-    z = decaying.unsqueeze(-1) * steps
-    # Heun's factor of growth per step.
+    return _largest_heun_step(decaying)
+
+
+def _largest_heun_step(rates: Tensor) -> float:
+    hundredths = torch.linspace(0.01, 1.0, 100).to(rates.real)
+    steps = (2 / rates.abs()).unsqueeze(-1) * hundredths
+    z = rates.unsqueeze(-1) * steps
+    # The factor by which a mode grows in one of Heun's steps.
     grows = (1 + z + z**2 / 2).abs() > 1
     return steps.masked_fill(~grows, torch.inf).amin(-1).min().item()

@@ -90,7 +90,7 @@ class JansenRit(Dynamics):
 
     def arriving(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Firing rates (1/s) that arrive at each kind of synapse."""
-        P, E, I = x[0], x[1], x[2]
+        P, E, I, *_ = x
         onto_P = self.firing(E - I) + self.to_P * u
         onto_E = self.p + self.c_2 * self.C * self.firing(self.C * P) + self.to_E * u
         onto_I = self.c_4 * self.C * self.firing(self.c_3 * self.C * P) + self.to_I * u

@@ -301,17 +301,22 @@ def equilibria(
     values where they declare none; an equilibrium that no start leads to is missed.
     """
     search = _solve(mass, _spread(mass, starts), tolerance)
-    lead = search.lead[0]
     names = [state.name for state in mass.states]
-    table = pd.DataFrame(search.x[:, 0].T.numpy(), columns=names)
-    table["growth"] = lead.real.numpy()
-    table["frequency"] = lead.imag.abs().numpy() / (2 * np.pi)
-    table["stable"] = table["growth"] < 0
-    table = table[search.converged[0].numpy()]
+    table = _ends_table(search, names)
     # Ends that agree to six digits of each state's scale are one equilibrium.
     scale = table[names].abs().max().clip(lower=1e-12)
     repeated = table[names].div(scale).round(6).duplicated()
     return table[~repeated].sort_values(names[0]).reset_index(drop=True)
+
+
+def _ends_table(search: Equilibria, names: list[str]) -> pd.DataFrame:
+    """Converged ends of the first member of the plane, one row per start."""
+    lead = search.lead[0]
+    table = pd.DataFrame(search.x[:, 0].T.numpy(), columns=names)
+    table["growth"] = lead.real.numpy()
+    table["frequency"] = lead.imag.abs().numpy() / (2 * np.pi)
+    table["stable"] = table["growth"] < 0
+    return table[search.converged[0].numpy()]
 
 
 def stability_map(
@@ -330,19 +335,21 @@ def stability_map(
     first_name, first_values = first
     second_name, second_values = second
     first_grid, second_grid = np.meshgrid(first_values, second_values, indexing="ij")
-    # The batch axis is the plane, the region axis the starts.
-    plane = {
-        first_name: torch.as_tensor(first_grid, dtype=torch.float64).reshape(-1, 1),
-        second_name: torch.as_tensor(second_grid, dtype=torch.float64).reshape(-1, 1),
-    }
-    search = _solve(
-        with_values(mass, plane), _spread(mass, starts), 1e-9, first_grid.size
-    )
-    rows = [_count(search, i) for i in range(first_grid.size)]
-    table = pd.DataFrame(rows, columns=["equilibria", "stable"])
-    table.insert(0, first_name, plane[first_name][:, 0].numpy())
-    table.insert(1, second_name, plane[second_name][:, 0].numpy())
-    return table
+    plane = {first_name: first_grid.ravel(), second_name: second_grid.ravel()}
+    size = first_grid.size
+    search = _solve(_over_plane(mass, plane), _spread(mass, starts), 1e-9, size)
+    counts = [_count(search, i) for i in range(size)]
+    counts_table = pd.DataFrame(counts, columns=["equilibria", "stable"])
+    return pd.concat([pd.DataFrame(plane, dtype=float), counts_table], axis=1)
+
+
+def _over_plane(mass: Dynamics, plane: dict[str, np.ndarray]) -> Dynamics:
+    """The mass with all pairs of values: the batch axis is the plane, the region axis
+    is left to the starts."""
+    values = {}
+    for name, grid in plane.items():
+        values[name] = torch.as_tensor(grid, dtype=torch.float64).reshape(-1, 1)
+    return with_values(mass, values)
 
 
 def _count(search: Equilibria, member: int) -> tuple[int, int]:
@@ -394,14 +401,17 @@ def _solve(
 
     x = capped_newton(step, x, steps=80)
     local = _uncoupled(mass, x)
-    rates = torch.linalg.eigvals(local.jacobian)
-    leading = rates.real.argmax(-1, keepdim=True)
     # A drift is small against the rates at which states move.
     size = 1 + local.jacobian.abs().amax((-1, -2))
     is_root = local.rates.abs().amax(0) < 1e3 * tolerance * size
-    return Equilibria(
-        x, rates.gather(-1, leading).squeeze(-1), is_root & _in_domain(mass, x)
-    )
+    lead = _leading_eigenvalue(local.jacobian)
+    return Equilibria(x, lead, is_root & _in_domain(mass, x))
+
+
+def _leading_eigenvalue(jacobian: Tensor) -> Tensor:
+    rates = torch.linalg.eigvals(jacobian)
+    leading = rates.real.argmax(-1, keepdim=True)
+    return rates.gather(-1, leading).squeeze(-1)
 
 
 def _uncoupled(mass: Dynamics, x: Tensor) -> LocalDrift:

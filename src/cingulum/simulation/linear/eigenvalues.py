@@ -81,19 +81,30 @@ def stability(
         rates = torch.linalg.eigvals(at.jacobian())
         loop_gain = torch.linalg.eigvals(at.loop).real.max().item()
     rates = rates[rates.real.argsort(descending=True)]
-    # |1 + dt λ| < 1 for every decaying mode; none is left beyond a bifurcation.
-    longest_step = (-2 * rates.real / rates.abs() ** 2).min().item()
     lead = rates[0]
-    # Rounding gives real eigenvalues an imaginary part of some 1e-16.
-    oscillates = lead.imag.abs() > 1e-6 * lead.abs().clamp_min(1e-12)
+    frequency = _frequency(lead)
     return Stability(
         rates=rates,
         margin=-lead.real.item(),
-        kind="hopf" if oscillates else "fold",
-        frequency=lead.imag.abs().item() / (2 * math.pi) if oscillates else 0.0,
+        kind="hopf" if frequency else "fold",
+        frequency=frequency,
         loop_gain=loop_gain,
-        largest_step=max(longest_step, 0.0),
+        largest_step=_largest_euler_step(rates),
     )
+
+
+def _frequency(rate: Tensor) -> float:
+    """Frequency (Hz) of a mode, 0 for one that does not oscillate."""
+    # Rounding gives real eigenvalues an imaginary part of some 1e-16 of their size.
+    if not rate.imag.abs() > 1e-6 * rate.abs().clamp_min(1e-12):
+        return 0.0
+    return rate.imag.abs().item() / (2 * math.pi)
+
+
+def _largest_euler_step(rates: Tensor) -> float:
+    """The longest step (s) with |1 + dt λ| < 1 for every mode; 0 if one grows."""
+    longest = (-2 * rates.real / rates.abs() ** 2).min().item()
+    return max(longest, 0.0)
 
 
 def growth(at: Linearisation) -> Float[Tensor, "*batch"]:

@@ -238,14 +238,20 @@ def newton_step(
     at = _more_damped(at, damping)
     # Each region by itself first, then what its step does to all others.
     own_step = -torch.linalg.solve(at.local, column)
-    sent = (at.output_gain @ own_step).squeeze(-1)
-    loop = at.loop
-    change = torch.linalg.solve(
-        identity_like(loop) - loop, sent.flatten(-2).unsqueeze(-1)
-    )
-    received = (at.coupling @ change.reshape(sent.shape)).unsqueeze(-1)
+    change = _output_change(at, (at.output_gain @ own_step).squeeze(-1))
+    received = (at.coupling @ change).unsqueeze(-1)
     step = own_step - torch.linalg.solve(at.local, at.input_gain) @ received
     return step.squeeze(-1).movedim(-1, 0)
+
+
+def _output_change(
+    at: Linearisation, sent: Float[Tensor, "*batch region coupling"]
+) -> Float[Tensor, "*batch region coupling"]:
+    """Change of every output once all regions have answered to what was `sent`."""
+    loop = at.loop
+    column = sent.flatten(-2).unsqueeze(-1)
+    change = torch.linalg.solve(identity_like(loop) - loop, column)
+    return change.reshape(sent.shape)
 
 
 def _more_damped(at: Linearisation, damping: Tensor | float) -> Linearisation:
@@ -304,18 +310,25 @@ def network_covariance(
     if _is_output(output_noise, activity_noise):
         # The sensor records what is sent: one solve is enough.
         amplitude = power(activity_noise).sqrt().to(loop.dtype)
-        mixing = torch.linalg.solve(open_loop, torch.diag_embed(amplitude))
-        return mixing @ mixing.mH
-    n, k = activity_response.shape[-2:]
-    by_output = activity_response.unsqueeze(-2) * coupling.unsqueeze(-1)
-    by_output = by_output.reshape(*by_output.shape[:-2], n * k)
-    # Activity per unit of output noise, all passages through the network together.
-    mixing = torch.linalg.solve(open_loop, by_output, left=False)
-    mixing = mixing.reshape(*mixing.shape[:-1], n, k)
+        total = torch.linalg.solve(open_loop, torch.diag_embed(amplitude))
+        return total @ total.mH
+    mixing = _network_response(open_loop, activity_response, coupling)
     from_network = torch.einsum("...nmk,...mkq->...nmq", mixing, output_noise)
     own = torch.diag_embed(activity_noise.movedim(-1, -2)).movedim(-3, -1)
     total = (from_network + own).flatten(-2)
     return total @ total.mH
+
+
+def _network_response(
+    open_loop: Tensor, activity_response: Tensor, coupling: Tensor
+) -> Tensor:
+    """Activity of each region per unit of each output of each other, all passages
+    through the network together: (…, n, n, k)."""
+    n, k = activity_response.shape[-2:]
+    direct = activity_response.unsqueeze(-2) * coupling.unsqueeze(-1)
+    direct = direct.reshape(*direct.shape[:-2], n * k)
+    mixing = torch.linalg.solve(open_loop, direct, left=False)
+    return mixing.reshape(*mixing.shape[:-1], n, k)
 
 
 def _is_output(output_noise: Tensor, activity_noise: Tensor) -> bool:

@@ -4,6 +4,7 @@ haemodynamics, noise, leadfield."""
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -103,7 +104,7 @@ def activity_spectrum(
 
 
 def _angular(f: Float[Tensor, "frequency"], dtype: torch.dtype) -> Tensor:
-    """iω: what takes the place of a time derivative."""
+    """iω: what a time derivative is at each frequency."""
     return 2j * math.pi * f.to(dtype)
 
 
@@ -134,6 +135,24 @@ def transfer_function(
 ) -> Float[Tensor, "*batch frequency region"]:
     """How the sensor's response answers activity that varies around `drive`, at each
     frequency (complex)."""
+    at = _linear_response(response, drive)
+    matrix = _shifted(_angular(f, at.local.dtype), at.local)
+    column = at.input_gain.unsqueeze(-3).unsqueeze(-1).to(matrix.dtype)
+    states = torch.linalg.solve(matrix, column).squeeze(-1)
+    return (at.output_gain.unsqueeze(-3).to(states.dtype) * states).sum(-1)
+
+
+@dataclass(frozen=True, eq=False)
+class _LinearResponse:
+    """A sensor's response near its rest: Jacobian, and derivatives by the input and of
+    the output."""
+
+    local: Float[Tensor, "*batch region state state"]
+    input_gain: Float[Tensor, "*batch region state"]
+    output_gain: Float[Tensor, "*batch region state"]
+
+
+def _linear_response(response: Dynamics, drive: Tensor) -> _LinearResponse:
     y = rest_under(response, drive)
     differentiable = torch.is_grad_enabled()
     with torch.enable_grad():
@@ -141,19 +160,13 @@ def transfer_function(
         u = _independent_copy(drive)
         rates = response.drift(states, u)
         signal = response.output(states)
-        by_state, by_input = derivatives(
+        local, input_gain = derivatives(
             rates, (states, u), differentiable=differentiable
         )
-        (by_state_of_signal,) = derivatives(
-            [signal], (states,), differentiable=differentiable
-        )
-    local = as_matrices(by_state)
-    omega = _angular(f, local.dtype)
-    matrix = _shifted(omega, local)
-    column = by_input.movedim(0, -1).unsqueeze(-3).unsqueeze(-1).to(matrix.dtype)
-    answer = torch.linalg.solve(matrix, column).squeeze(-1)
-    output_gain = by_state_of_signal[0].movedim(0, -1).unsqueeze(-3)
-    return (output_gain.to(answer.dtype) * answer).sum(-1)
+        (output_gain,) = derivatives([signal], (states,), differentiable=differentiable)
+    return _LinearResponse(
+        as_matrices(local), input_gain.movedim(0, -1), output_gain[0].movedim(0, -1)
+    )
 
 
 def _independent_copy(x: Tensor) -> Tensor:
