@@ -49,6 +49,16 @@ def check_weights(weights: Tensor, n: int) -> None:
             f"A connectome of {n} regions needs weights of shape ({n}, {n}); got "
             f"{tuple(weights.shape)}."
         )
+    _check_values(weights)
+    if not (weights.sum((-2, -1)) > 0).all():
+        raise InputError(
+            "The connectome has no connection at all: expected at least one positive "
+            "weight."
+        )
+    _check_symmetry(weights)
+
+
+def _check_values(weights: Tensor) -> None:
     if not torch.isfinite(weights).all():
         raise InputError(
             "Connectome weights must be finite; some are NaN or infinite. Set absent "
@@ -60,12 +70,6 @@ def check_weights(weights: Tensor, n: int) -> None:
             f"{weights.min().item():.4g}. "
             "Give tract counts or densities, not correlations or log-odds."
         )
-    if not (weights.sum((-2, -1)) > 0).all():
-        raise InputError(
-            "The connectome has no connection at all: expected at least one positive "
-            "weight."
-        )
-    _check_symmetry(weights)
 
 
 def _check_symmetry(weights: Tensor) -> None:

@@ -124,6 +124,11 @@ def confine(
     return torch.stack(components)
 
 
+def as_tensor_like(value: Value, like: Tensor) -> Tensor:
+    """A parameter as a tensor with the dtype and on the device of `like`."""
+    return torch.as_tensor(value, dtype=like.dtype, device=like.device)
+
+
 def zero_input(
     model: Dynamics, like: Float[Tensor, "*batch region"]
 ) -> Float[Tensor, "*batch region"]:

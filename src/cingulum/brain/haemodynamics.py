@@ -55,9 +55,12 @@ class BalloonWindkessel(Dynamics):
         ds = u - self.kappa * s - self.gamma * (f - 1)
         outflow = v ** (1 / self.alpha)
         dv = (f - outflow) / self.tau
-        extraction = (1 - (1 - self.rho) ** (1 / f)) / self.rho
-        dq = (f * extraction - outflow * q / v) / self.tau
+        dq = (f * self.extraction(f) - outflow * q / v) / self.tau
         return torch.stack([ds, s, dv, dq])
+
+    def extraction(self, f: Tensor) -> Tensor:
+        """Share of oxygen that tissue extracts at blood flow f, relative to rest."""
+        return (1 - (1 - self.rho) ** (1 / f)) / self.rho
 
     def output(self, x: Tensor) -> Tensor:
         _, _, v, q = x

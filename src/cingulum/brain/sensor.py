@@ -45,8 +45,7 @@ class Sensor:
             return
         n_channels = self.leadfield.shape[-2]
         if self.channels is None:
-            names = tuple(f"c{i + 1}" for i in range(n_channels))
-            object.__setattr__(self, "channels", names)
+            object.__setattr__(self, "channels", _default_names(n_channels))
         elif len(self.channels) != n_channels:
             raise InputError(
                 f"The leadfield has {n_channels} channels, but {len(self.channels)} "
@@ -58,3 +57,7 @@ class Sensor:
     ) -> Float[Tensor, "... channel"]:
         """Regional signals as the channels record them, without noise."""
         return signal if self.leadfield is None else signal @ self.leadfield.mT
+
+
+def _default_names(n_channels: int) -> tuple[str, ...]:
+    return tuple(f"c{i + 1}" for i in range(n_channels))

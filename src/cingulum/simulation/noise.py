@@ -62,13 +62,20 @@ def normals(words: Words, dtype: torch.dtype) -> tuple[Tensor, ...]:
 def _pair(
     for_radius: Tensor, for_angle: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    # The middle of each of 2^32 intervals: never 0, whose logarithm is infinite.
-    uniform = for_radius.to(dtype) * 2.0**-32 + 2.0**-33
-    radius = torch.sqrt(-2 * torch.log(uniform))
-    # The same word as a signed integer is an angle between -π and π.
-    signed = torch.where(for_angle >= 2**31, for_angle - 2**32, for_angle)
-    angle = math.pi * (signed.to(dtype) * 2.0**-31)
+    radius = torch.sqrt(-2 * torch.log(_uniform(for_radius, dtype)))
+    angle = _angle(for_angle, dtype)
     return radius * torch.cos(angle), radius * torch.sin(angle)
+
+
+def _uniform(word: Tensor, dtype: torch.dtype) -> Tensor:
+    # The middle of each of 2^32 intervals: never 0, whose logarithm is infinite.
+    return word.to(dtype) * 2.0**-32 + 2.0**-33
+
+
+def _angle(word: Tensor, dtype: torch.dtype) -> Tensor:
+    """An angle between −π and π: the word read as a signed integer."""
+    signed = torch.where(word >= 2**31, word - 2**32, word)
+    return math.pi * (signed.to(dtype) * 2.0**-31)
 
 
 def standard_normal(
@@ -82,8 +89,7 @@ def standard_normal(
     belongs to one step. `simulation` is the index in the flattened batch.
     """
     key = key_of(seed)
-    # Several calls at once, as far as memory is not strained.
-    calls = max(1, min(32, 2**18 // (states * like.numel())))
+    calls = _calls_at_once(states * like.numel())
     shape = (calls, states, *like.shape)
     region, call, simulation, state = _counters(shape, like.device)
     quarter, offset = divmod(step, STEPS)
@@ -96,18 +102,27 @@ def standard_normal(
         offset = 0
 
 
+def _calls_at_once(numbers: int) -> int:
+    """Calls of the generator that are done together, as far as memory is not
+    strained."""
+    return max(1, min(32, 2**18 // numbers))
+
+
 def _counters(shape: tuple[int, ...], device: torch.device) -> Words:
     """Index of region, call, simulation and state at every place of an array (call,
     state, *batch, region)."""
-    calls, states, *batch, regions = shape
-    call = torch.arange(calls, device=device)
-    state = torch.arange(states, device=device)
+    batch = shape[2:-1]
     simulation = torch.arange(math.prod(batch), device=device)
-    region = torch.arange(regions, device=device)
-    # Each index along its own axis, the same along all others.
     return (
-        region.expand(shape),
-        call.reshape(-1, *[1] * (len(shape) - 1)).expand(shape),
+        _index(shape, len(shape) - 1, device),
+        _index(shape, 0, device),
         simulation.reshape(*batch, 1).expand(shape),
-        state.reshape(-1, *[1] * (len(shape) - 2)).expand(shape),
+        _index(shape, 1, device),
     )
+
+
+def _index(shape: tuple[int, ...], axis: int, device: torch.device) -> Tensor:
+    """The index along one axis, the same along all others."""
+    alone = [1] * len(shape)
+    alone[axis] = shape[axis]
+    return torch.arange(shape[axis], device=device).reshape(alone).expand(shape)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from cingulum.brain.dynamics import confine, scale_noise
+from cingulum.brain.dynamics import as_tensor_like, confine, scale_noise
 from cingulum.progress import track
 from cingulum.simulation.noise import standard_normal
 from cingulum.simulation.state import (
@@ -41,12 +41,16 @@ def run_reference(run: Run) -> Outcome:
         before = state
         state, mean_activity = _volume(run, before, inputs)
         if not _is_finite(state):
-            # Once more, looking at every step; the noise can be drawn again.
-            done = volume * run.per_tr * run.per_vascular
-            _volume(run, before, _inputs(run, done), check_every_step=True)
+            _raise_where_diverged(run, before, volume)
         frames.append(run.brain.sensor.response.output(state.vascular))
         activity.append(mean_activity)
     return Outcome(torch.stack(frames), torch.stack(activity), state)
+
+
+def _raise_where_diverged(run: Run, before: SimulationState, volume: int) -> None:
+    """The volume once more, looking at every step; its noise can be drawn again."""
+    done = volume * run.per_tr * run.per_vascular
+    _volume(run, before, _inputs(run, done), check_every_step=True)
 
 
 def _with_history(run: Run) -> SimulationState:
@@ -144,10 +148,8 @@ def _neural_step(
 
 def _kick(run: Run, noise: Tensor) -> Tensor:
     """What noise adds to every state in one step."""
-    brain = run.brain
-    like = run.start.neural
-    amplitude = torch.as_tensor(brain.noise, dtype=like.dtype, device=like.device)
-    return amplitude * run.dt**0.5 * scale_noise(brain.mass, noise)
+    amplitude = as_tensor_like(run.brain.noise, run.start.neural)
+    return amplitude * run.dt**0.5 * scale_noise(run.brain.mass, noise)
 
 
 def _drift(run: Run, x: Tensor, past: Tensor | None, stimulus: Tensor | None) -> Tensor:

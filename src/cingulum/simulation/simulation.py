@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cingulum.brain.brain import Brain
-from cingulum.brain.dynamics import resting
+from cingulum.brain.dynamics import as_tensor_like, resting
 from cingulum.brain.mass_contract import check_brain
 from cingulum.errors import InputError
 from cingulum.simulation.compiler import CannotLower, run_compiled
@@ -249,11 +249,14 @@ def _recorded(
     signal = sensor.project(signal)
     if not isinstance(sensor.noise, Tensor) and sensor.noise == 0:
         return signal
+    return signal + as_tensor_like(sensor.noise, signal) * _sensor_noise(run, signal)
+
+
+def _sensor_noise(run: Run, signal: Tensor) -> Tensor:
+    """Standard normal numbers, one for every value of the signal."""
     first_volume = run.start.step // (run.per_tr * run.per_vascular)
     draws = standard_normal(run.seed ^ SENSOR_STREAM, 1, signal[0], first_volume)
-    noise = torch.cat(list(itertools.islice(draws, signal.shape[0])))
-    level = torch.as_tensor(sensor.noise, dtype=signal.dtype, device=signal.device)
-    return signal + level * noise
+    return torch.cat(list(itertools.islice(draws, signal.shape[0])))
 
 
 def time_step(tr: float, wanted: float = 0.002) -> float:
@@ -269,10 +272,10 @@ def clock(dt: float, vascular_step: float, tr: float) -> tuple[int, int]:
     """
     steps = round(tr / dt)
     if steps < 1 or not _divides(dt, tr):
+        near_a_millisecond = tr / max(1, round(tr / 0.001))
         raise InputError(
             f"The TR ({tr} s) must be a whole number of time steps; dt = {dt} s gives "
-            f"{tr / dt:.4f}. "
-            f"Take for example dt = {tr / max(1, round(tr / 0.001)):.6g}."
+            f"{tr / dt:.4f}. Take for example dt = {near_a_millisecond:.6g}."
         )
     wanted = max(1, round(vascular_step / dt))
     divisors = [k for k in range(1, wanted + 1) if steps % k == 0]
@@ -284,7 +287,8 @@ def _fastest_time(brain: Brain, state: SimulationState) -> float:
     response = brain.sensor.response
     still = torch.zeros_like(state.neural[0].detach())
     jacobian = local_drift(response, resting(response, still), still).jacobian
-    return 1 / torch.linalg.eigvals(jacobian).abs().max().item()
+    fastest_rate = torch.linalg.eigvals(jacobian).abs().max().item()
+    return 1 / fastest_rate
 
 
 def _warn_if_coarse(brain: Brain, x: Tensor, dt: float, scheme: str) -> None:

@@ -14,7 +14,7 @@ from cingulum.brain.dynamics import get, parameters, with_values
 from cingulum.errors import ConvergenceError, InputError
 from cingulum.simulation.linear.equilibrium import fixed_point
 from cingulum.simulation.linear.jacobian import system_jacobian
-from cingulum.simulation.linear.newton import line_search_newton
+from cingulum.simulation.linear.newton import line_search_newton, solve_vector
 
 
 def held_rate(
@@ -99,8 +99,8 @@ class _HeldRate:
             return _flattened(self.residual(point))
 
         jacobian = system_jacobian(equations, _flattened(z))
-        step = -torch.linalg.solve(jacobian, _flattened(residual).unsqueeze(-1))
-        return step.squeeze(-1).unflatten(-1, shape).movedim(-2, 0)
+        step = -solve_vector(jacobian, _flattened(residual))
+        return step.unflatten(-1, shape).movedim(-2, 0)
 
 
 def _flattened(z: Float[Tensor, "unknown *batch region"]) -> Float[Tensor, "*batch n"]:

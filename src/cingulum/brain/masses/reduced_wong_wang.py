@@ -27,17 +27,22 @@ def transfer(current: Tensor, a: Value, b: Value, d: Value) -> Tensor:
         drive = drive + 1e-30
         return drive / -torch.expm1(-d * drive)
     # e^60 is still finite in float32; H is below 1e-24 Hz there.
-    u = (d * drive).clamp_min(-60.0)
+    return _smooth_ramp((d * drive).clamp_min(-60.0)) / d
+
+
+def _smooth_ramp(u: Tensor) -> Tensor:
+    """u / (1 − exp(−u)) with exact gradients everywhere."""
     near = u.abs() < 0.25
     # Each branch gets harmless arguments where the other is taken: `where` would
     # otherwise pass on the NaN of the gradient that it discards.
     series = _bernoulli_series(torch.where(near, u, 0.0))
     far = torch.where(near, 1.0, u)
-    return torch.where(near, series, far / -torch.expm1(-far)) / d
+    return torch.where(near, series, far / -torch.expm1(-far))
 
 
 def _bernoulli_series(v: Tensor) -> Tensor:
     """v / (1 − exp(−v)) by its Taylor series, exact to rounding for |v| < 1/4."""
+    # Nested (Horner's scheme): few operations, and small terms added first.
     w = v * v
     even = 1 - w / 60 * (1 - w / 42 * (1 - w / 40 * (1 - w * 5 / 198)))
     return 1 + v / 2 + w / 12 * even

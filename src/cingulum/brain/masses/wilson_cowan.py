@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cingulum.brain.dynamics import Dynamics, State, Value, param
+from cingulum.brain.dynamics import Dynamics, State, Value, as_tensor_like, param
 
 
 def response(x: Tensor, a: Value, theta: Value) -> Tensor:
@@ -20,8 +20,7 @@ def response(x: Tensor, a: Value, theta: Value) -> Tensor:
 
 def offset(like: Tensor, a: Value, theta: Value) -> Tensor:
     """The plain sigmoid's value at zero input, which `response` takes off."""
-    threshold = torch.as_tensor(-a * theta, dtype=like.dtype, device=like.device)
-    return torch.sigmoid(threshold)
+    return torch.sigmoid(as_tensor_like(-a * theta, like))
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cingulum.brain.brain import Brain
-from cingulum.brain.dynamics import with_values
+from cingulum.brain.dynamics import Dynamics, with_values
 from cingulum.brain.masses.reduced_wong_wang import ReducedWongWang, transfer
 from cingulum.errors import InputError
 from cingulum.simulation.linear.jacobian import derivatives
@@ -27,12 +27,7 @@ def balanced(brain: Brain) -> Brain:
     (w_+ S* + u*) − I*) / S_I* (Demirtaş et al. 2019, doi:10.1016/j.neuron.2019.01.017;
     feedback inhibition of Deco et al. 2014).
     """
-    mass = brain.mass
-    if not isinstance(mass, ReducedWongWang):
-        raise InputError(
-            "Inhibition can be balanced for ReducedWongWang; got "
-            f"{type(mass).__name__}."
-        )
+    mass = _balanceable(brain.mass)
     S_E = torch.full_like(brain.resting_state()[0], WORKING_POINT)
     S_I = inhibitory_gating(mass, S_E)
     target = excitatory_current(mass, S_E)
@@ -40,6 +35,15 @@ def balanced(brain: Brain) -> Brain:
     u = brain.coupling(torch.stack([S_E, S_E]))
     J_i = (mass.W_E * mass.I_0 + mass.J_N * (mass.w_plus * S_E + u) - target) / S_I
     return with_values(brain, {"mass.J_i": J_i})
+
+
+def _balanceable(mass: Dynamics) -> ReducedWongWang:
+    if isinstance(mass, ReducedWongWang):
+        return mass
+    raise InputError(
+        f"Inhibition can be balanced for ReducedWongWang; got {type(mass).__name__}. "
+        "For other masses with rates, use held_rate."
+    )
 
 
 def excitatory_current(mass: ReducedWongWang, S_E: Tensor) -> Tensor:

@@ -20,7 +20,12 @@ from cingulum.brain.mass_contract import check_mass
 from cingulum.errors import ConvergenceError, InputError
 from cingulum.simulation.linear.equilibrium import identity_like
 from cingulum.simulation.linear.jacobian import LocalDrift, local_drift, system_jacobian
-from cingulum.simulation.linear.newton import Iterate, capped_newton, newton
+from cingulum.simulation.linear.newton import (
+    Iterate,
+    capped_newton,
+    newton,
+    regional_step,
+)
 
 LONGEST_STEP = 0.02
 SHORTEST_STEP = 1e-7
@@ -145,6 +150,13 @@ class _System:
     def state_jacobian(self, z: np.ndarray) -> np.ndarray:
         return self.jacobian(z)[:, :-1]
 
+    def solve_bordered(
+        self, z: np.ndarray, last_row: np.ndarray, right: np.ndarray
+    ) -> np.ndarray:
+        """Solve with the Jacobian and a last row that makes it square: it is regular at
+        folds too."""
+        return np.linalg.solve(np.vstack([self.jacobian(z), last_row]), right)
+
     def ends(self, share: float) -> list[np.ndarray]:
         """Every equilibrium at one end of the range."""
         mass = with_values(self.mass, {self.parameter: self.value(share)})
@@ -153,8 +165,7 @@ class _System:
 
     def tangent(self, z: np.ndarray, along: np.ndarray) -> np.ndarray:
         """Unit tangent of the curve at z, on the side of `along`."""
-        bordered = np.vstack([self.jacobian(z), along])
-        direction = np.linalg.solve(bordered, np.eye(len(z))[-1])
+        direction = self.solve_bordered(z, along, np.eye(len(z))[-1])
         return direction / np.linalg.norm(direction)
 
     def advance(
@@ -179,9 +190,9 @@ class _System:
         to."""
 
         def step(z: np.ndarray) -> np.ndarray:
-            bordered = np.vstack([self.jacobian(z), tangent])
             off_plane = tangent @ (z - guess)
-            return np.linalg.solve(bordered, -np.append(self.residual(z), off_plane))
+            missing = np.append(self.residual(z), off_plane)
+            return self.solve_bordered(z, tangent, -missing)
 
         return newton(step, guess, tolerance=1e-11, max_steps=12)
 
@@ -201,8 +212,8 @@ class _System:
         numerical last row)."""
 
         def step(z: np.ndarray) -> np.ndarray:
-            bordered = np.vstack([self.jacobian(z), _central_differences(test, z)])
-            return np.linalg.solve(bordered, -np.append(self.residual(z), test(z)))
+            missing = np.append(self.residual(z), test(z))
+            return self.solve_bordered(z, _central_differences(test, z), -missing)
 
         search = newton(step, z, tolerance=1e-10, max_steps=30)
         if search.converged:
@@ -395,9 +406,7 @@ def _solve(
 
     def step(x: Tensor) -> Tensor:
         local = _uncoupled(mass, x)
-        column = local.rates.movedim(0, -1).unsqueeze(-1)
-        change = -torch.linalg.solve(local.jacobian, column)
-        return change.squeeze(-1).movedim(-1, 0)
+        return regional_step(local.jacobian, local.rates)
 
     x = capped_newton(step, x, steps=80)
     local = _uncoupled(mass, x)

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cingulum.brain.brain import Brain
-from cingulum.brain.dynamics import Dynamics, confine
+from cingulum.brain.dynamics import Dynamics, as_tensor_like, confine
 from cingulum.brain.mass_contract import check_brain
 from cingulum.errors import ConvergenceError
 from cingulum.measures import correlation
@@ -26,7 +26,7 @@ from cingulum.simulation.linear.jacobian import (
     derivatives,
     local_drift,
 )
-from cingulum.simulation.linear.newton import pseudo_transient
+from cingulum.simulation.linear.newton import pseudo_transient, solve_vector
 from cingulum.simulation.state import outputs
 
 
@@ -151,7 +151,7 @@ def _input_columns(mass: Dynamics, by_input: Tensor) -> Tensor:
 
 
 def _coupling_matrix(brain: Brain, like: Tensor) -> Tensor:
-    strength = torch.as_tensor(brain.strength, dtype=like.dtype, device=like.device)
+    strength = as_tensor_like(brain.strength, like)
     if strength.ndim:
         # Weights have one axis more than parameters: (*batch, receiver, sender).
         strength = strength.unsqueeze(-1)
@@ -186,8 +186,7 @@ def fixed_point(
     """
     x = brain.resting_state() if start is None else start
     check_brain(brain, x)
-    if tolerance is None:
-        tolerance = max(1e-8, 500 * torch.finfo(x.dtype).eps)
+    tolerance = _resolvable(x.dtype) if tolerance is None else tolerance
     with torch.no_grad():
         settled, drift = _settle(brain, x, tolerance, damping, steps)
         if strict and not drift < tolerance:
@@ -200,6 +199,12 @@ def fixed_point(
     # The Jacobian is a constant here: one step of which only the drift has a gradient
     # gives the gradient of the equilibrium (implicit function theorem).
     return settled + newton_step(at, brain.drift(settled))
+
+
+def _resolvable(dtype: torch.dtype) -> float:
+    """The largest drift (1/s) that counts as none: 1e-8, or what the dtype can
+    resolve."""
+    return max(1e-8, 500 * torch.finfo(dtype).eps)
 
 
 def _settle(
@@ -249,15 +254,14 @@ def _output_change(
 ) -> Float[Tensor, "*batch region coupling"]:
     """Change of every output once all regions have answered to what was `sent`."""
     loop = at.loop
-    column = sent.flatten(-2).unsqueeze(-1)
-    change = torch.linalg.solve(identity_like(loop) - loop, column)
+    change = solve_vector(identity_like(loop) - loop, sent.flatten(-2))
     return change.reshape(sent.shape)
 
 
 def _more_damped(at: Linearisation, damping: Tensor | float) -> Linearisation:
     """The same brain, every state of which decays by `damping` (1/s, one value or one
     per batch member) more."""
-    extra = torch.as_tensor(damping, dtype=at.local.dtype, device=at.local.device)
+    extra = as_tensor_like(damping, at.local)
     decay = extra[..., None, None, None] * identity_like(at.local)
     return replace(at, local=at.local - decay)
 
@@ -266,7 +270,7 @@ def noise_amplitude(brain: Brain, like: Tensor) -> Float[Tensor, "*batch region 
     """Amplitude of the noise on every state; one region stands for all where the noise
     is not regional."""
     shares = like.new_tensor([state.noise for state in brain.mass.states])
-    noise = torch.as_tensor(brain.noise, dtype=like.dtype, device=like.device)
+    noise = as_tensor_like(brain.noise, like)
     if noise.ndim == 0:
         noise = noise.reshape(1)
     return noise.unsqueeze(-1) * shares

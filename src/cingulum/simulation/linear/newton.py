@@ -98,7 +98,7 @@ def pseudo_transient(
     previous_size = None
     for _ in range(max_steps):
         missing = residual(x)
-        size = missing.abs().amax((0, -1))
+        size = member_size(missing)
         if size.max() < tolerance:
             break
         if previous_size is not None:
@@ -136,13 +136,35 @@ def _backtrack(
 ) -> Tensor:
     """The point after the longest of a few fractions of the step that lessens the
     residual, chosen for every batch member by itself."""
-    before = missing.abs().amax((0, -1))
+    before = member_size(missing)
     share = torch.ones_like(missing[0, ..., 0])
     for _ in range(6):
-        after = residual(x + share.unsqueeze(-1) * step).abs().amax((0, -1))
+        after = member_size(residual(x + share.unsqueeze(-1) * step))
         # NaN counts as worse.
         worse = ~(after < before)
         if not worse.any():
             break
         share = torch.where(worse, share / 2, share)
     return x + share.unsqueeze(-1) * step
+
+
+def member_size(
+    residual: Float[Tensor, "state *batch region"],
+) -> Float[Tensor, "*batch"]:
+    """The largest residual of every batch member."""
+    return residual.abs().amax((0, -1))
+
+
+def regional_step(
+    jacobian: Float[Tensor, "*batch region state state"],
+    residual: Float[Tensor, "state *batch region"],
+) -> Float[Tensor, "state *batch region"]:
+    """Newton's step of regions that are not joined, each by itself."""
+    return -solve_vector(jacobian, residual.movedim(0, -1)).movedim(-1, 0)
+
+
+def solve_vector(
+    matrix: Float[Tensor, "*batch n n"], vector: Float[Tensor, "*batch n"]
+) -> Float[Tensor, "*batch n"]:
+    """The solution of matrix · x = vector."""
+    return torch.linalg.solve(matrix, vector.unsqueeze(-1)).squeeze(-1)

@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cingulum.brain.brain import Brain
-from cingulum.brain.dynamics import Dynamics, resting
+from cingulum.brain.dynamics import Dynamics, as_tensor_like, resting
+from cingulum.brain.sensor import Sensor
 from cingulum.errors import ConvergenceError
 from cingulum.simulation.linear.equilibrium import (
     Linearisation,
@@ -23,7 +24,7 @@ from cingulum.simulation.linear.equilibrium import (
     noise_amplitude,
 )
 from cingulum.simulation.linear.jacobian import as_matrices, derivatives, local_drift
-from cingulum.simulation.linear.newton import newton
+from cingulum.simulation.linear.newton import newton, regional_step, solve_vector
 
 ALIASED_SHARE = 1e-4
 """Power above half the sampling rate, as a share of that below, that is left out."""
@@ -55,10 +56,16 @@ def cross_spectrum(
         sideband = frequencies + k * rate
         if _passes(brain, x, frequencies, sideband):
             total = total + _regional_spectrum(brain, at, x, sideband)
-    if brain.sensor.leadfield is not None:
-        leadfield = brain.sensor.leadfield.to(total.dtype)
-        total = leadfield @ total @ leadfield.mT
+    total = _through_leadfield(brain.sensor, total)
     return total + _measurement_noise(brain, total)
+
+
+def _through_leadfield(sensor: Sensor, spectrum: Tensor) -> Tensor:
+    """The cross-spectrum of channels, where regions are not recorded one by one."""
+    if sensor.leadfield is None:
+        return spectrum
+    leadfield = sensor.leadfield.to(spectrum.dtype)
+    return leadfield @ spectrum @ leadfield.mT
 
 
 def _passes(brain: Brain, x: Tensor, frequencies: Tensor, sideband: Tensor) -> bool:
@@ -137,9 +144,10 @@ def transfer_function(
     frequency (complex)."""
     at = _linear_response(response, drive)
     matrix = _shifted(_angular(f, at.local.dtype), at.local)
-    column = at.input_gain.unsqueeze(-3).unsqueeze(-1).to(matrix.dtype)
-    states = torch.linalg.solve(matrix, column).squeeze(-1)
-    return (at.output_gain.unsqueeze(-3).to(states.dtype) * states).sum(-1)
+    # (*batch, frequency, region, state)
+    input_gain = at.input_gain.unsqueeze(-3).to(matrix.dtype)
+    output_gain = at.output_gain.unsqueeze(-3).to(matrix.dtype)
+    return (output_gain * solve_vector(matrix, input_gain)).sum(-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,16 +209,14 @@ def rest_under(
 def _response_step(response: Dynamics, y: Tensor, drive: Tensor) -> Tensor:
     """Newton's step, differentiable in `drive` and the response's parameters, the
     Jacobian held constant."""
-    local = local_drift(response, y, drive).jacobian
-    residual = response.drift(y, drive).movedim(0, -1).unsqueeze(-1)
-    return -torch.linalg.solve(local, residual).squeeze(-1).movedim(-1, 0)
+    jacobian = local_drift(response, y, drive).jacobian
+    return regional_step(jacobian, response.drift(y, drive))
 
 
 def _measurement_noise(brain: Brain, like: Tensor) -> Tensor:
     """White measurement noise: the same power at every frequency, on the diagonal."""
-    sensor = brain.sensor
-    noise = torch.as_tensor(sensor.noise, dtype=like.real.dtype, device=like.device)
-    level = noise.square() * sensor.tr
+    noise = as_tensor_like(brain.sensor.noise, like.real)
+    level = noise.square() * brain.sensor.tr
     if level.ndim:
         # (*batch, frequency, channel)
         level = level.unsqueeze(-2)
