@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -48,11 +49,7 @@ class Brain:
         """Batch dimensions implied by the parameters and the weights."""
         shapes = [self.connectome.weights.shape[:-2]]
         for model in (self, self.mass, self.sensor, self.sensor.response):
-            for name in parameters(model):
-                value = getattr(model, name)
-                # One axis is regional; only axes before it are a batch.
-                if isinstance(value, Tensor) and value.ndim > 1:
-                    shapes.append(value.shape[:-1])
+            shapes += _batch_shapes(model)
         return tuple(torch.broadcast_shapes(*shapes))
 
     def resting_state(
@@ -103,3 +100,10 @@ class Brain:
     ) -> Float[Tensor, "state *batch region"]:
         """Time derivative of the whole network's neural states, per second."""
         return self.mass.drift(x, self.coupling(x))
+
+
+def _batch_shapes(model: Any) -> list[torch.Size]:
+    """Batch dimensions of a model's own parameters."""
+    values = [getattr(model, name) for name in parameters(model)]
+    # The last axis is regional; only axes before it are a batch.
+    return [value.shape[:-1] for value in values if isinstance(value, Tensor)]

@@ -103,6 +103,7 @@ def scale_noise(
 ) -> Float[Tensor, "state *batch region"]:
     """Standard normal numbers times each state's share of the noise."""
     shares = [state.noise for state in model.states]
+    # Most models share noise evenly; then there is nothing to multiply and stack.
     if all(share == 1.0 for share in shares):
         return z
     components = zip(z, shares, strict=True)
@@ -176,6 +177,7 @@ def get(model: Any, path: str) -> Any:
 
 
 def _check_name(model: Any, name: str) -> None:
+    # Fields that are no parameters count too: `with_values` also replaces a connectome.
     names = [f.name for f in dataclasses.fields(model)]
     if name in names:
         return

@@ -76,6 +76,7 @@ def sphere_leadfield(
     potential = (_lead_vectors(source, electrode, radius) * moment).sum(-1)
     # nA m, mm and S/m give mV; 1e3 makes it µV.
     microvolts = 1e3 * potential / (4 * math.pi * conductivity)
+    # An average reference is what most recordings are given.
     return microvolts - microvolts.mean(0) if reference == "average" else microvolts
 
 
@@ -142,6 +143,7 @@ def _check_points(name: str, points: Tensor) -> None:
 
 def _directions(source: Tensor, orientations: Tensor | None) -> Tensor:
     """Unit vectors along the dipoles."""
+    # Cortex is folded, so outwards is a stand-in where orientations are not known.
     moment = source if orientations is None else orientations.to(source)
     if moment.shape != source.shape:
         raise InputError(

@@ -85,6 +85,8 @@ def _check_activity(mass: Dynamics, x: Tensor) -> None:
 def _check_drift(mass: Dynamics, x: Tensor) -> None:
     name = type(mass).__name__
     u = zero_input(mass, x[0])
+    # What a drift does with shapes that it does not expect is up to its author: any of
+    # these errors may come of it.
     try:
         rates = mass.drift(x, u)
     except InputError:

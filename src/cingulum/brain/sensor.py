@@ -43,6 +43,7 @@ class Sensor:
     def __post_init__(self) -> None:
         if self.leadfield is None:
             return
+        # Checked once, here; later code relies on it.
         n_channels = self.leadfield.shape[-2]
         if self.channels is None:
             object.__setattr__(self, "channels", _default_names(n_channels))

@@ -40,6 +40,7 @@ def run_reference(run: Run) -> Outcome:
     for volume in track(range(run.volumes), "simulate", show=run.show_progress):
         before = state
         state, mean_activity = _volume(run, before, inputs)
+        # One look per volume: looking at every step would cost more than the step.
         if not _is_finite(state):
             _raise_where_diverged(run, before, volume)
         frames.append(run.brain.sensor.response.output(state.vascular))
@@ -97,6 +98,7 @@ def _vascular_step(
 ) -> tuple[SimulationState, Tensor]:
     """The state one haemodynamic step later, and the mean activity that drove it."""
     total = torch.zeros_like(state.neural[0])
+    # Activity is averaged over a haemodynamic step: haemodynamics are slow against it.
     for _ in range(run.per_vascular):
         state = _neural_step(run, state, next(inputs.stimulus), next(inputs.noise))
         total = total + run.brain.mass.activity(state.neural)
@@ -170,6 +172,7 @@ def _delayed_input(run: Run, past: Tensor) -> Tensor:
     """Σ_j weights_ij · output_j(t − delay_ij), the past read between two steps so that
     delays have a gradient."""
     assert run.delays is not None
+    # The slot itself has no gradient; the share between two slots carries it.
     slots = torch.floor(run.delays.detach())
     share = _pairs(run.delays - slots)
     weights = _pairs(run.brain.connectome.weights)

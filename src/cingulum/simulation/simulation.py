@@ -150,10 +150,12 @@ def _first_state(
     stimulus: TimeSeries | None,
     batch: tuple[int, ...] | None,
 ) -> SimulationState:
+    # The end of an earlier run brings its sensor's state and its clock with it.
     if isinstance(start, SimulationState):
         return start
     if start is None:
         if batch is None:
+            # A batch of stimuli makes a batch of runs.
             stimuli = stimulus.data.shape[:-2] if stimulus else ()
             batch = tuple(torch.broadcast_shapes(brain.batch, stimuli))
         start = brain.resting_state(batch)
@@ -166,6 +168,7 @@ def _delays_in_steps(brain: Brain, state: SimulationState, dt: float) -> Tensor 
 
 
 def _check_history(run: Run) -> None:
+    # Slots are counted in steps: another speed, length or dt would read the wrong one.
     past = run.start.past
     if past is not None and past.shape[0] != run.slots:
         raise InputError(
@@ -221,6 +224,7 @@ def _run(run: Run, engine: str, threads: int | None) -> Outcome:
                 f"This brain cannot be compiled: {error}. Use engine='auto' or "
                 "'reference'."
             ) from None
+        # stacklevel 3: the line of the user that called `simulate`.
         warnings.warn(
             "Running in plain torch, which is slow: the compiler does not know "
             f"{error}.",
@@ -247,6 +251,7 @@ def _recorded(
     one draw per volume)."""
     sensor = run.brain.sensor
     signal = sensor.project(signal)
+    # Noise is drawn for a tensor of zeros: it may be a parameter with a gradient.
     if not isinstance(sensor.noise, Tensor) and sensor.noise == 0:
         return signal
     return signal + as_tensor_like(sensor.noise, signal) * _sensor_noise(run, signal)
@@ -277,6 +282,7 @@ def clock(dt: float, vascular_step: float, tr: float) -> tuple[int, int]:
             f"The TR ({tr} s) must be a whole number of time steps; dt = {dt} s gives "
             f"{tr / dt:.4f}. Take for example dt = {near_a_millisecond:.6g}."
         )
+    # Haemodynamic steps must divide the TR, so that volumes end with one.
     wanted = max(1, round(vascular_step / dt))
     divisors = [k for k in range(1, wanted + 1) if steps % k == 0]
     return max(divisors), steps // max(divisors)
@@ -309,6 +315,7 @@ def largest_local_step(brain: Brain, x: Tensor, scheme: str = "euler") -> float:
     Heun's has no such form and is found to a hundredth, by trying steps up to 2 / |λ|.
     """
     rates = local_rates(brain, x)
+    # Growing modes grow under any step.
     decaying = rates[rates.real < 0]
     if not decaying.numel():
         return float("inf")

@@ -83,6 +83,7 @@ class Outcome:
 def diverged(brain: Brain, ok: Tensor, step: int, dt: float) -> ConvergenceError:
     """The error for a run that left the finite numbers at `step`; ok: (*batch,
     region)."""
+    # The first in the order of simulations and regions.
     *member, region = (~ok).nonzero()[0].tolist()
     batch = f" of simulation {tuple(member)}" if member else ""
     return ConvergenceError(
@@ -93,6 +94,7 @@ def diverged(brain: Brain, ok: Tensor, step: int, dt: float) -> ConvergenceError
 
 def outputs(brain: Brain, x: Tensor) -> Float[Tensor, "coupling *batch region"]:
     """What leaves every region, with the couplings always in front."""
+    # Everything that is kept or delayed has the axis, so that it need not be asked for.
     output = brain.mass.output(x)
     return output if brain.mass.couplings > 1 else output.unsqueeze(0)
 

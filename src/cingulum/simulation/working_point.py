@@ -58,6 +58,7 @@ def held_rate(
             f"rate error {residual.abs().max().item():.2g}): start nearer, weaken the "
             "coupling or ask for another rate."
         )
+    # A solution outside the declared range is one of the equations, not of the model.
     _check_range(brain, parameter, z[-1])
     # One more step, differentiable: it carries the gradient of the solution.
     solution = z + problem.step(z, problem.residual(z))
@@ -77,6 +78,7 @@ class _HeldRate:
         """The equilibrium with the parameter as it is."""
         value = torch.as_tensor(get(self.brain, self.parameter)).detach()
         value = value.to(self.target)
+        # The equilibrium need not be reached: the search goes on from wherever it got.
         x = fixed_point(self.brain, strict=False)
         return torch.cat([x, value.expand_as(x[0]).unsqueeze(0)])
 

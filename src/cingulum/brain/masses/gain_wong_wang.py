@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cingulum.brain.dynamics import Dynamics, State, Value, param
-from cingulum.brain.masses.reduced_wong_wang import transfer
+from cingulum.brain.masses.reduced_wong_wang import gaba_gating, nmda_gating, transfer
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +88,8 @@ class GainWongWang(Dynamics):
     def drift(self, x: Tensor, u: Tensor) -> Tensor:
         E, I = x
         r_E, r_I = self.rates(x, u)
-        dE = -E / self.tau_E + (1 - E) * self.gamma_E * r_E
-        dI = -I / self.tau_I + self.gamma_I * r_I
+        dE = nmda_gating(E, r_E, self.tau_E, self.gamma_E)
+        dI = gaba_gating(I, r_I, self.tau_I, self.gamma_I)
         return torch.stack([dE, dI])
 
     def output(self, x: Tensor) -> Tensor:

@@ -48,6 +48,17 @@ def _bernoulli_series(v: Tensor) -> Tensor:
     return 1 + v / 2 + w / 12 * even
 
 
+def nmda_gating(S: Tensor, rate: Tensor, tau: Value, gamma: Value) -> Tensor:
+    """Rate of change of NMDA gating, which saturates: spikes open only channels that
+    are closed (equation 8)."""
+    return -S / tau + (1 - S) * gamma * rate
+
+
+def gaba_gating(S: Tensor, rate: Tensor, tau: Value, gamma: Value) -> Tensor:
+    """Rate of change of GABA gating, which does not saturate (equation 9)."""
+    return -S / tau + gamma * rate
+
+
 @dataclass(frozen=True, eq=False)
 class ReducedWongWang(Dynamics):
     """Equations 4–9 of Deco et al. 2014, doi:10.1523/JNEUROSCI.5068-13.2014, on one
@@ -116,8 +127,8 @@ class ReducedWongWang(Dynamics):
     def drift(self, x: Tensor, u: Tensor) -> Tensor:
         S_E, S_I = x
         r_E, r_I = self.rates(x, u)
-        dS_E = -S_E / self.tau_E + (1 - S_E) * self.gamma_E * r_E
-        dS_I = -S_I / self.tau_I + self.gamma_I * r_I
+        dS_E = nmda_gating(S_E, r_E, self.tau_E, self.gamma_E)
+        dS_I = gaba_gating(S_I, r_I, self.tau_I, self.gamma_I)
         return torch.stack([dS_E, dS_I])
 
     def output(self, x: Tensor) -> Tensor:

@@ -49,6 +49,7 @@ def _balanceable(mass: Dynamics) -> ReducedWongWang:
 def excitatory_current(mass: ReducedWongWang, S_E: Tensor) -> Tensor:
     """The current (nA) that holds S_E: inverse of the transfer function at the rate
     that gating needs."""
+    # dS_E = 0, solved for the rate.
     rate = S_E / ((1 - S_E) * mass.gamma_E * mass.tau_E)
 
     def residual(current: Tensor) -> Tensor:
@@ -77,6 +78,7 @@ def _elementwise_root(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         return -value / slope
 
     root = newton(step, x, tolerance=1e-12, max_steps=30).root
+    # The last step is differentiable in everything the equation depends on.
     _, slope = _value_and_slope(f, root)
     return root - f(root) / slope
 

@@ -19,7 +19,12 @@ from cingulum.brain.dynamics import Dynamics, State, get, with_values, zero_inpu
 from cingulum.brain.mass_contract import check_mass
 from cingulum.errors import ConvergenceError, InputError
 from cingulum.simulation.linear.equilibrium import identity_like
-from cingulum.simulation.linear.jacobian import LocalDrift, local_drift, system_jacobian
+from cingulum.simulation.linear.jacobian import (
+    LocalDrift,
+    leading,
+    local_drift,
+    system_jacobian,
+)
 from cingulum.simulation.linear.newton import (
     Iterate,
     capped_newton,
@@ -413,14 +418,8 @@ def _solve(
     # A drift is small against the rates at which states move.
     size = 1 + local.jacobian.abs().amax((-1, -2))
     is_root = local.rates.abs().amax(0) < 1e3 * tolerance * size
-    lead = _leading_eigenvalue(local.jacobian)
+    lead, _ = leading(torch.linalg.eigvals(local.jacobian))
     return Equilibria(x, lead, is_root & _in_domain(mass, x))
-
-
-def _leading_eigenvalue(jacobian: Tensor) -> Tensor:
-    rates = torch.linalg.eigvals(jacobian)
-    leading = rates.real.argmax(-1, keepdim=True)
-    return rates.gather(-1, leading).squeeze(-1)
 
 
 def _uncoupled(mass: Dynamics, x: Tensor) -> LocalDrift:

@@ -17,6 +17,7 @@ from cingulum.simulation.linear.equilibrium import (
     identity_like,
     linearise,
 )
+from cingulum.simulation.linear.jacobian import leading
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,9 +128,8 @@ def growth(at: Linearisation) -> Float[Tensor, "*batch"]:
 def _leading_mode(jacobian: Tensor) -> tuple[Tensor, Tensor]:
     """The eigenvalue of the largest real part, and its right eigenvector."""
     values, vectors = torch.linalg.eig(jacobian)
-    which = values.real.argmax(-1, keepdim=True)
-    lead = values.gather(-1, which).squeeze(-1)
-    column = which.unsqueeze(-2).expand(*vectors.shape[:-1], 1)
+    lead, index = leading(values)
+    column = index.unsqueeze(-2).expand(*vectors.shape[:-1], 1)
     return lead, vectors.gather(-1, column).squeeze(-1)
 
 

@@ -97,6 +97,7 @@ def loop_matrix(
     """One passage through the network: what the regions send, joined by the coupling
     and answered with the gain; rows (region, k)."""
     k = gain.shape[-1]
+    # With one coupling variable the loop is a plain product of rows.
     if k == 1:
         return gain[..., 0] * coupling
     loop = torch.einsum("...nkl,...nm->...nkml", gain, coupling)
@@ -218,6 +219,8 @@ def _settle(
         return confine(brain.mass, x + step)
 
     first_dampings = (damping, 4 * damping, 20 * damping) if damping else (damping,)
+    # Around a limit cycle long first steps lead nowhere; shorter ones follow the flow
+    # more closely.
     for first_damping in first_dampings:
         settled, drift = pseudo_transient(
             brain.drift,
@@ -269,6 +272,7 @@ def _more_damped(at: Linearisation, damping: Tensor | float) -> Linearisation:
 def noise_amplitude(brain: Brain, like: Tensor) -> Float[Tensor, "*batch region state"]:
     """Amplitude of the noise on every state; one region stands for all where the noise
     is not regional."""
+    # Amplitudes, not variances: Q is the product of this with its transpose.
     shares = like.new_tensor([state.noise for state in brain.mass.states])
     noise = as_tensor_like(brain.noise, like)
     if noise.ndim == 0:

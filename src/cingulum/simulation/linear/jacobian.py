@@ -28,6 +28,7 @@ def local_drift(
     u: Float[Tensor, "*batch region"],
 ) -> LocalDrift:
     """A model's drift at states x and its Jacobian, the input u held constant."""
+    # Also where the caller wants no gradients: the Jacobian is made of them.
     with torch.enable_grad():
         states = x.detach().clone().requires_grad_()
         rates = model.drift(states, u.detach())
@@ -43,6 +44,8 @@ def system_jacobian(
     with torch.enable_grad():
         unknowns = z.detach().requires_grad_()
         equations = function(unknowns)
+        # Batch members do not depend on each other, so their sum has each one's
+        # derivatives.
         (by_unknown,) = derivatives(equations.movedim(-1, 0), (unknowns,))
     return by_unknown.movedim(0, -1).mT.detach()
 
@@ -88,6 +91,13 @@ def as_matrices(
     """Derivatives with the axes that make a matrix in front, as one matrix for every
     region."""
     return derivative.movedim((0, 1), (-2, -1))
+
+
+def leading(rates: Tensor) -> tuple[Tensor, Tensor]:
+    """The eigenvalue with the largest real part on the last axis, and its index, which
+    keeps that axis."""
+    index = rates.real.argmax(-1, keepdim=True)
+    return rates.gather(-1, index).squeeze(-1), index
 
 
 def as_variable(x: Tensor) -> Tensor:

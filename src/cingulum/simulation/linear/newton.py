@@ -102,6 +102,7 @@ def pseudo_transient(
         if size.max() < tolerance:
             break
         if previous_size is not None:
+            # Switched evolution relaxation: steps lengthen as the residual shrinks.
             change = (size / previous_size).clamp(0.01, 10.0)
             current_damping = (current_damping * change).clamp_max(1e4)
         previous_size = size
@@ -138,6 +139,7 @@ def _backtrack(
     residual, chosen for every batch member by itself."""
     before = member_size(missing)
     share = torch.ones_like(missing[0, ..., 0])
+    # Six halvings: a step that has to be shorter than 1/64 starts from the wrong place.
     for _ in range(6):
         after = member_size(residual(x + share.unsqueeze(-1) * step))
         # NaN counts as worse.

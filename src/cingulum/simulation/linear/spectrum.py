@@ -71,11 +71,15 @@ def _through_leadfield(sensor: Sensor, spectrum: Tensor) -> Tensor:
 def _passes(brain: Brain, x: Tensor, frequencies: Tensor, sideband: Tensor) -> bool:
     """Whether the sensor lets enough of a sideband through to matter."""
     with torch.no_grad():
-        response = brain.sensor.response
-        activity = brain.mass.activity(x)
-        below = transfer_function(response, activity, frequencies).abs().max()
-        above = transfer_function(response, activity, sideband).abs().max()
+        below = _largest_gain(brain, x, frequencies)
+        above = _largest_gain(brain, x, sideband)
     return bool((above / below) ** 2 > ALIASED_SHARE)
+
+
+def _largest_gain(brain: Brain, x: Tensor, f: Tensor) -> Tensor:
+    """The sensor's largest gain at any of the frequencies, in any region."""
+    activity = brain.mass.activity(x)
+    return transfer_function(brain.sensor.response, activity, f).abs().max()
 
 
 def _regional_spectrum(
@@ -92,14 +96,14 @@ def activity_spectrum(
 ) -> Float[Tensor, "*batch frequency region region"]:
     """Cross-spectral density of the regions' activity, before any sensor."""
     omega = _angular(f, at.local.dtype)
-    # (*batch, frequency, region, state, state)
+    # What follows has a frequency axis before that of regions:
+    # (*batch, frequency, region, …).
     resolvent = torch.linalg.inv(_shifted(omega, at.local))
     amplitude = noise_amplitude(brain, at.local)[..., None, :, None, :]
     state_noise = resolvent * amplitude
-    input_gain = at.input_gain.unsqueeze(-4).to(resolvent.dtype)
     output_gain = at.output_gain.unsqueeze(-4).to(resolvent.dtype)
     activity_row = at.activity_gain[..., None, :, None, :].to(resolvent.dtype)
-    by_input = resolvent @ input_gain
+    by_input = resolvent @ at.input_gain.unsqueeze(-4).to(resolvent.dtype)
     coupling = _delayed_coupling(brain, at.coupling, omega)
     return network_covariance(
         loop_matrix(output_gain @ by_input, coupling),
