@@ -37,10 +37,10 @@ os.environ.setdefault(
 import numpy as np
 import torch
 
-from cingulum.brain import Brain, Connectome, Sensor, balanced, with_values
+from cingulum.brain import Brain, Connectome, Sensor, with_values
 from cingulum.brain.masses import ReducedWongWang
 from cingulum.measures import pearson
-from cingulum.simulation import simulate
+from cingulum.simulation import balanced, simulate
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 TR, DT = 0.1, 0.001

@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 from torch.distributions import LogNormal
 
-from cingulum.brain import Brain, Connectome, Sensor, balanced, with_values
+from cingulum.brain import Brain, Connectome, Sensor, with_values
 from cingulum.brain.haemodynamics import time_constants
 from cingulum.brain.masses import ReducedWongWang
 from cingulum.datasets import hcp
@@ -47,7 +47,7 @@ from cingulum.measures import (
     pearson,
     similarity,
 )
-from cingulum.simulation import simulate
+from cingulum.simulation import balanced, simulate
 
 torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)

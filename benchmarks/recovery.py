@@ -27,11 +27,12 @@ import torch
 from scipy.stats import binomtest, linregress
 from torch.distributions import LogNormal
 
-from cingulum.brain import Brain, Sensor, balanced
+from cingulum.brain import Brain, Sensor
 from cingulum.brain.masses import ReducedWongWang
 from cingulum.datasets import hcp
 from cingulum.inference import Cleaning, Likelihood, Mapped, fit, laplace
 from cingulum.inference.simulation_calibration import bare_problem, recordings_of
+from cingulum.simulation import balanced
 from cingulum.timeseries import TimeSeries
 
 torch.set_num_threads(1)

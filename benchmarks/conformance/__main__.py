@@ -32,11 +32,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cingulum.brain import Brain, Connectome, Sensor, balanced, masses, with_values
+from cingulum.brain import Brain, Connectome, Sensor, masses, with_values
 from cingulum.brain.dynamics import Dynamics, get, parameters
 from cingulum.brain.haemodynamics import CONVENTIONS, Amplifier, BalloonWindkessel
 from cingulum.measures import fc, fcd
-from cingulum.simulation import simulate
+from cingulum.simulation import balanced, simulate
 
 HERE = Path(__file__).parent
 REGIONS, STRENGTH = 50, 0.3

@@ -8,7 +8,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _WHERE = {
-    "balanced": "cingulum.brain",
+    "balanced": "cingulum.simulation",
     "BalloonWindkessel": "cingulum.brain",
     "Brain": "cingulum.brain",
     "Connectome": "cingulum.brain",

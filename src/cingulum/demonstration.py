@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from cingulum import __version__
-from cingulum.brain import Brain, Connectome, Sensor, balanced
+from cingulum.brain import Brain, Connectome, Sensor
 from cingulum.brain.connectome import distance_rule
 from cingulum.brain.masses import ReducedWongWang
 from cingulum.datasets import CohortSettings, hcp, synthesize
@@ -40,7 +40,7 @@ from cingulum.report.manifest import ReportManifest
 from cingulum.report.results import FittedBrain
 from cingulum.report.study import StudyMaterial, study_maps, write_study_report
 from cingulum.signals.atlas import pain_atlas
-from cingulum.simulation import time_step
+from cingulum.simulation import balanced, time_step
 
 TR = 0.72
 """Repetition time of the Human Connectome Project, s."""

@@ -10,10 +10,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 
+def centred(x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+    """Deviations from the mean over the last axis."""
+    return x - x.mean(-1, keepdim=True)
+
+
 def fc(x: Float[Tensor, "*batch region time"]) -> Float[Tensor, "*batch region region"]:
     """Functional connectivity: Pearson correlation between every pair of regions."""
-    centred = x - x.mean(-1, keepdim=True)
-    unit = centred / centred.norm(dim=-1, keepdim=True)
+    deviations = centred(x)
+    unit = deviations / deviations.norm(dim=-1, keepdim=True)
     return unit @ unit.mT
 
 
@@ -38,8 +43,8 @@ def pearson(
     a: Float[Tensor, "*batch n"], b: Float[Tensor, "*batch n"]
 ) -> Float[Tensor, "*batch"]:
     """Pearson correlation along the last axis."""
-    a = a - a.mean(-1, keepdim=True)
-    b = b - b.mean(-1, keepdim=True)
+    a = centred(a)
+    b = centred(b)
     return (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))
 
 
@@ -54,8 +59,8 @@ def covariance(
     x: Float[Tensor, "*batch region time"],
 ) -> Float[Tensor, "*batch region region"]:
     """Covariance between every pair of regions over the whole recording."""
-    centred = x - x.mean(-1, keepdim=True)
-    return centred @ centred.mT / (x.shape[-1] - 1)
+    deviations = centred(x)
+    return deviations @ deviations.mT / (x.shape[-1] - 1)
 
 
 def partial(
@@ -63,18 +68,18 @@ def partial(
 ) -> Float[Tensor, "*batch region region"]:
     """Correlation of every pair of regions given all others, from an invertible
     covariance: −P_ij / √(P_ii P_jj)."""
-    precision = torch.linalg.inv(covariance)
-    found = -correlation(precision)
-    return found + 2 * torch.eye(
-        found.shape[-1], dtype=found.dtype, device=found.device
-    )
+    negative = -correlation(torch.linalg.inv(covariance))
+    # The sign is right everywhere but on the diagonal, where −1 becomes 1.
+    eye = torch.eye(negative.shape[-1], dtype=negative.dtype, device=negative.device)
+    return negative + 2 * eye
 
 
 def lag_one(x: Float[Tensor, "*batch region time"]) -> Float[Tensor, "*batch region"]:
     """Autocorrelation of every region between a sample and the next: how smooth a
     signal is."""
-    centred = x - x.mean(-1, keepdim=True)
-    return (centred[..., 1:] * centred[..., :-1]).sum(-1) / centred.square().sum(-1)
+    deviations = centred(x)
+    products = deviations[..., 1:] * deviations[..., :-1]
+    return products.sum(-1) / deviations.square().sum(-1)
 
 
 def without_global_signal(
@@ -91,10 +96,11 @@ def band_passed(
 ) -> Float[Tensor, "*batch region time"]:
     """The signal with only the frequencies low ≤ f ≤ high (Hz) left: an exact cut in
     the Fourier domain."""
-    kept = torch.fft.rfftfreq(x.shape[-1], tr, device=x.device)
-    inside = (kept >= band[0]) & (kept <= band[1])
-    spectrum = torch.fft.rfft(x - x.mean(-1, keepdim=True)) * inside
-    return torch.fft.irfft(spectrum, n=x.shape[-1])
+    low, high = band
+    n = x.shape[-1]
+    f = torch.fft.rfftfreq(n, tr, device=x.device)
+    spectrum = torch.fft.rfft(centred(x)) * ((f >= low) & (f <= high))
+    return torch.fft.irfft(spectrum, n=n)
 
 
 def fcd(
@@ -103,10 +109,10 @@ def fcd(
     """Functional connectivity dynamics: how alike connectivity is between every two
     windows.
 
-    window, step: samples. The distribution depends on both as much as on the brain
-    (whole-brain page §4.2), so they are part of any result.
+    window, step: samples. The distribution depends on both as much as on the brain, so
+    they are part of any result.
     """
-    return _alike(windowed_edges(x, window, step))
+    return fc(windowed_edges(x, window, step))
 
 
 def fcd_of_edges(
@@ -117,7 +123,7 @@ def fcd_of_edges(
 ) -> Float[Tensor, "*batch pair"]:
     """Values below the diagonal of `fcd`, with only the edges that `kept` marks (within
     hemispheres, say)."""
-    return edges(_alike(windowed_edges(x, window, step)[..., kept]))
+    return edges(fc(windowed_edges(x, window, step)[..., kept]))
 
 
 def windowed_edges(
@@ -127,20 +133,19 @@ def windowed_edges(
     return edges(fc(x.unfold(-1, window, step).movedim(-2, -3)))
 
 
-def _alike(patterns: Tensor) -> Tensor:
-    patterns = patterns - patterns.mean(-1, keepdim=True)
-    unit = patterns / patterns.norm(dim=-1, keepdim=True)
-    return unit @ unit.mT
-
-
 def ks_distance(a: Float[Tensor, "m"], b: Float[Tensor, "n"]) -> float:
     """Kolmogorov-Smirnov distance of two samples: the largest gap between their
     distribution functions."""
-    a, b = a.flatten().sort().values, b.flatten().sort().values
-    both = torch.cat([a, b])
-    of_a = torch.searchsorted(a, both, right=True) / a.numel()
-    of_b = torch.searchsorted(b, both, right=True) / b.numel()
-    return (of_a - of_b).abs().max().item()
+    # The largest gap is at one of the values.
+    values = torch.cat([a.flatten(), b.flatten()])
+    gaps = _distribution(a, values) - _distribution(b, values)
+    return gaps.abs().max().item()
+
+
+def _distribution(sample: Tensor, values: Tensor) -> Tensor:
+    """Share of a sample that is not above each value."""
+    ordered = sample.flatten().sort().values
+    return torch.searchsorted(ordered, values, right=True) / sample.numel()
 
 
 def psd(
@@ -148,11 +153,11 @@ def psd(
 ) -> tuple[Tensor, Float[Tensor, "*batch region frequency"]]:
     """Frequencies (Hz) and two-sided periodogram (unit² per Hz) of every region,
     without the mean."""
-    centred = x - x.mean(-1, keepdim=True)
-    power = torch.fft.rfft(centred).abs().square() * tr / x.shape[-1]
-    return torch.fft.rfftfreq(x.shape[-1], tr, device=x.device, dtype=x.dtype)[
-        1:
-    ], power[..., 1:]
+    n = x.shape[-1]
+    f = torch.fft.rfftfreq(n, tr, device=x.device, dtype=x.dtype)
+    power = torch.fft.rfft(centred(x)).abs().square() * tr / n
+    # Frequency 0 is the mean.
+    return f[1:], power[..., 1:]
 
 
 def metastability(
@@ -162,32 +167,46 @@ def metastability(
 ) -> Float[Tensor, "*batch"]:
     """Standard deviation over time of the regions' phase synchrony (Kuramoto order) in
     a narrow band (Hz)."""
-    phase = analytic_signal(band_passed(x, tr, band))
-    order = (phase / phase.abs().clamp_min(1e-30)).mean(-2).abs()
-    return order.std(-1)
+    analytic = analytic_signal(band_passed(x, tr, band))
+    # Where the envelope is zero there is no phase: such a region counts as none.
+    phase = analytic / analytic.abs().clamp_min(1e-30)
+    return phase.mean(-2).abs().std(-1)
 
 
 def analytic_signal(x: Float[Tensor, "... time"]) -> Float[Tensor, "... time"]:
     """The complex signal whose modulus is the envelope and whose angle is the phase
     (Hilbert transform)."""
+    return torch.fft.ifft(torch.fft.fft(x) * _analytic_weights(x))
+
+
+def _analytic_weights(x: Tensor) -> Tensor:
+    """Weights of the discrete Fourier transform: negative frequencies off, their
+    positive twins doubled."""
     n = x.shape[-1]
-    keep = torch.zeros(n, dtype=x.dtype, device=x.device)
-    keep[0], keep[1 : math.ceil(n / 2)] = 1, 2
+    weights = torch.zeros(n, dtype=x.dtype, device=x.device)
+    # The mean, and with an even number of samples the highest frequency, have no twin.
+    weights[0] = 1
+    weights[1 : math.ceil(n / 2)] = 2
     if n % 2 == 0:
-        keep[n // 2] = 1
-    return torch.fft.ifft(torch.fft.fft(x) * keep)
+        weights[n // 2] = 1
+    return weights
 
 
 def icc(x: Float[Tensor, "*batch person visit"]) -> Float[Tensor, "*batch"]:
     """Test-retest reliability ICC(2,1): two-way random effects, absolute agreement
-    (Shrout and Fleiss 1979)."""
+    (Shrout and Fleiss 1979, doi:10.1037/0033-2909.86.2.420)."""
     n, k = x.shape[-2:]
-    grand, person, visit = (
-        x.mean((-2, -1), keepdim=True),
-        x.mean(-1, keepdim=True),
-        x.mean(-2, keepdim=True),
-    )
-    between = k * (person - grand).square().sum((-2, -1)) / (n - 1)
-    visits = n * (visit - grand).square().sum((-2, -1)) / (k - 1)
-    left = (x - person - visit + grand).square().sum((-2, -1)) / ((n - 1) * (k - 1))
-    return (between - left) / (between + (k - 1) * left + k * (visits - left) / n)
+    grand = x.mean((-2, -1), keepdim=True)
+    person = x.mean(-1, keepdim=True)
+    visit = x.mean(-2, keepdim=True)
+    # Mean squares of the two-way analysis of variance; both axes weigh each mean by
+    # the number of values in it.
+    persons = k * _sum_of_squares(person - grand) / (n - 1)
+    visits = n * _sum_of_squares(visit - grand) / (k - 1)
+    error = _sum_of_squares(x - person - visit + grand) / ((n - 1) * (k - 1))
+    total = persons + (k - 1) * error + k * (visits - error) / n
+    return (persons - error) / total
+
+
+def _sum_of_squares(deviations: Tensor) -> Tensor:
+    return deviations.square().sum((-2, -1))

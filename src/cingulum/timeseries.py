@@ -1,5 +1,5 @@
-"""TimeSeries: what a scanner, or a simulated scanner, gives: regions × time, with its
-clock and unit."""
+"""TimeSeries: what a scanner, real or simulated, records: regions × time, with sampling
+interval and unit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class TimeSeries:
 
     data: (*batch, region, time), in `unit`
     tr: seconds between two samples
-    regions: one name a region
+    regions: one name per region
     """
 
     data: Float[Tensor, "*batch region time"]
@@ -30,13 +30,11 @@ class TimeSeries:
         if self.data.ndim < 2 or self.data.shape[-2] != len(self.regions):
             raise InputError(
                 "A time series needs data of shape (…, region, time) with "
-                f"{len(self.regions)} regions "
-                f"(one for each name); came {tuple(self.data.shape)}."
+                f"{len(self.regions)} regions (one for each name); got "
+                f"{tuple(self.data.shape)}."
             )
         if not self.tr > 0:
-            raise InputError(
-                f"tr must be a positive number of seconds; came {self.tr}."
-            )
+            raise InputError(f"tr must be a positive number of seconds; got {self.tr}.")
 
     @property
     def duration(self) -> float:
@@ -52,29 +50,33 @@ def check_signals(series: TimeSeries, source: str) -> None:
     """Refuse a series with missing or constant regions, naming them.
 
     Raises InputError: correlation of such a region is undefined, and silence would hand
-        on NaN.
+    on NaN.
     """
-    flat = series.data.reshape(-1, *series.data.shape[-2:])
-    bad = ~torch.isfinite(flat).all(-1).all(0)
-    constant = (flat.std(-1) <= 1e-12 * flat.abs().amax(-1).clamp_min(1e-300)).any(
-        0
-    ) & ~bad
-    for kind, flags in (
-        ("missing values (NaN or infinite)", bad),
-        ("a constant signal", constant),
-    ):
-        names = [
-            name
-            for name, flag in zip(series.regions, flags.tolist(), strict=True)
-            if flag
-        ]
-        if names:
-            shown = ", ".join(names[:5]) + (
-                f" and {len(names) - 5} more" if len(names) > 5 else ""
-            )
-            raise InputError(
-                f"{source}: expected a finite, varying signal in every region; "
-                f"{len(names)} region(s) have {kind}: "
-                f"{shown}. Leave these regions out of both connectome and recording, "
-                "or repair the recording."
-            )
+    missing, constant = _unusable_regions(series.data)
+    _refuse(series, source, missing, "missing values (NaN or infinite)")
+    _refuse(series, source, constant, "a constant signal")
+
+
+def _unusable_regions(data: Tensor) -> tuple[Tensor, Tensor]:
+    """Which regions have missing values, and which others do not vary, in any member of
+    the batch."""
+    flat = data.reshape(-1, *data.shape[-2:])
+    missing = ~torch.isfinite(flat).all(-1).all(0)
+    # Rounding makes a constant vary by some 1e-16 of its size.
+    size = flat.abs().amax(-1).clamp_min(1e-300)
+    constant = (flat.std(-1) <= 1e-12 * size).any(0)
+    return missing, constant & ~missing
+
+
+def _refuse(series: TimeSeries, source: str, flags: Tensor, fault: str) -> None:
+    names = [series.regions[i] for i in flags.nonzero().flatten().tolist()]
+    if not names:
+        return
+    shown = ", ".join(names[:5])
+    if len(names) > 5:
+        shown += f" and {len(names) - 5} more"
+    raise InputError(
+        f"{source}: expected a finite, varying signal in every region; "
+        f"{len(names)} region(s) have {fault}: {shown}. Leave these regions out of "
+        "both connectome and recording, or repair the recording."
+    )

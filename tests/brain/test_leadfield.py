@@ -94,7 +94,7 @@ def test_the_cap_is_even_and_named():
     [
         (
             {"positions": INSIDE[:, :2]},
-            r"positions must be finite coordinates of shape \(number, 3\); came \(3, "
+            r"positions must be finite coordinates of shape \(number, 3\); got \(3, "
             r"2\)",
         ),
         ({"electrodes": torch.full((62, 3), torch.nan)}, "electrodes must be finite"),

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from cingulum.brain import BalloonWindkessel, Brain, Connectome, balanced, with_values
-from cingulum.brain.balance import inhibitory_gating
+from cingulum.brain import BalloonWindkessel, Brain, Connectome, with_values
 from cingulum.brain.haemodynamics import time_constants
 from cingulum.brain.masses import ReducedWongWang, WilsonCowan
 from cingulum.brain.masses.reduced_wong_wang import transfer
-from cingulum.simulation import fixed_point, simulate, stability
+from cingulum.simulation import balanced, fixed_point, simulate, stability
+from cingulum.simulation.linear.balance import inhibitory_gating
 from cingulum.simulation.simulation import largest_local_step
 
 PAIR = Connectome(torch.ones(2, 2, dtype=torch.float64), ("a", "b"))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.distributions import LogNormal
 
-from cingulum.brain import Brain, Sensor, balanced, with_values
+from cingulum.brain import Brain, Sensor, with_values
 from cingulum.brain.masses import ReducedWongWang
 from cingulum.errors import InputError
 from cingulum.features import Measurement, Mechanism, Physiology
@@ -18,7 +18,7 @@ from cingulum.io.files import write_matrix
 from cingulum.io.visit import visits
 from cingulum.signals.atlas import pain_atlas
 from cingulum.signals.visit_data import VisitData
-from cingulum.simulation import simulate
+from cingulum.simulation import balanced, simulate
 
 
 def give_connectome(bids, session, weights):

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from cingulum.brain import Brain, Sensor, balanced, with_values
+from cingulum.brain import Brain, Sensor, with_values
 from cingulum.brain.connectome import distance_rule
 from cingulum.brain.masses import ReducedWongWang
-from cingulum.simulation import simulate
+from cingulum.simulation import balanced, simulate
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.distributions import LogNormal
 
-from cingulum.brain import Brain, balanced
-from cingulum.brain.brain import Sensor
+from cingulum.brain import Brain
 from cingulum.brain.connectome import distance_rule
 from cingulum.brain.masses import ReducedWongWang
+from cingulum.brain.sensor import Sensor
 from cingulum.errors import InputError
 from cingulum.inference.amortised import amortise, load_amortised, statistics
 from cingulum.inference.problem import joined
@@ -19,6 +19,7 @@ from cingulum.inference.simulation_calibration import (
     recordings_of,
     stable_truths,
 )
+from cingulum.simulation import balanced
 from cingulum.timeseries import TimeSeries
 
 FREE = {

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.distributions import LogNormal
 
-from cingulum.brain import Brain, balanced
-from cingulum.brain.brain import Sensor
+from cingulum.brain import Brain
 from cingulum.brain.connectome import distance_rule
 from cingulum.brain.masses import ReducedWongWang
+from cingulum.brain.sensor import Sensor
 from cingulum.errors import InputError
 from cingulum.inference.simulation_calibration import (
     Calibration,
@@ -18,6 +18,7 @@ from cingulum.inference.simulation_calibration import (
 )
 from cingulum.report.plots import png
 from cingulum.report.rank_plots import rank_plot
+from cingulum.simulation import balanced
 
 
 def brain_of(n=6):

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch.distributions import LogNormal
 
-from cingulum.brain import Connectome, balanced, with_values
+from cingulum.brain import Connectome, with_values
 from cingulum.errors import InputError
 from cingulum.inference import Recording, fit_cohort
 from cingulum.inference.cohort_fit import _group, _Round
 from cingulum.measures import icc
-from cingulum.simulation import simulate
+from cingulum.simulation import balanced, simulate
 
 FREE = {"strength": LogNormal(np.log(0.3), 0.7), "noise": LogNormal(np.log(0.01), 0.5)}
 PEOPLE = 6

@@ -3,13 +3,13 @@ import pytest
 import torch
 from torch.distributions import LogNormal
 
-from cingulum.brain import Brain, Connectome, balanced, with_values
+from cingulum.brain import Brain, Connectome, with_values
 from cingulum.brain.connectome import distance_rule
 from cingulum.brain.masses import ReducedWongWang
 from cingulum.errors import InputError
 from cingulum.inference import fit, linear_network
 from cingulum.inference.objectives import fc_mismatch
-from cingulum.simulation import analytic_fc
+from cingulum.simulation import analytic_fc, balanced
 from cingulum.timeseries import TimeSeries
 
 
@@ -92,7 +92,7 @@ def test_unknown_parameter_names_the_known_ones():
         (lambda w: w - 2 * w[0, 1], "must not be negative"),
         (lambda w: w + torch.triu(torch.ones_like(w), 1), "must be symmetric"),
         (lambda w: w * float("nan"), "must be finite"),
-        (lambda w: w[:5], r"shape \(10, 10\); came \(5, 10\)"),
+        (lambda w: w[:5], r"shape \(10, 10\); got \(5, 10\)"),
         (lambda w: w * 0, "no connection at all"),
     ],
 )

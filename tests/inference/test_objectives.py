@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.distributions import LogNormal
 
-from cingulum.brain import balanced, with_values
+from cingulum.brain import with_values
 from cingulum.errors import InputError
 from cingulum.inference import (
     Cleaning,
@@ -23,7 +23,7 @@ from cingulum.inference import (
     time_course,
 )
 from cingulum.inference.views import Analytic, Recorded, Simulated
-from cingulum.simulation import simulate
+from cingulum.simulation import balanced, simulate
 from cingulum.timeseries import TimeSeries
 
 MATRIX = [fc_mismatch, fc_error, fc_level, fc_geodesic]

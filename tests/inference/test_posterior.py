@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch.distributions import Gamma, HalfNormal, LogNormal, Uniform
 
-from cingulum.brain import balanced
 from cingulum.errors import InputError
 from cingulum.inference import Cleaning, Gains, Likelihood, Runs, fit, laplace, profile
 from cingulum.inference.posterior import reweighed
+from cingulum.simulation import balanced
 
 LIKELY = {
     "objective": Likelihood(),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.distributions import LogNormal, Normal, Uniform
 
-from cingulum.brain import Connectome, balanced, with_values
+from cingulum.brain import Connectome, with_values
 from cingulum.brain.masses import JansenRit
 from cingulum.errors import ConvergenceError, InputError
 from cingulum.inference import (
@@ -22,7 +22,7 @@ from cingulum.inference import (
     fit,
 )
 from cingulum.inference.optimise import _Walk
-from cingulum.simulation import analytic_fc
+from cingulum.simulation import analytic_fc, balanced
 from cingulum.timeseries import TimeSeries
 
 PRIOR = {"strength": LogNormal(np.log(0.3), 0.7)}

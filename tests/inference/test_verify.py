@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.distributions import LogNormal
 
-from cingulum.brain import Brain, Sensor, balanced, with_values
+from cingulum.brain import Brain, Sensor, with_values
 from cingulum.brain.connectome import distance_rule
 from cingulum.brain.haemodynamics import Amplifier
 from cingulum.brain.leadfield import electrode_cap, sphere_leadfield
@@ -27,7 +27,7 @@ from cingulum.inference.linear_control import (
     individual_part,
     linear_network,
 )
-from cingulum.simulation import analytic_fc, simulate
+from cingulum.simulation import analytic_fc, balanced, simulate
 
 FREE = {
     "strength": LogNormal(np.log(0.3), 0.5),

@@ -6,16 +6,17 @@ import pytest
 import torch
 from torch.distributions import LogNormal
 
-from cingulum.brain import Brain, balanced
-from cingulum.brain.brain import Sensor
+from cingulum.brain import Brain
 from cingulum.brain.connectome import distance_rule
 from cingulum.brain.masses import ReducedWongWang
+from cingulum.brain.sensor import Sensor
 from cingulum.inference.amortised import amortise
 from cingulum.inference.simulation_calibration import (
     by_importance,
     calibrate,
     default_priors,
 )
+from cingulum.simulation import balanced
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from scipy.linalg import solve_continuous_lyapunov
 from scipy.optimize import brentq, minimize_scalar
 from scipy.stats import gamma
 
-from cingulum.brain import Brain, Connectome, Sensor, balanced, with_values
+from cingulum.brain import Brain, Connectome, Sensor, with_values
 from cingulum.brain.haemodynamics import (
     CONVENTIONS,
     Amplifier,
@@ -35,6 +35,7 @@ from cingulum.brain.masses import (
 )
 from cingulum.measures import covariance, lag_one, psd
 from cingulum.simulation import (
+    balanced,
     continuation,
     cross_spectrum,
     equilibria,

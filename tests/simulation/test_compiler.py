@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from cingulum.brain import Brain, Connectome, masses, with_values
-from cingulum.brain.brain import Sensor
 from cingulum.brain.dynamics import Dynamics, State, Value, param, parameters
+from cingulum.brain.sensor import Sensor
 from cingulum.errors import ConvergenceError, InputError
 from cingulum.simulation import compiler, simulate
 from cingulum.simulation.compiler import kernels, machine_code

@@ -1,13 +1,13 @@
 import pytest
 import torch
 
-from cingulum.brain import Brain, Connectome, balanced, with_values
-from cingulum.brain.brain import Sensor
+from cingulum.brain import Brain, Connectome, with_values
 from cingulum.brain.connectome import distance_rule
 from cingulum.brain.masses import ReducedWongWang, WilsonCowan
+from cingulum.brain.sensor import Sensor
 from cingulum.errors import InputError
 from cingulum.measures import fc, similarity
-from cingulum.simulation import analytic_fc, fixed_point, simulate, stability
+from cingulum.simulation import analytic_fc, balanced, fixed_point, simulate, stability
 from cingulum.simulation.linear.equilibrium import linearise
 
 

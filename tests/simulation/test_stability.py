@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from cingulum.brain import Brain, balanced, with_values
+from cingulum.brain import Brain, with_values
 from cingulum.brain.connectome import distance_rule
 from cingulum.brain.masses import Hopf, Linear, ReducedWongWang
-from cingulum.simulation import fixed_point, stability
+from cingulum.simulation import balanced, fixed_point, stability
 from cingulum.simulation.linear.eigenvalues import growth
 from cingulum.simulation.linear.equilibrium import linearise
 

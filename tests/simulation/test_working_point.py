@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from cingulum.brain import Brain, balanced, with_values
+from cingulum.brain import Brain, with_values
 from cingulum.brain.connectome import distance_rule
 from cingulum.brain.masses import GainWongWang, Hopf, ReducedWongWang
 from cingulum.errors import ConvergenceError, InputError
-from cingulum.simulation import fixed_point, held_rate
+from cingulum.simulation import balanced, fixed_point, held_rate
 
 
 def connectome(n=8):

@@ -1,4 +1,4 @@
-"""Connectome: who is connected to whom, how strongly, and over what distance."""
+"""Connectome: which regions are connected, how strongly, and over what distance."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Connectome:
 
     weights: (*batch, region, region), symmetric, not negative; the diagonal is ignored
         and set to zero
-    regions: one name a region
+    regions: one name per region
     lengths: tract lengths in mm, same shape, optional
 
     Raises InputError for weights that are not square, not finite, negative or
@@ -30,18 +30,15 @@ class Connectome:
 
     def __post_init__(self) -> None:
         check_weights(self.weights, len(self.regions))
-        object.__setattr__(
-            self,
-            "weights",
-            self.weights - torch.diag_embed(self.weights.diagonal(dim1=-2, dim2=-1)),
-        )
+        # A region's input from itself belongs to its mass, not to the tracts.
+        own = torch.diag_embed(self.weights.diagonal(dim1=-2, dim2=-1))
+        object.__setattr__(self, "weights", self.weights - own)
 
     def normalised(self) -> Connectome:
         """Scaled so that the regions' summed weights average one: coupling strengths
         become comparable."""
-        return replace(
-            self, weights=self.weights / self.weights.sum(-1).mean(-1)[..., None, None]
-        )
+        mean_strength = self.weights.sum(-1).mean(-1)
+        return replace(self, weights=self.weights / mean_strength[..., None, None])
 
 
 def check_weights(weights: Tensor, n: int) -> None:
@@ -49,9 +46,19 @@ def check_weights(weights: Tensor, n: int) -> None:
     break."""
     if weights.ndim < 2 or weights.shape[-2:] != (n, n):
         raise InputError(
-            f"A connectome of {n} regions needs weights of shape ({n}, {n}); came "
+            f"A connectome of {n} regions needs weights of shape ({n}, {n}); got "
             f"{tuple(weights.shape)}."
         )
+    _check_values(weights)
+    if not (weights.sum((-2, -1)) > 0).all():
+        raise InputError(
+            "The connectome has no connection at all: expected at least one positive "
+            "weight."
+        )
+    _check_symmetry(weights)
+
+
+def _check_values(weights: Tensor) -> None:
     if not torch.isfinite(weights).all():
         raise InputError(
             "Connectome weights must be finite; some are NaN or infinite. Set absent "
@@ -63,18 +70,16 @@ def check_weights(weights: Tensor, n: int) -> None:
             f"{weights.min().item():.4g}. "
             "Give tract counts or densities, not correlations or log-odds."
         )
-    if not (weights.sum((-2, -1)) > 0).all():
-        raise InputError(
-            "The connectome has no connection at all: expected at least one positive "
-            "weight."
-        )
-    gap = (weights - weights.mT).abs().max() / weights.abs().max()
-    if gap > 1e-5:
+
+
+def _check_symmetry(weights: Tensor) -> None:
+    asymmetry = (weights - weights.mT).abs().max() / weights.abs().max()
+    # Rounding of float32 files is no asymmetry.
+    if asymmetry > 1e-5:
         raise InputError(
             "Connectome weights must be symmetric (tractography has no direction); "
-            "the largest asymmetry is "
-            f"{gap.item():.1%} of the largest weight. Symmetrise with (W + W.T) / 2 if "
-            "that is what you mean."
+            f"the largest asymmetry is {asymmetry.item():.1%} of the largest weight. "
+            "Symmetrise with (W + W.T) / 2 if that is what you mean."
         )
 
 
@@ -93,10 +98,15 @@ def distance_rule(
     the midline (within 8 mm).
     """
     lengths = torch.cdist(positions, positions)
-    mirrored = (
-        torch.cdist(positions, positions * positions.new_tensor([-1.0, 1.0, 1.0])) < 8.0
-    )
-    across = positions[:, :1] * positions[:, :1].mT < 0
-    weights = torch.exp(-lengths / scale) + homotopic * (mirrored & across)
+    weights = torch.exp(-lengths / scale) + homotopic * _mirrored(positions)
+    # Distances are rounded differently in the two directions.
     weights = (weights + weights.mT) / 2
     return Connectome(weights.fill_diagonal_(0.0), regions, lengths).normalised()
+
+
+def _mirrored(positions: Tensor) -> Tensor:
+    """Which pairs of regions mirror each other across the midline, within 8 mm."""
+    reflected = positions * positions.new_tensor([-1.0, 1.0, 1.0])
+    near_mirror = torch.cdist(positions, reflected) < 8.0
+    across_midline = positions[:, :1] * positions[:, :1].mT < 0
+    return near_mirror & across_midline

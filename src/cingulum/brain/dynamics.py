@@ -9,14 +9,15 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from cingulum.errors import InputError
 
 Value = float | Tensor
-"""A parameter: a number, one a region `(region,)`, or one a batch member `(batch, 1)`
-or `(batch, region)`."""
+"""A parameter: a number, or a tensor with one value per region `(region,)`, or one per
+member of a batch, `(batch, 1)` or `(batch, region)`."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,19 @@ class Parameter:
 
 @dataclass(frozen=True)
 class State:
-    """A state variable: where it rests, the domain outside which it has no meaning, and
-    its share of the noise."""
+    """A state variable: its resting value, the domain outside which it has no meaning,
+    and its share of the noise."""
 
     name: str
     rest: float
     low: float | None = None
     high: float | None = None
     noise: float = 1.0
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the state has a domain that a step could leave."""
+        return self.low is not None or self.high is not None
 
 
 def param(default: float, unit: str, low: float, high: float, meaning: str) -> Any:
@@ -61,8 +67,8 @@ class Dynamics(ABC):
 
     states: ClassVar[tuple[State, ...]]
     couplings: ClassVar[int] = 1
-    """Signals that travel between regions. With more than one, `output` and the input
-    `u` have them in front: `(coupling, *batch, region)`."""
+    """Number of signals that travel between regions. With more than one, `output` and
+    the input `u` have them in front: `(coupling, *batch, region)`."""
 
     @abstractmethod
     def drift(
@@ -79,34 +85,86 @@ class Dynamics(ABC):
     def activity(
         self, x: Float[Tensor, "state *batch region"]
     ) -> Float[Tensor, "*batch region"]:
-        """What drives the scanner: the output, unless the model says otherwise (the
-        first of several)."""
-        return self.output(x) if self.couplings == 1 else self.output(x)[0]
+        """What drives the scanner: the output (the first of several), unless the model
+        says otherwise."""
+        output = self.output(x)
+        return output if self.couplings == 1 else output[0]
+
+
+def resting(
+    model: Dynamics, like: Float[Tensor, "*batch region"]
+) -> Float[Tensor, "state *batch region"]:
+    """A model's states at rest, with the shape, dtype and device of `like`."""
+    return torch.stack([torch.full_like(like, state.rest) for state in model.states])
+
+
+def scale_noise(
+    model: Dynamics, z: Float[Tensor, "state *batch region"]
+) -> Float[Tensor, "state *batch region"]:
+    """Standard normal numbers times each state's share of the noise."""
+    shares = [state.noise for state in model.states]
+    # Most models share noise evenly; then there is nothing to multiply and stack.
+    if all(share == 1.0 for share in shares):
+        return z
+    components = zip(z, shares, strict=True)
+    return torch.stack([share * component for component, share in components])
+
+
+def confine(
+    model: Dynamics, x: Float[Tensor, "state *batch region"]
+) -> Float[Tensor, "state *batch region"]:
+    """States brought back into the domain that they declare (a gating variable cannot
+    be negative)."""
+    if not any(state.is_bounded for state in model.states):
+        return x
+    components = []
+    for component, state in zip(x, model.states, strict=True):
+        if state.is_bounded:
+            component = component.clamp(state.low, state.high)
+        components.append(component)
+    return torch.stack(components)
+
+
+def as_tensor_like(value: Value, like: Tensor) -> Tensor:
+    """A parameter as a tensor with the dtype and on the device of `like`."""
+    return torch.as_tensor(value, dtype=like.dtype, device=like.device)
+
+
+def zero_input(
+    model: Dynamics, like: Float[Tensor, "*batch region"]
+) -> Float[Tensor, "*batch region"]:
+    """The input of regions that receive nothing: with several coupling variables, they
+    stand in front."""
+    u = torch.zeros_like(like)
+    return u if model.couplings == 1 else u.expand(model.couplings, *u.shape)
 
 
 def parameters(model: Any) -> dict[str, Parameter]:
     """The declared parameters of a model, by name."""
-    return {
-        f.name: f.metadata["parameter"]
-        for f in dataclasses.fields(model)
-        if "parameter" in f.metadata
-    }
+    declared = {}
+    for f in dataclasses.fields(model):
+        if "parameter" in f.metadata:
+            declared[f.name] = f.metadata["parameter"]
+    return declared
 
 
 Model = TypeVar("Model")
 
 
 def with_values(model: Model, values: dict[str, Any]) -> Model:
-    """The same model with other values: `put(brain, {"mass.J_i": 1.2, "strength":
-    2.0})`.
+    """The same model with other values: `with_values(brain, {"mass.J_i": 1.2,
+    "strength": 2.0})`.
 
     Raises InputError for a name that the model does not have.
     """
     for path, value in values.items():
-        head, _, rest = path.partition(".")
-        _check_name(model, head)
-        inner = with_values(getattr(model, head), {rest: value}) if rest else value
-        model = dataclasses.replace(model, **{head: inner})  # type: ignore[type-var]
+        name, _, inner_path = path.partition(".")
+        _check_name(model, name)
+        if inner_path:
+            value = with_values(getattr(model, name), {inner_path: value})
+        # Any value with declared parameters is a dataclass; the type of `model` stays
+        # open so that a Brain in gives a Brain out.
+        model = dataclasses.replace(model, **{name: value})  # type: ignore[type-var]
     return model
 
 
@@ -119,11 +177,13 @@ def get(model: Any, path: str) -> Any:
 
 
 def _check_name(model: Any, name: str) -> None:
+    # Fields that are no parameters count too: `with_values` also replaces a connectome.
     names = [f.name for f in dataclasses.fields(model)]
-    if name not in names:
-        close = difflib.get_close_matches(name, names, 1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise InputError(
-            f"{type(model).__name__} has no parameter {name!r}. It has: "
-            f"{', '.join(names)}.{hint}"
-        )
+    if name in names:
+        return
+    nearest = difflib.get_close_matches(name, names, 1)
+    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    raise InputError(
+        f"{type(model).__name__} has no parameter {name!r}. It has: "
+        f"{', '.join(names)}.{hint}"
+    )

@@ -22,7 +22,7 @@ class BalloonWindkessel(Dynamics):
     one mean something else under another, and connectivity dynamics most of all. Output
     weights of Buxton et al. 1998 (7ρ, 2 and 2ρ − 0.2 at ρ = 0.34).
     Input: neural activity; output: percent BOLD signal change. Every parameter may be
-        regional.
+    regional.
     """
 
     kappa: Value = param(
@@ -41,6 +41,8 @@ class BalloonWindkessel(Dynamics):
     k_2: Value = param(2.0, "1", 0.0, 10.0, "signal by deoxyhaemoglobin inside vessels")
     k_3: Value = param(0.48, "1", -1.0, 2.0, "signal by blood volume")
 
+    # Below a twentieth of their resting values flow, volume and deoxyhaemoglobin have
+    # no meaning, and the powers of the equations no finite value.
     states: ClassVar = (
         State("s", 0.0),
         State("f", 1.0, 0.05),
@@ -53,17 +55,19 @@ class BalloonWindkessel(Dynamics):
         ds = u - self.kappa * s - self.gamma * (f - 1)
         outflow = v ** (1 / self.alpha)
         dv = (f - outflow) / self.tau
-        extraction = (1 - (1 - self.rho) ** (1 / f)) / self.rho
-        dq = (f * extraction - outflow * q / v) / self.tau
+        dq = (f * self.extraction(f) - outflow * q / v) / self.tau
         return torch.stack([ds, s, dv, dq])
+
+    def extraction(self, f: Tensor) -> Tensor:
+        """Share of oxygen that tissue extracts at blood flow f, relative to rest."""
+        return (1 - (1 - self.rho) ** (1 / f)) / self.rho
 
     def output(self, x: Tensor) -> Tensor:
         _, _, v, q = x
-        return (
-            100
-            * self.V_0
-            * (self.k_1 * (1 - q) + self.k_2 * (1 - q / v) + self.k_3 * (1 - v))
-        )
+        extravascular = self.k_1 * (1 - q)
+        intravascular = self.k_2 * (1 - q / v)
+        volume = self.k_3 * (1 - v)
+        return 100 * self.V_0 * (extravascular + intravascular + volume)
 
 
 class LogBalloonWindkessel(BalloonWindkessel):
@@ -82,9 +86,10 @@ class LogBalloonWindkessel(BalloonWindkessel):
     )
 
     def drift(self, x: Tensor, u: Tensor) -> Tensor:
-        plain = torch.cat([x[:1], x[1:].exp()])
-        rates = super().drift(plain, u)
-        return torch.cat([rates[:1], rates[1:] / plain[1:]])
+        linear = torch.cat([x[:1], x[1:].exp()])
+        rates = super().drift(linear, u)
+        # d log f / dt = (df / dt) / f
+        return torch.cat([rates[:1], rates[1:] / linear[1:]])
 
     def output(self, x: Tensor) -> Tensor:
         return super().output(torch.cat([x[:1], x[1:].exp()]))
@@ -118,11 +123,15 @@ class CanonicalResponse(Dynamics):
     states: ClassVar = tuple(State(f"stage_{i}", 0.0) for i in range(1, 17))
 
     def drift(self, x: Tensor, u: Tensor) -> Tensor:
-        before = torch.cat([u.unsqueeze(0), x[:-1]])
-        return (before - x) / self.dispersion
+        # Each stage leaks into the next; activity enters the first.
+        preceding = torch.cat([u.unsqueeze(0), x[:-1]])
+        return (preceding - x) / self.dispersion
 
     def output(self, x: Tensor) -> Tensor:
-        return self.gain * (x[5] - self.undershoot * x[15])
+        # Stage k is a gamma density of shape k: the peak has 6, the undershoot 16.
+        peak = x[5]
+        undershoot = x[15]
+        return self.gain * (peak - self.undershoot * undershoot)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +140,7 @@ class Amplifier(Dynamics):
     order.
 
     With a leadfield in µV per nA m and activity in mV, as in Jansen-Rit, `gain` is the
-    dipole moment of a region whose pyramidal cells depolarise by 1 mV; one a region
+    dipole moment of a region whose pyramidal cells depolarise by 1 mV; one per region
     where regions differ in size.
     """
 
@@ -159,11 +168,15 @@ def time_constants() -> BalloonWindkessel:
     return BalloonWindkessel(kappa=1 / 0.65, gamma=1 / 0.41)
 
 
+# Weights at 3 T as CBIG writes them out (Heinzle et al. 2016): frequency offset 28.265,
+# field 3, echo time .0331 s, resting extraction .34, relaxation slope 110.
 _BOLD_3T = {
     "k_1": 4.3 * 28.265 * 3 * 0.0331 * 0.34,
     "k_2": 0.47 * 110 * 0.0331 * 0.34,
     "k_3": 0.53,
 }
+# The same at 1.5 T, as TVB's balloon analyser has them: offset 40.3, extraction .4,
+# echo time .04 s, slope 25.
 _TVB = {"k_1": 4.3 * 40.3 * 0.4 * 0.04, "k_2": 0.5 * 25.0 * 0.4 * 0.04, "k_3": 0.5}
 
 CONVENTIONS: dict[str, BalloonWindkessel] = {

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from scipy.ndimage import gaussian_filter
 
-from cingulum.brain import Brain, Sensor, balanced, with_values
+from cingulum.brain import Brain, Sensor, with_values
 from cingulum.brain.connectome import Connectome, distance_rule
 from cingulum.brain.masses import ReducedWongWang
 from cingulum.errors import InputError
@@ -32,7 +32,7 @@ from cingulum.progress import track
 from cingulum.random_streams import CohortStream, cohort_generator
 from cingulum.signals.atlas import SphereAtlas, pain_atlas
 from cingulum.signals.parcellation import voxel_centres
-from cingulum.simulation import simulate, time_step
+from cingulum.simulation import balanced, simulate, time_step
 
 SESSIONS = ("pre", "post")
 COMPONENTS = 6

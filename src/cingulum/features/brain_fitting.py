@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, LogNormal, biject_to
 
-from cingulum.brain import Brain, Connectome, balanced, with_values
+from cingulum.brain import Brain, Connectome, with_values
 from cingulum.brain.connectome import distance_rule
 from cingulum.errors import InputError
 from cingulum.features.feature import (
@@ -31,6 +31,7 @@ from cingulum.measures import fc
 from cingulum.signals.atlas import Atlas, atlas_metadata
 from cingulum.signals.parcellation import regional_series
 from cingulum.signals.visit_data import VisitData
+from cingulum.simulation import balanced
 from cingulum.timeseries import TimeSeries, check_signals
 
 AMPLITUDE = 0.012

@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cingulum.brain.brain import Brain, Sensor
+from cingulum.brain.brain import Brain
 from cingulum.brain.connectome import Connectome
 from cingulum.brain.masses.linear import Linear
+from cingulum.brain.sensor import Sensor
 from cingulum.inference.free_parameters import FreeParameter
 from cingulum.measures import correlation, edges, similarity
 

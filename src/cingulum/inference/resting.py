@@ -12,13 +12,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, LogNormal
 
-from cingulum.brain import Brain, Connectome, Sensor, balanced
+from cingulum.brain import Brain, Connectome, Sensor
 from cingulum.brain.masses import ReducedWongWang
 from cingulum.errors import InputError
 from cingulum.inference.fitting import Fit, fit
 from cingulum.inference.linear_control import LinearNetwork, linear_network
 from cingulum.inference.problem import cast
 from cingulum.measures import edges, fc, similarity
+from cingulum.simulation import balanced
 from cingulum.simulation.linear.eigenvalues import Stability
 from cingulum.simulation.simulation import simulate, time_step
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cingulum.brain import Brain, Connectome, Sensor, balanced, with_values
+from cingulum.brain import Brain, Connectome, Sensor, with_values
 from cingulum.brain.masses import ReducedWongWang
 from cingulum.errors import InputError
 from cingulum.inference import published_fit, resting_fit
@@ -28,7 +28,7 @@ from cingulum.measures import fc, similarity
 from cingulum.report import plots
 from cingulum.report.results import to_plain
 from cingulum.report.summarise import fit_section
-from cingulum.simulation import simulate, time_step
+from cingulum.simulation import balanced, simulate, time_step
 from cingulum.timeseries import TimeSeries, check_signals
 from cingulum.versions import software_versions
 

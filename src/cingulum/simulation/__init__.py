@@ -1,5 +1,6 @@
 """How a brain runs: simulation in time, equilibrium, stability and linear response."""
 
+from cingulum.simulation.linear.balance import balanced as balanced
 from cingulum.simulation.linear.branches import continuation as continuation
 from cingulum.simulation.linear.branches import equilibria as equilibria
 from cingulum.simulation.linear.branches import stability_map as stability_map

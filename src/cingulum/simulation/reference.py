@@ -4,155 +4,205 @@ obvious, on any device."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from cingulum.brain.brain import confine, shaken
+from cingulum.brain.dynamics import as_tensor_like, confine, scale_noise
 from cingulum.progress import track
 from cingulum.simulation.noise import standard_normal
 from cingulum.simulation.state import (
     Outcome,
     Run,
     SimulationState,
+    constant_history,
     diverged,
-    first_past,
     outputs,
 )
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What drives the neurons beside their coupling, step by step."""
+
+    noise: Iterator[Tensor]
+    stimulus: Iterator[Tensor | None]
 
 
 def run_reference(run: Run) -> Outcome:
     """Do the run; gradients are torch's own. Raises ConvergenceError with the first
     step and region that diverge."""
-    now, noise, stimulus = _begin(run), _noise(run, 0), _stimulus(run, 0)
-    frames, activity = [], []
+    state = _with_history(run)
+    inputs = _inputs(run, 0)
+    frames = []
+    activity = []
     for volume in track(range(run.volumes), "simulate", show=run.show_progress):
-        before = now
-        now, mean = _volume(run, before, noise, stimulus)
-        if not _finite(now).all():
-            # Once more, looking at every step; the noise can be drawn again.
-            done = volume * run.per_tr * run.per_vascular
-            _volume(run, before, _noise(run, done), _stimulus(run, done), watch=True)
-        frames.append(run.brain.sensor.response.output(now.vascular))
-        activity.append(mean)
-    return Outcome(torch.stack(frames), torch.stack(activity), now)
+        before = state
+        state, mean_activity = _volume(run, before, inputs)
+        # One look per volume: looking at every step would cost more than the step.
+        if not _is_finite(state):
+            _raise_where_diverged(run, before, volume)
+        frames.append(run.brain.sensor.response.output(state.vascular))
+        activity.append(mean_activity)
+    return Outcome(torch.stack(frames), torch.stack(activity), state)
 
 
-def _begin(run: Run) -> SimulationState:
+def _raise_where_diverged(run: Run, before: SimulationState, volume: int) -> None:
+    """The volume once more, looking at every step; its noise can be drawn again."""
+    done = volume * run.per_tr * run.per_vascular
+    _volume(run, before, _inputs(run, done), check_every_step=True)
+
+
+def _with_history(run: Run) -> SimulationState:
+    """The start; where there are delays, with a past."""
     start = run.start
     if run.delays is None or start.past is not None:
         return start
-    return replace(start, past=first_past(run.slots, outputs(run.brain, start.neural)))
+    past = constant_history(run.slots, outputs(run.brain, start.neural))
+    return replace(start, past=past)
 
 
-def _volume(
-    run: Run,
-    now: SimulationState,
-    noise: Iterator[Tensor],
-    stimulus: Iterator[Tensor | float],
-    watch: bool = False,
-) -> tuple[SimulationState, Tensor]:
-    x, y, past, step = now.neural, now.vascular, now.past, now.step
-    mean = torch.zeros_like(x[0])
-    for _ in range(run.per_tr):
-        driven = torch.zeros_like(x[0])
-        for _ in range(run.per_vascular):
-            x, past = _step(run, x, past, next(stimulus), next(noise))
-            driven, step = driven + run.brain.mass.activity(x), step + 1
-            if watch and not torch.isfinite(x).all():
-                raise diverged(run.brain, torch.isfinite(x).all(0), step, run.dt)
-        y = _vascular(run, y, driven / run.per_vascular)
-        if watch and not torch.isfinite(y).all():
-            raise diverged(run.brain, torch.isfinite(y).all(0), step, run.dt)
-        mean = mean + driven / run.per_vascular
-    return SimulationState(x, y, step, past), mean / run.per_tr
-
-
-def _finite(now: SimulationState) -> Tensor:
-    return torch.isfinite(now.neural).all(0) & torch.isfinite(now.vascular).all(0)
-
-
-def _step(
-    run: Run, x: Tensor, past: Tensor | None, stimulus: Tensor | float, noise: Tensor
-) -> tuple[Tensor, Tensor | None]:
-    brain, dt = run.brain, run.dt
-    kick = (
-        torch.as_tensor(brain.noise, dtype=x.dtype, device=x.device)
-        * dt**0.5
-        * shaken(brain.mass, noise)
-    )
-    slope = _drift(run, x, past, stimulus)
-    after = confine(brain.mass, x + dt * slope + kick)
-    if run.scheme == "heun":
-        ahead = _drift(run, after, _remember(run, past, after), stimulus)
-        after = confine(brain.mass, x + dt / 2 * (slope + ahead) + kick)
-    return after, _remember(run, past, after)
-
-
-def _drift(
-    run: Run, x: Tensor, past: Tensor | None, stimulus: Tensor | float
-) -> Tensor:
-    u = (
-        run.brain.coupling(x)
-        if past is None
-        else run.brain.strength * _delayed(run, past)
-    )
-    if isinstance(stimulus, Tensor):
-        u = (
-            u + stimulus
-            if run.brain.mass.couplings == 1
-            else torch.cat([u[:1] + stimulus, u[1:]])
-        )
-    return run.brain.mass.drift(x, u)
-
-
-def _delayed(run: Run, past: Tensor) -> Tensor:
-    """Σ_j weights_ij · output_j(t − delay_ij), the past read between two steps so that
-    delays have a gradient."""
-    delays, weights, n = run.delays, run.brain.connectome.weights, past.shape[-1]
-    assert delays is not None
-    whole = torch.floor(delays.detach())
-    part, k = delays - whole, whole.long()
-    # (slot, coupling, batch, region) → value at slot k_ij of sender j, for every
-    # receiver i
-    flat = past.reshape(*past.shape[:2], -1, n)
-    batch = flat.shape[2]
-    k = k.reshape(-1, n, n).expand(batch, n, n)
-    b, j = (
-        torch.arange(batch, device=k.device)[:, None, None],
-        torch.arange(n, device=k.device),
-    )
-    here, older = (
-        flat.movedim(1, 3)[k + more, b, j] for more in (0, 1)
-    )  # (batch, i, j, coupling)
-    part, weights = (value.reshape(-1, n, n).unsqueeze(-1) for value in (part, weights))
-    received = (weights * ((1 - part) * here + part * older)).sum(2)
-    u = received.movedim(-1, 0).reshape(past.shape[1:])
-    return u if run.brain.mass.couplings > 1 else u[0]
-
-
-def _remember(run: Run, past: Tensor | None, x: Tensor) -> Tensor | None:
-    return (
-        None
-        if past is None
-        else torch.cat([outputs(run.brain, x).unsqueeze(0), past[:-1]])
-    )
-
-
-def _vascular(run: Run, y: Tensor, drive: Tensor) -> Tensor:
-    response = run.brain.sensor.response
-    return confine(response, y + run.dt * run.per_vascular * response.drift(y, drive))
+def _inputs(run: Run, done: int) -> _Inputs:
+    """Noise and stimulus from step `done` of the run on."""
+    return _Inputs(_noise(run, done), _stimulus(run, done))
 
 
 def _noise(run: Run, done: int) -> Iterator[Tensor]:
     if run.noise is not None:
         return iter(run.noise[done:])
+    start = run.start
     return standard_normal(
-        run.seed, len(run.brain.mass.states), run.start.neural[0], run.start.step + done
+        run.seed, len(run.brain.mass.states), start.neural[0], start.step + done
     )
 
 
-def _stimulus(run: Run, done: int) -> Iterator[Tensor | float]:
+def _stimulus(run: Run, done: int) -> Iterator[Tensor | None]:
     for step in range(done, run.steps):
-        yield 0.0 if run.stimulus is None else run.stimulus[step // run.hold]
+        yield None if run.stimulus is None else run.stimulus[step // run.hold]
+
+
+def _volume(
+    run: Run, state: SimulationState, inputs: _Inputs, check_every_step: bool = False
+) -> tuple[SimulationState, Tensor]:
+    """The state one volume later, and the mean activity in between."""
+    total = torch.zeros_like(state.neural[0])
+    for _ in range(run.per_tr):
+        state, mean_activity = _vascular_step(run, state, inputs, check_every_step)
+        total = total + mean_activity
+    return state, total / run.per_tr
+
+
+def _vascular_step(
+    run: Run, state: SimulationState, inputs: _Inputs, check_every_step: bool
+) -> tuple[SimulationState, Tensor]:
+    """The state one haemodynamic step later, and the mean activity that drove it."""
+    total = torch.zeros_like(state.neural[0])
+    # Activity is averaged over a haemodynamic step: haemodynamics are slow against it.
+    for _ in range(run.per_vascular):
+        state = _neural_step(run, state, next(inputs.stimulus), next(inputs.noise))
+        total = total + run.brain.mass.activity(state.neural)
+        if check_every_step:
+            _check_finite(run, state.neural, state.step)
+    mean_activity = total / run.per_vascular
+    state = replace(state, vascular=_response(run, state.vascular, mean_activity))
+    if check_every_step:
+        _check_finite(run, state.vascular, state.step)
+    return state, mean_activity
+
+
+def _response(run: Run, y: Tensor, activity: Tensor) -> Tensor:
+    """The sensor's states one haemodynamic step later."""
+    response = run.brain.sensor.response
+    step = run.dt * run.per_vascular
+    return confine(response, y + step * response.drift(y, activity))
+
+
+def _is_finite(state: SimulationState) -> bool:
+    neural = torch.isfinite(state.neural).all()
+    vascular = torch.isfinite(state.vascular).all()
+    return bool(neural & vascular)
+
+
+def _check_finite(run: Run, x: Tensor, step: int) -> None:
+    finite = torch.isfinite(x).all(0)
+    if not finite.all():
+        raise diverged(run.brain, finite, step, run.dt)
+
+
+def _neural_step(
+    run: Run, state: SimulationState, stimulus: Tensor | None, noise: Tensor
+) -> SimulationState:
+    """One step of the scheme: Euler-Maruyama, or Heun with the same noise in predictor
+    and corrector."""
+    mass = run.brain.mass
+    x = state.neural
+    kick = _kick(run, noise)
+    slope = _drift(run, x, state.past, stimulus)
+    after = confine(mass, x + run.dt * slope + kick)
+    if run.scheme == "heun":
+        past_ahead = _remember(run, state.past, after)
+        slope_ahead = _drift(run, after, past_ahead, stimulus)
+        after = confine(mass, x + run.dt / 2 * (slope + slope_ahead) + kick)
+    past = _remember(run, state.past, after)
+    return replace(state, neural=after, step=state.step + 1, past=past)
+
+
+def _kick(run: Run, noise: Tensor) -> Tensor:
+    """What noise adds to every state in one step."""
+    amplitude = as_tensor_like(run.brain.noise, run.start.neural)
+    return amplitude * run.dt**0.5 * scale_noise(run.brain.mass, noise)
+
+
+def _drift(run: Run, x: Tensor, past: Tensor | None, stimulus: Tensor | None) -> Tensor:
+    mass = run.brain.mass
+    if past is None:
+        u = run.brain.coupling(x)
+    else:
+        u = run.brain.strength * _delayed_input(run, past)
+    if stimulus is None:
+        return mass.drift(x, u)
+    if mass.couplings == 1:
+        return mass.drift(x, u + stimulus)
+    # A stimulus is one number per region: it enters the first coupling variable.
+    return mass.drift(x, torch.cat([u[:1] + stimulus, u[1:]]))
+
+
+def _delayed_input(run: Run, past: Tensor) -> Tensor:
+    """Σ_j weights_ij · output_j(t − delay_ij), the past read between two steps so that
+    delays have a gradient."""
+    assert run.delays is not None
+    # The slot itself has no gradient; the share between two slots carries it.
+    slots = torch.floor(run.delays.detach())
+    share = _pairs(run.delays - slots)
+    weights = _pairs(run.brain.connectome.weights)
+    newer = _sent(past, slots.long())
+    older = _sent(past, slots.long() + 1)
+    received = (weights * ((1 - share) * newer + share * older)).sum(2)
+    u = received.movedim(-1, 0).reshape(past.shape[1:])
+    return u if run.brain.mass.couplings > 1 else u[0]
+
+
+def _pairs(value: Tensor) -> Tensor:
+    """(*batch, receiver, sender) as (batch, receiver, sender, 1)."""
+    return value.reshape(-1, *value.shape[-2:]).unsqueeze(-1)
+
+
+def _sent(past: Tensor, slots: Tensor) -> Tensor:
+    """What each sender sent `slots` steps ago to each receiver: (batch, receiver,
+    sender, coupling)."""
+    n = past.shape[-1]
+    # (slot, batch, sender, coupling)
+    flat = past.reshape(*past.shape[:2], -1, n).movedim(1, 3)
+    batch = flat.shape[1]
+    slots = slots.reshape(-1, n, n).expand(batch, n, n)
+    member = torch.arange(batch, device=slots.device)[:, None, None]
+    sender = torch.arange(n, device=slots.device)
+    return flat[slots, member, sender]
+
+
+def _remember(run: Run, past: Tensor | None, x: Tensor) -> Tensor | None:
+    """The past one step later: the newest outputs in front, the oldest dropped."""
+    if past is None:
+        return None
+    return torch.cat([outputs(run.brain, x).unsqueeze(0), past[:-1]])

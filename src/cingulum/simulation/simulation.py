@@ -1,4 +1,4 @@
-"""How a brain runs: stochastic integration in time, BOLD sampled every TR, by machine
+"""How a brain runs: stochastic integration in time, BOLD sampled every TR, by compiled
 code or by plain torch."""
 
 from __future__ import annotations
@@ -12,13 +12,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cingulum.brain.brain import Brain, resting
+from cingulum.brain.brain import Brain
+from cingulum.brain.dynamics import as_tensor_like, resting
+from cingulum.brain.mass_contract import check_brain
 from cingulum.errors import InputError
 from cingulum.simulation.compiler import CannotLower, run_compiled
 from cingulum.simulation.linear.equilibrium import local_rates
+from cingulum.simulation.linear.jacobian import local_drift
 from cingulum.simulation.noise import standard_normal
 from cingulum.simulation.reference import run_reference
-from cingulum.simulation.state import SCHEMES, Outcome, Run, SimulationState, longest
+from cingulum.simulation.state import (
+    SCHEMES,
+    Outcome,
+    Run,
+    SimulationState,
+    history_slots,
+)
 from cingulum.timeseries import TimeSeries
 
 SENSOR_STREAM = 0x5E450000_00000000
@@ -31,7 +40,7 @@ ENGINES = ("auto", "compiled", "reference")
 @dataclass(frozen=True, eq=False)
 class Simulation:
     """What a run gives: the sensor's signal, the mean activity of every region, and the
-    moment it ended in."""
+    state it ended in."""
 
     signal: TimeSeries
     activity: Float[Tensor, "*batch region"]
@@ -43,7 +52,8 @@ class Simulation:
         return self.signal
 
 
-def simulate(
+# The one verb of simulation: what callers set, they set by keyword, one at a time.
+def simulate(  # noqa: PLR0913
     brain: Brain,
     duration: float,
     *,
@@ -60,7 +70,7 @@ def simulate(
     threads: int | None = None,
     show_progress: bool = False,
 ) -> Simulation:
-    """Run a brain for `duration` seconds and watch it through its sensor.
+    """Run a brain for `duration` seconds and record it with its sensor.
 
     dt: neural step in s; `vascular_step` (s) is rounded to whole neural steps and to
         divide the TR, and shortened to the fastest time constant of the sensor's
@@ -68,7 +78,8 @@ def simulate(
     start: states to begin from (default: rest), or the end of an earlier run with the
         same seed and steps
     stimulus: input added to the coupling input from the first step on, held between its
-        samples; after its end none
+        samples; after its end none. Of a mass with several coupling variables it enters
+        the first only (`from_a` of Hopf, `sine` of Kuramoto)
     noise: standard normal numbers to use instead of drawn ones, for every step
         including those discarded
     batch: leading shape of the states; default is what the brain's parameters imply
@@ -83,153 +94,174 @@ def simulate(
     Returns a Simulation; its signal has shape (*batch, region or channel, time).
     Everything is differentiable: parameters, weights, conduction speed, start and
     stimulus. Noise depends on seed, simulation, step, state, region. Warns when dt is
-    longer than the equations allow; raises ConvergenceError if the run diverges.
+    longer than the equations allow; raises InputError for a mass that breaks its own
+    declarations, ConvergenceError if the run diverges.
     """
-    volumes, skipped = (
-        int(duration / brain.sensor.tr + 1e-9),
-        int(discard / brain.sensor.tr + 0.999999),
-    )
-    if volumes < 1:
-        raise InputError(
-            f"A run must last at least one TR ({brain.sensor.tr} s); came {duration} s."
-        )
-    for word, known, given in (
-        ("scheme", SCHEMES, scheme),
-        ("engine", ENGINES, engine),
-    ):
-        if given not in known:
-            raise InputError(
-                f"{word} must be one of {', '.join(known)}; came {given!r}."
-            )
-    now = _begin(brain, start, stimulus, batch)
-    _warn_if_coarse(brain, now.neural, dt, scheme)
-    vascular_step = min(vascular_step, _fastest_time(brain, now))
-    run = _run(
-        brain,
-        now,
-        dt,
-        vascular_step,
-        skipped + volumes,
-        scheme,
-        seed,
-        stimulus,
-        noise,
-        show_progress,
-    )
-    found = _engine(run, engine, threads)
-    signal = _measured(run, found.bold)[skipped:].movedim(0, -1)
-    series = TimeSeries(
-        signal,
-        brain.sensor.tr,
-        brain.sensor.channels or brain.regions,
-        brain.sensor.unit,
-    )
-    return Simulation(series, found.activity[skipped:].mean(0), found.end)
-
-
-def _measured(
-    run: Run, signal: Float[Tensor, "volume *batch region"]
-) -> Float[Tensor, "volume *batch channel"]:
-    """The signal as the channels see it, with the sensor's own noise (a stream of its
-    own, one draw a volume)."""
-    sensor = run.brain.sensor
-    signal = sensor.seen(signal)
-    if not isinstance(sensor.noise, Tensor) and sensor.noise == 0:
-        return signal
-    first = run.start.step // (run.per_tr * run.per_vascular)
-    drawn = standard_normal(run.seed ^ SENSOR_STREAM, 1, signal[0], first)
-    noise = torch.cat(list(itertools.islice(drawn, signal.shape[0])))
-    return (
-        signal
-        + torch.as_tensor(sensor.noise, dtype=signal.dtype, device=signal.device)
-        * noise
-    )
-
-
-def _run(
-    brain: Brain,
-    now: SimulationState,
-    dt: float,
-    vascular_step: float,
-    volumes: int,
-    scheme: str,
-    seed: int,
-    stimulus: TimeSeries | None,
-    noise: Tensor | None,
-    show_progress: bool,
-) -> Run:
+    volumes = _recorded_volumes(duration, brain.sensor.tr)
+    # Rounded up: the whole transient is left out.
+    skipped = int(discard / brain.sensor.tr + 0.999999)
+    _check_choice("scheme", scheme, SCHEMES)
+    _check_choice("engine", engine, ENGINES)
+    state = _first_state(brain, start, stimulus, batch)
+    check_brain(brain, state.neural)
+    _warn_if_coarse(brain, state.neural, dt, scheme)
+    # A response faster than the haemodynamic step would not be stable.
+    vascular_step = min(vascular_step, _fastest_time(brain, state))
     per_vascular, per_tr = clock(dt, vascular_step, brain.sensor.tr)
-    delays = brain.delays()
-    delays = None if delays is None else (delays / dt).to(now.neural)
-    slots = 0 if delays is None else longest(delays)
-    if now.past is not None and now.past.shape[0] != slots:
-        raise InputError(
-            f"The start remembers {now.past.shape[0]} steps of outputs; these delays "
-            f"need {slots}. Continue with the "
-            "same lengths, speed and dt."
-        )
+    delays = _delays_in_steps(brain, state, dt)
     run = Run(
         brain,
-        now,
+        state,
         dt,
         per_vascular,
         per_tr,
-        volumes,
+        skipped + volumes,
         scheme,
         seed,
         delays,
-        slots,
+        slots=0 if delays is None else history_slots(delays),
         noise=noise,
         show_progress=show_progress,
     )
-    if noise is not None and noise.shape[0] < run.steps:
+    _check_history(run)
+    _check_noise(run)
+    if stimulus is not None:
+        run = _with_stimulus(run, stimulus)
+    outcome = _run(run, engine, threads)
+    return _simulation(run, outcome, skipped)
+
+
+def _recorded_volumes(duration: float, tr: float) -> int:
+    # A whole number of TRs that rounding has put a hair below it counts as whole.
+    volumes = int(duration / tr + 1e-9)
+    if volumes < 1:
+        raise InputError(f"A run must last at least one TR ({tr} s); got {duration} s.")
+    return volumes
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"{name} must be one of {', '.join(choices)}; got {value!r}.")
+
+
+def _first_state(
+    brain: Brain,
+    start: SimulationState | Tensor | None,
+    stimulus: TimeSeries | None,
+    batch: tuple[int, ...] | None,
+) -> SimulationState:
+    # The end of an earlier run brings its sensor's state and its clock with it.
+    if isinstance(start, SimulationState):
+        return start
+    if start is None:
+        if batch is None:
+            # A batch of stimuli makes a batch of runs.
+            stimuli = stimulus.data.shape[:-2] if stimulus else ()
+            batch = tuple(torch.broadcast_shapes(brain.batch, stimuli))
+        start = brain.resting_state(batch)
+    return SimulationState(start, resting(brain.sensor.response, start[0]), 0)
+
+
+def _delays_in_steps(brain: Brain, state: SimulationState, dt: float) -> Tensor | None:
+    delays = brain.delays()
+    return None if delays is None else (delays / dt).to(state.neural)
+
+
+def _check_history(run: Run) -> None:
+    # Slots are counted in steps: another speed, length or dt would read the wrong one.
+    past = run.start.past
+    if past is not None and past.shape[0] != run.slots:
         raise InputError(
-            f"Given noise must cover all {run.steps} steps; came {noise.shape[0]}."
+            f"The start remembers {past.shape[0]} steps of outputs; these delays "
+            f"need {run.slots}. Continue with the same lengths, speed and dt."
         )
-    if stimulus is None:
-        return run
-    rows, hold = _rows(brain, now, stimulus, dt, run.steps)
-    return replace(run, stimulus=rows, hold=hold)
 
 
-def _rows(
-    brain: Brain, now: SimulationState, stimulus: TimeSeries, dt: float, steps: int
-) -> tuple[Tensor, int]:
-    """The stimulus as rows (row, *batch, region), one for every `hold` steps."""
-    hold = round(stimulus.tr / dt)
-    if hold < 1 or abs(hold * dt - stimulus.tr) > 1e-6 * stimulus.tr:
+def _check_noise(run: Run) -> None:
+    if run.noise is not None and run.noise.shape[0] < run.steps:
+        raise InputError(
+            f"Given noise must cover all {run.steps} steps; got {run.noise.shape[0]}."
+        )
+
+
+def _with_stimulus(run: Run, stimulus: TimeSeries) -> Run:
+    """The run with the stimulus as rows (row, *batch, region), one for every `hold`
+    steps, zero after its end."""
+    hold = round(stimulus.tr / run.dt)
+    if hold < 1 or not _divides(run.dt, stimulus.tr):
         raise InputError(
             f"A stimulus sample ({stimulus.tr} s) must last a whole number of time "
-            f"steps ({dt} s)."
+            f"steps ({run.dt} s)."
         )
+    _check_stimulus_regions(run.brain, stimulus)
+    needed = math.ceil(run.steps / hold)
+    rows = stimulus.data.movedim(-1, 0).to(run.start.neural)[:needed]
+    silence = rows.new_zeros(needed - rows.shape[0], *rows.shape[1:])
+    return replace(run, stimulus=torch.cat([rows, silence]), hold=hold)
+
+
+def _check_stimulus_regions(brain: Brain, stimulus: TimeSeries) -> None:
     if stimulus.regions != brain.regions:
         raise InputError(
             f"The stimulus names {len(stimulus.regions)} regions, the brain "
-            f"{len(brain.regions)}; they "
-            "must be the same in the same order."
+            f"{len(brain.regions)}; they must be the same in the same order."
         )
-    rows = stimulus.data.movedim(-1, 0).to(now.neural)[: -(-steps // hold)]
-    missing = -(-steps // hold) - rows.shape[0]
-    return torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])]), hold
 
 
-def _engine(run: Run, engine: str, threads: int | None) -> Outcome:
+def _divides(dt: float, duration: float) -> bool:
+    """Whether a duration is a whole number of steps, to a millionth of it."""
+    return abs(round(duration / dt) * dt - duration) <= 1e-6 * duration
+
+
+def _run(run: Run, engine: str, threads: int | None) -> Outcome:
     if engine == "reference":
         return run_reference(run)
     try:
         return run_compiled(run, threads=threads)
-    except CannotLower as trouble:
+    except CannotLower as error:
         if engine == "compiled":
             raise InputError(
-                f"This brain cannot be compiled: {trouble}. Use engine='auto' or "
+                f"This brain cannot be compiled: {error}. Use engine='auto' or "
                 "'reference'."
             ) from None
+        # stacklevel 3: the line of the user that called `simulate`.
         warnings.warn(
             "Running in plain torch, which is slow: the compiler does not know "
-            f"{trouble}.",
+            f"{error}.",
             stacklevel=3,
         )
         return run_reference(run)
+
+
+def _simulation(run: Run, outcome: Outcome, skipped: int) -> Simulation:
+    """What the sensor recorded after the volumes that are discarded."""
+    sensor = run.brain.sensor
+    # Discarded volumes draw measurement noise too, so that a longer transient leaves
+    # the noise of a later time as it is.
+    signal = _recorded(run, outcome.bold)[skipped:].movedim(0, -1)
+    channels = sensor.channels or run.brain.regions
+    series = TimeSeries(signal, sensor.tr, channels, sensor.unit)
+    return Simulation(series, outcome.activity[skipped:].mean(0), outcome.end)
+
+
+def _recorded(
+    run: Run, signal: Float[Tensor, "volume *batch region"]
+) -> Float[Tensor, "volume *batch channel"]:
+    """The signal of every channel, with the sensor's own noise (a stream of its own,
+    one draw per volume)."""
+    sensor = run.brain.sensor
+    signal = sensor.project(signal)
+    # Noise is drawn for a tensor of zeros: it may be a parameter with a gradient.
+    if not isinstance(sensor.noise, Tensor) and sensor.noise == 0:
+        return signal
+    return signal + as_tensor_like(sensor.noise, signal) * _sensor_noise(run, signal)
+
+
+def _sensor_noise(run: Run, signal: Tensor) -> Tensor:
+    """Standard normal numbers, one for every value of the signal."""
+    first_volume = run.start.step // (run.per_tr * run.per_vascular)
+    draws = standard_normal(run.seed ^ SENSOR_STREAM, 1, signal[0], first_volume)
+    return torch.cat(list(itertools.islice(draws, signal.shape[0])))
 
 
 def time_step(tr: float, wanted: float = 0.002) -> float:
@@ -238,57 +270,31 @@ def time_step(tr: float, wanted: float = 0.002) -> float:
 
 
 def clock(dt: float, vascular_step: float, tr: float) -> tuple[int, int]:
-    """Neural steps a haemodynamic step, and haemodynamic steps a TR.
+    """Neural steps per haemodynamic step, and haemodynamic steps per TR.
 
     Raises InputError if the TR is not a whole number of neural steps: then the
     simulated TR would be another one.
     """
     steps = round(tr / dt)
-    if steps < 1 or abs(steps * dt - tr) > 1e-6 * tr:
+    if steps < 1 or not _divides(dt, tr):
+        near_a_millisecond = tr / max(1, round(tr / 0.001))
         raise InputError(
             f"The TR ({tr} s) must be a whole number of time steps; dt = {dt} s gives "
-            f"{tr / dt:.4f}. "
-            f"Take for example dt = {tr / max(1, round(tr / 0.001)):.6g}."
+            f"{tr / dt:.4f}. Take for example dt = {near_a_millisecond:.6g}."
         )
+    # Haemodynamic steps must divide the TR, so that volumes end with one.
     wanted = max(1, round(vascular_step / dt))
-    inner = max(k for k in range(1, wanted + 1) if steps % k == 0)
-    return inner, steps // inner
+    divisors = [k for k in range(1, wanted + 1) if steps % k == 0]
+    return max(divisors), steps // max(divisors)
 
 
-def _begin(
-    brain: Brain,
-    start: SimulationState | Tensor | None,
-    stimulus: TimeSeries | None,
-    batch: tuple[int, ...] | None,
-) -> SimulationState:
-    if isinstance(start, SimulationState):
-        return start
-    if start is None:
-        implied = [
-            brain.batch,
-            stimulus.data.shape[:-2] if stimulus else (),
-            brain.connectome.weights.shape[:-2],
-        ]
-        start = brain.resting_state(
-            tuple(torch.broadcast_shapes(*implied)) if batch is None else batch
-        )
-    return SimulationState(start, resting(brain.sensor.response, start[0]), 0)
-
-
-def _fastest_time(brain: Brain, now: SimulationState) -> float:
+def _fastest_time(brain: Brain, state: SimulationState) -> float:
     """Shortest time constant (s) of the sensor's response near its rest."""
-    response, still = brain.sensor.response, torch.zeros_like(now.neural[0].detach())
-    with torch.enable_grad():
-        states = resting(response, still).requires_grad_()
-        rates = response.drift(states, still)
-        rows = [
-            torch.autograd.grad(
-                r.sum(), states, retain_graph=True, materialize_grads=True
-            )[0]
-            for r in rates
-        ]
-    local = torch.stack(rows).movedim((0, 1), (-2, -1)).detach()
-    return 1 / torch.linalg.eigvals(local).abs().max().item()
+    response = brain.sensor.response
+    still = torch.zeros_like(state.neural[0].detach())
+    jacobian = local_drift(response, resting(response, still), still).jacobian
+    fastest_rate = torch.linalg.eigvals(jacobian).abs().max().item()
+    return 1 / fastest_rate
 
 
 def _warn_if_coarse(brain: Brain, x: Tensor, dt: float, scheme: str) -> None:
@@ -309,14 +315,19 @@ def largest_local_step(brain: Brain, x: Tensor, scheme: str = "euler") -> float:
     Heun's has no such form and is found to a hundredth, by trying steps up to 2 / |λ|.
     """
     rates = local_rates(brain, x)
+    # Growing modes grow under any step.
     decaying = rates[rates.real < 0]
     if not decaying.numel():
         return float("inf")
     if scheme == "euler":
         return (-2 * decaying.real / decaying.abs() ** 2).min().item()
-    tried = (2 / decaying.abs()).unsqueeze(-1) * torch.linspace(0.01, 1.0, 100).to(
-        decaying.real
-    )
-    z = decaying.unsqueeze(-1) * tried
+    return _largest_heun_step(decaying)
+
+
+def _largest_heun_step(rates: Tensor) -> float:
+    hundredths = torch.linspace(0.01, 1.0, 100).to(rates.real)
+    steps = (2 / rates.abs()).unsqueeze(-1) * hundredths
+    z = rates.unsqueeze(-1) * steps
+    # The factor by which a mode grows in one of Heun's steps.
     grows = (1 + z + z**2 / 2).abs() > 1
-    return tried.masked_fill(~grows, torch.inf).amin(-1).min().item()
+    return steps.masked_fill(~grows, torch.inf).amin(-1).min().item()

@@ -1,4 +1,4 @@
-"""What a run is: its clock, what drives it, and the moment it starts from. Both engines
+"""What a run is: its clock, what drives it, and the state it starts from. Both engines
 are given the same."""
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ SCHEMES = ("euler", "heun")
 
 @dataclass(frozen=True, eq=False)
 class SimulationState:
-    """A brain caught in the middle of a run: pass it as `start` and the run goes on bit
-    for bit.
+    """A brain in the middle of a run: pass it as `start` and the run continues bit for
+    bit.
 
     past: outputs (slot, *batch, region), or (slot, coupling, *batch, region) for a mass
         with several, newest first; only where there are delays
@@ -34,13 +34,14 @@ class SimulationState:
 class Run:
     """One simulation to be done.
 
-    dt: s; per_vascular: neural steps a haemodynamic step; per_tr: haemodynamic steps a
-        volume
+    dt: s
+    per_vascular: neural steps per haemodynamic step
+    per_tr: haemodynamic steps per volume
     delays: (*batch, region, region) in steps, or None
     slots: outputs that must be remembered for the longest delay
     stimulus: added input (row, *batch, region), one row for every `hold` steps from
         step 0 of the run, or None
-    noise: given standard normal numbers (step, state, *batch, region) instead of drawn
+    noise: standard normal numbers (step, state, *batch, region) to use instead of drawn
         ones, or None
     """
 
@@ -61,13 +62,18 @@ class Run:
 
     @property
     def steps(self) -> int:
+        """Neural steps of the whole run."""
         return self.volumes * self.per_tr * self.per_vascular
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """bold: (volume, *batch, region); activity: the same, mean over each volume; end:
-    where it stopped."""
+    """What an engine returns.
+
+    bold: (volume, *batch, region), before the channels of the sensor
+    activity: the same shape, mean over each volume
+    end: the state the run ended in
+    """
 
     bold: Tensor
     activity: Tensor
@@ -77,28 +83,29 @@ class Outcome:
 def diverged(brain: Brain, ok: Tensor, step: int, dt: float) -> ConvergenceError:
     """The error for a run that left the finite numbers at `step`; ok: (*batch,
     region)."""
-    where = (~ok).nonzero()[0].tolist()
-    batch = f" of simulation {tuple(where[:-1])}" if len(where) > 1 else ""
+    # The first in the order of simulations and regions.
+    *member, region = (~ok).nonzero()[0].tolist()
+    batch = f" of simulation {tuple(member)}" if member else ""
     return ConvergenceError(
         f"The simulation diverged at step {step} ({step * dt:.4g} s), first in region "
-        f"{brain.regions[where[-1]]!r}"
-        f"{batch}. Take a smaller dt, or a weaker coupling."
+        f"{brain.regions[region]!r}{batch}. Take a smaller dt, or a weaker coupling."
     )
 
 
 def outputs(brain: Brain, x: Tensor) -> Float[Tensor, "coupling *batch region"]:
     """What leaves every region, with the couplings always in front."""
-    out = brain.mass.output(x)
-    return out if brain.mass.couplings > 1 else out.unsqueeze(0)
+    # Everything that is kept or delayed has the axis, so that it need not be asked for.
+    output = brain.mass.output(x)
+    return output if brain.mass.couplings > 1 else output.unsqueeze(0)
 
 
-def first_past(run_slots: int, output: Tensor) -> Tensor:
+def constant_history(slots: int, output: Tensor) -> Tensor:
     """A past in which every output was what it is now: (slot, coupling, *batch,
     region)."""
-    return output.unsqueeze(0).expand(run_slots, *output.shape).contiguous()
+    return output.unsqueeze(0).expand(slots, *output.shape).contiguous()
 
 
-def longest(delays: Tensor) -> int:
-    """Outputs that must be remembered: the present one, and up to one step beyond the
-    longest delay."""
+def history_slots(delays: Tensor) -> int:
+    """Outputs that must be remembered for delays in steps."""
+    # The present one, and one beyond the longest delay, to interpolate towards.
     return int(torch.floor(delays.detach().max())) + 2

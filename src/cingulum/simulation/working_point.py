@@ -3,6 +3,8 @@ fires at a wanted rate."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,6 +13,8 @@ from cingulum.brain.brain import Brain
 from cingulum.brain.dynamics import get, parameters, with_values
 from cingulum.errors import ConvergenceError, InputError
 from cingulum.simulation.linear.equilibrium import fixed_point
+from cingulum.simulation.linear.jacobian import system_jacobian
+from cingulum.simulation.linear.newton import line_search_newton, solve_vector
 
 
 def held_rate(
@@ -26,9 +30,9 @@ def held_rate(
 
     Equilibrium and parameter are solved for together by Newton's method, and carry
     exact gradients with respect to everything else (implicit differentiation), so it
-    serves as `prepare` of a fit. For `ReducedWongWang` the same is
-    known in closed form: `balanced`. Feedback inhibition control: Deco et al. 2014,
-        doi:10.1523/JNEUROSCI.5068-13.2014.
+    serves as `prepare` of a fit. For `ReducedWongWang` the same is known in closed
+    form: `balanced`. Feedback inhibition control: Deco et al. 2014,
+    doi:10.1523/JNEUROSCI.5068-13.2014.
 
     Raises InputError for a mass without rates, ConvergenceError where no value of the
     parameter within its range does.
@@ -39,98 +43,80 @@ def held_rate(
             "method `rates(x, u)`."
         )
     target = torch.as_tensor(rate, dtype=brain.connectome.weights.dtype)
-    held = torch.as_tensor(get(brain, parameter)).detach().to(target)
+    problem = _HeldRate(brain, parameter, target)
     with torch.no_grad():
-        x = fixed_point(brain, strict=False)
-        z = torch.cat([x, held.expand_as(x[0]).unsqueeze(0)])
-        for _ in range(steps):
-            missing = _missing(brain, parameter, target, z)
-            if missing.abs().max() < tolerance:
-                break
-            z = _shorter(
-                brain,
-                parameter,
-                target,
-                z,
-                _step(brain, parameter, target, z, missing),
-                missing,
-            )
-        else:
-            raise ConvergenceError(
-                f"No {parameter} holds every region at {rate} Hz (largest drift or "
-                "rate error "
-                f"{missing.abs().max().item():.2g}): start nearer, weaken the coupling "
-                "or ask for another rate."
-            )
+        z, residual = line_search_newton(
+            problem.residual,
+            problem.step,
+            problem.start(),
+            tolerance=tolerance,
+            max_steps=steps,
+        )
+    if not residual.abs().max() < tolerance:
+        raise ConvergenceError(
+            f"No {parameter} holds every region at {rate} Hz (largest drift or "
+            f"rate error {residual.abs().max().item():.2g}): start nearer, weaken the "
+            "coupling or ask for another rate."
+        )
+    # A solution outside the declared range is one of the equations, not of the model.
     _check_range(brain, parameter, z[-1])
-    missing = _missing(brain, parameter, target, z)
-    return with_values(
-        brain, {parameter: (z + _step(brain, parameter, target, z, missing))[-1]}
-    )
+    # One more step, differentiable: it carries the gradient of the solution.
+    solution = z + problem.step(z, problem.residual(z))
+    return with_values(brain, {parameter: solution[-1]})
 
 
-def _check_range(brain: Brain, parameter: str, found: Tensor) -> None:
+@dataclass(frozen=True, eq=False)
+class _HeldRate:
+    """The equations of an equilibrium at the target rate (Hz); unknowns z (state + 1,
+    *batch, region) are the states and, last, the parameter."""
+
+    brain: Brain
+    parameter: str
+    target: Tensor
+
+    def start(self) -> Float[Tensor, "unknown *batch region"]:
+        """The equilibrium with the parameter as it is."""
+        value = torch.as_tensor(get(self.brain, self.parameter)).detach()
+        value = value.to(self.target)
+        # The equilibrium need not be reached: the search goes on from wherever it got.
+        x = fixed_point(self.brain, strict=False)
+        return torch.cat([x, value.expand_as(x[0]).unsqueeze(0)])
+
+    def residual(self, z: Tensor) -> Float[Tensor, "unknown *batch region"]:
+        """Drift of every state, and by how much the rate is off."""
+        x = z[:-1]
+        controlled = with_values(self.brain, {self.parameter: z[-1]})
+        # Not every mass has rates: `held_rate` has checked that this one does.
+        rates = controlled.mass.rates  # type: ignore[attr-defined]
+        rate_error = rates(x, controlled.coupling(x))[0] - self.target
+        return torch.cat([controlled.drift(x), rate_error.unsqueeze(0)])
+
+    def step(self, z: Tensor, residual: Tensor) -> Tensor:
+        """Newton's step; differentiable in the residual, the Jacobian held constant
+        (implicit function theorem)."""
+        shape = (z.shape[0], z.shape[-1])
+
+        def equations(unknowns: Tensor) -> Tensor:
+            point = unknowns.unflatten(-1, shape).movedim(-2, 0)
+            return _flattened(self.residual(point))
+
+        jacobian = system_jacobian(equations, _flattened(z))
+        step = -solve_vector(jacobian, _flattened(residual))
+        return step.unflatten(-1, shape).movedim(-2, 0)
+
+
+def _flattened(z: Float[Tensor, "unknown *batch region"]) -> Float[Tensor, "*batch n"]:
+    """Unknowns of all regions as one vector for every batch member."""
+    return z.movedim(0, -2).flatten(-2)
+
+
+def _check_range(brain: Brain, parameter: str, values: Tensor) -> None:
     declared = parameters(brain.mass)[parameter.removeprefix("mass.")]
-    outside = (found < declared.low) | (found > declared.high)
+    outside = (values < declared.low) | (values > declared.high)
     if outside.any():
         raise ConvergenceError(
             f"To hold the rate, {parameter} would have to be "
-            f"{found[outside][0].item():.3g} in {int(outside.sum())} "
-            f"region(s), outside its range {declared.low:g} to {declared.high:g}: ask "
-            "for another rate or parameter."
+            f"{values[outside][0].item():.3g} in {int(outside.sum())} region(s), "
+            f"outside its range {declared.low:g} to {declared.high:g}: ask for another "
+            "rate or parameter."
         )
-
-
-def _missing(
-    brain: Brain, parameter: str, target: Tensor, z: Tensor
-) -> Float[Tensor, "state+1 *batch region"]:
-    """Drift of every state, and by how much the rate is off."""
-    x, controlled = z[:-1], with_values(brain, {parameter: z[-1]})
-    off = controlled.mass.rates(x, controlled.coupling(x))[0] - target  # type: ignore[attr-defined]
-    return torch.cat([controlled.drift(x), off.unsqueeze(0)])
-
-
-def _step(
-    brain: Brain, parameter: str, target: Tensor, z: Tensor, missing: Tensor
-) -> Tensor:
-    """Newton's step; differentiable in `missing`, the Jacobian held constant (the
-    implicit function theorem)."""
-    n, batch = z.shape[-1], z.shape[1:-1]
-    with torch.enable_grad():
-        at = z.detach().requires_grad_()
-        values = (
-            _missing(brain, parameter, target, at).movedim(0, -2).flatten(-2)
-        )  # (*batch, equation)
-        size = values.shape[-1]
-        total = values.reshape(-1, size).sum(0)
-        rows = [torch.autograd.grad(part, at, retain_graph=True)[0] for part in total]
-    jacobian = (
-        torch.stack(rows, -1).movedim(0, -3).reshape(*batch, size, size).mT.detach()
-    )
-    flat = missing.movedim(0, -2).flatten(-2)
-    step = -torch.linalg.solve(jacobian, flat.unsqueeze(-1)).squeeze(-1)
-    return step.unflatten(-1, (-1, n)).movedim(-2, 0)
-
-
-def _shorter(
-    brain: Brain,
-    parameter: str,
-    target: Tensor,
-    z: Tensor,
-    step: Tensor,
-    missing: Tensor,
-) -> Tensor:
-    """The longest of a few fractions of the step after which less is missing, for every
-    batch member."""
-    before, share = missing.abs().amax((0, -1)), torch.ones_like(missing[0, ..., 0])
-    for _ in range(6):
-        after = (
-            _missing(brain, parameter, target, z + share.unsqueeze(-1) * step)
-            .abs()
-            .amax((0, -1))
-        )
-        worse = ~(after < before)
-        if not worse.any():
-            break
-        share = torch.where(worse, share / 2, share)
-    return z + share.unsqueeze(-1) * step

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cingulum.brain.dynamics import Dynamics, State, Value, param
-from cingulum.brain.masses.reduced_wong_wang import transfer
+from cingulum.brain.masses.reduced_wong_wang import gaba_gating, nmda_gating, transfer
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,35 +61,35 @@ class GainWongWang(Dynamics):
     g_IE: Value = param(0.1, "nA", 0.0, 16.0, "excitation by inhibition (subtracted)")
     g_EI: Value = param(0.1, "nA", 0.0, 2.0, "inhibition by excitation")
 
+    # The resting values are the isolated node's equilibrium.
     states: ClassVar = (
         State("E", 0.02822508, 0.0, 1.0),
         State("I", 0.01000753, 0.0, 1.0),
     )
     couplings: ClassVar = 2
 
+    def currents(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Input currents of both populations, nA."""
+        E, I = x
+        # Σ_j C_ij E_j and Σ_j C_ij: together the Laplacian, also with delays.
+        from_others, weight = u
+        own = self.W_E * self.I_0 + self.g_EE * E
+        I_E = own + from_others - weight * E - self.g_IE * I
+        I_I = self.W_I * self.I_0 + self.g_EI * E - I
+        return I_E, I_I
+
     def rates(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """Firing rates of both populations, Hz."""
-        E, I = x
-        from_others, weight = (
-            u  # Σ_j C_ij E_j and Σ_j C_ij: together the Laplacian, also with delays
-        )
-        I_E = (
-            self.W_E * self.I_0
-            + self.g_EE * E
-            + from_others
-            - weight * E
-            - self.g_IE * I
-        )
-        I_I = self.W_I * self.I_0 + self.g_EI * E - I
-        return transfer(I_E, self.a_E, self.b_E, self.d_E), transfer(
-            I_I, self.a_I, self.b_I, self.d_I
-        )
+        I_E, I_I = self.currents(x, u)
+        r_E = transfer(I_E, self.a_E, self.b_E, self.d_E)
+        r_I = transfer(I_I, self.a_I, self.b_I, self.d_I)
+        return r_E, r_I
 
     def drift(self, x: Tensor, u: Tensor) -> Tensor:
         E, I = x
         r_E, r_I = self.rates(x, u)
-        dE = -E / self.tau_E + (1 - E) * self.gamma_E * r_E
-        dI = -I / self.tau_I + self.gamma_I * r_I
+        dE = nmda_gating(E, r_E, self.tau_E, self.gamma_E)
+        dI = gaba_gating(I, r_I, self.tau_I, self.gamma_I)
         return torch.stack([dE, dI])
 
     def output(self, x: Tensor) -> Tensor:

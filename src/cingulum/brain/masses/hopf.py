@@ -30,6 +30,8 @@ class Hopf(Dynamics):
 
     def drift(self, x: Tensor, u: Tensor) -> Tensor:
         a, b = x
+        # Σ_j C_ij (a_j − a_i) with its two sums apart, so that what travels depends on
+        # the sender alone.
         from_a, from_b, weight = u
         omega = 2 * math.pi * self.frequency
         shrink = self.a - self.growth * (a * a + b * b)

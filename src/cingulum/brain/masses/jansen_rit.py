@@ -12,19 +12,26 @@ from torch import Tensor
 from cingulum.brain.dynamics import Dynamics, State, Value, param
 
 
+def synapse(
+    firing: Tensor, v: Tensor, v_rate: Tensor, amplitude: Value, rate: Value
+) -> Tensor:
+    """Second derivative (mV/s²) of a postsynaptic potential v under firing: the kernel
+    amplitude · rate · t · exp(−rate t) as a differential equation (equation 1)."""
+    return amplitude * rate * firing - 2 * rate * v_rate - rate**2 * v
+
+
 @dataclass(frozen=True, eq=False)
 class JansenRit(Dynamics):
     """Equations 2–6 of Jansen and Rit 1995, doi:10.1007/BF00199471; states in mV, their
     rates in mV/s.
 
     What travels between regions is the firing of pyramidal cells. It may reach three
-    populations, each with a weight
-    of its own: excitatory interneurons (where the paper puts all input), pyramidal
-    cells, and inhibitory interneurons (the three pathways of Momi et al. 2023,
-    doi:10.7554/eLife.83232). The scanner sees the pyramidal
-    membrane potential. Noise is fluctuation of the input p: its amplitude, in pulses/s
-    per √s, is multiplied by the default A a. With p between 120 and 320 an isolated
-    column gives alpha near 10 Hz.
+    populations, each with its own weight: excitatory interneurons (where the paper puts
+    all input), pyramidal cells, and inhibitory interneurons (the three pathways of Momi
+    et al. 2023, doi:10.7554/eLife.83232). The scanner records the pyramidal membrane
+    potential. Noise is fluctuation of the input p: its amplitude, in pulses/s per √s,
+    is multiplied by the default A a. With p between 120 and 320 an isolated column
+    oscillates in the alpha band, near 10 Hz.
     """
 
     A: Value = param(
@@ -72,6 +79,7 @@ class JansenRit(Dynamics):
         State("E", 18.0, noise=0.0),
         State("I", 12.0, noise=0.0),
         State("P_rate", 0.0, noise=0.0),
+        # The default A a, so that noise is in the unit of p.
         State("E_rate", 0.0, noise=325.0),
         State("I_rate", 0.0, noise=0.0),
     )
@@ -80,14 +88,20 @@ class JansenRit(Dynamics):
         """Firing rate (1/s) at membrane potential v (equation 2)."""
         return 2 * self.e_0 * torch.sigmoid(self.r * (v - self.v_0))
 
-    def drift(self, x: Tensor, u: Tensor) -> Tensor:
-        P, E, I, P_rate, E_rate, I_rate = x
+    def arriving(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Firing rates (1/s) that arrive at each kind of synapse."""
+        P, E, I, *_ = x
         onto_P = self.firing(E - I) + self.to_P * u
         onto_E = self.p + self.c_2 * self.C * self.firing(self.C * P) + self.to_E * u
         onto_I = self.c_4 * self.C * self.firing(self.c_3 * self.C * P) + self.to_I * u
-        dP = self.A * self.a * onto_P - 2 * self.a * P_rate - self.a**2 * P
-        dE = self.A * self.a * onto_E - 2 * self.a * E_rate - self.a**2 * E
-        dI = self.B * self.b * onto_I - 2 * self.b * I_rate - self.b**2 * I
+        return onto_P, onto_E, onto_I
+
+    def drift(self, x: Tensor, u: Tensor) -> Tensor:
+        P, E, I, P_rate, E_rate, I_rate = x
+        onto_P, onto_E, onto_I = self.arriving(x, u)
+        dP = synapse(onto_P, P, P_rate, self.A, self.a)
+        dE = synapse(onto_E, E, E_rate, self.A, self.a)
+        dI = synapse(onto_I, I, I_rate, self.B, self.b)
         return torch.stack([P_rate, E_rate, I_rate, dP, dE, dI])
 
     def output(self, x: Tensor) -> Tensor:

@@ -28,24 +28,20 @@ class MontbrioPazoRoxin(Dynamics):
     J: Value = param(15.0, "1", 0.0, 30.0, "recurrent synaptic weight")
     I: Value = param(0.0, "1", -10.0, 10.0, "external current")
 
+    # The resting values lie near the quieter of the two stable equilibria (8.1 Hz).
     states: ClassVar = (State("r", 7.2, 0.0), State("V", -2.2))
 
     def drift(self, x: Tensor, u: Tensor) -> Tensor:
         r, V = x
         dr = (self.Delta / (math.pi * self.tau) + 2 * r * V) / self.tau
-        dV = (
-            V**2
-            + self.eta
-            + self.I
-            + self.tau * (self.J * r + u)
-            - (math.pi * self.tau * r) ** 2
-        ) / self.tau
+        recurrent = self.tau * (self.J * r + u)
+        reset = (math.pi * self.tau * r) ** 2
+        dV = (V**2 + self.eta + self.I + recurrent - reset) / self.tau
         return torch.stack([dr, dV])
 
     def output(self, x: Tensor) -> Tensor:
         return x[0]
 
     def activity(self, x: Tensor) -> Tensor:
-        return (
-            self.tau * x[0]
-        )  # spikes in a membrane time: of order one, as haemodynamic models expect
+        # Spikes in a membrane time: of order one, as haemodynamic models expect.
+        return self.tau * x[0]

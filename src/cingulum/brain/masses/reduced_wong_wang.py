@@ -16,9 +16,9 @@ def transfer(current: Tensor, a: Value, b: Value, d: Value) -> Tensor:
     """Firing rate in Hz for an input current in nA: H(I) = (a I − b) / (1 − exp(−d (a I
     − b))), equation 5.
 
-    The working point of this model sits at a I = b, where H is 0/0 and its derivative a
+    The working point of this model lies at a I = b, where H is 0/0 and its derivative a
     difference of infinities: near it a series takes over, so that value and gradient
-        are exact in float32 and float64.
+    are exact in float32 and float64.
     """
     drive = a * current - b
     if not torch.is_grad_enabled():
@@ -26,19 +26,37 @@ def transfer(current: Tensor, a: Value, b: Value, d: Value) -> Tensor:
         # matters at zero itself.
         drive = drive + 1e-30
         return drive / -torch.expm1(-d * drive)
-    u = (d * drive).clamp_min(
-        -60.0
-    )  # e^60 is still finite in float32; H is below 1e-24 Hz there
+    # e^60 is still finite in float32; H is below 1e-24 Hz there.
+    return _smooth_ramp((d * drive).clamp_min(-60.0)) / d
+
+
+def _smooth_ramp(u: Tensor) -> Tensor:
+    """u / (1 − exp(−u)) with exact gradients everywhere."""
     near = u.abs() < 0.25
-    v = torch.where(near, u, 0.0)
-    w = v * v
-    series = (
-        1
-        + v / 2
-        + w / 12 * (1 - w / 60 * (1 - w / 42 * (1 - w / 40 * (1 - w * 5 / 198))))
-    )
+    # Each branch gets harmless arguments where the other is taken: `where` would
+    # otherwise pass on the NaN of the gradient that it discards.
+    series = _bernoulli_series(torch.where(near, u, 0.0))
     far = torch.where(near, 1.0, u)
-    return torch.where(near, series, far / -torch.expm1(-far)) / d
+    return torch.where(near, series, far / -torch.expm1(-far))
+
+
+def _bernoulli_series(v: Tensor) -> Tensor:
+    """v / (1 − exp(−v)) by its Taylor series, exact to rounding for |v| < 1/4."""
+    # Nested (Horner's scheme): few operations, and small terms added first.
+    w = v * v
+    even = 1 - w / 60 * (1 - w / 42 * (1 - w / 40 * (1 - w * 5 / 198)))
+    return 1 + v / 2 + w / 12 * even
+
+
+def nmda_gating(S: Tensor, rate: Tensor, tau: Value, gamma: Value) -> Tensor:
+    """Rate of change of NMDA gating, which saturates: spikes open only channels that
+    are closed (equation 8)."""
+    return -S / tau + (1 - S) * gamma * rate
+
+
+def gaba_gating(S: Tensor, rate: Tensor, tau: Value, gamma: Value) -> Tensor:
+    """Rate of change of GABA gating, which does not saturate (equation 9)."""
+    return -S / tau + gamma * rate
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,15 +120,15 @@ class ReducedWongWang(Dynamics):
     def rates(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """Firing rates of both populations, Hz (equations 5 and 7)."""
         I_E, I_I = self.currents(x, u)
-        return transfer(I_E, self.a_E, self.b_E, self.d_E), transfer(
-            I_I, self.a_I, self.b_I, self.d_I
-        )
+        r_E = transfer(I_E, self.a_E, self.b_E, self.d_E)
+        r_I = transfer(I_I, self.a_I, self.b_I, self.d_I)
+        return r_E, r_I
 
     def drift(self, x: Tensor, u: Tensor) -> Tensor:
         S_E, S_I = x
         r_E, r_I = self.rates(x, u)
-        dS_E = -S_E / self.tau_E + (1 - S_E) * self.gamma_E * r_E
-        dS_I = -S_I / self.tau_I + self.gamma_I * r_I
+        dS_E = nmda_gating(S_E, r_E, self.tau_E, self.gamma_E)
+        dS_I = gaba_gating(S_I, r_I, self.tau_I, self.gamma_I)
         return torch.stack([dS_E, dS_I])
 
     def output(self, x: Tensor) -> Tensor:

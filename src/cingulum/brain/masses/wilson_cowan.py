@@ -9,14 +9,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cingulum.brain.dynamics import Dynamics, State, Value, param
+from cingulum.brain.dynamics import Dynamics, State, Value, as_tensor_like, param
 
 
 def response(x: Tensor, a: Value, theta: Value) -> Tensor:
     """Proportion of cells that fire under input x, shifted so that no input gives none
     (equation 15)."""
-    rest = torch.sigmoid(torch.as_tensor(-a * theta, dtype=x.dtype, device=x.device))
-    return torch.sigmoid(a * (x - theta)) - rest
+    return torch.sigmoid(a * (x - theta)) - offset(x, a, theta)
+
+
+def offset(like: Tensor, a: Value, theta: Value) -> Tensor:
+    """The plain sigmoid's value at zero input, which `response` takes off."""
+    return torch.sigmoid(as_tensor_like(-a * theta, like))
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,16 +53,21 @@ class WilsonCowan(Dynamics):
 
     states: ClassVar = (State("E", 0.0), State("I", 0.0))
 
+    def inputs(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Input to both populations."""
+        E, I = x
+        onto_E = self.c_1 * E - self.c_2 * I + self.P + u
+        onto_I = self.c_3 * E - self.c_4 * I + self.Q
+        return onto_E, onto_I
+
     def drift(self, x: Tensor, u: Tensor) -> Tensor:
         E, I = x
-        k_e = 1 - torch.sigmoid(
-            torch.as_tensor(-self.a_e * self.theta_e, dtype=x.dtype, device=x.device)
-        )
-        k_i = 1 - torch.sigmoid(
-            torch.as_tensor(-self.a_i * self.theta_i, dtype=x.dtype, device=x.device)
-        )
-        S_e = response(self.c_1 * E - self.c_2 * I + self.P + u, self.a_e, self.theta_e)
-        S_i = response(self.c_3 * E - self.c_4 * I + self.Q, self.a_i, self.theta_i)
+        # The largest value of each response: not 1, because it is shifted.
+        k_e = 1 - offset(x, self.a_e, self.theta_e)
+        k_i = 1 - offset(x, self.a_i, self.theta_i)
+        onto_E, onto_I = self.inputs(x, u)
+        S_e = response(onto_E, self.a_e, self.theta_e)
+        S_i = response(onto_I, self.a_i, self.theta_i)
         dE = (-E + (k_e - self.r_e * E) * S_e) / self.tau_E
         dI = (-I + (k_i - self.r_i * I) * S_i) / self.tau_I
         return torch.stack([dE, dI])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cingulum.brain.dynamics import Dynamics, State, Value, param
-from cingulum.brain.masses.reduced_wong_wang import transfer
+from cingulum.brain.masses.reduced_wong_wang import nmda_gating, transfer
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,13 +27,14 @@ class WongWang(Dynamics):
     w: Value = param(0.9, "1", 0.0, 1.2, "local recurrence")
     J_N: Value = param(0.2609, "nA", 0.1, 0.4, "synaptic coupling")
 
+    # The resting value lies in the basin of the quiet state.
     states: ClassVar = (State("S", 0.05, 0.0, 1.0),)
 
     def drift(self, x: Tensor, u: Tensor) -> Tensor:
         (S,) = x
         current = self.J_N * (self.w * S + u) + self.I_0
         rate = transfer(current, self.a, self.b, self.d)
-        return torch.stack([-S / self.tau_S + (1 - S) * self.gamma * rate])
+        return torch.stack([nmda_gating(S, rate, self.tau_S, self.gamma)])
 
     def output(self, x: Tensor) -> Tensor:
         return x[0]

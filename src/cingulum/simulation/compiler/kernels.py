@@ -10,15 +10,15 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
-from cingulum.brain.brain import Brain, resting
-from cingulum.brain.dynamics import Dynamics, parameters
+from cingulum.brain.brain import Brain
+from cingulum.brain.dynamics import Dynamics, parameters, resting
 from cingulum.simulation.compiler import machine_code
 from cingulum.simulation.compiler.arguments import KernelArguments
 from cingulum.simulation.compiler.ir import NumberType
 from cingulum.simulation.compiler.layout import Shape
 from cingulum.simulation.compiler.module_text import write_module
 from cingulum.simulation.compiler.tracing import Equations, Form, trace
-from cingulum.simulation.state import Run, SimulationState, longest
+from cingulum.simulation.state import Run, SimulationState, history_slots
 
 KERNEL_FUNCTION = ctypes.CFUNCTYPE(
     ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64
@@ -63,7 +63,7 @@ def kernel_for(brain: Brain, scheme: str = "euler") -> Kernel:
         scheme=scheme,
         seed=0,
         delays=delays,
-        slots=0 if delays is None else longest(delays),
+        slots=0 if delays is None else history_slots(delays),
     )
     return kernel_of(KernelArguments.of(run), machine_code.host())
 

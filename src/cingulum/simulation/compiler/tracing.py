@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.func import functionalize, vjp
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from cingulum.brain.brain import confine, shaken
-from cingulum.brain.dynamics import Dynamics, with_values
+from cingulum.brain.dynamics import Dynamics, confine, scale_noise, with_values
 from cingulum.simulation.compiler.lowering import LANES, CannotLower, lower
 from cingulum.simulation.compiler.ssa import Program
 
@@ -211,7 +210,7 @@ class NeuralStep:
     def _noise(self, p: Inputs) -> Tensor | float:
         if not self.form.noisy:
             return 0.0
-        return p["root_dt"] * p["noise"] * shaken(self.mass, p["z"])
+        return p["root_dt"] * p["noise"] * scale_noise(self.mass, p["z"])
 
     def _drift(self, x: Tensor, received: Tensor, p: Inputs) -> Tensor:
         u = p["strength"] * received

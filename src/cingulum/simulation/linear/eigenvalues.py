@@ -11,7 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cingulum.brain.brain import Brain
-from cingulum.simulation.linear.equilibrium import Linearisation, fixed_point, linearise
+from cingulum.simulation.linear.equilibrium import (
+    Linearisation,
+    fixed_point,
+    identity_like,
+    linearise,
+)
+from cingulum.simulation.linear.jacobian import leading
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,14 +59,12 @@ class Stability:
 
     def __str__(self) -> str:
         state = "stable" if self.stable else "UNSTABLE"
-        where = (
-            "fold"
-            if self.kind == "fold"
-            else f"Hopf bifurcation at {self.frequency:.3g} Hz"
-        )
+        bifurcation = "fold"
+        if self.kind == "hopf":
+            bifurcation = f"Hopf bifurcation at {self.frequency:.3g} Hz"
         return (
-            f"{state}: leading eigenvalue {-self.margin:.3g} /s, nearest a {where}; "
-            f"loop gain {self.loop_gain:.3f}; "
+            f"{state}: leading eigenvalue {-self.margin:.3g} /s, nearest a "
+            f"{bifurcation}; loop gain {self.loop_gain:.3f}; "
             f"explicit steps up to {1000 * self.largest_step:.3g} ms"
         )
 
@@ -76,19 +80,32 @@ def stability(
     with torch.no_grad():
         at = linearise(brain, fixed_point(brain) if x is None else x)
         rates = torch.linalg.eigvals(at.jacobian())
-        rates = rates[rates.real.argsort(descending=True)]
-        longest = (-2 * rates.real / rates.abs() ** 2).min().item()
-        gain = torch.linalg.eigvals(at.loop).real.max().item()
+        loop_gain = torch.linalg.eigvals(at.loop).real.max().item()
+    rates = rates[rates.real.argsort(descending=True)]
     lead = rates[0]
-    oscillates = lead.imag.abs() > 1e-6 * lead.abs().clamp_min(1e-12)
+    frequency = _frequency(lead)
     return Stability(
         rates=rates,
         margin=-lead.real.item(),
-        kind="hopf" if oscillates else "fold",
-        frequency=lead.imag.abs().item() / (2 * math.pi) if oscillates else 0.0,
-        loop_gain=gain,
-        largest_step=max(longest, 0.0),
+        kind="hopf" if frequency else "fold",
+        frequency=frequency,
+        loop_gain=loop_gain,
+        largest_step=_largest_euler_step(rates),
     )
+
+
+def _frequency(rate: Tensor) -> float:
+    """Frequency (Hz) of a mode, 0 for one that does not oscillate."""
+    # Rounding gives real eigenvalues an imaginary part of some 1e-16 of their size.
+    if not rate.imag.abs() > 1e-6 * rate.abs().clamp_min(1e-12):
+        return 0.0
+    return rate.imag.abs().item() / (2 * math.pi)
+
+
+def _largest_euler_step(rates: Tensor) -> float:
+    """The longest step (s) with |1 + dt λ| < 1 for every mode; 0 if one grows."""
+    longest = (-2 * rates.real / rates.abs() ** 2).min().item()
+    return max(longest, 0.0)
 
 
 def growth(at: Linearisation) -> Float[Tensor, "*batch"]:
@@ -100,26 +117,31 @@ def growth(at: Linearisation) -> Float[Tensor, "*batch"]:
     mind degenerate eigenvalues elsewhere.
     """
     jacobian = at.jacobian()
-    lead, right, left = _leading(jacobian.detach())
+    lead, right = _leading_mode(jacobian.detach())
+    left = _left_eigenvector(jacobian.detach(), lead, right)
     value = torch.einsum("...i,...ij,...j->...", left, jacobian.to(left.dtype), right)
     value = value / (left * right).sum(-1)
+    # The value is the eigensolver's, the gradient the perturbation's.
     return value.real + (lead.real - value.real).detach()
 
 
-def _leading(jacobian: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _leading_mode(jacobian: Tensor) -> tuple[Tensor, Tensor]:
+    """The eigenvalue of the largest real part, and its right eigenvector."""
     values, vectors = torch.linalg.eig(jacobian)
-    which = values.real.argmax(-1, keepdim=True)
-    lead = values.gather(-1, which).squeeze(-1)
-    right = vectors.gather(
-        -1, which.unsqueeze(-2).expand(*vectors.shape[:-1], 1)
-    ).squeeze(-1)
-    # Left eigenvector by inverse iteration, a hair beside the eigenvalue so that the
-    # matrix can be factorised.
-    eye = torch.eye(jacobian.shape[-1], dtype=right.dtype, device=right.device)
-    beside = (lead * (1 + 1e-7) + 1e-9)[..., None, None]
-    factors = torch.linalg.lu_factor(jacobian.mT.to(right.dtype) - beside * eye)
+    lead, index = leading(values)
+    column = index.unsqueeze(-2).expand(*vectors.shape[:-1], 1)
+    return lead, vectors.gather(-1, column).squeeze(-1)
+
+
+def _left_eigenvector(jacobian: Tensor, lead: Tensor, right: Tensor) -> Tensor:
+    """The left eigenvector of an eigenvalue, by inverse iteration."""
+    # A hair beside the eigenvalue, so that the matrix can be factorised.
+    shift = (lead * (1 + 1e-7) + 1e-9)[..., None, None]
+    transposed = jacobian.mT.to(right.dtype)
+    factors = torch.linalg.lu_factor(transposed - shift * identity_like(transposed))
     left = right.conj()
+    # Each iteration gains seven digits of the shift's distance.
     for _ in range(3):
         left = torch.linalg.lu_solve(*factors, left.unsqueeze(-1)).squeeze(-1)
         left = left / left.norm(dim=-1, keepdim=True)
-    return lead, right, left
+    return left

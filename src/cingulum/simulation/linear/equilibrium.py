@@ -15,9 +15,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cingulum.brain.brain import Brain, confine
+from cingulum.brain.brain import Brain
+from cingulum.brain.dynamics import Dynamics, as_tensor_like, confine
+from cingulum.brain.mass_contract import check_brain
 from cingulum.errors import ConvergenceError
 from cingulum.measures import correlation
+from cingulum.simulation.linear.jacobian import (
+    as_matrices,
+    as_variable,
+    derivatives,
+    local_drift,
+)
+from cingulum.simulation.linear.newton import pseudo_transient, solve_vector
+from cingulum.simulation.state import outputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,26 +35,32 @@ class Linearisation:
     """The brain near a point: how each region answers input and noise, and how regions
     are joined.
 
+    local: L, Jacobian of a region's drift by its states, input held
+    input_gain: b, derivative of the drift by the input
+    output_gain: c, derivative of the output by the states
+    activity_gain: derivative of what drives the sensor by the states
+    coupling: strength times weights
+
     With several coupling variables the network's rows run over (region, coupling),
     couplings innermost.
     """
 
     local: Float[Tensor, "*batch region state state"]
-    inward: Float[Tensor, "*batch region state coupling"]
-    outward: Float[Tensor, "*batch region coupling state"]
-    seen: Float[Tensor, "*batch region state"]
+    input_gain: Float[Tensor, "*batch region state coupling"]
+    output_gain: Float[Tensor, "*batch region coupling state"]
+    activity_gain: Float[Tensor, "*batch region state"]
     coupling: Float[Tensor, "*batch region region"]
 
     @property
     def gain(self) -> Float[Tensor, "*batch region coupling coupling"]:
         """h: change of a region's outputs for a lasting change of its inputs."""
-        return -self.outward @ torch.linalg.solve(self.local, self.inward)
+        return -self.output_gain @ torch.linalg.solve(self.local, self.input_gain)
 
     @property
     def loop(self) -> Float[Tensor, "*batch n n"]:
         """Gain of one passage through the network, diag(h) G C: its largest eigenvalue
         reaches 1 at a fold."""
-        return through(self.gain, self.coupling)
+        return loop_matrix(self.gain, self.coupling)
 
     @property
     def local_growth(self) -> Float[Tensor, "*batch region"]:
@@ -55,21 +71,33 @@ class Linearisation:
     def jacobian(self) -> Float[Tensor, "*batch n n"]:
         """Of the whole network, n = states × regions, states outermost."""
         *batch, n, s, _ = self.local.shape
-        eye = torch.eye(n, dtype=self.local.dtype, device=self.local.device)
-        blocks = torch.einsum("...nst,nm->...sntm", self.local, eye)
-        joined = torch.einsum(
-            "...nsk,...nm,...mkt->...sntm", self.inward, self.coupling, self.outward
+        own = torch.einsum(
+            "...nst,nm->...sntm", self.local, identity_like(self.local, n)
         )
-        return (blocks + joined).reshape(*batch, s * n, s * n)
+        joined = torch.einsum(
+            "...nsk,...nm,...mkt->...sntm",
+            self.input_gain,
+            self.coupling,
+            self.output_gain,
+        )
+        return (own + joined).reshape(*batch, s * n, s * n)
 
 
-def through(
+def identity_like(matrix: Tensor, size: int | None = None) -> Tensor:
+    """An identity matrix of the matrix's dtype and device, and of its size unless
+    another is given."""
+    size = matrix.shape[-1] if size is None else size
+    return torch.eye(size, dtype=matrix.dtype, device=matrix.device)
+
+
+def loop_matrix(
     gain: Float[Tensor, "*batch region k l"],
     coupling: Float[Tensor, "*batch region region"],
 ) -> Tensor:
-    """One passage: what the regions send, joined by the coupling and answered with the
-    gain; rows (region, k)."""
+    """One passage through the network: what the regions send, joined by the coupling
+    and answered with the gain; rows (region, k)."""
     k = gain.shape[-1]
+    # With one coupling variable the loop is a plain product of rows.
     if k == 1:
         return gain[..., 0] * coupling
     loop = torch.einsum("...nkl,...nm->...nkml", gain, coupling)
@@ -80,63 +108,55 @@ def local_rates(brain: Brain, x: Float[Tensor, "state *batch region"]) -> Tensor
     """Eigenvalues (1/s) of each region by itself at states x, its input held: (*batch,
     region, state)."""
     with torch.enable_grad():
-        states, u = _variable(x.detach()), brain.coupling(x).detach()
-        rates = brain.mass.drift(states, u)
-        local = [
-            torch.autograd.grad(rate.sum(), states, retain_graph=True)[0]
-            for rate in rates
-        ]
-    return torch.linalg.eigvals(torch.stack(local).movedim((0, 1), (-2, -1)).detach())
+        u = brain.coupling(x)
+    return torch.linalg.eigvals(local_drift(brain.mass, x, u).jacobian)
 
 
 def linearise(brain: Brain, x: Float[Tensor, "state *batch region"]) -> Linearisation:
     """First derivatives of the brain at states x, differentiable in its parameters.
 
     Delays do not enter: they change neither equilibria nor the answer to a lasting
-        input.
+    input.
     """
-    keep = torch.is_grad_enabled() and brain.drift(x).requires_grad
+    differentiable = torch.is_grad_enabled() and brain.drift(x).requires_grad
     mass = brain.mass
     with torch.enable_grad():
         # Copies, so that derivatives are by states and input separately although input
         # follows from states.
-        states, u = _variable(x), _variable(brain.coupling(x))
-        rates, output = mass.drift(states, u), mass.output(states)
-        output = output if mass.couplings > 1 else output.unsqueeze(0)
-        by = [_derivatives(rate, (states, u), keep) for rate in rates]
-        outward = [_derivatives(signal, (states,), keep)[0] for signal in output]
-        seen = _derivatives(mass.activity(states), (states,), keep)[0]
-    strength = torch.as_tensor(brain.strength, dtype=x.dtype, device=x.device)
-    coupling = (
-        strength.unsqueeze(-1) if strength.ndim else strength
-    ) * brain.connectome.weights
-    inward = torch.stack([of_input for _, of_input in by])
+        states = as_variable(x)
+        u = as_variable(brain.coupling(x))
+        rates = mass.drift(states, u)
+        signals = outputs(brain, states)
+        by_state, by_input = derivatives(
+            rates, (states, u), differentiable=differentiable
+        )
+        (output_gain,) = derivatives(signals, (states,), differentiable=differentiable)
+        (activity_gain,) = derivatives(
+            [mass.activity(states)], (states,), differentiable=differentiable
+        )
     return Linearisation(
-        local=torch.stack([of_state for of_state, _ in by]).movedim((0, 1), (-2, -1)),
-        inward=inward.movedim((0, 1), (-2, -1))
-        if mass.couplings > 1
-        else inward.movedim(0, -1).unsqueeze(-1),
-        outward=torch.stack(outward).movedim((0, 1), (-2, -1)),
-        seen=seen.movedim(0, -1),
-        coupling=coupling,
+        local=as_matrices(by_state),
+        input_gain=_input_columns(mass, by_input),
+        output_gain=as_matrices(output_gain),
+        activity_gain=activity_gain[0].movedim(0, -1),
+        coupling=_coupling_matrix(brain, x),
     )
 
 
-def _derivatives(
-    value: Tensor, by: tuple[Tensor, ...], keep: bool
-) -> tuple[Tensor, ...]:
-    """Gradient of a sum; zero where it does not depend (a constant output, an angle
-    that nothing pulls back)."""
-    if not value.requires_grad:
-        return tuple(torch.zeros_like(v) for v in by)
-    found = torch.autograd.grad(
-        value.sum(), by, create_graph=keep, retain_graph=True, materialize_grads=True
-    )
-    return tuple(found)
+def _input_columns(mass: Dynamics, by_input: Tensor) -> Tensor:
+    """Derivatives by the input, (state, [coupling,] *batch, region), as matrices
+    (*batch, region, state, coupling)."""
+    if mass.couplings > 1:
+        return as_matrices(by_input)
+    return by_input.movedim(0, -1).unsqueeze(-1)
 
 
-def _variable(x: Tensor) -> Tensor:
-    return x.clone() if x.requires_grad else x.clone().requires_grad_()
+def _coupling_matrix(brain: Brain, like: Tensor) -> Tensor:
+    strength = as_tensor_like(brain.strength, like)
+    if strength.ndim:
+        # Weights have one axis more than parameters: (*batch, receiver, sender).
+        strength = strength.unsqueeze(-1)
+    return strength * brain.connectome.weights
 
 
 def fixed_point(
@@ -162,44 +182,57 @@ def fixed_point(
         which also finds saddles
     strict: raise ConvergenceError when a batch member finds no equilibrium; if false,
         it stays where it got
+
+    Raises InputError for a mass that breaks its own declarations.
     """
     x = brain.resting_state() if start is None else start
-    tolerance = (
-        max(1e-8, 500 * torch.finfo(x.dtype).eps) if tolerance is None else tolerance
-    )
+    check_brain(brain, x)
+    tolerance = _resolvable(x.dtype) if tolerance is None else tolerance
     with torch.no_grad():
-        for held in (damping, 4 * damping, 20 * damping) if damping else (damping,):
-            found, left = _descend(brain, x, tolerance, held, steps)
-            if left < tolerance:
-                break
-        if strict and not left < tolerance:
+        settled, drift = _settle(brain, x, tolerance, damping, steps)
+        if strict and not drift < tolerance:
             raise ConvergenceError(
-                f"No equilibrium found in {steps} steps (largest drift {left:.2g} /s); "
-                "the "
-                "brain may oscillate. Lower the coupling strength, or start nearer to "
-                "the state you expect."
+                f"No equilibrium found in {steps} steps (largest drift {drift:.2g} "
+                "/s); the brain may oscillate. Lower the coupling strength, or start "
+                "nearer to the state you expect."
             )
-        here = linearise(brain, found)
-    return found + newton_step(here, brain.drift(found))
+        at = linearise(brain, settled)
+    # The Jacobian is a constant here: one step of which only the drift has a gradient
+    # gives the gradient of the equilibrium (implicit function theorem).
+    return settled + newton_step(at, brain.drift(settled))
 
 
-def _descend(
+def _resolvable(dtype: torch.dtype) -> float:
+    """The largest drift (1/s) that counts as none: 1e-8, or what the dtype can
+    resolve."""
+    return max(1e-8, 500 * torch.finfo(dtype).eps)
+
+
+def _settle(
     brain: Brain, x: Tensor, tolerance: float, damping: float, steps: int
 ) -> tuple[Tensor, float]:
-    """Pseudo-transient continuation from x: where it ends, and the largest drift left
-    there."""
-    held: Tensor | float = damping
-    previous = None
-    for _ in range(steps):
-        residual = brain.drift(x)
-        size = residual.abs().amax((0, -1))
-        if size.max() < tolerance:
+    """The equilibrium that the dynamics approach from x, and the largest drift left;
+    with shorter and shorter first steps until one succeeds."""
+
+    def advance(x: Tensor, drift: Tensor, current_damping: Tensor | float) -> Tensor:
+        step = newton_step(linearise(brain, x), drift, current_damping)
+        return confine(brain.mass, x + step)
+
+    first_dampings = (damping, 4 * damping, 20 * damping) if damping else (damping,)
+    # Around a limit cycle long first steps lead nowhere; shorter ones follow the flow
+    # more closely.
+    for first_damping in first_dampings:
+        settled, drift = pseudo_transient(
+            brain.drift,
+            advance,
+            x,
+            damping=first_damping,
+            tolerance=tolerance,
+            max_steps=steps,
+        )
+        if drift < tolerance:
             break
-        if previous is not None:
-            held = (held * (size / previous).clamp(0.01, 10.0)).clamp_max(1e4)
-        previous = size
-        x = confine(brain.mass, x + newton_step(linearise(brain, x), residual, held))
-    return x, size.max().item()
+    return settled, drift
 
 
 def newton_step(
@@ -209,33 +242,42 @@ def newton_step(
 ) -> Float[Tensor, "state *batch region"]:
     """The step that would cancel the residual if the brain were linear (and every state
     decayed by `damping` more)."""
-    r = residual.movedim(0, -1).unsqueeze(-1)
-    extra = torch.as_tensor(damping, dtype=r.dtype, device=r.device)[
-        ..., None, None, None
-    ]
-    at = replace(
-        at,
-        local=at.local - extra * torch.eye(r.shape[-2], dtype=r.dtype, device=r.device),
-    )
-    own = -torch.linalg.solve(at.local, r)
-    sent = (at.outward @ own).squeeze(-1)  # (*batch, region, coupling)
-    loop = at.loop
-    eye = torch.eye(loop.shape[-1], dtype=r.dtype, device=r.device)
-    change = torch.linalg.solve(eye - loop, sent.flatten(-2).unsqueeze(-1)).reshape(
-        sent.shape
-    )
-    step = own - torch.linalg.solve(at.local, at.inward) @ (
-        at.coupling @ change
-    ).unsqueeze(-1)
+    column = residual.movedim(0, -1).unsqueeze(-1)
+    at = _more_damped(at, damping)
+    # Each region by itself first, then what its step does to all others.
+    own_step = -torch.linalg.solve(at.local, column)
+    change = _output_change(at, (at.output_gain @ own_step).squeeze(-1))
+    received = (at.coupling @ change).unsqueeze(-1)
+    step = own_step - torch.linalg.solve(at.local, at.input_gain) @ received
     return step.squeeze(-1).movedim(-1, 0)
+
+
+def _output_change(
+    at: Linearisation, sent: Float[Tensor, "*batch region coupling"]
+) -> Float[Tensor, "*batch region coupling"]:
+    """Change of every output once all regions have answered to what was `sent`."""
+    loop = at.loop
+    change = solve_vector(identity_like(loop) - loop, sent.flatten(-2))
+    return change.reshape(sent.shape)
+
+
+def _more_damped(at: Linearisation, damping: Tensor | float) -> Linearisation:
+    """The same brain, every state of which decays by `damping` (1/s, one value or one
+    per batch member) more."""
+    extra = as_tensor_like(damping, at.local)
+    decay = extra[..., None, None, None] * identity_like(at.local)
+    return replace(at, local=at.local - decay)
 
 
 def noise_amplitude(brain: Brain, like: Tensor) -> Float[Tensor, "*batch region state"]:
     """Amplitude of the noise on every state; one region stands for all where the noise
     is not regional."""
-    share = like.new_tensor([state.noise for state in brain.mass.states])
-    noise = torch.as_tensor(brain.noise, dtype=like.dtype, device=like.device)
-    return (noise.reshape(1) if noise.ndim == 0 else noise).unsqueeze(-1) * share
+    # Amplitudes, not variances: Q is the product of this with its transpose.
+    shares = like.new_tensor([state.noise for state in brain.mass.states])
+    noise = as_tensor_like(brain.noise, like)
+    if noise.ndim == 0:
+        noise = noise.reshape(1)
+    return noise.unsqueeze(-1) * shares
 
 
 def slow_covariance(
@@ -243,51 +285,74 @@ def slow_covariance(
 ) -> Float[Tensor, "*batch region region"]:
     """Zero-frequency cross-spectrum of activity: what a slow observer such as BOLD
     sees, up to its own gain."""
-    shaken = torch.linalg.solve(
-        at.local, torch.diag_embed(noise_amplitude(brain, at.local))
+    amplitude = torch.diag_embed(noise_amplitude(brain, at.local))
+    state_noise = torch.linalg.solve(at.local, amplitude)
+    activity_row = at.activity_gain.unsqueeze(-2)
+    by_input = torch.linalg.solve(at.local, at.input_gain)
+    return network_covariance(
+        at.loop,
+        at.output_gain @ state_noise,
+        (activity_row @ state_noise).squeeze(-2),
+        -(activity_row @ by_input).squeeze(-2),
+        at.coupling,
     )
-    sent, seen = at.outward @ shaken, (at.seen.unsqueeze(-2) @ shaken).squeeze(-2)
-    heard = -(at.seen.unsqueeze(-2) @ torch.linalg.solve(at.local, at.inward)).squeeze(
-        -2
-    )
-    return joined_covariance(at.loop, sent, seen, heard, at.coupling)
 
 
-def joined_covariance(
-    loop: Tensor, sent: Tensor, seen: Tensor, heard: Tensor, coupling: Tensor
+def network_covariance(
+    loop: Tensor,
+    output_noise: Tensor,
+    activity_noise: Tensor,
+    activity_response: Tensor,
+    coupling: Tensor,
 ) -> Tensor:
-    """Covariance of activity, when noise moves outputs by `sent` and activity by
-    `seen`, and regions are joined.
+    """Covariance of the joined regions' activity. Real, or complex (a cross-spectrum at
+    one frequency).
 
-    loop: (…, n·k, n·k); sent: (…, n, k, noise); seen: (…, n, noise); heard: (…, n, k),
-    activity by input. Real or complex (a cross-spectrum at one frequency).
+    loop: (…, n·k, n·k), gain of one passage through the network
+    output_noise: (…, n, k, noise), outputs of a region by itself per unit of each noise
+    activity_noise: (…, n, noise), the same for its activity
+    activity_response: (…, n, k), activity of a region by itself per unit of each input
+    coupling: (…, n, n)
     """
-    n, k = heard.shape[-2:]
-    eye = torch.eye(loop.shape[-1], dtype=loop.dtype, device=loop.device)
-    if (
-        k == 1
-        and sent.shape[-1] == seen.shape[-1]
-        and torch.equal(sent[..., 0, :], seen)
-    ):
-        # The scanner sees what is sent: one solve is enough.
-        mixing = torch.linalg.solve(
-            eye - loop, torch.diag_embed(power(seen).sqrt().to(loop.dtype))
-        )
-        return mixing @ mixing.mH
-    joined = heard.unsqueeze(-2) * coupling.unsqueeze(-1)  # (…, n, m, k)
-    onto = torch.linalg.solve(
-        eye - loop, joined.reshape(*joined.shape[:-2], n * k), left=False
-    )
-    blocks = onto.reshape(*onto.shape[:-1], n, k)
-    of_noise = torch.einsum("...nmk,...mkq->...nmq", blocks, sent)
-    own = torch.diag_embed(seen.movedim(-1, -2)).movedim(-3, -1)
-    total = (of_noise + own).flatten(-2)
+    open_loop = identity_like(loop) - loop
+    if _is_output(output_noise, activity_noise):
+        # The sensor records what is sent: one solve is enough.
+        amplitude = power(activity_noise).sqrt().to(loop.dtype)
+        total = torch.linalg.solve(open_loop, torch.diag_embed(amplitude))
+        return total @ total.mH
+    mixing = _network_response(open_loop, activity_response, coupling)
+    from_network = torch.einsum("...nmk,...mkq->...nmq", mixing, output_noise)
+    own = torch.diag_embed(activity_noise.movedim(-1, -2)).movedim(-3, -1)
+    total = (from_network + own).flatten(-2)
     return total @ total.mH
+
+
+def _network_response(
+    open_loop: Tensor, activity_response: Tensor, coupling: Tensor
+) -> Tensor:
+    """Activity of each region per unit of each output of each other, all passages
+    through the network together: (…, n, n, k)."""
+    n, k = activity_response.shape[-2:]
+    direct = activity_response.unsqueeze(-2) * coupling.unsqueeze(-1)
+    direct = direct.reshape(*direct.shape[:-2], n * k)
+    mixing = torch.linalg.solve(open_loop, direct, left=False)
+    return mixing.reshape(*mixing.shape[:-1], n, k)
+
+
+def _is_output(output_noise: Tensor, activity_noise: Tensor) -> bool:
+    """Whether noise moves activity exactly as it moves the only output."""
+    if output_noise.shape[-2] != 1:
+        return False
+    if output_noise.shape[-1] != activity_noise.shape[-1]:
+        return False
+    return torch.equal(output_noise[..., 0, :], activity_noise)
 
 
 def power(z: Tensor) -> Tensor:
     """Sum of squared moduli over the last axis."""
-    return (z.real.square() + z.imag.square() if z.is_complex() else z.square()).sum(-1)
+    if z.is_complex():
+        return (z.real.square() + z.imag.square()).sum(-1)
+    return z.square().sum(-1)
 
 
 def analytic_fc(
@@ -300,6 +365,6 @@ def analytic_fc(
     zero-frequency cross-spectrum A⁻¹ Q A⁻ᵀ; a haemodynamic response shared by all
     regions cancels. Valid for small noise and a stable equilibrium.
     """
-    return correlation(
-        slow_covariance(brain, linearise(brain, fixed_point(brain) if x is None else x))
-    )
+    if x is None:
+        x = fixed_point(brain)
+    return correlation(slow_covariance(brain, linearise(brain, x)))

@@ -4,22 +4,30 @@ haemodynamics, noise, leadfield."""
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cingulum.brain.brain import Brain, resting
-from cingulum.brain.dynamics import Dynamics
+from cingulum.brain.brain import Brain
+from cingulum.brain.dynamics import Dynamics, as_tensor_like, resting
+from cingulum.brain.sensor import Sensor
 from cingulum.errors import ConvergenceError
 from cingulum.simulation.linear.equilibrium import (
     Linearisation,
     fixed_point,
-    joined_covariance,
+    identity_like,
     linearise,
+    loop_matrix,
+    network_covariance,
     noise_amplitude,
-    through,
 )
+from cingulum.simulation.linear.jacobian import as_matrices, derivatives, local_drift
+from cingulum.simulation.linear.newton import newton, regional_step, solve_vector
+
+ALIASED_SHARE = 1e-4
+"""Power above half the sampling rate, as a share of that below, that is left out."""
 
 
 def cross_spectrum(
@@ -43,30 +51,41 @@ def cross_spectrum(
     x = fixed_point(brain) if x is None else x
     at = linearise(brain, x) if at is None else at
     rate = 1 / brain.sensor.tr
-    total = _of_regions(brain, at, x, frequencies)
+    total = _regional_spectrum(brain, at, x, frequencies)
     for k in (-1, 1):
-        if _reaches(brain, x, frequencies, frequencies + k * rate):
-            total = total + _of_regions(brain, at, x, frequencies + k * rate)
-    if brain.sensor.leadfield is not None:
-        leadfield = brain.sensor.leadfield.to(total.dtype)
-        total = leadfield @ total @ leadfield.mT
-    return total + _measurement(brain, total)
+        sideband = frequencies + k * rate
+        if _passes(brain, x, frequencies, sideband):
+            total = total + _regional_spectrum(brain, at, x, sideband)
+    total = _through_leadfield(brain.sensor, total)
+    return total + _measurement_noise(brain, total)
 
 
-def _reaches(brain: Brain, x: Tensor, kept: Tensor, folded: Tensor) -> bool:
-    """Whether the sensor lets enough of the folded frequencies through to matter (a
-    ten-thousandth of the power)."""
+def _through_leadfield(sensor: Sensor, spectrum: Tensor) -> Tensor:
+    """The cross-spectrum of channels, where regions are not recorded one by one."""
+    if sensor.leadfield is None:
+        return spectrum
+    leadfield = sensor.leadfield.to(spectrum.dtype)
+    return leadfield @ spectrum @ leadfield.mT
+
+
+def _passes(brain: Brain, x: Tensor, frequencies: Tensor, sideband: Tensor) -> bool:
+    """Whether the sensor lets enough of a sideband through to matter."""
     with torch.no_grad():
-        passed = [
-            transfer_function(brain.sensor.response, brain.mass.activity(x), f).abs()
-            for f in (kept, folded)
-        ]
-    return bool((passed[1].max() / passed[0].max()) ** 2 > 1e-4)
+        below = _largest_gain(brain, x, frequencies)
+        above = _largest_gain(brain, x, sideband)
+    return bool((above / below) ** 2 > ALIASED_SHARE)
 
 
-def _of_regions(
+def _largest_gain(brain: Brain, x: Tensor, f: Tensor) -> Tensor:
+    """The sensor's largest gain at any of the frequencies, in any region."""
+    activity = brain.mass.activity(x)
+    return transfer_function(brain.sensor.response, activity, f).abs().max()
+
+
+def _regional_spectrum(
     brain: Brain, at: Linearisation, x: Tensor, f: Float[Tensor, "frequency"]
 ) -> Tensor:
+    """Cross-spectral density behind the sensor's response, region by region."""
     activity = activity_spectrum(brain, at, f)
     response = transfer_function(brain.sensor.response, brain.mass.activity(x), f)
     return response.unsqueeze(-1) * activity * response.conj().unsqueeze(-2)
@@ -76,43 +95,48 @@ def activity_spectrum(
     brain: Brain, at: Linearisation, f: Float[Tensor, "frequency"]
 ) -> Float[Tensor, "*batch frequency region region"]:
     """Cross-spectral density of the regions' activity, before any sensor."""
-    omega = 2j * math.pi * f.to(at.local.dtype)
-    local = at.local.unsqueeze(-4)
-    eye = torch.eye(local.shape[-1], dtype=local.dtype, device=local.device)
-    resolvent = torch.linalg.inv(
-        omega[:, None, None, None] * eye - local
-    )  # (*batch, frequency, region, state, state)
-    shaken = resolvent * noise_amplitude(brain, at.local)[..., None, :, None, :]
-    outward, inward, seen = (
-        at.outward.unsqueeze(-4),
-        at.inward.unsqueeze(-4),
-        at.seen[..., None, :, None, :],
-    )
-    inward, outward, seen = (
-        part.to(resolvent.dtype) for part in (inward, outward, seen)
-    )
-    answered = resolvent @ inward
-    coupling = _delayed(brain, at.coupling, omega)
-    loop = through(outward @ answered, coupling)
-    return joined_covariance(
-        loop,
-        outward @ shaken,
-        (seen @ shaken).squeeze(-2),
-        (seen @ answered).squeeze(-2),
+    omega = _angular(f, at.local.dtype)
+    # What follows has a frequency axis before that of regions:
+    # (*batch, frequency, region, …).
+    resolvent = torch.linalg.inv(_shifted(omega, at.local))
+    amplitude = noise_amplitude(brain, at.local)[..., None, :, None, :]
+    state_noise = resolvent * amplitude
+    output_gain = at.output_gain.unsqueeze(-4).to(resolvent.dtype)
+    activity_row = at.activity_gain[..., None, :, None, :].to(resolvent.dtype)
+    by_input = resolvent @ at.input_gain.unsqueeze(-4).to(resolvent.dtype)
+    coupling = _delayed_coupling(brain, at.coupling, omega)
+    return network_covariance(
+        loop_matrix(output_gain @ by_input, coupling),
+        output_gain @ state_noise,
+        (activity_row @ state_noise).squeeze(-2),
+        (activity_row @ by_input).squeeze(-2),
         coupling,
     )
 
 
-def _delayed(
+def _angular(f: Float[Tensor, "frequency"], dtype: torch.dtype) -> Tensor:
+    """iω: what a time derivative is at each frequency."""
+    return 2j * math.pi * f.to(dtype)
+
+
+def _shifted(
+    omega: Float[Tensor, "frequency"],
+    local: Float[Tensor, "*batch region state state"],
+) -> Float[Tensor, "*batch frequency region state state"]:
+    """iω − L, for every frequency."""
+    return omega[:, None, None, None] * identity_like(local) - local.unsqueeze(-4)
+
+
+def _delayed_coupling(
     brain: Brain, coupling: Tensor, omega: Float[Tensor, "frequency"]
 ) -> Tensor:
+    """The coupling at each frequency, where a delay is a turn of phase."""
     delays = brain.delays()
     coupling = coupling.unsqueeze(-3).to(omega.dtype)
     if delays is None:
         return coupling
-    return coupling * torch.exp(
-        -omega[:, None, None] * delays.unsqueeze(-3).to(coupling.real.dtype)
-    )
+    phase = omega[:, None, None] * delays.unsqueeze(-3).to(coupling.real.dtype)
+    return coupling * torch.exp(-phase)
 
 
 def transfer_function(
@@ -122,35 +146,44 @@ def transfer_function(
 ) -> Float[Tensor, "*batch frequency region"]:
     """How the sensor's response answers activity that varies around `drive`, at each
     frequency (complex)."""
+    at = _linear_response(response, drive)
+    matrix = _shifted(_angular(f, at.local.dtype), at.local)
+    # (*batch, frequency, region, state)
+    input_gain = at.input_gain.unsqueeze(-3).to(matrix.dtype)
+    output_gain = at.output_gain.unsqueeze(-3).to(matrix.dtype)
+    return (output_gain * solve_vector(matrix, input_gain)).sum(-1)
+
+
+@dataclass(frozen=True, eq=False)
+class _LinearResponse:
+    """A sensor's response near its rest: Jacobian, and derivatives by the input and of
+    the output."""
+
+    local: Float[Tensor, "*batch region state state"]
+    input_gain: Float[Tensor, "*batch region state"]
+    output_gain: Float[Tensor, "*batch region state"]
+
+
+def _linear_response(response: Dynamics, drive: Tensor) -> _LinearResponse:
     y = rest_under(response, drive)
-    keep = torch.is_grad_enabled()
+    differentiable = torch.is_grad_enabled()
     with torch.enable_grad():
-        states = y.clone() if y.requires_grad else y.detach().requires_grad_()
-        u = drive.clone() if drive.requires_grad else drive.detach().requires_grad_()
-        rates, signal = response.drift(states, u), response.output(states)
-        by = [_both(rate, states, u, keep) for rate in rates]
-        outward = torch.autograd.grad(signal.sum(), states, create_graph=keep)[
-            0
-        ].movedim(0, -1)
-    local = torch.stack([of_state for of_state, _ in by]).movedim((0, 1), (-2, -1))
-    inward = torch.stack([of_input for _, of_input in by], -1)
-    omega = 2j * math.pi * f.to(local.dtype)
-    eye = torch.eye(local.shape[-1], dtype=local.dtype, device=local.device)
-    matrix = omega[:, None, None, None] * eye - local.unsqueeze(-4)
-    answer = torch.linalg.solve(
-        matrix, inward.unsqueeze(-3).unsqueeze(-1).to(matrix.dtype)
-    ).squeeze(-1)
-    return (outward.unsqueeze(-3).to(answer.dtype) * answer).sum(-1)
+        states = _independent_copy(y)
+        u = _independent_copy(drive)
+        rates = response.drift(states, u)
+        signal = response.output(states)
+        local, input_gain = derivatives(
+            rates, (states, u), differentiable=differentiable
+        )
+        (output_gain,) = derivatives([signal], (states,), differentiable=differentiable)
+    return _LinearResponse(
+        as_matrices(local), input_gain.movedim(0, -1), output_gain[0].movedim(0, -1)
+    )
 
 
-def _both(rate: Tensor, states: Tensor, u: Tensor, keep: bool) -> tuple[Tensor, Tensor]:
-    return torch.autograd.grad(
-        rate.sum(),
-        (states, u),
-        create_graph=keep,
-        retain_graph=True,
-        materialize_grads=True,
-    )  # type: ignore[return-value]
+def _independent_copy(x: Tensor) -> Tensor:
+    """A copy to differentiate by, which passes gradients on where x has them."""
+    return x.clone() if x.requires_grad else x.detach().requires_grad_()
 
 
 def rest_under(
@@ -158,41 +191,38 @@ def rest_under(
 ) -> Float[Tensor, "state *batch region"]:
     """States of a response under lasting activity: Newton's method, region by region;
     carries exact gradients."""
-    y, tolerance = (
-        resting(response, drive),
-        max(1e-10, 500 * torch.finfo(drive.dtype).eps),
-    )
-    for step in range(50):
-        change = _newton(response, y.detach(), drive)
-        if step and change.abs().max() < tolerance * (1 + y.abs().max()):
-            return y.detach() + change
-        y = y + change.detach()
-    raise ConvergenceError(
-        f"{type(response).__name__} finds no rest under activity up to "
-        f"{drive.abs().max().item():.3g}: the sensor "
-        "expects activity of order one (see the mass's `activity`)."
-    )
+
+    def step(y: Tensor) -> Tensor:
+        return _response_step(response, y.detach(), drive)
+
+    tolerance = max(1e-10, 500 * torch.finfo(drive.dtype).eps)
+    y = resting(response, drive)
+    # The first step never decides: at weak activity it is short wherever it leads.
+    y = y + step(y).detach()
+    search = newton(step, y, tolerance=tolerance, max_steps=49, relative=True)
+    if not search.converged:
+        raise ConvergenceError(
+            f"{type(response).__name__} finds no rest under activity up to "
+            f"{drive.abs().max().item():.3g}: the sensor "
+            "expects activity of order one (see the mass's `activity`)."
+        )
+    # Only the last step carries gradients, by the implicit function theorem.
+    return search.x.detach() + search.step
 
 
-def _newton(response: Dynamics, y: Tensor, drive: Tensor) -> Tensor:
-    with torch.enable_grad():
-        states = y.detach().requires_grad_()
-        rates = response.drift(states, drive.detach())
-        rows = [
-            torch.autograd.grad(
-                r.sum(), states, retain_graph=True, materialize_grads=True
-            )[0]
-            for r in rates
-        ]
-    local = torch.stack(rows).movedim((0, 1), (-2, -1)).detach()
-    residual = response.drift(y, drive).movedim(0, -1).unsqueeze(-1)
-    return -torch.linalg.solve(local, residual).squeeze(-1).movedim(-1, 0)
+def _response_step(response: Dynamics, y: Tensor, drive: Tensor) -> Tensor:
+    """Newton's step, differentiable in `drive` and the response's parameters, the
+    Jacobian held constant."""
+    jacobian = local_drift(response, y, drive).jacobian
+    return regional_step(jacobian, response.drift(y, drive))
 
 
-def _measurement(brain: Brain, like: Tensor) -> Tensor:
-    noise = torch.as_tensor(
-        brain.sensor.noise, dtype=like.real.dtype, device=like.device
-    )
+def _measurement_noise(brain: Brain, like: Tensor) -> Tensor:
+    """White measurement noise: the same power at every frequency, on the diagonal."""
+    noise = as_tensor_like(brain.sensor.noise, like.real)
     level = noise.square() * brain.sensor.tr
-    level = level.unsqueeze(-2) if level.ndim else level  # (*batch, frequency, channel)
-    return torch.diag_embed(level + torch.zeros_like(like.real[..., 0])).to(like.dtype)
+    if level.ndim:
+        # (*batch, frequency, channel)
+        level = level.unsqueeze(-2)
+    spread = level + torch.zeros_like(like.real[..., 0])
+    return torch.diag_embed(spread).to(like.dtype)

@@ -1,0 +1,64 @@
+"""Sensor: the scanner or amplifier that watches a brain."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from cingulum.brain.dynamics import Dynamics, Value, param
+from cingulum.brain.haemodynamics import BalloonWindkessel
+from cingulum.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Sensor:
+    """A scanner: the response that turns activity into signal, and the time between two
+    samples (s).
+
+    leadfield: (channel, region), for EEG and MEG: the weight of every region in every
+        channel; None: one channel per region
+    channels: names of the channels; default c1, c2, …
+    noise: standard deviation of the measurement noise, in `unit`: one value, or one per
+        channel
+
+    Raises InputError when leadfield and channel names do not belong together.
+    """
+
+    response: Dynamics = BalloonWindkessel()
+    tr: float = 0.72
+    unit: str = "percent"
+    noise: Value = param(
+        0.0,
+        "unit of the signal",
+        0.0,
+        math.inf,
+        "standard deviation of the measurement noise",
+    )
+    leadfield: Float[Tensor, "channel region"] | None = None
+    channels: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.leadfield is None:
+            return
+        # Checked once, here; later code relies on it.
+        n_channels = self.leadfield.shape[-2]
+        if self.channels is None:
+            object.__setattr__(self, "channels", _default_names(n_channels))
+        elif len(self.channels) != n_channels:
+            raise InputError(
+                f"The leadfield has {n_channels} channels, but {len(self.channels)} "
+                "names were given."
+            )
+
+    def project(
+        self, signal: Float[Tensor, "... region"]
+    ) -> Float[Tensor, "... channel"]:
+        """Regional signals as the channels record them, without noise."""
+        return signal if self.leadfield is None else signal @ self.leadfield.mT
+
+
+def _default_names(n_channels: int) -> tuple[str, ...]:
+    return tuple(f"c{i + 1}" for i in range(n_channels))
