@@ -38,7 +38,7 @@ torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)
 TR, VOLUMES = 0.72, 1200
 FOLDER = hcp.fetch()
-MYELIN = hcp.maps(FOLDER)[[3]]
+MYELIN = hcp.regional_maps(FOLDER)[[3]]
 RANGES = {
     "strength": (0.2, 0.6),
     "noise": (0.008, 0.024),

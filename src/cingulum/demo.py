@@ -128,7 +128,7 @@ def brains(offline: bool, say: Callable[[str], None]) -> tuple[Data, tuple[str, 
     """Human Connectome data, or a synthetic substitute with a note that says so."""
     try:
         folder = hcp.fetch(offline=offline)
-    except hcp.Unavailable as trouble:
+    except hcp.DataUnavailable as trouble:
         note = (
             f"No real brains in this run: {trouble} The fitted connectome and its "
             "connectivity are synthetic."
