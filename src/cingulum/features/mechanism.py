@@ -19,8 +19,7 @@ from cingulum.brain.connectome import distance_rule
 from cingulum.brain.masses import ReducedWongWang
 from cingulum.errors import InputError
 from cingulum.features.feature import Column, Feature, Measurement
-from cingulum.inference import Likelihood, fc_error, fit, fit_cohort
-from cingulum.inference import Recording as CohortRecording
+from cingulum.inference import CohortRecording, Likelihood, fc_error, fit, fit_cohort
 from cingulum.io.visit import Visit
 from cingulum.measures import fc
 from cingulum.signals.atlas import Atlas, pain_atlas, told

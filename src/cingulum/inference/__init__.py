@@ -4,7 +4,7 @@ against."""
 from cingulum.inference.amortised import amortise as amortise
 from cingulum.inference.amortised import load_amortised as load_amortised
 from cingulum.inference.cohort_fit import CohortFit as CohortFit
-from cingulum.inference.cohort_fit import Recording as Recording
+from cingulum.inference.cohort_fit import CohortRecording as CohortRecording
 from cingulum.inference.cohort_fit import fit_cohort as fit_cohort
 from cingulum.inference.fitting import Fit as Fit
 from cingulum.inference.fitting import fit as fit
