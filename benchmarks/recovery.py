@@ -31,7 +31,7 @@ from cingulum.brain import Brain, Sensor, balanced
 from cingulum.brain.masses import ReducedWongWang
 from cingulum.datasets import hcp
 from cingulum.inference import Cleaning, Likelihood, Mapped, fit, laplace
-from cingulum.inference.simulation_calibration import bare_problem, recordings_of
+from cingulum.inference.simulation_calibration import bare_problem, simulate_recordings
 from cingulum.timeseries import TimeSeries
 
 torch.set_num_threads(1)
@@ -169,7 +169,7 @@ def main() -> None:
         planted(count),
         time.perf_counter(),
     )
-    recorded = recordings_of(problem, truths, VOLUMES * TR, seed=1)
+    recorded = simulate_recordings(problem, truths, VOLUMES * TR, seed=1)
     print(
         f"{count} recordings simulated in {time.perf_counter() - began:.0f} s",
         flush=True,
