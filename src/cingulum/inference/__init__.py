@@ -28,7 +28,7 @@ from cingulum.inference.posterior import laplace as laplace
 from cingulum.inference.posterior import profile as profile
 from cingulum.inference.problem import Runs as Runs
 from cingulum.inference.published.griffiths2022 import published_fit as published_fit
-from cingulum.inference.published.griffiths2022 import (
+from cingulum.inference.published.griffiths2022_model import (
     published_model as published_model,
 )
 from cingulum.inference.resting import resting_fit as resting_fit
