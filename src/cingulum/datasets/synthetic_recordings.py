@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int16
+from jaxtyping import Bool, Float, Int, Int16
 from scipy.ndimage import gaussian_filter
 
 from cingulum.brain import Brain, Sensor, balanced, with_values
@@ -20,6 +20,10 @@ from cingulum.random_streams import CohortStream, cohort_generator
 from cingulum.signals.atlas import SphereAtlas
 from cingulum.signals.parcellation import voxel_centres
 from cingulum.simulation import simulate, time_step
+
+CORNER = (-84.0, -120.0, -66.0)
+EXTENT = (168.0, 204.0, 150.0)
+"""Corner and size in mm of a box in MNI space that holds the brain."""
 
 COMPONENTS = 6
 """Columns of aCompCor in the confounds."""
@@ -64,12 +68,12 @@ class Grid:
         # Imported here because nilearn takes seconds, and other commands do without it.
         from nilearn.datasets import load_mni152_brain_mask, load_mni152_gm_template
 
-        affine = np.diag([voxel, voxel, voxel, 1.0])
-        affine[:3, 3] = [-84.0, -120.0, -66.0]
+        affine = _affine(voxel)
         template = load_mni152_gm_template(resolution=2)
         grey = _resampled(template, affine, interpolation="continuous")
         brain = load_mni152_brain_mask(resolution=2)
         mask = _resampled(brain, affine, interpolation="nearest") > 0
+        # Interpolation overshoots at edges.
         return cls(mask, np.clip(grey / grey.max(), 0, 1), affine)
 
     @property
@@ -78,8 +82,19 @@ class Grid:
         return voxel_centres(self.mask.shape, self.affine)
 
     @property
+    def brain_centres(self) -> Float[np.ndarray, "brain 3"]:
+        return self.centres[self.mask.ravel()]
+
+    @property
     def voxel(self) -> float:
+        """Edge of a voxel, mm."""
         return self.affine[0, 0]
+
+
+def _affine(voxel: float) -> Float[np.ndarray, "4 4"]:
+    affine = np.diag([voxel, voxel, voxel, 1.0])
+    affine[:3, 3] = CORNER
+    return affine
 
 
 def _resampled(
@@ -88,8 +103,7 @@ def _resampled(
     """An image on a grid that holds the brain."""
     from nilearn.image import resample_img
 
-    extent = np.array([168.0, 204.0, 150.0])
-    shape = np.ceil(extent / affine[0, 0]).astype(int) + 1
+    shape = np.ceil(np.array(EXTENT) / affine[0, 0]).astype(int) + 1
     resampled = resample_img(
         image,
         target_affine=affine,
@@ -134,8 +148,14 @@ def regional_bold(
         discard=21.0,
         show_progress=show_progress,
     )
-    signals = simulation.bold.data.numpy()
+    return _standardised(simulation.bold.data.numpy())
+
+
+def _standardised(
+    signals: Float[np.ndarray, "visit region volume"],
+) -> Float[np.ndarray, "visit region volume"]:
     signals = signals - signals.mean(-1, keepdims=True)
+    # One scale for all: some visits vary more than others.
     return signals / signals.std()
 
 
@@ -170,24 +190,17 @@ def bold_volumes(
     """Each voxel follows its nearest region, with drift, motion and smooth noise, near
     1000."""
     grid = acquisition.grid
-    volumes = signals.shape[-1]
-    noise = _smooth_noise(grid, volumes, rng)
-    percent = signals[_nearest_region(acquisition)] + 1.2 * noise / noise.std()
-    voxels = len(percent)
-    movement = confounds[["trans_x", "trans_y", "trans_z"]].to_numpy().T
-    percent = percent + rng.normal(0, 2.0, (voxels, 3)) @ movement
-    drift = np.linspace(-1, 1, volumes)
-    percent = percent + rng.normal(0, 0.5, (voxels, 1)) * drift
-    baseline = 1000.0 * (0.8 + 0.2 * grid.grey[grid.mask])
-    data = np.zeros((*grid.mask.shape, volumes), dtype=np.int16)
-    data[grid.mask] = (baseline[:, None] * (1 + percent / 100)).round()
-    return data
+    # The order of the draws is part of a seed's cohort.
+    noise = _smooth_noise(grid, signals.shape[-1], rng)
+    percent = signals[_nearest_region(acquisition)] + noise
+    percent = percent + _motion_artefact(confounds, len(percent), rng)
+    percent = percent + _drift(percent.shape, rng)
+    return _on_grid(grid, percent)
 
 
-def _nearest_region(acquisition: Acquisition) -> np.ndarray:
+def _nearest_region(acquisition: Acquisition) -> Int[np.ndarray, "voxel"]:
     """Of every voxel in the brain, the index of the region with the nearest centre."""
-    grid = acquisition.grid
-    centres = grid.centres[grid.mask.ravel()]
+    centres = acquisition.grid.brain_centres
     between = centres[:, None] - acquisition.atlas.centres[None]
     return np.linalg.norm(between, axis=-1).argmin(1)
 
@@ -197,7 +210,36 @@ def _smooth_noise(
 ) -> Float[np.ndarray, "voxel volume"]:
     # Single precision, which halves what is by far the largest array of a cohort.
     noise = rng.standard_normal((*grid.mask.shape, volumes), dtype=np.float32)
-    return gaussian_filter(noise, (0.5, 0.5, 0.5, 0))[grid.mask]
+    # Smooth in space only: the last axis is time.
+    noise = gaussian_filter(noise, (0.5, 0.5, 0.5, 0))[grid.mask]
+    return 1.2 * noise / noise.std()
+
+
+def _motion_artefact(
+    confounds: pd.DataFrame, voxels: int, rng: np.random.Generator
+) -> Float[np.ndarray, "voxel volume"]:
+    """Each voxel follows the translations in its own way."""
+    movement = confounds[TRANSLATIONS].to_numpy().T
+    return rng.normal(0, 2.0, (voxels, 3)) @ movement
+
+
+def _drift(
+    shape: tuple[int, ...], rng: np.random.Generator
+) -> Float[np.ndarray, "voxel volume"]:
+    """A line in time, of each voxel its own."""
+    voxels, volumes = shape
+    return rng.normal(0, 0.5, (voxels, 1)) * np.linspace(-1, 1, volumes)
+
+
+def _on_grid(
+    grid: Grid, percent: Float[np.ndarray, "voxel volume"]
+) -> Int16[np.ndarray, "x y z volume"]:
+    """Percent of a baseline that is brighter in grey matter; 0 outside the brain."""
+    baseline = 1000.0 * (0.8 + 0.2 * grid.grey[grid.mask])
+    # Integers, as scanners store them.
+    data = np.zeros((*grid.mask.shape, percent.shape[-1]), dtype=np.int16)
+    data[grid.mask] = (baseline[:, None] * (1 + percent / 100)).round()
+    return data
 
 
 TRANSLATIONS = ["trans_x", "trans_y", "trans_z"]
@@ -230,6 +272,7 @@ def _motion(motion: float, volumes: int, rng: np.random.Generator) -> pd.DataFra
     a sphere of 50 mm)."""
     moves = rng.normal(size=(volumes, 6)) * [1, 1, 1, 0.01, 0.01, 0.01]
     displacement = np.abs(np.diff(moves, axis=0)) @ np.array([1, 1, 1, 50, 50, 50])
+    # Displacement is proportional to the moves: scaled, its mean is the planted one.
     scale = motion / displacement.mean()
     table = pd.DataFrame(moves * scale, columns=[*TRANSLATIONS, *ROTATIONS])
     # The first volume has none before it.
@@ -270,10 +313,12 @@ def perfusion_map(
         acquisition.settings.seed, CohortStream.PERSON, int(visit.participant)
     )
     pattern = 1 + 0.15 * _smooth_field(grid, own)
+    # Level differs more between people than between visits.
     level = np.exp(own.normal(0, 0.15) + rng.normal(0, 0.08))
     noise = 1 + 0.10 * _smooth_field(grid, rng)
     effect = 1 + visit.perfusion * _effect_map(acquisition)
     flow = (18 + 42 * grid.grey) * pattern * level * noise * effect
+    # Noise must not make flow vanish or turn around.
     return np.where(grid.mask, np.clip(flow, 1, None), 0).astype(np.float32)
 
 
@@ -354,6 +399,7 @@ def pulse_wave(
     noise."""
     beats = beat_times(ln_hf, heart_rate, duration, rng)
     clock = np.arange(int(duration * PULSE_RATE)) / PULSE_RATE
+    # Every sample belongs to the last beat before it.
     last = np.searchsorted(beats, clock, side="right") - 1
     since = clock - beats[np.clip(last, 0, None)]
     wave = _bump(since, 0.20) + 0.25 * _bump(since, 0.45)

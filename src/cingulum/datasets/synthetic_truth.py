@@ -6,7 +6,7 @@ Design and marginals of Lee et al. 2019 (doi:10.1097/j.pain.0000000000001417).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
@@ -125,34 +125,56 @@ def draw_truth(settings: CohortSettings) -> pd.DataFrame:
     dose = (pain[:, 1] - pain[:, 0]) / MEAN_RISE
     own_hf, ln_hf = _hf_power(rng, n, effect.hf)
     resting_rate = _resting_rate(rng, own_hf)
-    motion = 0.036 * np.exp(rng.normal(0, 0.4, (n, 2)))
-    connection = rng.normal(0, 0.35, (n, 2))
-    perfusion = rng.normal(0, 0.04, (n, 2))
-    heart_rate = np.repeat(resting_rate, 2) + rng.normal(0, 2, 2 * n)
-    rows = pd.DataFrame(
-        {
-            "participant": np.repeat([f"{i + 1:02d}" for i in range(n)], 2),
-            "session": np.tile(SESSIONS, n),
-            "pain": pain.ravel(),
-            # Part of an effect is the same for all, part grows with the rise of pain.
-            "connection": _raised(connection, effect.connection * (0.6 + 0.4 * dose)),
-            "perfusion": _raised(perfusion, effect.perfusion * (0.7 + 0.3 * dose)),
-            "ln_hf": ln_hf.ravel(),
-            "heart_rate": heart_rate.clip(48, 90),
-            "motion": _raised(motion, np.full(n, effect.motion)),
-            "coupling": _coupling(rng, n),
-        }
-    )
-    return rows.round({"pain": 1})
+    rows = {
+        "participant": np.repeat(_participants(n), 2),
+        "session": np.tile(SESSIONS, n),
+        "pain": pain.ravel(),
+        "ln_hf": ln_hf.ravel(),
+        "motion": _motion(rng, n, effect.motion),
+        "connection": _connection(rng, effect.connection, dose),
+        "perfusion": _perfusion(rng, effect.perfusion, dose),
+        "heart_rate": _heart_rate(rng, resting_rate),
+        "coupling": _coupling(rng, n),
+    }
+    columns = [field.name for field in fields(VisitTruth)]
+    # What is written as a rating is the rating: nothing knows further decimals.
+    return pd.DataFrame(rows)[columns].round({"pain": 1})
+
+
+def _participants(n: int) -> list[str]:
+    return [f"{i + 1:02d}" for i in range(n)]
+
+
+def _connection(
+    rng: np.random.Generator, effect: float, dose: Float[np.ndarray, "patient"]
+) -> Float[np.ndarray, "visit"]:
+    """Part of the effect is the same for all, part grows with the rise of pain."""
+    noise = rng.normal(0, 0.35, (len(dose), 2))
+    return _raised(noise, effect * (0.6 + 0.4 * dose))
+
+
+def _perfusion(
+    rng: np.random.Generator, effect: float, dose: Float[np.ndarray, "patient"]
+) -> Float[np.ndarray, "visit"]:
+    """Like `_connection`, but less of it depends on pain."""
+    noise = rng.normal(0, 0.04, (len(dose), 2))
+    return _raised(noise, effect * (0.7 + 0.3 * dose))
+
+
+def _motion(
+    rng: np.random.Generator, n: int, effect: float
+) -> Float[np.ndarray, "visit"]:
+    """Mean framewise displacement: log-normal, and larger at the second visit."""
+    still = 0.036 * np.exp(rng.normal(0, 0.4, (n, 2)))
+    return _raised(still, np.full(n, effect))
 
 
 def _raised(
     values: Float[np.ndarray, "patient 2"], rise: Float[np.ndarray, "patient"]
 ) -> Float[np.ndarray, "visit"]:
     """Values of all visits, those of the second raised."""
-    first = values[:, 0]
     second = values[:, 1] + rise
-    return np.stack([first, second], 1).ravel()
+    return np.stack([values[:, 0], second], 1).ravel()
 
 
 def _ratings(rng: np.random.Generator, n: int) -> Float[np.ndarray, "patient 2"]:
@@ -189,6 +211,14 @@ def _resting_rate(
     intervals would be impossible."""
     slower = 5 * (own_hf - HF_MEAN) / HF_SD_PEOPLE
     return 66 - slower + rng.normal(0, 6, len(own_hf))
+
+
+def _heart_rate(
+    rng: np.random.Generator, resting: Float[np.ndarray, "patient"]
+) -> Float[np.ndarray, "visit"]:
+    """Beats per minute at each visit."""
+    variation = rng.normal(0, 2, 2 * len(resting))
+    return (np.repeat(resting, 2) + variation).clip(48, 90)
 
 
 def _coupling(rng: np.random.Generator, n: int) -> Float[np.ndarray, "visit"]:

@@ -138,13 +138,9 @@ def _whole_windows(
     n = len(weights)
     windows = bold.shape[-1] // WINDOW
     check_weights(weights, n)
-    fits_connectome = bold.ndim >= 2 and bold.shape[-2] == n
-    if not fits_connectome or windows < 1 or epochs < 1:
-        raise InputError(
-            f"A published fit needs bold (…, region, time) of {n} regions and {WINDOW} "
-            "volumes or more, and an epoch; "
-            f"came bold of shape {tuple(bold.shape)} and {epochs} epochs."
-        )
+    has_regions = bold.ndim >= 2 and bold.shape[-2] == n
+    if not has_regions or windows < 1 or epochs < 1:
+        raise _unusable(n, bold, epochs)
     pieces = bold[..., : windows * WINDOW].reshape(-1, n, windows, WINDOW)
     # "not >" instead of "≤", so that NaN is refused too.
     if not (pieces.std(-1) > 0).all():
@@ -153,6 +149,14 @@ def _whole_windows(
             "volumes; repair bold."
         )
     return pieces.flatten(-2)
+
+
+def _unusable(n: int, bold: Tensor, epochs: int) -> InputError:
+    return InputError(
+        f"A published fit needs bold (…, region, time) of {n} regions and {WINDOW} "
+        "volumes or more, and an epoch; "
+        f"came bold of shape {tuple(bold.shape)} and {epochs} epochs."
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,8 +174,8 @@ class _Training:
     ) -> _Training:
         parameters = start_values(variant, variant.start, like)
         if free_weights:
-            n = like.shape[-1]
-            parameters["w"] = like.new_full((*like.shape, n), 0.05)
+            # As published: a little above 0, where every gain is 1.
+            parameters["w"] = like.new_full((*like.shape, like.shape[-1]), 0.05)
         free = {}
         for name, value in parameters.items():
             if name in variant.trained_names:
@@ -215,9 +219,8 @@ class _Trained:
 
     def network(self, training: _Training) -> PublishedNetwork:
         """The network with the estimates in place of the last values of the gains."""
-        network = training.network
-        final = {name: value.detach() for name, value in network.parameters.items()}
-        return replace(network, parameters=final | self.estimates)
+        final = _detached(training.network.parameters) | self.estimates
+        return replace(training.network, parameters=final)
 
 
 def _train(
@@ -226,22 +229,36 @@ def _train(
     epochs: Iterable[int],
     generator: torch.Generator,
 ) -> _Trained:
-    variant = training.network.variant
     target = fc(recorded)
+    # States go on from window to window and from epoch to epoch.
     state = initial_states(recorded[..., 0], generator)
     fc_r = []
-    history = []
+    history: list[Parameters] = []
     for epoch in epochs:
-        simulated = []
-        for window, piece in enumerate(recorded.split(WINDOW, -1)):
-            update = _update(training, state, piece, generator)
-            state = update.last
-            simulated.append(update.bold)
-            position = _position(recorded, epoch, window)
-            history.append(position | update.terms | training.values())
-        bold = torch.cat(simulated, -1)[..., DROPPED:]
+        updates = _epoch(training, state, recorded, generator)
+        state = updates[-1].last
+        bold = torch.cat([update.bold for update in updates], -1)[..., DROPPED:]
         fc_r.append(similarity(fc(bold), target))
-    return _Trained(bold, torch.stack(fc_r, -1), _columns(history), variant.averaged)
+        for window, update in enumerate(updates):
+            position = _position(recorded, epoch, window)
+            history.append(position | update.terms | update.values)
+    averaged = training.network.variant.averaged
+    return _Trained(bold, torch.stack(fc_r, -1), _columns(history), averaged)
+
+
+def _epoch(
+    training: _Training,
+    state: States,
+    recorded: Float[Tensor, "fit region time"],
+    generator: torch.Generator,
+) -> list[_Update]:
+    """One update per window of the recording."""
+    updates = []
+    for window in recorded.split(WINDOW, -1):
+        update = _update(training, state, window, generator)
+        state = update.last
+        updates.append(update)
+    return updates
 
 
 def _position(recorded: Tensor, epoch: int, window: int) -> Parameters:
@@ -263,11 +280,15 @@ def _columns(rows: list[Parameters]) -> Parameters:
 
 @dataclass(frozen=True, eq=False)
 class _Update:
-    """A window after which the parameters were changed; terms: of its loss."""
+    """A window after which the parameters were changed.
+
+    last: states it ended in; terms: of its loss; values: of the parameters afterwards
+    """
 
     last: States
     bold: Float[Tensor, "fit region volume"]
     terms: Parameters
+    values: Parameters
 
 
 def _update(
@@ -284,7 +305,7 @@ def _update(
     )
     bold, terms = leave_gradient(network, training.free_values, path, noise, recorded)
     training.optimiser.step()
-    return _Update(path.last, bold, terms)
+    return _Update(path.last, bold, terms, training.values())
 
 
 def leave_gradient(
@@ -307,6 +328,7 @@ def leave_gradient(
     volumes = states.volumes(network.variant.steps)
     bold = bold_signal(constants, volumes, noise.scanner)
     terms = _loss_terms(network, states, bold, recorded)
+    # "direct": by what enters the loss itself, scanner noise and priors.
     by_neural, by_blood, *direct = _grad(
         terms["loss"].sum(), [states.neural, states.blood, *free]
     )
@@ -317,7 +339,11 @@ def leave_gradient(
     through = steps.gradient(before.neural, by_neural, free)
     for value, first, second in zip(free, direct, through, strict=True):
         value.grad = first + second
-    return bold.detach(), {name: term.detach() for name, term in terms.items()}
+    return bold.detach(), _detached(terms)
+
+
+def _detached(values: Parameters) -> Parameters:
+    return {name: value.detach() for name, value in values.items()}
 
 
 def _loss_terms(
@@ -382,6 +408,7 @@ class _NeuralSteps:
         stepped = neural_step(self.variant, self.constants, s, received, self.noise)
         jacobians = _jacobians(stepped, s, received)
         adjoint = _adjoint(jacobians, by_states, self._by_states_before)
+        # The steps' own dependence on the free values, weighed by what each step owes.
         return _grad((adjoint * stepped).sum(), free)
 
     def _by_states_before(
@@ -421,6 +448,7 @@ def _adjoint(
         before it
     """
     backwards = [direct[:, -1]]
+    # The first state is given and the last step is already there.
     slopes = reversed(jacobians.unbind(2)[1:])
     owed = reversed(direct.unbind(1)[1:-1])
     for slope, own in zip(slopes, owed, strict=True):

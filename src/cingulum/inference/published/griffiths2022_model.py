@@ -90,7 +90,9 @@ class States:
 
     @property
     def last(self) -> States:
-        return States(self.neural[:, -1:], self.blood[:, -1:])
+        """A copy, so that the memory of the states before can be freed."""
+        neural = self.neural[:, -1:].detach().clone()
+        return States(neural, self.blood[:, -1:].detach().clone())
 
     @property
     def before_last(self) -> States:
@@ -118,6 +120,7 @@ class Noise:
 def initial_states(
     like: Float[Tensor, "fit region"], generator: torch.Generator
 ) -> States:
+    # Uniform between 0 and 0.45; of the blood, above its rest.
     uniform = 0.45 * torch.rand(
         6, 1, *like.shape, generator=generator, dtype=like.dtype, device=like.device
     )
@@ -212,8 +215,10 @@ def neural_step(
     to_E = k.background_E + k.g_EE * E + k.g * received - k.g_IE * I
     to_I = k.background_I + k.g_EI * E - I
     current = variant.bound(torch.stack([to_E, to_I]).relu())
+    # gamma of E is per ms, and saturates; gamma of I is a unit conversion.
     growth = k.gamma * (1 - k.recruited * s) * firing(current, k.a, k.b, k.d)
     stepped = s + DT * (growth - k.decay * s) + k.noise * noise
+    # Squashed as published: no state exceeds 1.
     return torch.tanh(variant.offset + stepped.relu())
 
 
@@ -225,6 +230,7 @@ def blood_step(
 ) -> Float[Tensor, "4 step fit region"]:
     """One Euler step of the Balloon-Windkessel states x, f, v, q, equations 14-17."""
     x, f, v, q = h
+    # 0.65, 0.41 and 0.98 divide, though the first two are rates: as published.
     outflow = v ** (1 / 0.32)
     extracted = f * (1 - torch.exp(math.log(1 - 0.34) / f)) / 0.34
     dx = E - x / 0.65 - (f - 1) / 0.41
@@ -263,8 +269,10 @@ def negative_laplacian(
 ) -> Float[Tensor, "*fit region region"]:
     """C − diag(Σ_j C_ij), whose rows sum to zero; one per fit if the gains w are
     trained."""
+    # Without free weights every gain is that of w = 0, which is 1.
     gains = p.get("w", torch.zeros_like(base))
     weights = variant.weigh(base, gains)
+    # Trained gains change the shape of the connectome, not its size.
     weights = weights / torch.linalg.matrix_norm(weights, keepdim=True)
     return weights - torch.diag_embed(weights.sum(-1))
 
@@ -274,6 +282,7 @@ def received_from(
     E: Float[Tensor, "step fit region"],
 ) -> Float[Tensor, "step fit region"]:
     """Σ_j L_ij E_j."""
+    # One Laplacian for all fits is a plain product; one each needs them in front.
     if laplacian.ndim == 2:
         return E @ laplacian
     return (E.transpose(0, 1) @ laplacian).transpose(0, 1)
@@ -291,11 +300,12 @@ def simulate_window(
     blood = [start.blood]
     with torch.no_grad():
         for kick in noise.split(1, dim=1):
-            s, h = neural[-1], blood[-1]
+            s = neural[-1]
             E = s[0]
-            blood.append(blood_step(variant, k, h, E))
+            # Both from the state before: the blood sees this E, not the next.
+            blood.append(blood_step(variant, k, blood[-1], E))
             neural.append(neural_step(variant, k, s, received_from(laplacian, E), kick))
-    return States(torch.cat(neural, 1), torch.cat(blood, 1))
+        return States(torch.cat(neural, 1), torch.cat(blood, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -356,6 +366,7 @@ def published_model(
         raise InputError(
             f"A simulation needs at least one volume; came {volumes}. Ask for more."
         )
+    # Never read: it only tells the number of fits, dtype and device.
     like = weights.new_empty(math.prod(batch), n)
     network = PublishedNetwork(
         code, normalised_counts(weights), start_values(code, parameters, like)
