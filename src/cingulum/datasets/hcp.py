@@ -61,6 +61,7 @@ def fetch(*, offline: bool = False) -> Path:
     there nor to be downloaded, InputError if a file is not the published one.
     """
     folder = data_folder() / FOLDER
+    # Checked every time: results rest on these very files.
     if folder.is_dir():
         check(folder)
         return folder
@@ -69,6 +70,7 @@ def fetch(*, offline: bool = False) -> Path:
             f"Human Connectome data are not at {folder}, and --offline forbids to "
             "fetch them."
         )
+    # An interrupted download leaves no folder that would count as complete.
     with tempfile.TemporaryDirectory() as download, whole_folder(folder) as target:
         _unpack(_download(Path(download)), target)
         check(target)

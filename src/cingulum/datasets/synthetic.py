@@ -65,6 +65,7 @@ def synthesize(
         _write_tables(root, settings, truth)
         visits = track(visits_of(truth), "write", show=show_progress)
         for index, visit in enumerate(visits):
+            # A visit's numbers do not depend on how many were written before it.
             rng = cohort_generator(settings.seed, CohortStream.VISIT, index)
             _write_visit(root, visit, signals[index], acquisition, rng)
     return Path(target)
@@ -192,6 +193,7 @@ PAIN = {
 
 
 def _participants(settings: CohortSettings, people: list[str]) -> pd.DataFrame:
+    # A stream of its own: age and sex have nothing to do with pain.
     rng = cohort_generator(settings.seed, CohortStream.DEMOGRAPHICS)
     n = len(people)
     age = rng.normal(37.4, 11.3, n).clip(18, 60).round()

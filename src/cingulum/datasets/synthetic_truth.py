@@ -122,6 +122,7 @@ def draw_truth(settings: CohortSettings) -> pd.DataFrame:
     effect = EFFECTS[settings.effect]
     n = settings.patients
     pain = _ratings(rng, n)
+    # Effects grow with a patient's own rise of pain.
     dose = (pain[:, 1] - pain[:, 0]) / MEAN_RISE
     own_hf, ln_hf = _hf_power(rng, n, effect.hf)
     resting_rate = _resting_rate(rng, own_hf)

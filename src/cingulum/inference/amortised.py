@@ -11,7 +11,7 @@ but it uses no more of a recording than its summary statistics. Check it by
 
 from __future__ import annotations
 
-import os
+import io
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -37,6 +37,7 @@ from cingulum.inference.simulation_calibration import (
     stable_truths,
 )
 from cingulum.inference.views import Cleaning, check_recording
+from cingulum.io.files import write_bytes
 from cingulum.measures import edges, fc, lag_one, pearson, psd
 from cingulum.progress import track
 from cingulum.timeseries import TimeSeries
@@ -70,6 +71,7 @@ def summary_statistics(
     """
     x = recorded.data
     power = _binned_power(x, recorded.tr)
+    # The mean over regions keeps what they share and averages out what they do not.
     shared = _binned_power(x.mean(-2, keepdim=True), recorded.tr)
     single = [*_connectivity_statistics(x, connectome), *_lag_statistics(x)]
     return torch.cat([power.log(), (shared / power).log(), torch.stack(single, -1)], -1)
@@ -80,11 +82,13 @@ def _connectivity_statistics(
 ) -> list[Float[Tensor, "*batch"]]:
     matrix = fc(x)
     pairs = edges(matrix)
+    n = x.shape[-2]
     # A missing connection counts as a very weak one, which has a logarithm.
     structure = edges(connectome.weights).clamp_min(1e-6).log().to(x)
     r = pearson(pairs, structure.expand_as(pairs))
     spread = pairs.std(-1)
-    largest_share = torch.linalg.eigvalsh(matrix)[..., -1] / x.shape[-2]
+    # The eigenvalues of a correlation matrix add up to the number of regions.
+    largest_share = torch.linalg.eigvalsh(matrix)[..., -1] / n
     slope = r * spread / structure.std()
     return [pairs.mean(-1), spread.log(), largest_share, r, slope]
 
@@ -116,6 +120,7 @@ def _bin_members(
 ) -> Bool[Tensor, "frequency bin"]:
     limits = BINS.edges_of_bins(tr).to(frequencies)
     column = frequencies.unsqueeze(-1)
+    # Half-open, so that no frequency belongs to two bins.
     return (column >= limits[:-1]) & (column < limits[1:])
 
 
@@ -163,12 +168,17 @@ class Amortised:
         self._check(recorded)
         statistics = self.summary(recorded, self.problem.brain.connectome)
         self._warn_if_unlike(statistics)
+        draws = self._draws(statistics, count, seed)
+        return split(self.problem, draws.to(self._like))
+
+    def _draws(
+        self, statistics: Float[Tensor, "*batch statistic"], count: int, seed: int
+    ) -> Float[Tensor, "draw *batch coordinate"]:
         # sbi takes one batch dimension; here there may be none, or several.
         rows = statistics.reshape(-1, statistics.shape[-1])
         with _single_precision(seed), torch.no_grad():
             draws = self.estimator.sample((count,), rows.float())
-        draws = draws.reshape(count, *statistics.shape[:-1], -1)
-        return split(self.problem, draws.to(self._like))
+        return draws.reshape(count, *statistics.shape[:-1], -1)
 
     def sampler(
         self, problem: Problem, count: int, seed: int
@@ -196,6 +206,7 @@ class Amortised:
     ) -> Float[Tensor, "side *batch coordinate"]:
         """Median, lower and upper limit of every coordinate."""
         shares = [0.5, 0.5 - level / 2, 0.5 + level / 2]
+        # `torch.quantile` wants shares of the same dtype as the values.
         quantiles = torch.tensor(shares, dtype=self._like.dtype)
         parts = []
         for path, theta in self.sample(recorded, count, seed).items():
@@ -233,11 +244,9 @@ class Amortised:
     def save(self, path: str | Path) -> None:
         """The network's numbers and what is needed to read them again; plain, written
         whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        torch.save(self._state(), partial)
-        os.replace(partial, path)
+        buffer = io.BytesIO()
+        torch.save(self._state(), buffer)
+        write_bytes(Path(path), buffer.getvalue())
 
     def _state(self) -> dict[str, object]:
         brain = self.problem.brain
@@ -259,6 +268,7 @@ def _channels(brain: Brain) -> tuple[str, ...]:
 def _in_units(kind: FreeParameter, theta: Tensor) -> Tensor:
     """Values of plain parameters; coordinates of others (slopes of maps, gains), which
     have no unit."""
+    # Plain parameters are those that have one transform for every coordinate.
     if hasattr(kind, "transform"):
         return kind.value(theta)
     return theta
@@ -267,6 +277,7 @@ def _in_units(kind: FreeParameter, theta: Tensor) -> Tensor:
 def _table_row(
     index: tuple[int, ...], name: str, sides: list[float]
 ) -> dict[str, object]:
+    # "noise r3" is the noise of region r3; a global parameter has no region.
     parameter, _, region = name.partition(" ")
     estimate, low, high = sides
     return {
@@ -310,6 +321,7 @@ def amortise(  # noqa: PLR0913
     # Before the simulations, which take long and would be in vain.
     _sbi()
     seed += SEED_OFFSET
+    # The share of refused draws is of no use here: `calibrate` reports it.
     truths, _ = stable_truths(brain, free, simulations, prepare, seed)
     problem = bare_problem(brain, free, prepare)
     parts = []
@@ -405,9 +417,10 @@ def _read(path: str | Path) -> _Saved:
 
 def _check_same_problem(path: str | Path, saved: _Saved, problem: Problem) -> None:
     brain = problem.brain
-    same_parameters = saved.names == coordinate_names(problem)
-    same_channels = saved.channels == list(_channels(brain))
-    if not (same_parameters and same_channels and saved.tr == float(brain.sensor.tr)):
+    names = coordinate_names(problem)
+    channels = list(_channels(brain))
+    tr = float(brain.sensor.tr)
+    if (saved.names, saved.channels, saved.tr) != (names, channels, tr):
         raise InputError(
             f"{path} was learned for {saved.names} at a TR of {saved.tr} s and "
             f"{len(saved.channels)} channels."
@@ -438,6 +451,7 @@ def _trained(
         )
         trainer.append_simulations(truths.float(), statistics.float())
         estimator = trainer.train(max_num_epochs=epochs)
+    # Out of training mode: draws must not depend on what else is in a batch.
     estimator.eval()
     return estimator
 
@@ -456,6 +470,7 @@ def _single_precision(seed: int) -> Iterator[None]:
     """sbi draws from torch's global generator and builds in its default dtype: both are
     put back afterwards."""
     before = torch.get_default_dtype()
+    # devices=[]: the generators of accelerators are not used, and slow to copy.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         torch.set_default_dtype(torch.float32)

@@ -138,6 +138,7 @@ def fit_cohort(
     """
     _check_recordings(brain, recordings)
     design = _design(covariates, len(recordings))
+    # One of the options of `fit`, named in the signature because everybody wants it.
     options |= {"show_progress": show_progress}
     settings = _settings(brain, free, objective or Likelihood(), cleaning, options)
     individual = _estimate(settings, recordings, None)
@@ -160,6 +161,12 @@ def _check_recordings(brain: Brain, recordings: Sequence[CohortRecording]) -> No
     brain's."""
     if not recordings:
         raise InputError("The cohort is empty: give at least one CohortRecording.")
+    _check_names(recordings)
+    for recording in recordings:
+        _check_regions(brain, recording)
+
+
+def _check_names(recordings: Sequence[CohortRecording]) -> None:
     counts = Counter((recording.person, recording.run) for recording in recordings)
     repeated = [key for key, count in counts.items() if count > 1]
     if repeated:
@@ -168,11 +175,10 @@ def _check_recordings(brain: Brain, recordings: Sequence[CohortRecording]) -> No
             "Recordings need different names; more than one is called "
             f"{', '.join(names[:3])}."
         )
-    for recording in recordings:
-        _check_regions(brain, recording)
 
 
 def _check_regions(brain: Brain, recording: CohortRecording) -> None:
+    # Order too: rows of signals and connectome are matched by position.
     matches = recording.signal.regions == (brain.sensor.channels or brain.regions)
     if recording.connectome is not None:
         matches = matches and recording.connectome.regions == brain.regions
@@ -326,6 +332,7 @@ def _in_order(batches: list[_BatchPosterior]) -> _Estimates:
         positions += batch.positions
     order = torch.tensor(positions).argsort()
     posteriors = [batch.posterior for batch in batches]
+    # Batches are put behind each other, then sorted back.
     return _Estimates(
         coordinates=torch.cat([posterior.mean for posterior in posteriors])[order],
         sd=torch.cat([posterior.sd for posterior in posteriors])[order],
@@ -342,6 +349,7 @@ def _batch_problem(settings: _Settings, members: list[CohortRecording]) -> Probl
     if any(member.connectome is not None for member in members):
         stacked = _stacked_connectomes(brain, members)
         brain = with_values(brain, {"connectome": stacked})
+    # All in one batch: their parameters are independent, their gradients computed once.
     data = torch.stack([member.signal.data for member in members])
     return settings.problem(brain, replace(signal, data=data))
 
@@ -409,6 +417,7 @@ class _GroupPrior(FreeParameter):
             self.transform = kind.transform
 
     def begin(self, like: Tensor) -> Tensor:
+        # One start for all people, as the search has it.
         return self.mean.mean(0).to(like)
 
     def spread(self, like: Tensor) -> Tensor:
@@ -435,6 +444,7 @@ def _group_distribution(
     theta = estimates.coordinates
     within = _variance_by_data(estimates)
     between = theta.var(0, correction=0) + TINY_VARIANCE
+    # EM is slow where people hardly differ, and a round is cheap.
     for _ in range(rounds):
         effects = _weighted_effects(theta, design, 1 / (between + within))
         updated = _updated_variance(theta - design @ effects, between, within)
@@ -463,6 +473,7 @@ def _weighted_effects(
     for values, weight in zip(theta.T, weights.T, strict=True):
         root = weight.sqrt()
         weighted = design * root.unsqueeze(-1)
+        # Ordinary least squares of what is multiplied by the root of its weight.
         target = (values * root).unsqueeze(-1)
         effects.append(torch.linalg.lstsq(weighted, target).solution[:, 0])
     return torch.stack(effects, -1)
@@ -474,6 +485,7 @@ def _updated_variance(
     within: Float[Tensor, "recording coordinate"],
 ) -> Float[Tensor, "coordinate"]:
     """The variance between people that maximises the expected likelihood."""
+    # How far an estimate is believed: 1 where the data alone determine it.
     share = between / (between + within)
     # Square of each person's expected deviation, and the variance that it has left.
     expected = (share * residual) ** 2 + share * within
@@ -508,6 +520,7 @@ def _tidy(estimates: _Estimates, recordings: Sequence[CohortRecording]) -> pd.Da
         tables.append(table)
     table = pd.concat(tables).sort_values("recording", kind="stable")
     table = table.reset_index(drop=True)
+    # The positions have served to sort; names replace them.
     rows = [recordings[i] for i in table["recording"]]
     table.insert(0, "person", [recording.person for recording in rows])
     table.insert(1, "run", [recording.run for recording in rows])

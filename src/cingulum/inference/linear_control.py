@@ -148,6 +148,7 @@ def _model(
 def _log_weights(connectome: Connectome) -> Float[Tensor, "region region"]:
     """log1p of the weights in units of the smallest, scaled to a largest eigenvalue of
     1."""
+    # Tract counts span orders of magnitude.
     weights = connectome.weights
     base = torch.log1p(weights / weights[weights > 0].min())
     return base / torch.linalg.eigvalsh(base)[-1]
@@ -156,6 +157,7 @@ def _log_weights(connectome: Connectome) -> Float[Tensor, "region region"]:
 def _connections(base: Tensor) -> Float[Tensor, "2 connection"]:
     n = len(base)
     pairs = torch.tril_indices(n, n, -1)
+    # Gains change connections that tractography found; they add none.
     connected = base[pairs[0], pairs[1]] > 0
     return pairs[:, connected]
 
@@ -194,6 +196,7 @@ def _gained(
     connections: Float[Tensor, "2 connection"],
     log_gain: Float[Tensor, "connection"],
 ) -> Float[Tensor, "region region"]:
+    # Below the diagonal only, then mirrored: the network stays symmetric.
     rows, columns = connections
     values = base[rows, columns] * log_gain.exp()
     half = torch.zeros_like(base).index_put((rows, columns), values)

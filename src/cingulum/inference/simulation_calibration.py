@@ -8,7 +8,7 @@ posterior, and its rank among L draws is uniform on 0 … L.
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -31,6 +31,7 @@ from cingulum.inference.optimise import fingerprint_of
 from cingulum.inference.posterior import laplace, reweighed
 from cingulum.inference.problem import Problem, Runs, Theta, at_rest, joined, split
 from cingulum.inference.views import Cleaning
+from cingulum.io.files import write_bytes
 from cingulum.progress import track
 from cingulum.simulation.simulation import simulate, time_step
 from cingulum.timeseries import TimeSeries
@@ -148,6 +149,8 @@ class Calibration:
 
 def _coverage(ranks: np.ndarray, draws: int, level: float) -> dict[str, float]:
     """How often the central interval between two draws contains the truth."""
+    # The truth is one more draw: of draws + 1 ranks, as many are left out on either
+    # side as the level allows.
     outside = round((1 - level) / 2 * (draws + 1))
     covered = (ranks >= outside) & (ranks <= draws - outside)
     count = int(covered.sum())
@@ -171,6 +174,7 @@ def _uniformity(
         "chi_square_p": chi_square_p,
         "ks_p": ks_p,
         "threshold": threshold,
+        # Both must pass: they see different departures.
         "uniform": min(chi_square_p, ks_p) >= threshold,
     }
 
@@ -189,6 +193,7 @@ def by_importance(problem: Problem, count: int, seed: int) -> Draws:
 
 
 def _optimum(problem: Problem) -> Fit:
+    # Curvature means something only at the optimum itself, which Newton reaches.
     return fit_problem(problem, method="analytic", optimiser="Newton", steps=30)
 
 
@@ -386,12 +391,16 @@ def _drawn_singly(setup: _Setup, recorded: TimeSeries, seed: int) -> Draws:
     parts = []
     for i, data in enumerate(recorded.data):
         single = replace(recorded, data=data.unsqueeze(0))
-        try:
-            drawn = setup.draw(single, seed + i)[:, 0]
-        except ConvergenceError:
-            drawn = data.new_full((setup.draws, setup.size), torch.nan)
-        parts.append(drawn)
-    return torch.stack(parts, 1)
+        parts.append(_drawn_or_nan(setup, single, seed + i))
+    return torch.cat(parts, 1)
+
+
+def _drawn_or_nan(setup: _Setup, single: TimeSeries, seed: int) -> Draws:
+    try:
+        return setup.draw(single, seed)
+    except ConvergenceError:
+        shape = (setup.draws, 1, setup.size)
+        return single.data.new_full(shape, torch.nan)
 
 
 @dataclass(frozen=True)
@@ -413,15 +422,7 @@ class _Checkpoint:
         belongs to another calibration, or to none."""
         if self.path is None or not self.path.exists():
             return np.zeros((0, 2, size))
-        try:
-            with np.load(self.path, allow_pickle=False) as content:
-                key = str(content["key"])
-                results = content["done"]
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(
-                f"{self.path} is not a checkpoint of a calibration ({error}). Remove "
-                "it to start again."
-            ) from None
+        key, results = _read_checkpoint(self.path)
         if key != self.key:
             raise InputError(
                 f"{self.path} belongs to a calibration with other settings. Name "
@@ -433,11 +434,23 @@ class _Checkpoint:
         """Plain numbers, written whole or not at all."""
         if self.path is None:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        # numpy appends .npz to any other ending.
-        partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.npz")
-        np.savez(partial, key=np.array(self.key), done=results)
-        os.replace(partial, self.path)
+        # Through a buffer, as numpy would append .npz to any other ending.
+        buffer = io.BytesIO()
+        np.savez(buffer, key=np.array(self.key), done=results)
+        write_bytes(self.path, buffer.getvalue())
+
+
+def _read_checkpoint(path: Path) -> tuple[str, Results]:
+    """Key and results. Raises InputError for any other file."""
+    try:
+        # Never unpickle: a file may come from anywhere.
+        with np.load(path, allow_pickle=False) as content:
+            return str(content["key"]), content["done"]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{path} is not a checkpoint of a calibration ({error}). Remove it to "
+            "start again."
+        ) from None
 
 
 def simulate_recordings(
@@ -503,6 +516,7 @@ def bare_problem(
     """The problem without a recording: enough to name its coordinates, and to know
     which of them are stable."""
     n = len(brain.sensor.channels or brain.regions)
+    # The connectivity of a recording whose regions have nothing in common.
     placeholder = torch.eye(n, dtype=brain.connectome.weights.dtype)
     return make_problem(
         brain,

@@ -83,6 +83,7 @@ def verify(
     test = _recorded(held_out, fitted)
     targets = _Targets(train.fc, None if test is None else test.fc, group)
     views, runs = _simulations(fitted, seeds, seed)
+    # The mean of the runs has less sampling noise than any of them.
     pooled = runs.mean(0)
     control = _control(fitted)
     table = _table(_predictors(fitted, pooled, control, targets), targets)
@@ -156,11 +157,13 @@ def _predictors(
 ) -> dict[str, _Predictor]:
     """The fitted brain and its rivals, by the names of the table's rows."""
     size = len(fitted.coordinates())
+    # Order of the rows: the brain itself, then rivals that know less, then more.
     predictors = {
         FREE_RUNNING: _Predictor(simulated, size),
         "analytic model": _Predictor(fitted.fc, size),
     }
     if control is not None:
+        # As it was before the fit, which may have changed weights.
         weights = fitted.problem.brain.connectome.weights
         predictors["linear control"] = _Predictor(control.fc, control.parameters)
         predictors["connectome (SC–FC)"] = _Predictor(weights)
@@ -204,6 +207,7 @@ def _individual(model: Tensor, targets: _Targets) -> float:
 
 def _spread(runs: Tensor, target: Tensor) -> float:
     """SD over seeds of the correlation with a connectivity."""
+    # A single run has no spread; torch would warn of it.
     if len(runs) < 2:
         return float("nan")
     return similarity(runs, target).std().item()
@@ -246,6 +250,7 @@ def fit_and_verify(
     """Fit a recording and verify it on another, or fit its first half and verify on the
     second."""
     if held_out is None:
+        # Not alternating samples: those next to each other are alike.
         half = recorded.data.shape[-1] // 2
         held_out = replace(recorded, data=recorded.data[..., half:])
         recorded = recorded.between(0, half)
