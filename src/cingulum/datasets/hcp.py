@@ -48,8 +48,11 @@ def data_folder() -> Path:
     configured = os.environ.get("CINGULUM_DATA")
     if configured:
         return Path(configured)
-    cache = os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")
-    return Path(cache) / "cingulum"
+    return _user_cache() / "cingulum"
+
+
+def _user_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
 
 
 def fetch(*, offline: bool = False) -> Path:
@@ -94,9 +97,10 @@ def check(folder: Path) -> None:
         path = folder / name
         digest = _sha256(path)
         if digest != expected:
+            difference = f"expected SHA-256 {expected[:12]}…, came {digest[:12]}…"
             raise InputError(
-                f"{path}: expected SHA-256 {expected[:12]}…, came {digest[:12]}…. "
-                f"Remove {folder} and run `cingulum fetch hcp` again."
+                f"{path}: {difference}. Remove {folder} and run `cingulum fetch hcp` "
+                "again."
             )
 
 
@@ -147,10 +151,13 @@ def _path_in_wheel(name: str) -> str:
 def connectome(folder: Path, who: str = "group-train706") -> Connectome:
     """Structural connectome (normalised tract counts) of a subject or group: 100
     Schaefer parcels."""
-    stem = f"sc/{who}/ctx_parc-schaefer-100_desc-"
-    weights = _tensor(folder / f"{stem}strength.npz")
-    lengths = _tensor(folder / f"{stem}length.npz")
+    weights = _structure(folder, who, "strength")
+    lengths = _structure(folder, who, "length")
     return Connectome(weights, REGIONS, lengths).normalised()
+
+
+def _structure(folder: Path, who: str, quantity: str) -> torch.Tensor:
+    return _tensor(folder / f"sc/{who}/ctx_parc-schaefer-100_desc-{quantity}.npz")
 
 
 def group_fc(folder: Path, who: str = "group-train706") -> torch.Tensor:
@@ -168,11 +175,12 @@ def bold(folder: Path, who: str, run: str) -> TimeSeries:
 def regional_maps(folder: Path, names: tuple[str, ...] = MAPS) -> torch.Tensor:
     """Regional maps, (map, 100): functional gradient, GABA-A and NMDA receptors, genes,
     myelin, thickness."""
-    maps = []
-    for name in names:
-        path = folder / f"maps/ctx_parc-schaefer-100_desc-{name}_zscore.txt"
-        maps.append(_tensor(path).flatten())
-    return torch.stack(maps)
+    return torch.stack([_regional_map(folder, name) for name in names])
+
+
+def _regional_map(folder: Path, name: str) -> torch.Tensor:
+    path = folder / f"maps/ctx_parc-schaefer-100_desc-{name}_zscore.txt"
+    return _tensor(path).flatten()
 
 
 def _tensor(path: Path) -> torch.Tensor:

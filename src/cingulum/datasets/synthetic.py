@@ -113,6 +113,7 @@ def _write_confounds(root: Path, visit: VisitTruth, confounds: pd.DataFrame) -> 
     folder = _folder(root / "derivatives" / "fmriprep", visit, "func")
     stem = f"{visit.name}_task-rest_desc-confounds_timeseries"
     write_table(folder / f"{stem}.tsv", confounds)
+    # Readers choose components by mask and method, which only the sidecar tells.
     component = {"Mask": "combined", "Method": "aCompCor", "Retained": True}
     sidecar = {f"a_comp_cor_{k:02d}": component for k in range(COMPONENTS)}
     write_json(folder / f"{stem}.json", sidecar)

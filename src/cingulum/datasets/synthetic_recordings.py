@@ -280,9 +280,9 @@ def _motion(motion: float, volumes: int, rng: np.random.Generator) -> pd.DataFra
     return table
 
 
-def _expansions(table: pd.DataFrame) -> dict[str, Any]:
+def _expansions(table: pd.DataFrame) -> dict[str, pd.Series]:
     """Derivatives and squares of motion and tissue signals."""
-    columns: dict[str, Any] = {}
+    columns = {}
     for name in [*TRANSLATIONS, *ROTATIONS, *TISSUES]:
         slope = table[name].diff()
         columns[f"{name}_derivative1"] = slope
@@ -291,9 +291,10 @@ def _expansions(table: pd.DataFrame) -> dict[str, Any]:
     return columns
 
 
-def _cosines(settings: CohortSettings) -> dict[str, Any]:
+def _cosines(settings: CohortSettings) -> dict[str, np.ndarray]:
     """Discrete cosines slower than 128 s, fMRIPrep's high-pass filter."""
     volumes = settings.volumes
+    # Of type II, sampled in the middle of each volume.
     clock = (np.arange(volumes) + 0.5) / volumes
     columns = {}
     for k in range(int(2 * volumes * settings.tr / 128)):
@@ -326,10 +327,14 @@ def _smooth_field(
     grid: Grid, rng: np.random.Generator, fwhm: float = 20.0
 ) -> Float[np.ndarray, "x y z"]:
     """Noise smoothed to a width in mm, of variance 1 in the brain."""
-    # A Gaussian is 2.355 standard deviations wide at half its height.
-    width = fwhm / 2.355 / grid.voxel
-    field = gaussian_filter(rng.standard_normal(grid.mask.shape), width)
+    noise = rng.standard_normal(grid.mask.shape)
+    field = gaussian_filter(noise, _sd_in_voxels(fwhm, grid))
     return field / field[grid.mask].std()
+
+
+def _sd_in_voxels(fwhm: float, grid: Grid) -> float:
+    # A Gaussian is 2.355 standard deviations wide at half its height.
+    return fwhm / 2.355 / grid.voxel
 
 
 def _effect_map(acquisition: Acquisition) -> Float[np.ndarray, "x y z"]:
@@ -347,8 +352,12 @@ def _effect_map(acquisition: Acquisition) -> Float[np.ndarray, "x y z"]:
 def _blob(
     grid: Grid, centre: Float[np.ndarray, "3"], sd: float = 10.0
 ) -> Float[np.ndarray, "voxel"]:
-    distance = np.linalg.norm(grid.centres - centre, axis=1)
-    return np.exp(-(distance**2) / (2 * sd**2))
+    return _gaussian(np.linalg.norm(grid.centres - centre, axis=1), sd)
+
+
+def _gaussian(x: np.ndarray, sd: float) -> np.ndarray:
+    """1 at 0."""
+    return np.exp(-(x**2) / (2 * sd**2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -407,4 +416,4 @@ def pulse_wave(
 
 
 def _bump(since: np.ndarray, delay: float, width: float = 0.06) -> np.ndarray:
-    return np.exp(-((since - delay) ** 2) / (2 * width**2))
+    return _gaussian(since - delay, width)

@@ -137,9 +137,13 @@ def draw_truth(settings: CohortSettings) -> pd.DataFrame:
         "heart_rate": _heart_rate(rng, resting_rate),
         "coupling": _coupling(rng, n),
     }
+    return _table(rows)
+
+
+def _table(quantities: dict[str, np.ndarray]) -> pd.DataFrame:
     columns = [field.name for field in fields(VisitTruth)]
     # What is written as a rating is the rating: nothing knows further decimals.
-    return pd.DataFrame(rows)[columns].round({"pain": 1})
+    return pd.DataFrame(quantities)[columns].round({"pain": 1})
 
 
 def _participants(n: int) -> list[str]:
@@ -166,7 +170,7 @@ def _motion(
     rng: np.random.Generator, n: int, effect: float
 ) -> Float[np.ndarray, "visit"]:
     """Mean framewise displacement: log-normal, and larger at the second visit."""
-    still = 0.036 * np.exp(rng.normal(0, 0.4, (n, 2)))
+    still = 0.036 * _log_normal(rng, 0.4, (n, 2))
     return _raised(still, np.full(n, effect))
 
 
@@ -189,6 +193,7 @@ def _ratings(rng: np.random.Generator, n: int) -> Float[np.ndarray, "patient 2"]
     first = rng.normal(26.6, 26.8, 20 * n)
     residual = rng.normal(0, 24.5 * np.sqrt(1 - 0.836**2), 20 * n)
     second = 49.9 + 0.836 * (first - 26.6) * 24.5 / 26.8 + residual
+    # At least one point more: ratings have one decimal and must differ.
     allowed = (first >= 0) & (second <= 100) & (second > first + 1)
     return np.stack([first, second], 1)[allowed][:n]
 
@@ -224,5 +229,12 @@ def _heart_rate(
 
 def _coupling(rng: np.random.Generator, n: int) -> Float[np.ndarray, "visit"]:
     """Global coupling, which differs more between people than between visits."""
-    own = 0.4 * np.exp(rng.normal(0, 0.15, n))
-    return np.repeat(own, 2) * np.exp(rng.normal(0, 0.08, 2 * n))
+    own = 0.4 * _log_normal(rng, 0.15, n)
+    return np.repeat(own, 2) * _log_normal(rng, 0.08, 2 * n)
+
+
+def _log_normal(
+    rng: np.random.Generator, sd: float, shape: int | tuple[int, int]
+) -> np.ndarray:
+    """Positive numbers with a median of 1; sd: of their logarithms."""
+    return np.exp(rng.normal(0, sd, shape))

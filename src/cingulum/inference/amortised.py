@@ -231,15 +231,20 @@ class Amortised:
             )
 
     def _warn_if_unlike(self, statistics: Float[Tensor, "*batch statistic"]) -> None:
-        distance = ((statistics - self.centre) / self.spread).abs()
-        far = distance.amax(-1) > FAR
-        if far.any():
+        far = int(self._is_far(statistics).sum())
+        if far:
             warnings.warn(
-                f"{int(far.sum())} recording(s) lie more than {FAR:g} standard "
+                f"{far} recording(s) lie more than {FAR:g} standard "
                 "deviations from every simulation this "
                 "posterior was learned from: their intervals mean little.",
                 stacklevel=3,
             )
+
+    def _is_far(
+        self, statistics: Float[Tensor, "*batch statistic"]
+    ) -> Bool[Tensor, "*batch"]:
+        distance = ((statistics - self.centre) / self.spread).abs()
+        return distance.amax(-1) > FAR
 
     def save(self, path: str | Path) -> None:
         """The network's numbers and what is needed to read them again; plain, written
@@ -274,20 +279,22 @@ def _in_units(kind: FreeParameter, theta: Tensor) -> Tensor:
     return theta
 
 
-def _table_row(
-    index: tuple[int, ...], name: str, sides: list[float]
-) -> dict[str, object]:
+@dataclass(frozen=True)
+class _TableRow:
+    recording: int
+    parameter: str
+    region: str
+    estimate: float
+    low: float
+    high: float
+
+
+def _table_row(index: tuple[int, ...], name: str, sides: list[float]) -> _TableRow:
     # "noise r3" is the noise of region r3; a global parameter has no region.
     parameter, _, region = name.partition(" ")
     estimate, low, high = sides
-    return {
-        "recording": index[0] if index else 0,
-        "parameter": parameter,
-        "region": region,
-        "estimate": estimate,
-        "low": low,
-        "high": high,
-    }
+    recording = index[0] if index else 0
+    return _TableRow(recording, parameter, region, estimate, low, high)
 
 
 # Each option is set by its name, and has the name that it has in `calibrate`.
@@ -429,14 +436,18 @@ def _check_same_problem(path: str | Path, saved: _Saved, problem: Problem) -> No
 
 def _restored(saved: _Saved) -> Any:
     """The density estimator with its saved weights."""
-    # sbi takes the sizes of a network from examples; their values are overwritten.
-    with _single_precision(0):
-        theta = torch.randn(8, len(saved.names))
-        statistics = torch.randn(8, len(saved.centre))
-        estimator = _untrained(saved.network)(theta, statistics)
+    estimator = _of_size(saved.network, len(saved.names), len(saved.centre))
     estimator.load_state_dict(saved.weights)
     estimator.eval()
     return estimator
+
+
+def _of_size(network: Network, coordinates: int, statistics: int) -> Any:
+    """An estimator with weights at random."""
+    # sbi takes the sizes of a network from examples.
+    with _single_precision(0):
+        theta = torch.randn(8, coordinates)
+        return _untrained(network)(theta, torch.randn(8, statistics))
 
 
 def _trained(
@@ -444,16 +455,20 @@ def _trained(
 ) -> Any:
     """The trained density estimator, in single precision."""
     with _single_precision(seed):
-        trainer = _sbi().inference.NPE(
-            density_estimator=_untrained(network),
-            show_progress_bars=False,
-            tracker=_SilentTracker(),
-        )
+        trainer = _trainer(network)
         trainer.append_simulations(truths.float(), statistics.float())
         estimator = trainer.train(max_num_epochs=epochs)
     # Out of training mode: draws must not depend on what else is in a batch.
     estimator.eval()
     return estimator
+
+
+def _trainer(network: Network) -> Any:
+    return _sbi().inference.NPE(
+        density_estimator=_untrained(network),
+        show_progress_bars=False,
+        tracker=_SilentTracker(),
+    )
 
 
 def _untrained(network: Network) -> Callable[[Tensor, Tensor], Any]:

@@ -140,7 +140,7 @@ def fit_cohort(
     design = _design(covariates, len(recordings))
     # One of the options of `fit`, named in the signature because everybody wants it.
     options |= {"show_progress": show_progress}
-    settings = _settings(brain, free, objective or Likelihood(), cleaning, options)
+    settings = _settings(brain, free, objective or Likelihood(), cleaning, **options)
     individual = _estimate(settings, recordings, None)
     group = _group_distribution(individual, design.to(individual.coordinates))
     final = individual
@@ -178,15 +178,19 @@ def _check_names(recordings: Sequence[CohortRecording]) -> None:
 
 
 def _check_regions(brain: Brain, recording: CohortRecording) -> None:
-    # Order too: rows of signals and connectome are matched by position.
-    matches = recording.signal.regions == (brain.sensor.channels or brain.regions)
-    if recording.connectome is not None:
-        matches = matches and recording.connectome.regions == brain.regions
-    if not matches:
+    if not _regions_match(brain, recording):
         raise InputError(
             f"{recording.name}: signal and connectome must name the brain's regions in "
             "the brain's order."
         )
+
+
+def _regions_match(brain: Brain, recording: CohortRecording) -> bool:
+    # Order too: rows of signals and connectome are matched by position.
+    if recording.signal.regions != (brain.sensor.channels or brain.regions):
+        return False
+    own = recording.connectome
+    return own is None or own.regions == brain.regions
 
 
 def _design(
@@ -237,21 +241,16 @@ def _settings(
     free: Mapping[str, Free],
     objective: Objective | dict[Objective, float],
     cleaning: Cleaning,
-    options: dict[str, Any],
+    **options: Any,
 ) -> _Settings:
     """Sort options of `fit` into those of the problem and those of the search."""
+    prepare = options.pop("prepare", _unchanged)
+    runs = options.pop("runs", Runs())
+    near_bifurcation = options.pop("near_bifurcation", None)
     # Newton's method, because intervals need the exact optimum.
-    search: dict[str, Any] = {"method": "analytic", "optimiser": "Newton", "steps": 20}
-    search |= options
+    search = {"method": "analytic", "optimiser": "Newton", "steps": 20} | options
     return _Settings(
-        brain=brain,
-        free=free,
-        objective=objective,
-        cleaning=cleaning,
-        prepare=search.pop("prepare", _unchanged),
-        runs=search.pop("runs", Runs()),
-        near_bifurcation=search.pop("near_bifurcation", None),
-        search=search,
+        brain, free, objective, cleaning, prepare, runs, near_bifurcation, search
     )
 
 
@@ -356,16 +355,16 @@ def _batch_problem(settings: _Settings, members: list[CohortRecording]) -> Probl
 
 def _stacked_connectomes(brain: Brain, members: list[CohortRecording]) -> Connectome:
     """A batch of connectomes: each member's own, or else the brain's."""
-    connectomes = []
-    for member in members:
-        connectomes.append(
-            brain.connectome if member.connectome is None else member.connectome
-        )
-    return Connectome(
-        torch.stack([connectome.weights for connectome in connectomes]),
-        brain.regions,
-        _stacked_lengths(brain.connectome, connectomes),
-    )
+    connectomes = [_connectome_of(brain, member) for member in members]
+    weights = torch.stack([connectome.weights for connectome in connectomes])
+    lengths = _stacked_lengths(brain.connectome, connectomes)
+    return Connectome(weights, brain.regions, lengths)
+
+
+def _connectome_of(brain: Brain, member: CohortRecording) -> Connectome:
+    if member.connectome is None:
+        return brain.connectome
+    return member.connectome
 
 
 def _stacked_lengths(

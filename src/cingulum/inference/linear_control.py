@@ -113,10 +113,12 @@ class _LinearModel:
 
     def network(self) -> Float[Tensor, "region region"]:
         """W, of spectral radius below 1."""
-        base = self.base
-        if self.gained:
-            base = _gained(base, self.connections, self.log_weights)
-        return _network(base, self.coupling, self.gain @ self.basis)
+        return _network(self._gained_base(), self.coupling, self.gain @ self.basis)
+
+    def _gained_base(self) -> Float[Tensor, "region region"]:
+        if not self.gained:
+            return self.base
+        return _gained(self.base, self.connections, self.log_weights)
 
     def log_noise(self) -> Float[Tensor, "region"]:
         return self.noise @ self.basis
@@ -151,7 +153,11 @@ def _log_weights(connectome: Connectome) -> Float[Tensor, "region region"]:
     # Tract counts span orders of magnitude.
     weights = connectome.weights
     base = torch.log1p(weights / weights[weights > 0].min())
-    return base / torch.linalg.eigvalsh(base)[-1]
+    return base / _largest_eigenvalue(base)
+
+
+def _largest_eigenvalue(symmetric: Tensor) -> Float[Tensor, ""]:
+    return torch.linalg.eigvalsh(symmetric)[-1]
 
 
 def _connections(base: Tensor) -> Float[Tensor, "2 connection"]:
@@ -212,7 +218,7 @@ def _network(
     # stable for every parameter.
     scale = torch.exp(log_gain / 2)
     scaled = scale.unsqueeze(-1) * base * scale.unsqueeze(-2)
-    return torch.sigmoid(coupling) * scaled / torch.linalg.eigvalsh(scaled)[-1]
+    return torch.sigmoid(coupling) * scaled / _largest_eigenvalue(scaled)
 
 
 def _linear_fc(
@@ -270,6 +276,9 @@ def individual_part(
 ) -> float:
     """How much of what distinguishes a person from the group a model explains: the
     correlation of model − group with recorded − group."""
-    modelled = edges(model) - edges(group)
-    measured = edges(recorded) - edges(group)
-    return torch.corrcoef(torch.stack([modelled, measured]))[0, 1].item()
+    both = torch.stack([_beyond(group, model), _beyond(group, recorded)])
+    return torch.corrcoef(both)[0, 1].item()
+
+
+def _beyond(group: Tensor, fc: Tensor) -> Float[Tensor, "pair"]:
+    return edges(fc) - edges(group)

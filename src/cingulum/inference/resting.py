@@ -48,14 +48,10 @@ class RestingFit:
     def against(self, recorded: Float[Tensor, "region region"]) -> dict[str, float]:
         """Correlation of every model with a recorded connectivity: of the training data
         or held out."""
-        models = {
-            "free_running": self.simulated_fc,
-            "analytic": self.fit.fc,
-            "linear_control": self.control.fc,
-        }
         return {
-            name: similarity(model.to(recorded), recorded).item()
-            for name, model in models.items()
+            "free_running": _correlation(self.simulated_fc, recorded),
+            "analytic": _correlation(self.fit.fc, recorded),
+            "linear_control": _correlation(self.control.fc, recorded),
         }
 
     @property
@@ -67,14 +63,23 @@ class RestingFit:
         }
 
 
+def _correlation(model: Tensor, recorded: Tensor) -> float:
+    # The simulation may be in another precision than the recording.
+    return similarity(model.to(recorded), recorded).item()
+
+
 def resting_priors(n: int) -> dict[str, Distribution]:
     """Free in a resting fit: global coupling, and recurrent excitation and noise of
     every region (1 + 2N numbers)."""
     return {
-        "strength": LogNormal(math.log(0.3), 0.7),
-        "mass.w_plus": LogNormal(math.log(1.4), 0.1).expand([n]),
-        "noise": LogNormal(math.log(0.01), 0.5).expand([n]),
+        "strength": _around(0.3, 0.7),
+        "mass.w_plus": _around(1.4, 0.1).expand([n]),
+        "noise": _around(0.01, 0.5).expand([n]),
     }
+
+
+def _around(median: float, width: float) -> LogNormal:
+    return LogNormal(math.log(median), width)
 
 
 def resting_fit(
@@ -107,6 +112,7 @@ def resting_fit(
     )
     # Noise and input gain of every region: as many numbers as the fit has.
     control = linear_network(connectome, recorded, regional=2)
+    # The longest step that divides the TR, so that volumes fall on steps.
     dt = time_step(tr)
     simulated = free_running_fc(fitted.brain, dt, minutes, seed, show_progress)
     return RestingFit(

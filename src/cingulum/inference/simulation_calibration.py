@@ -62,11 +62,15 @@ def default_priors() -> dict[str, Free]:
     (measurement noise) and 1.2 (kappa).
     """
     return {
-        "strength": LogNormal(float(np.log(0.35)), 0.4),
-        "noise": LogNormal(float(np.log(0.015)), 0.4),
-        "sensor.noise": LogNormal(float(np.log(0.007)), 0.5),
-        "sensor.response.kappa": LogNormal(float(np.log(0.65)), 0.2),
+        "strength": _around(0.35, 0.4),
+        "noise": _around(0.015, 0.4),
+        "sensor.noise": _around(0.007, 0.5),
+        "sensor.response.kappa": _around(0.65, 0.2),
     }
+
+
+def _around(median: float, width: float) -> LogNormal:
+    return LogNormal(float(np.log(median)), width)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,12 +134,9 @@ class Calibration:
         and mean error in unconstrained coordinates."""
         rows = []
         for name in self.truths:
-            truth = self.truths[name]
-            estimate = self.estimates[name]
-            line = linregress(truth, estimate)
-            bias = (estimate - truth).mean()
-            rows.append((name, line.rvalue, line.slope, bias))
-        return pd.DataFrame(rows, columns=["coordinate", "r", "slope", "bias"])
+            row = _recovery(self.truths[name], self.estimates[name])
+            rows.append({"coordinate": name, **row})
+        return pd.DataFrame(rows)
 
     def __str__(self) -> str:
         lines = [
@@ -161,6 +162,12 @@ def _coverage(ranks: np.ndarray, draws: int, level: float) -> dict[str, float]:
         "low": interval.low,
         "high": interval.high,
     }
+
+
+def _recovery(truth: pd.Series, estimate: pd.Series) -> dict[str, float]:
+    line = linregress(truth, estimate)
+    bias = (estimate - truth).mean()
+    return {"r": line.rvalue, "slope": line.slope, "bias": bias}
 
 
 def _uniformity(
@@ -466,6 +473,7 @@ def simulate_recordings(
     coordinates."""
     brain = problem.candidate(split(problem, truths))
     batch = (len(truths),)
+    # From the equilibrium, so that a minute is enough to forget the start.
     return simulate(
         brain,
         duration,
@@ -537,11 +545,11 @@ def _indifferent(model: object, recorded: object) -> Tensor:
 
 def coordinate_names(problem: Problem) -> list[str]:
     """Parameter path and, of regional parameters, region: one name per coordinate."""
-    names = []
-    for path, kind in problem.kinds.items():
-        for part in kind.names:
-            names.append(f"{path} {part}".strip())
-    return names
+    return [
+        f"{path} {part}".strip()
+        for path, kind in problem.kinds.items()
+        for part in kind.names
+    ]
 
 
 def _drawn_from_priors(
@@ -592,7 +600,10 @@ def _stable(problem: Problem, theta: Theta) -> Bool[Tensor, "count"]:
 
 
 def _single_points(theta: Theta) -> list[Theta]:
-    points = []
-    for i in range(len(joined(theta))):
-        points.append({path: part[i : i + 1] for path, part in theta.items()})
-    return points
+    count = len(joined(theta))
+    return [_point(theta, i) for i in range(count)]
+
+
+def _point(theta: Theta, i: int) -> Theta:
+    # A slice, not an index: the batch dimension stays.
+    return {path: part[i : i + 1] for path, part in theta.items()}

@@ -50,8 +50,10 @@ class Verification:
 
     def __str__(self) -> str:
         table = self.table.round(3).to_string(na_rep="–")
-        notes = [f"  {name}: {value:.3f}" for name, value in self.notes.items()]
-        return "\n".join([table, *notes, f"  {self.stability}"])
+        return "\n".join([table, *self._note_lines(), f"  {self.stability}"])
+
+    def _note_lines(self) -> list[str]:
+        return [f"  {name}: {value:.3f}" for name, value in self.notes.items()]
 
 
 def verify(
@@ -136,12 +138,10 @@ def _simulations(
     fitted: Fit, seeds: int, seed: int
 ) -> tuple[list[Simulated], Float[Tensor, "seed region region"]]:
     """Free-running simulations, one per seed, and their connectivity."""
-    views = []
+    simulate = fitted.problem.simulate
     with torch.no_grad():
-        for k in range(seeds):
-            views.append(fitted.problem.simulate(fitted.brain, seed + k))
-        connectivity = torch.stack([view.fc for view in views])
-    return views, connectivity
+        views = [simulate(fitted.brain, seed + k) for k in range(seeds)]
+        return views, torch.stack([view.fc for view in views])
 
 
 def _control(fitted: Fit) -> LinearNetwork | None:

@@ -111,6 +111,7 @@ def published_fit(  # noqa: PLR0913
     """
     recorded = _whole_windows(weights, bold, epochs)
     like = recorded[..., 0]
+    # One generator for initial states, noise and the free run, drawn in this order.
     generator = torch.Generator(bold.device).manual_seed(seed)
     training = _Training.of(
         _adjusted(variant_named(variant), start, rate),
@@ -190,11 +191,12 @@ class _Training:
 
     def values(self) -> Parameters:
         """A copy of every parameter as it is now, gains of connections apart."""
-        values = {}
-        for name, value in self.network.parameters.items():
-            if name != "w":
-                values[name] = value.detach().clone()
-        return values
+        # Gains of connections are too many for a table.
+        return {
+            name: value.detach().clone()
+            for name, value in self.network.parameters.items()
+            if name != "w"
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,11 +266,8 @@ def _epoch(
 def _position(recorded: Tensor, epoch: int, window: int) -> Parameters:
     """Where in the history a row of every fit belongs."""
     fit = torch.arange(len(recorded), device=recorded.device)
-    return {
-        "fit": fit,
-        "epoch": torch.full_like(fit, epoch),
-        "window": torch.full_like(fit, window),
-    }
+    same = torch.ones_like(fit)
+    return {"fit": fit, "epoch": epoch * same, "window": window * same}
 
 
 def _columns(rows: list[Parameters]) -> Parameters:
@@ -466,6 +465,7 @@ def _reported(
 ) -> PublishedFit:
     """The results, in the batch dimensions of the recordings."""
     square = (*batch, *final.base.shape)
+    # A single recording has no batch dimension: its estimates have none either.
     estimates = trained.estimates
     return PublishedFit(
         estimates={name: value.reshape(batch) for name, value in estimates.items()},
@@ -489,5 +489,5 @@ def _off_diagonal(
     laplacian: Float[Tensor, "*fit region region"], fits: int
 ) -> Float[Tensor, "fit region region"]:
     """The weights of which it is the Laplacian, one per fit."""
-    laplacian = laplacian.expand(fits, -1, -1)
-    return laplacian - torch.diag_embed(laplacian.diagonal(dim1=-2, dim2=-1))
+    diagonal = torch.diag_embed(laplacian.diagonal(dim1=-2, dim2=-1))
+    return (laplacian - diagonal).expand(fits, -1, -1)

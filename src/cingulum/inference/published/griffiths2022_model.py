@@ -91,8 +91,7 @@ class States:
     @property
     def last(self) -> States:
         """A copy, so that the memory of the states before can be freed."""
-        neural = self.neural[:, -1:].detach().clone()
-        return States(neural, self.blood[:, -1:].detach().clone())
+        return States(_copy_of_last(self.neural), _copy_of_last(self.blood))
 
     @property
     def before_last(self) -> States:
@@ -106,6 +105,10 @@ class States:
     def volumes(self, steps: int) -> Float[Tensor, "4 volume fit region"]:
         """The blood at the volumes, one every so many steps after the first state."""
         return self.blood[:, steps::steps]
+
+
+def _copy_of_last(states: Tensor) -> Float[Tensor, "state 1 fit region"]:
+    return states[:, -1:].detach().clone()
 
 
 @dataclass(frozen=True, eq=False)
@@ -269,12 +272,17 @@ def negative_laplacian(
 ) -> Float[Tensor, "*fit region region"]:
     """C − diag(Σ_j C_ij), whose rows sum to zero; one per fit if the gains w are
     trained."""
+    weights = _weights(variant, base, p)
+    return weights - torch.diag_embed(weights.sum(-1))
+
+
+def _weights(variant: Variant, base: Tensor, p: Parameters) -> Tensor:
+    """Connection weights of Frobenius norm 1."""
     # Without free weights every gain is that of w = 0, which is 1.
     gains = p.get("w", torch.zeros_like(base))
     weights = variant.weigh(base, gains)
     # Trained gains change the shape of the connectome, not its size.
-    weights = weights / torch.linalg.matrix_norm(weights, keepdim=True)
-    return weights - torch.diag_embed(weights.sum(-1))
+    return weights / torch.linalg.matrix_norm(weights, keepdim=True)
 
 
 def received_from(
@@ -388,8 +396,12 @@ def bifurcation_term(p: Parameters) -> Float[Tensor, "*fit"]:
 def entropy_term(neural: Float[Tensor, "2 step fit region"]) -> Float[Tensor, "*fit"]:
     """0.1 times the mean of E ln E + (1 − E) ln(1 − E) and half the same of I: entropy
     is made large."""
-    E, I = neural * neural.log() + (1 - neural) * (1 - neural).log()
+    E, I = _negative_entropy(neural)
     return 0.1 * (E + 0.5 * I).mean((0, 2))
+
+
+def _negative_entropy(x: Tensor) -> Tensor:
+    return x * x.log() + (1 - x) * (1 - x).log()
 
 
 def _penalties_a(
@@ -509,6 +521,7 @@ def start_values(
     like: Float[Tensor, "fit region"],
 ) -> Parameters:
     """All parameters, hyperparameters included, one number per fit."""
+    # Not `asdict`, which would copy tensors.
     values = {name: value for name, value in vars(start).items() if name != "prior"}
     values |= variant.hyper
     values |= prior_parameters(start.prior)
