@@ -79,7 +79,7 @@ def regional(centre: float, spread: float) -> LogNormal:
 
 def sizes() -> dict[str, tuple[dict, dict]]:
     """Free parameters and settings of the four models."""
-    coupling, maps = LogNormal(-1.0, 0.7), hcp.maps(FOLDER)
+    coupling, maps = LogNormal(-1.0, 0.7), hcp.regional_maps(FOLDER)
     line = {
         "noise": Mapped(
             LogNormal(math.log(0.003), 0.5), maps[[0, 3]], 1.0, ("gradient", "myelin")
@@ -213,7 +213,7 @@ def within(model, recorded):  # type: ignore[no-untyped-def]
 def scored(brain: Brain, who: str, seed: int, seeds: int = 5) -> dict[str, float]:
     """Mean over single runs of 15 minutes: FC correlation within hemispheres, FCD
     distance, and how smooth it is."""
-    recorded, dynamics = hcp.group_fc(FOLDER, who), hcp.fcd(FOLDER, who)
+    recorded, dynamics = hcp.group_fc(FOLDER, who), hcp.group_fcd(FOLDER, who)
     fast = cast(brain, torch.float32)
     run = simulate(fast, 900, dt=0.004, batch=(seeds,), discard=30, seed=seed)
     x = run.signal.data.double()
@@ -259,7 +259,7 @@ def cubnm() -> None:
             "3 parameters (G, w_plus, J_N)", 3, three, began, ".299 / .142 (training)"
         )
     ]
-    maps, began = hcp.maps(FOLDER), time.perf_counter()
+    maps, began = hcp.regional_maps(FOLDER), time.perf_counter()
     coupling, w_plus = LogNormal(-1.0, 0.7), LogNormal(math.log(1.4), 0.1)
     level = LogNormal(
         math.log(0.01), 0.01
@@ -356,7 +356,7 @@ def candidate(brain: Brain, point: torch.Tensor) -> Brain:
 def gains(brain: Brain, points: torch.Tensor, seed: int = 5) -> torch.Tensor:
     """FC r − FCD KS of each point on the training group; −1 where there is no working
     point or the run diverges."""
-    recorded, dynamics = edges(hcp.group_fc(FOLDER))[WITHIN], hcp.fcd(FOLDER)
+    recorded, dynamics = edges(hcp.group_fc(FOLDER))[WITHIN], hcp.group_fcd(FOLDER)
     found = []
     for part in points.split(8):
         fast = cast(candidate(brain, part), torch.float32)

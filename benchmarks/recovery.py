@@ -31,7 +31,7 @@ from cingulum.brain import Brain, Sensor
 from cingulum.brain.masses import ReducedWongWang
 from cingulum.datasets import hcp
 from cingulum.inference import Cleaning, Likelihood, Mapped, fit, laplace
-from cingulum.inference.simulation_calibration import bare_problem, recordings_of
+from cingulum.inference.simulation_calibration import bare_problem, simulate_recordings
 from cingulum.simulation import balanced
 from cingulum.timeseries import TimeSeries
 
@@ -39,7 +39,7 @@ torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)
 TR, VOLUMES = 0.72, 1200
 FOLDER = hcp.fetch()
-MYELIN = hcp.maps(FOLDER)[[3]]
+MYELIN = hcp.regional_maps(FOLDER)[[3]]
 RANGES = {
     "strength": (0.2, 0.6),
     "noise": (0.008, 0.024),
@@ -170,7 +170,7 @@ def main() -> None:
         planted(count),
         time.perf_counter(),
     )
-    recorded = recordings_of(problem, truths, VOLUMES * TR, seed=1)
+    recorded = simulate_recordings(problem, truths, VOLUMES * TR, seed=1)
     print(
         f"{count} recordings simulated in {time.perf_counter() - began:.0f} s",
         flush=True,

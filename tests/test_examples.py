@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cingulum.datasets import hcp
-from cingulum.datasets.hcp import Unavailable
+from cingulum.datasets.hcp import DataUnavailable
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,7 +30,7 @@ def test_runs_and_is_short(example, tmp_path):
     if "datasets import hcp" in example.read_text():
         try:
             hcp.fetch()
-        except Unavailable as trouble:
+        except DataUnavailable as trouble:
             pytest.skip(f"Human Connectome data cannot be had here: {trouble}")
     assert len(example.read_text().splitlines()) <= 60
     settings = {**os.environ, "MPLBACKEND": "Agg"}

@@ -192,7 +192,7 @@ def read_brains(offline: bool, say: Say) -> BrainData:
     """Human Connectome data, or a synthetic substitute with a note that says so."""
     try:
         folder = hcp.fetch(offline=offline)
-    except hcp.Unavailable as error:
+    except hcp.DataUnavailable as error:
         note = (
             f"No real brains in this run: {error} The fitted connectome and its "
             "connectivity are synthetic."

@@ -62,6 +62,6 @@ def test_a_changed_file_is_refused(hcp_folder, tmp_path, monkeypatch):
 
 def test_without_network_and_cache_it_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("CINGULUM_DATA", str(tmp_path / "none"))
-    with pytest.raises(hcp.Unavailable, match="--offline"):
+    with pytest.raises(hcp.DataUnavailable, match="--offline"):
         hcp.fetch(offline=True)
     assert not (tmp_path / "none").exists()

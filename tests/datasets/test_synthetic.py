@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from cingulum.datasets import CohortSettings, synthesize
-from cingulum.datasets.synthetic import plant
+from cingulum.datasets.synthetic_truth import draw_truth
 from cingulum.errors import InputError
 from cingulum.io.cohort import read_cohort
 
@@ -11,7 +11,7 @@ from cingulum.io.cohort import read_cohort
 def test_the_ratings_have_the_published_marginals():
     """Lee et al. 2019: 31.6 ± 19.0 and 55.2 ± 18.9, r .79; 2000 patients, so a standard
     error of .4."""
-    pain = plant(CohortSettings(2000))["pain"].to_numpy().reshape(-1, 2)
+    pain = draw_truth(CohortSettings(2000))["pain"].to_numpy().reshape(-1, 2)
     assert pain.mean(0) == pytest.approx([31.6, 55.2], abs=1.3)
     assert pain.std(0) == pytest.approx([19.0, 18.9], abs=1.3)
     assert np.corrcoef(pain.T)[0, 1] == pytest.approx(0.79, abs=0.03)
@@ -21,7 +21,7 @@ def test_the_ratings_have_the_published_marginals():
 def test_a_null_cohort_has_no_mean_difference():
     """Every planted quantity but pain: |t| < 4 over 2000 patients (false alarm 6e-5
     each)."""
-    rows = plant(CohortSettings(2000, effect="none", seed=3))
+    rows = draw_truth(CohortSettings(2000, effect="none", seed=3))
     for name in (
         "connection",
         "perfusion",

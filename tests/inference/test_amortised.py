@@ -11,12 +11,12 @@ from cingulum.brain.connectome import distance_rule
 from cingulum.brain.masses import ReducedWongWang
 from cingulum.brain.sensor import Sensor
 from cingulum.errors import InputError
-from cingulum.inference.amortised import amortise, load_amortised, statistics
+from cingulum.inference.amortised import amortise, load_amortised, summary_statistics
 from cingulum.inference.problem import joined
 from cingulum.inference.simulation_calibration import (
     bare_problem,
     calibrate,
-    recordings_of,
+    simulate_recordings,
     stable_truths,
 )
 from cingulum.simulation import balanced
@@ -59,7 +59,7 @@ def learned(tmp_path_factory):
 
 def recorded(count=40, seed=11):
     truths, _ = stable_truths(brain_of(), FREE, count, balanced, seed)
-    return truths, recordings_of(
+    return truths, simulate_recordings(
         bare_problem(brain_of(), FREE, balanced), truths, DURATION, dt=0.004, seed=seed
     )
 
@@ -87,7 +87,7 @@ def test_it_is_not_overconfident(learned):
         "dt": 0.004,
         "seed": 5,
     }
-    found = calibrate(brain_of(), FREE, **given, posterior=learned.maker)
+    found = calibrate(brain_of(), FREE, **given, posterior=learned.sampler)
     assert (found.coverage((0.9,))["covered"] >= 0.81).all(), str(found)
 
 
@@ -155,8 +155,8 @@ def test_without_sbi_it_says_what_to_install(monkeypatch):
 
 def test_statistics_are_finite_and_batched_alike():
     _, signal = recorded(3)
-    together = statistics(signal, brain_of().connectome)
-    alone = statistics(
+    together = summary_statistics(signal, brain_of().connectome)
+    alone = summary_statistics(
         TimeSeries(signal.data[1], signal.tr, signal.regions), brain_of().connectome
     )
     assert together.shape == (3, 27) and torch.isfinite(together).all()

@@ -10,8 +10,8 @@ from torch.distributions import LogNormal
 
 from cingulum.brain import Connectome, with_values
 from cingulum.errors import InputError
-from cingulum.inference import Recording, fit_cohort
-from cingulum.inference.cohort_fit import _group, _Round
+from cingulum.inference import CohortRecording, fit_cohort
+from cingulum.inference.cohort_fit import _Estimates, _group_distribution
 from cingulum.measures import icc
 from cingulum.simulation import balanced, simulate
 
@@ -47,7 +47,7 @@ def recordings(brain):
                 vascular_step=0.004,
                 seed=10 * k + run,
             ).signal
-            found.append(Recording(f"p{k}", signal, str(run), own))
+            found.append(CohortRecording(f"p{k}", signal, str(run), own))
     return found
 
 
@@ -106,24 +106,26 @@ def test_the_group_is_what_the_likelihood_of_the_hierarchy_says():
 
     def group(theta, sd, design):
         count = len(theta)
-        found = _Round(theta, sd.expand(count, 1), torch.full((count, 1), 100.0), [])
-        return _group(found, design)
+        prior = torch.full((count, 1), 100.0)
+        return _group_distribution(
+            _Estimates(theta, sd.expand(count, 1), prior, []), design
+        )
 
     same = group(torch.full((4, 1), 0.3), torch.tensor([[0.09]]), torch.ones(4, 1))
-    assert same[1].item() < 1e-3 and same[0][0] == pytest.approx(0.3)
+    assert same.spread.item() < 1e-3
+    assert same.expected.mean(0)[0].item() == pytest.approx(0.3)
     age = torch.randn(400, 1, generator=draw)
     theta = (
         0.3 * age
         + 0.1 * torch.randn(400, 1, generator=draw)
         + 0.1 * torch.randn(400, 1, generator=draw)
     )
-    _, spread, effects = group(
+    people = group(
         theta, torch.tensor([[0.1]]), torch.cat([torch.ones(400, 1), age], 1)
     )
     # Standard errors: .0075 of the spread, .007 of the slope.
-    assert spread.item() == pytest.approx(0.1, abs=0.03) and effects[
-        1
-    ].item() == pytest.approx(0.3, abs=0.03)
+    assert people.spread.item() == pytest.approx(0.1, abs=0.03)
+    assert people.effects[1].item() == pytest.approx(0.3, abs=0.03)
 
 
 def test_own_tract_lengths_count(brain, recordings):
@@ -132,7 +134,7 @@ def test_own_tract_lengths_count(brain, recordings):
         own = Connectome(
             brain.connectome.weights, brain.regions, far * brain.connectome.lengths
         )
-        people.append(Recording(f"far {far}", recordings[0].signal, "1", own))
+        people.append(CohortRecording(f"far {far}", recordings[0].signal, "1", own))
     wide = fit_cohort(brain, people, FREE, prepare=balanced).wide()
     assert wide["strength"].iloc[0] != wide["strength"].iloc[1]
 

@@ -74,7 +74,7 @@ def test_a_posterior_learned_from_enough_simulations_is_calibrated():
     given = {"duration": 200 * 0.72, "prepare": balanced, "dt": 0.004}
     learned = amortise(brain, free, simulations=4000, **given)
     found = calibrate(
-        brain, free, fits=300, batch=100, seed=5, posterior=learned.maker, **given
+        brain, free, fits=300, batch=100, seed=5, posterior=learned.sampler, **given
     )
     print(found)
     assert found.coverage((0.9,))["covered"].between(0.84, 0.96).all(), str(found)

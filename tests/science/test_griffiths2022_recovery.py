@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from cingulum.brain.connectome import distance_rule
-from cingulum.inference.published.griffiths2022 import (
+from cingulum.inference.published.griffiths2022 import published_fit
+from cingulum.inference.published.griffiths2022_model import (
     TWO_PARAMETERS,
-    Published,
-    prepared,
-    published_fit,
+    PublishedParameters,
+    normalised_counts,
     published_model,
 )
 from cingulum.measures import fc, similarity
@@ -32,7 +32,7 @@ def random_connectome(draw):
 def noise_of(weights, draw):
     """White noise, and noise whose correlations are those of a linear network on the
     connectome."""
-    base = prepared(weights)
+    base = normalised_counts(weights)
     mixing = torch.linalg.inv(
         torch.eye(20) - 0.7 * base / torch.linalg.eigvalsh(base)[-1]
     )
@@ -48,7 +48,7 @@ def test_variant_a_recovers_the_same_gains_from_noise_and_from_any_truth():
     meet them (measured within .001)."""
     draw = torch.Generator().manual_seed(0)
     weights = random_connectome(draw)
-    truths = Published(
+    truths = PublishedParameters(
         g_EE=3.5, g_IE=torch.tensor([0.42, 0.2]), g_EI=torch.tensor([0.42, 0.8])
     )
     data = torch.cat(
@@ -57,7 +57,7 @@ def test_variant_a_recovers_the_same_gains_from_noise_and_from_any_truth():
             published_model(weights, truths, 1200, batch=(2,), seed=1),
         ]
     )
-    start = Published(
+    start = PublishedParameters(
         g=torch.tensor([99.8, 99.9, 100.1, 100.2]),
         g_EE=torch.tensor([2.8, 3.2, 2.9, 3.1]),
     )
@@ -114,8 +114,8 @@ def distance_connectome():
 
 ROWS = {
     "A": (
-        Published(g_EE=3.5, g_IE=0.42, g_EI=0.42),
-        Published(
+        PublishedParameters(g_EE=3.5, g_IE=0.42, g_EI=0.42),
+        PublishedParameters(
             g=torch.tensor([99.7, 100.0, 100.3]), g_EE=torch.tensor([3.2, 2.8, 3.0])
         ),
         {
@@ -173,7 +173,9 @@ def test_published_correlations_are_those_of_a_model_never_trained(variant):
         "truth": similarity(fc(again), target),
         "untrained": similarity(fc(untrained), target),
     }
-    r |= {"connectome": similarity(prepared(weights).expand(3, -1, -1), target)}
+    r |= {
+        "connectome": similarity(normalised_counts(weights).expand(3, -1, -1), target)
+    }
     print({name: value.numpy().round(3) for name, value in r.items()})
     print({name: value.numpy().round(4) for name, value in fit.estimates.items()})
     for name, expected in measured.items():

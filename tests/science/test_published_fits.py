@@ -7,7 +7,11 @@ import torch
 from scipy.ndimage import maximum_filter
 
 from cingulum.datasets import CohortSettings, hcp, synthesize
-from cingulum.datasets.synthetic import CONNECTED, PERFUSION_DOWN, PERFUSION_UP
+from cingulum.datasets.synthetic_recordings import (
+    CONNECTED,
+    PERFUSION_DOWN,
+    PERFUSION_UP,
+)
 from cingulum.inference import resting_fit
 from cingulum.inference.resting import free_running_fc
 from cingulum.io.cohort import read_cohort

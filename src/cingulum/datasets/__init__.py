@@ -1,4 +1,5 @@
-"""Real data that is fetched, and synthetic data whose truth is known."""
+"""Real data, fetched from their publisher, and synthetic data with known ground
+truth."""
 
-from cingulum.datasets.synthetic import CohortSettings as CohortSettings
 from cingulum.datasets.synthetic import synthesize as synthesize
+from cingulum.datasets.synthetic_truth import CohortSettings as CohortSettings

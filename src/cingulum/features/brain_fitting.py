@@ -25,8 +25,7 @@ from cingulum.features.feature import (
     Measurement,
     Settings,
 )
-from cingulum.inference import Likelihood, fit, fit_cohort
-from cingulum.inference import Recording as CohortRecording
+from cingulum.inference import CohortRecording, Likelihood, fit, fit_cohort
 from cingulum.measures import fc
 from cingulum.signals.atlas import Atlas, atlas_metadata
 from cingulum.signals.parcellation import regional_series

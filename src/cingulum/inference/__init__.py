@@ -4,7 +4,7 @@ against."""
 from cingulum.inference.amortised import amortise as amortise
 from cingulum.inference.amortised import load_amortised as load_amortised
 from cingulum.inference.cohort_fit import CohortFit as CohortFit
-from cingulum.inference.cohort_fit import Recording as Recording
+from cingulum.inference.cohort_fit import CohortRecording as CohortRecording
 from cingulum.inference.cohort_fit import fit_cohort as fit_cohort
 from cingulum.inference.fitting import Fit as Fit
 from cingulum.inference.fitting import fit as fit
@@ -28,7 +28,7 @@ from cingulum.inference.posterior import laplace as laplace
 from cingulum.inference.posterior import profile as profile
 from cingulum.inference.problem import Runs as Runs
 from cingulum.inference.published.griffiths2022 import published_fit as published_fit
-from cingulum.inference.published.griffiths2022 import (
+from cingulum.inference.published.griffiths2022_model import (
     published_model as published_model,
 )
 from cingulum.inference.resting import resting_fit as resting_fit

@@ -1,17 +1,17 @@
-"""A posterior that is learned once and asked often: a neural density of coordinates
-given a few numbers of a recording.
+"""A posterior that is learned once and then evaluated for any recording: a neural
+density of parameters, given summary statistics of a recording.
 
 Neural posterior estimation (Papamakarios and Murray 2016, arXiv:1605.06376; Greenberg
 et al. 2019, arXiv:1905.07488) by the library `sbi` (Tejero-Cantero et al. 2020,
 doi:10.21105/joss.02505; licence Apache-2.0), which is an extra: `pip install
-'cingulum[sbi]'`. It needs no likelihood, hence also holds where the linearisation does
-not; it knows no more of a recording than the statistics it is shown. Check it by
-`calibrate(…, posterior=amortised.maker)`.
+'cingulum[sbi]'`. It needs no likelihood, and so holds where the linearisation does not;
+but it uses no more of a recording than its summary statistics. Check it by
+`calibrate(…, posterior=amortised.sampler)`.
 """
 
 from __future__ import annotations
 
-import os
+import io
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,20 +22,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cingulum.brain.brain import Brain
 from cingulum.brain.connectome import Connectome
 from cingulum.errors import InputError
-from cingulum.inference.free_parameters import Free
+from cingulum.inference.free_parameters import Free, FreeParameter
 from cingulum.inference.problem import Problem, Theta, joined, split
 from cingulum.inference.simulation_calibration import (
     bare_problem,
-    recordings_of,
+    coordinate_names,
+    simulate_recordings,
     stable_truths,
 )
 from cingulum.inference.views import Cleaning, check_recording
+from cingulum.io.files import write_bytes
 from cingulum.measures import edges, fc, lag_one, pearson, psd
 from cingulum.progress import track
 from cingulum.timeseries import TimeSeries
@@ -43,20 +45,22 @@ from cingulum.timeseries import TimeSeries
 Summary = Callable[[TimeSeries, Connectome], Float[Tensor, "*batch statistic"]]
 
 FAR = 6.0
-"""Training standard deviations beyond which a statistic of a recording is called unlike
-all that was learned from."""
+"""Training standard deviations beyond which a statistic of a recording counts as unlike
+every simulation."""
+
+SEED_OFFSET = 2**40
+"""Added to the seed, so that a calibration with the same seed does not test the
+posterior on the very recordings that it was trained on."""
+
+BINS = Cleaning(band=(0.008, 0.25), bins=10)
+"""Frequency bins of the summary statistics."""
 
 
-OWN_SEEDS = 2**40
-"""Added to the seed, so that a calibration with the same one does not ask about the
-very recordings learned from."""
-
-
-def statistics(
+def summary_statistics(
     recorded: TimeSeries, connectome: Connectome
 ) -> Float[Tensor, "*batch statistic"]:
-    """27 numbers of a recording: level, spectrum, connectivity and its likeness to the
-    structure, roughness.
+    """27 numbers of a recording: spectrum, connectivity and its similarity to the
+    structure, smoothness.
 
     10 logarithms of power (unit² per Hz) in bins from 0.008 to 0.25 Hz, mean over
     regions; 10 of the power of the mean signal in the same bins, relative to them (how
@@ -65,43 +69,59 @@ def statistics(
     logarithm of the structural weights; mean and standard deviation over regions of the
     lag-one autocorrelation.
     """
-    x, n = recorded.data, recorded.data.shape[-2]
-    own, shared = (_binned(y, recorded.tr) for y in (x, x.mean(-2, keepdim=True)))
+    x = recorded.data
+    power = _binned_power(x, recorded.tr)
+    # The mean over regions keeps what they share and averages out what they do not.
+    shared = _binned_power(x.mean(-2, keepdim=True), recorded.tr)
+    single = [*_connectivity_statistics(x, connectome), *_lag_statistics(x)]
+    return torch.cat([power.log(), (shared / power).log(), torch.stack(single, -1)], -1)
+
+
+def _connectivity_statistics(
+    x: Float[Tensor, "*batch region time"], connectome: Connectome
+) -> list[Float[Tensor, "*batch"]]:
     matrix = fc(x)
-    pairs, structure = (
-        edges(matrix),
-        edges(connectome.weights).clamp_min(1e-6).log().to(x),
-    )
+    pairs = edges(matrix)
+    n = x.shape[-2]
+    # A missing connection counts as a very weak one, which has a logarithm.
+    structure = edges(connectome.weights).clamp_min(1e-6).log().to(x)
     r = pearson(pairs, structure.expand_as(pairs))
-    largest, lag = torch.linalg.eigvalsh(matrix)[..., -1] / n, lag_one(x)
     spread = pairs.std(-1)
-    single = [
-        pairs.mean(-1),
-        spread.log(),
-        largest,
-        r,
-        r * spread / structure.std(),
-        lag.mean(-1),
-        lag.std(-1),
-    ]
-    return torch.cat([own.log(), (shared / own).log(), torch.stack(single, -1)], -1)
+    # The eigenvalues of a correlation matrix add up to the number of regions.
+    largest_share = torch.linalg.eigvalsh(matrix)[..., -1] / n
+    slope = r * spread / structure.std()
+    return [pairs.mean(-1), spread.log(), largest_share, r, slope]
 
 
-def _binned(x: Tensor, tr: float, bins: int = 10) -> Float[Tensor, "*batch bin"]:
-    """Mean power over channels and the frequencies of each bin, bins as in
-    `Cleaning`."""
-    f, power = psd(x, tr)
-    limits = Cleaning((0.008, 0.25), bins=bins).edges_of_bins(tr).to(f)
-    share = ((f.unsqueeze(-1) >= limits[:-1]) & (f.unsqueeze(-1) < limits[1:])).to(
-        power
-    )
-    if not (share.sum(0) > 0).all():
+def _lag_statistics(
+    x: Float[Tensor, "*batch region time"],
+) -> list[Float[Tensor, "*batch"]]:
+    lag = lag_one(x)
+    return [lag.mean(-1), lag.std(-1)]
+
+
+def _binned_power(
+    x: Float[Tensor, "*batch channel time"], tr: float
+) -> Float[Tensor, "*batch bin"]:
+    """Mean power over channels and the frequencies of each bin."""
+    frequencies, power = psd(x, tr)
+    members = _bin_members(frequencies, tr).to(power)
+    sizes = members.sum(0)
+    if not (sizes > 0).all():
         raise InputError(
-            f"A recording of {x.shape[-1] * tr:.0f} s is too short for {bins} bins of "
-            "frequency: give a summary=… of "
-            "your own."
+            f"A recording of {x.shape[-1] * tr:.0f} s is too short for {BINS.bins} "
+            "bins of frequency: give a summary=… of your own."
         )
-    return power.mean(-2) @ (share / share.sum(0))
+    return power.mean(-2) @ (members / sizes)
+
+
+def _bin_members(
+    frequencies: Float[Tensor, "frequency"], tr: float
+) -> Bool[Tensor, "frequency bin"]:
+    limits = BINS.edges_of_bins(tr).to(frequencies)
+    column = frequencies.unsqueeze(-1)
+    # Half-open, so that no frequency belongs to two bins.
+    return (column >= limits[:-1]) & (column < limits[1:])
 
 
 @dataclass(frozen=True)
@@ -119,10 +139,10 @@ class Amortised:
     """A learned posterior, for recordings of one length by one sensor, over one
     connectome.
 
-    problem: what the coordinates are coordinates of; summary: the statistics it is
-        shown
-    centre, spread: (statistic,) of the simulations it learned from; simulations: how
-        many; samples: length of each
+    problem: defines the coordinates; summary: the statistics that the network is given
+    centre, spread: mean and standard deviation of each statistic over the training
+        simulations
+    simulations: how many; samples: length of each
     """
 
     problem: Problem
@@ -136,121 +156,155 @@ class Amortised:
 
     @property
     def names(self) -> list[str]:
-        return [
-            f"{path} {name}".strip()
-            for path, kind in self.problem.kinds.items()
-            for name in kind.names
-        ]
+        return coordinate_names(self.problem)
 
     def sample(self, recorded: TimeSeries, count: int, seed: int = 0) -> Theta:
         """Draws (count, *batch, size) of the coordinates, by path, as
-        `Posterior.sample` gives them.
+        `Posterior.sample` returns them.
 
         Raises InputError for a recording of another sensor or length; warns of one
         unlike all simulations.
         """
-        given = self._condition(recorded)
-        with _single_precision(seed), torch.no_grad():
-            drawn = self.estimator.sample(
-                (count,), given.reshape(-1, given.shape[-1]).float()
-            )
-        drawn = drawn.reshape(count, *given.shape[:-1], -1).to(
-            self.problem.brain.connectome.weights
-        )
-        return split(self.problem, drawn)
+        self._check(recorded)
+        statistics = self.summary(recorded, self.problem.brain.connectome)
+        self._warn_if_unlike(statistics)
+        draws = self._draws(statistics, count, seed)
+        return split(self.problem, draws.to(self._like))
 
-    def maker(
+    def _draws(
+        self, statistics: Float[Tensor, "*batch statistic"], count: int, seed: int
+    ) -> Float[Tensor, "draw *batch coordinate"]:
+        # sbi takes one batch dimension; here there may be none, or several.
+        rows = statistics.reshape(-1, statistics.shape[-1])
+        with _single_precision(seed), torch.no_grad():
+            draws = self.estimator.sample((count,), rows.float())
+        return draws.reshape(count, *statistics.shape[:-1], -1)
+
+    def sampler(
         self, problem: Problem, count: int, seed: int
     ) -> Float[Tensor, "draw recording coordinate"]:
-        """Draws for the recordings of a problem: what `calibrate` asks of a
-        posterior."""
+        """Draws for the recordings of a problem: the `PosteriorSampler` that
+        `calibrate` takes."""
         return joined(self.sample(problem.recorded.raw, count, seed))
 
     def table(
         self, recorded: TimeSeries, level: float = 0.9, count: int = 1000, seed: int = 0
     ) -> pd.DataFrame:
-        """Tidy: a row a recording and coordinate: parameter, region, estimate (median),
-        low, high, in the parameter's unit for plain parameters; slopes of maps and
-        gains stay coordinates."""
-        sides = torch.tensor(
-            [0.5, 0.5 - level / 2, 0.5 + level / 2],
-            dtype=self.problem.brain.connectome.weights.dtype,
-        )
-        parts = []
-        for path, part in self.sample(recorded, count, seed).items():
-            kind = self.problem.kinds[path]
-            parts.append(
-                torch.quantile(
-                    kind.value(part) if hasattr(kind, "transform") else part,
-                    sides,
-                    dim=0,
-                )
-            )
-        values = torch.cat(parts, -1)
+        """Tidy: one row per recording and coordinate: parameter, region, estimate
+        (median), low, high, in the parameter's unit for plain parameters; slopes of
+        maps and gains stay coordinates."""
+        sides = self._sides(recorded, level, count, seed)
         rows = []
-        for index in np.ndindex(*values.shape[1:-1]):
+        for index in np.ndindex(*sides.shape[1:-1]):
             for k, name in enumerate(self.names):
-                path, _, where = name.partition(" ")
-                row = {
-                    "recording": index[0] if index else 0,
-                    "parameter": path,
-                    "region": where,
-                }
-                three = values[(slice(None), *index, k)].tolist()
-                rows.append(
-                    row | dict(zip(("estimate", "low", "high"), three, strict=True))
-                )
+                values = sides[(slice(None), *index, k)].tolist()
+                rows.append(_table_row(index, name, values))
         return pd.DataFrame(rows)
 
-    def _condition(self, recorded: TimeSeries) -> Float[Tensor, "*batch statistic"]:
+    def _sides(
+        self, recorded: TimeSeries, level: float, count: int, seed: int
+    ) -> Float[Tensor, "side *batch coordinate"]:
+        """Median, lower and upper limit of every coordinate."""
+        shares = [0.5, 0.5 - level / 2, 0.5 + level / 2]
+        # `torch.quantile` wants shares of the same dtype as the values.
+        quantiles = torch.tensor(shares, dtype=self._like.dtype)
+        parts = []
+        for path, theta in self.sample(recorded, count, seed).items():
+            values = _in_units(self.problem.kinds[path], theta)
+            parts.append(torch.quantile(values, quantiles, dim=0))
+        return torch.cat(parts, -1)
+
+    @property
+    def _like(self) -> Tensor:
+        """A tensor of the brain's dtype."""
+        return self.problem.brain.connectome.weights
+
+    def _check(self, recorded: TimeSeries) -> None:
         brain = self.problem.brain
-        check_recording(
-            recorded, brain.sensor.channels or brain.regions, brain.sensor.tr
-        )
-        if recorded.data.shape[-1] != self.samples:
+        check_recording(recorded, _channels(brain), brain.sensor.tr)
+        samples = recorded.data.shape[-1]
+        if samples != self.samples:
             raise InputError(
                 f"This posterior was learned from {self.samples} samples, the "
-                f"recording has {recorded.data.shape[-1]}: "
-                "learn one for its length, or cut the recording with `between`."
+                f"recording has {samples}: learn one for its length, or cut the "
+                "recording with `between`."
             )
-        given = self.summary(recorded, brain.connectome)
-        far = ((given - self.centre) / self.spread).abs().amax(-1) > FAR
-        if far.any():
+
+    def _warn_if_unlike(self, statistics: Float[Tensor, "*batch statistic"]) -> None:
+        far = int(self._is_far(statistics).sum())
+        if far:
             warnings.warn(
-                f"{int(far.sum())} recording(s) lie more than {FAR:g} standard "
+                f"{far} recording(s) lie more than {FAR:g} standard "
                 "deviations from every simulation this "
                 "posterior was learned from: their intervals mean little.",
                 stacklevel=3,
             )
-        return given
+
+    def _is_far(
+        self, statistics: Float[Tensor, "*batch statistic"]
+    ) -> Bool[Tensor, "*batch"]:
+        distance = ((statistics - self.centre) / self.spread).abs()
+        return distance.amax(-1) > FAR
 
     def save(self, path: str | Path) -> None:
-        """The network's numbers and what they need to be read again; plain, written
+        """The network's numbers and what is needed to read them again; plain, written
         whole or not at all."""
-        path = Path(path)
+        buffer = io.BytesIO()
+        torch.save(self._state(), buffer)
+        write_bytes(Path(path), buffer.getvalue())
+
+    def _state(self) -> dict[str, object]:
         brain = self.problem.brain
-        state = {
+        return {
             "network": asdict(self.network),
             "weights": self.estimator.state_dict(),
             "names": self.names,
-            "channels": list(brain.sensor.channels or brain.regions),
+            "channels": list(_channels(brain)),
             "tr": float(brain.sensor.tr),
             "numbers": [self.centre, self.spread],
             "counts": [self.simulations, self.samples],
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        torch.save(state, beside)
-        os.replace(beside, path)
 
 
-def amortise(
+def _channels(brain: Brain) -> tuple[str, ...]:
+    return brain.sensor.channels or brain.regions
+
+
+def _in_units(kind: FreeParameter, theta: Tensor) -> Tensor:
+    """Values of plain parameters; coordinates of others (slopes of maps, gains), which
+    have no unit."""
+    # Plain parameters are those that have one transform for every coordinate.
+    if hasattr(kind, "transform"):
+        return kind.value(theta)
+    return theta
+
+
+@dataclass(frozen=True)
+class _TableRow:
+    recording: int
+    parameter: str
+    region: str
+    estimate: float
+    low: float
+    high: float
+
+
+def _table_row(index: tuple[int, ...], name: str, sides: list[float]) -> _TableRow:
+    # "noise r3" is the noise of region r3; a global parameter has no region.
+    parameter, _, region = name.partition(" ")
+    estimate, low, high = sides
+    recording = index[0] if index else 0
+    return _TableRow(recording, parameter, region, estimate, low, high)
+
+
+# Each option is set by its name, and has the name that it has in `calibrate`.
+def amortise(  # noqa: PLR0913
     brain: Brain,
     free: Mapping[str, Free],
     *,
     simulations: int = 5000,
     duration: float = 864.0,
-    summary: Summary = statistics,
+    summary: Summary = summary_statistics,
     prepare: Callable[[Brain], Brain] = lambda brain: brain,
     network: Network = Network(),
     batch: int = 100,
@@ -265,33 +319,39 @@ def amortise(
     simulations: recordings of `duration` seconds to learn from; thousands, `batch` of
         them side by side
     summary: (recording, connectome) → statistics, a function of your own or
-        `statistics`
+        `summary_statistics`
     epochs: at most so many passes; it stops when a tenth held out has not improved for
         twenty
 
     Raises InputError if `sbi` is not installed.
     """
+    # Before the simulations, which take long and would be in vain.
     _sbi()
-    seed += OWN_SEEDS
+    seed += SEED_OFFSET
+    # The share of refused draws is of no use here: `calibrate` reports it.
     truths, _ = stable_truths(brain, free, simulations, prepare, seed)
     problem = bare_problem(brain, free, prepare)
-    seen = []
+    parts = []
     for first in track(range(0, simulations, batch), "simulations", show=show_progress):
-        part = truths[first : first + batch]
-        recorded = recordings_of(problem, part, duration, dt=dt, seed=seed + 1 + first)
-        seen.append(summary(recorded, brain.connectome))
-    known = torch.cat(seen)
-    estimator = _learned(network, truths, known, epochs, seed)
-    samples = recorded.data.shape[-1]
+        recorded = simulate_recordings(
+            problem,
+            truths[first : first + batch],
+            duration,
+            dt=dt,
+            seed=seed + 1 + first,
+        )
+        # Only the statistics are kept: thousands of recordings would fill the memory.
+        parts.append(summary(recorded, brain.connectome))
+    statistics = torch.cat(parts)
     return Amortised(
-        problem,
-        estimator,
-        network,
-        summary,
-        known.mean(0),
-        known.std(0),
-        simulations,
-        samples,
+        problem=problem,
+        estimator=_trained(network, truths, statistics, epochs, seed),
+        network=network,
+        summary=summary,
+        centre=statistics.mean(0),
+        spread=statistics.std(0),
+        simulations=simulations,
+        samples=recorded.data.shape[-1],
     )
 
 
@@ -301,66 +361,118 @@ def load_amortised(
     free: Mapping[str, Free],
     *,
     prepare: Callable[[Brain], Brain] = lambda brain: brain,
-    summary: Summary = statistics,
+    summary: Summary = summary_statistics,
 ) -> Amortised:
     """A posterior that was saved; brain, free, prepare and summary are those it was
     learned with.
 
-    Raises InputError if the file is none, or belongs to other parameters, regions or
-    TR.
+    Raises InputError if the file is not a saved posterior, or belongs to other
+    parameters, regions or TR.
     """
     _sbi()
     problem = bare_problem(brain, free, prepare)
+    saved = _read(path)
+    _check_same_problem(path, saved, problem)
+    return Amortised(
+        problem=problem,
+        estimator=_restored(saved),
+        network=saved.network,
+        summary=summary,
+        centre=saved.centre,
+        spread=saved.spread,
+        simulations=saved.simulations,
+        samples=saved.samples,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Saved:
+    """The content of a file that `Amortised.save` wrote."""
+
+    network: Network
+    weights: Mapping[str, Tensor]
+    names: list[str]
+    channels: list[str]
+    tr: float
+    centre: Float[Tensor, "statistic"]
+    spread: Float[Tensor, "statistic"]
+    simulations: int
+    samples: int
+
+
+def _read(path: str | Path) -> _Saved:
+    # Whatever a file holds that is not such a content fails somewhere in here, in one
+    # of many ways.
     try:
         state = torch.load(path, weights_only=True)
-        (centre, spread), (simulations, samples) = state["numbers"], state["counts"]
-        network = Network(**state["network"])
-    except Exception as trouble:
-        raise InputError(f"{path} is not a saved posterior ({trouble}).") from None
-    sizes = (sum(kind.size for kind in problem.kinds.values()), len(centre))
-    found = Amortised(
-        problem, None, network, summary, centre, spread, simulations, samples
-    )
-    theirs = (state["names"], state["channels"], state["tr"])
-    ours = (
-        found.names,
-        list(brain.sensor.channels or brain.regions),
-        float(brain.sensor.tr),
-    )
-    if theirs != ours:
+        centre, spread = state["numbers"]
+        simulations, samples = state["counts"]
+        return _Saved(
+            network=Network(**state["network"]),
+            weights=state["weights"],
+            names=state["names"],
+            channels=state["channels"],
+            tr=state["tr"],
+            centre=centre,
+            spread=spread,
+            simulations=simulations,
+            samples=samples,
+        )
+    except Exception as error:
+        raise InputError(f"{path} is not a saved posterior ({error}).") from None
+
+
+def _check_same_problem(path: str | Path, saved: _Saved, problem: Problem) -> None:
+    brain = problem.brain
+    names = coordinate_names(problem)
+    channels = list(_channels(brain))
+    tr = float(brain.sensor.tr)
+    if (saved.names, saved.channels, saved.tr) != (names, channels, tr):
         raise InputError(
-            f"{path} was learned for {theirs[0]} at a TR of {theirs[2]} s and "
-            f"{len(theirs[1])} channels."
+            f"{path} was learned for {saved.names} at a TR of {saved.tr} s and "
+            f"{len(saved.channels)} channels."
         )
-    with _single_precision(0):
-        estimator = _untrained(network)(
-            torch.randn(8, sizes[0]), torch.randn(8, sizes[1])
-        )
-    estimator.load_state_dict(state["weights"])
-    estimator.eval()
-    return Amortised(
-        problem, estimator, network, summary, centre, spread, simulations, samples
-    )
 
 
-def _learned(
-    network: Network, truths: Tensor, known: Tensor, epochs: int, seed: int
-) -> Any:
-    """The trained density estimator, in single precision; the caller's random numbers
-    are left alone."""
-    with _single_precision(seed):
-        trainer = _sbi().inference.NPE(
-            density_estimator=_untrained(network),
-            show_progress_bars=False,
-            tracker=_Silent(),
-        )
-        trainer.append_simulations(truths.float(), known.float())
-        estimator = trainer.train(max_num_epochs=epochs)
+def _restored(saved: _Saved) -> Any:
+    """The density estimator with its saved weights."""
+    estimator = _of_size(saved.network, len(saved.names), len(saved.centre))
+    estimator.load_state_dict(saved.weights)
     estimator.eval()
     return estimator
 
 
+def _of_size(network: Network, coordinates: int, statistics: int) -> Any:
+    """An estimator with weights at random."""
+    # sbi takes the sizes of a network from examples.
+    with _single_precision(0):
+        theta = torch.randn(8, coordinates)
+        return _untrained(network)(theta, torch.randn(8, statistics))
+
+
+def _trained(
+    network: Network, truths: Tensor, statistics: Tensor, epochs: int, seed: int
+) -> Any:
+    """The trained density estimator, in single precision."""
+    with _single_precision(seed):
+        trainer = _trainer(network)
+        trainer.append_simulations(truths.float(), statistics.float())
+        estimator = trainer.train(max_num_epochs=epochs)
+    # Out of training mode: draws must not depend on what else is in a batch.
+    estimator.eval()
+    return estimator
+
+
+def _trainer(network: Network) -> Any:
+    return _sbi().inference.NPE(
+        density_estimator=_untrained(network),
+        show_progress_bars=False,
+        tracker=_SilentTracker(),
+    )
+
+
 def _untrained(network: Network) -> Callable[[Tensor, Tensor], Any]:
+    """Builds an estimator from examples of coordinates and statistics."""
     return _sbi().neural_nets.posterior_nn(
         model=network.kind,
         hidden_features=network.hidden,
@@ -373,6 +485,7 @@ def _single_precision(seed: int) -> Iterator[None]:
     """sbi draws from torch's global generator and builds in its default dtype: both are
     put back afterwards."""
     before = torch.get_default_dtype()
+    # devices=[]: the generators of accelerators are not used, and slow to copy.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         torch.set_default_dtype(torch.float32)
@@ -382,9 +495,9 @@ def _single_precision(seed: int) -> Iterator[None]:
             torch.set_default_dtype(before)
 
 
-class _Silent:
-    """A tracker that writes nothing: sbi's own makes a folder of TensorBoard logs where
-    one stands."""
+class _SilentTracker:
+    """A tracker that writes nothing: sbi's own leaves a folder of TensorBoard logs in
+    the current directory."""
 
     log_dir = None
 
@@ -400,12 +513,13 @@ class _Silent:
 
 
 def _sbi() -> Any:
+    """The library, imported when it is first needed, for it takes seconds."""
     try:
         import sbi.inference
         import sbi.neural_nets
-    except ImportError as trouble:
+    except ImportError as error:
         raise InputError(
-            f"The amortised posterior needs the library sbi ({trouble}): pip install "
+            f"The amortised posterior needs the library sbi ({error}): pip install "
             "'cingulum[sbi]'."
         ) from None
     return sbi

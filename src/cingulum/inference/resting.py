@@ -1,5 +1,5 @@
-"""The standard fit of a resting recording: what is free, where the search starts, and
-how the result is verified."""
+"""The standard fit of a resting-state recording: which parameters are free, where the
+search starts, and how the result is verified."""
 
 from __future__ import annotations
 
@@ -23,10 +23,15 @@ from cingulum.simulation import balanced
 from cingulum.simulation.linear.eigenvalues import Stability
 from cingulum.simulation.simulation import simulate, time_step
 
+RUN_MINUTES = 4.0
+"""Longest single run of a free-running simulation; more minutes are several runs side
+by side, in one batch."""
+
 
 @dataclass(frozen=True, eq=False)
 class RestingFit:
-    """A fit, the same brain run freely, and the controls both are read against.
+    """A fit, the connectivity of the same brain in a free-running simulation, and the
+    control that both are compared with.
 
     simulated_fc: of the free-running simulation, which never sees the recording
     control: linear network with as many free parameters, fitted to the same recording
@@ -42,33 +47,40 @@ class RestingFit:
     seconds: float
 
     def against(self, recorded: Float[Tensor, "region region"]) -> dict[str, float]:
-        """Correlation of every model with a recorded connectivity, in the training data
+        """Correlation of every model with a recorded connectivity: of the training data
         or held out."""
-        models = {
-            "free_running": self.simulated_fc,
-            "analytic": self.fit.fc,
-            "linear_control": self.control.fc,
-        }
         return {
-            name: similarity(model.to(recorded), recorded).item()
-            for name, model in models.items()
+            "free_running": _correlation(self.simulated_fc, recorded),
+            "analytic": _correlation(self.fit.fc, recorded),
+            "linear_control": _correlation(self.control.fc, recorded),
         }
 
     @property
     def levels(self) -> dict[str, float]:
-        """Mean connectivity of each model: the objective does not see it."""
-        models = {"free_running": self.simulated_fc, "analytic": self.fit.fc}
-        return {name: edges(model).mean().item() for name, model in models.items()}
+        """Mean connectivity of each model, which the objective ignores."""
+        return {
+            "free_running": edges(self.simulated_fc).mean().item(),
+            "analytic": edges(self.fit.fc).mean().item(),
+        }
+
+
+def _correlation(model: Tensor, recorded: Tensor) -> float:
+    # The simulation may be in another precision than the recording.
+    return similarity(model.to(recorded), recorded).item()
 
 
 def resting_priors(n: int) -> dict[str, Distribution]:
     """Free in a resting fit: global coupling, and recurrent excitation and noise of
     every region (1 + 2N numbers)."""
     return {
-        "strength": LogNormal(math.log(0.3), 0.7),
-        "mass.w_plus": LogNormal(math.log(1.4), 0.1).expand([n]),
-        "noise": LogNormal(math.log(0.01), 0.5).expand([n]),
+        "strength": _around(0.3, 0.7),
+        "mass.w_plus": _around(1.4, 0.1).expand([n]),
+        "noise": _around(0.01, 0.5).expand([n]),
     }
+
+
+def _around(median: float, width: float) -> LogNormal:
+    return LogNormal(math.log(median), width)
 
 
 def resting_fit(
@@ -88,55 +100,60 @@ def resting_fit(
     inhibition control). The search is on the analytic connectivity; `minutes` of BOLD
     are then simulated in runs of four minutes.
     """
-    if not minutes * 60 >= 10 * tr:
-        raise InputError(
-            f"minutes must cover at least ten volumes; came {minutes:g} min with a TR "
-            f"of {tr:g} s."
-        )
-    began = time.monotonic()
-    brain = Brain(ReducedWongWang(), connectome, Sensor(tr=tr))
-    priors = resting_priors(len(connectome.regions))
-    found = fit(
-        brain,
+    _check_minutes(minutes, tr)
+    start = time.monotonic()
+    fitted = fit(
+        Brain(ReducedWongWang(), connectome, Sensor(tr=tr)),
         recorded,
-        priors,
+        resting_priors(len(connectome.regions)),
         prepare=balanced,
         method="analytic",
         steps=steps,
         show_progress=show_progress,
     )
+    # Noise and input gain of every region: as many numbers as the fit has.
     control = linear_network(connectome, recorded, regional=2)
+    # The longest step that divides the TR, so that volumes fall on steps.
     dt = time_step(tr)
-    simulated = free_running_fc(found.brain, dt, minutes, seed, show_progress)
-    size = sum(value.numel() for value in found.estimates.values())
+    simulated = free_running_fc(fitted.brain, dt, minutes, seed, show_progress)
     return RestingFit(
-        found,
-        simulated,
-        minutes,
-        dt,
-        control,
-        found.stability,
-        size,
-        time.monotonic() - began,
+        fit=fitted,
+        simulated_fc=simulated,
+        simulated_minutes=minutes,
+        dt=dt,
+        control=control,
+        stability=fitted.stability,
+        parameters=sum(value.numel() for value in fitted.estimates.values()),
+        seconds=time.monotonic() - start,
     )
+
+
+def _check_minutes(minutes: float, tr: float) -> None:
+    # "not ≥" instead of "<", so that NaN is refused too.
+    if not minutes * 60 >= 10 * tr:
+        raise InputError(
+            f"minutes must cover at least ten volumes; came {minutes:g} min with a TR "
+            f"of {tr:g} s."
+        )
 
 
 def free_running_fc(
     brain: Brain, dt: float, minutes: float, seed: int, show_progress: bool = False
-) -> Tensor:
-    """Connectivity of runs of at most four minutes in one batch, in float32, pooled
-    over time within runs."""
-    length = min(minutes, 4.0)
-    runs = round(minutes / length)
-    run = simulate(
+) -> Float[Tensor, "region region"]:
+    """Connectivity of free-running simulations in one batch of runs of at most four
+    minutes, in float32, pooled over time within runs."""
+    length = min(minutes, RUN_MINUTES)
+    simulation = simulate(
         cast(brain, torch.float32),
         60 * length,
         dt=dt,
         seed=seed,
-        batch=(runs,),
+        batch=(round(minutes / length),),
         discard=20.0,
         show_progress=show_progress,
     )
-    signals = run.bold.data.double()
+    # Each run is centred first, so that differences between the means of runs do not
+    # count as correlation.
+    signals = simulation.bold.data.double()
     signals = signals - signals.mean(-1, keepdim=True)
     return fc(signals.movedim(0, 1).flatten(1))

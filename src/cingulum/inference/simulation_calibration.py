@@ -1,5 +1,5 @@
-"""Whether intervals are honest: truths from the prior, recordings of them, fits, and
-where the truths come to lie.
+"""Whether intervals contain the truth as often as they claim: parameters drawn from the
+prior, recordings simulated from them, fits, and the ranks of the truths.
 
 Simulation-based calibration (Talts et al. 2018, arXiv:1804.06788): if a truth is drawn
 from the prior and a recording from the truth, then the truth is one more draw of the
@@ -8,18 +8,19 @@ posterior, and its rank among L draws is uniform on 0 … L.
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.stats import binomtest, chisquare, kstest, linregress
 from torch import Tensor
-from torch.distributions import LogNormal
+from torch.distributions import Distribution, LogNormal, biject_to
 
 from cingulum.brain.brain import Brain
 from cingulum.errors import ConvergenceError, InputError
@@ -30,48 +31,58 @@ from cingulum.inference.optimise import fingerprint_of
 from cingulum.inference.posterior import laplace, reweighed
 from cingulum.inference.problem import Problem, Runs, Theta, at_rest, joined, split
 from cingulum.inference.views import Cleaning
+from cingulum.io.files import write_bytes
 from cingulum.progress import track
 from cingulum.simulation.simulation import simulate, time_step
 from cingulum.timeseries import TimeSeries
 
 Draws = Float[Tensor, "draw recording coordinate"]
-Maker = Callable[[Problem, int, int], Draws]
+PosteriorSampler = Callable[[Problem, int, int], Draws]
 """A posterior: (problem of many recordings, number of draws, seed) → draws in
 unconstrained coordinates."""
 
 LIKELIHOOD_CLEANING = Cleaning(band=(0.008, 0.25), bins=16)
 
+DISCARDED = 60.0
+"""Seconds left out at the start of every simulated recording."""
+
+LONGEST_STEP = 0.002
+"""Seconds; of the neural and the haemodynamic equations alike."""
+
+PROPOSALS = 50
+"""Draws from the prior whose stability is examined in one batch."""
+
 
 def default_priors() -> dict[str, Free]:
-    """What a recording of rest tells of one brain: coupling, neural and measurement
-    noise, and a haemodynamic rate.
+    """What a recording of rest determines of one brain: coupling, neural and
+    measurement noise, and a haemodynamic rate.
 
     Centres are those of a balanced `ReducedWongWang` whose BOLD varies by some tenths
     of a percent; widths are a factor of about 1.5 (coupling, neural noise), 1.65
     (measurement noise) and 1.2 (kappa).
     """
-    centres = {
-        "strength": (0.35, 0.4),
-        "noise": (0.015, 0.4),
-        "sensor.noise": (0.007, 0.5),
-    }
-    centres |= {"sensor.response.kappa": (0.65, 0.2)}
     return {
-        path: LogNormal(float(np.log(centre)), width)
-        for path, (centre, width) in centres.items()
+        "strength": _around(0.35, 0.4),
+        "noise": _around(0.015, 0.4),
+        "sensor.noise": _around(0.007, 0.5),
+        "sensor.response.kappa": _around(0.65, 0.2),
     }
+
+
+def _around(median: float, width: float) -> LogNormal:
+    return LogNormal(float(np.log(median)), width)
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Where truths lie among their posteriors' draws.
+    """The ranks of true values among draws of their posteriors.
 
-    ranks, truths, estimates: a row a fit, a column a coordinate. Rank: how many of the
-        draws are below the truth, 0 … `draws`; truths and estimates (means of the
-        draws): in the unconstrained coordinates
+    ranks, truths, estimates: one row per fit, one column per coordinate. Rank: how many
+        of the draws are below the truth, 0 … `draws`; truths and estimates (means of
+        the draws): in the unconstrained coordinates
     refused: share of the prior's draws that have no stable equilibrium by the search's
-        own limits. They are drawn again, so that truths come from the prior cut there,
-        which no posterior here knows: few are of no consequence
+        own limits. They are drawn again, so that truths come from the prior truncated
+        there, which no posterior here knows: few are of no consequence
     failed: fits that found no optimum; they are left out, and many would make
         everything else worthless
     """
@@ -84,67 +95,95 @@ class Calibration:
     failed: int = 0
 
     def coverage(self, levels: Sequence[float] = (0.5, 0.8, 0.9, 0.95)) -> pd.DataFrame:
-        """How often central intervals hold the truth: a row a coordinate and level.
+        """How often central intervals contain the truth: one row per coordinate and
+        level.
 
-        level: what was asked, rounded to what ranks among so many draws can tell
-        (`nominal`); low, high: exact binomial 95 % interval of `covered` (Clopper and
+        level: what was asked for; `nominal`: the nearest that ranks among so many draws
+        can express; low, high: exact binomial 95 % interval of `covered` (Clopper and
         Pearson 1934)
         """
         rows = []
         for name, ranks in self.ranks.items():
             for level in levels:
-                left = round((1 - level) / 2 * (self.draws + 1))
-                inside = int(((ranks >= left) & (ranks <= self.draws - left)).sum())
-                span = binomtest(inside, len(ranks)).proportion_ci(0.95, method="exact")
-                nominal = 1 - 2 * left / (self.draws + 1)
-                rows.append(
-                    (name, level, nominal, inside / len(ranks), span.low, span.high)
-                )
-        return pd.DataFrame(
-            rows, columns=["coordinate", "level", "nominal", "covered", "low", "high"]
-        )
+                row = _coverage(ranks.to_numpy(), self.draws, level)
+                rows.append({"coordinate": name, "level": level, **row})
+        return pd.DataFrame(rows)
 
     def uniformity(self, bins: int | None = None, alarm: float = 0.01) -> pd.DataFrame:
-        """Tests of uniform ranks, a row a coordinate: χ² over `bins`, and
+        """Tests of uniform ranks, one row per coordinate: χ² over `bins`, and
         Kolmogorov-Smirnov.
 
-        bins: at least five fits in each, at most 20; ranks are whole numbers, so ties
-        in the second test are broken at random (a fixed seed), which makes it exact
+        bins: by default at least five fits in each, at most 20
         alarm: the chance that a calibrated posterior has any `uniform` = False in the
             whole table (Bonferroni, at most)
         """
         bins = bins or max(2, min(20, len(self.ranks) // 5))
+        # Ranks are whole numbers; breaking their ties at random (with a fixed seed)
+        # makes Kolmogorov-Smirnov's test exact.
         noise = np.random.default_rng(0).random(self.ranks.shape)
-        spread = (self.ranks.to_numpy() + noise) / (self.draws + 1)
-        limit = alarm / (2 * spread.shape[1])
+        positions = (self.ranks.to_numpy() + noise) / (self.draws + 1)
+        threshold = alarm / (2 * positions.shape[1])
         rows = []
-        for name, shares in zip(self.ranks.columns, spread.T, strict=True):
-            chi = chisquare(np.histogram(shares, bins, (0.0, 1.0))[0]).pvalue
-            smirnov = kstest(shares, "uniform").pvalue
-            rows.append((name, chi, smirnov, limit, min(chi, smirnov) >= limit))
-        return pd.DataFrame(
-            rows, columns=["coordinate", "chi_square_p", "ks_p", "threshold", "uniform"]
-        )
+        for name, column in zip(self.ranks.columns, positions.T, strict=True):
+            tests = _uniformity(column, bins, threshold)
+            rows.append({"coordinate": name, **tests})
+        return pd.DataFrame(rows)
 
     def recovery(self) -> pd.DataFrame:
-        """How well estimates follow truths, a row a coordinate, in coordinates: r,
-        slope, and mean error."""
+        """How well estimates follow truths, one row per coordinate: correlation, slope,
+        and mean error in unconstrained coordinates."""
         rows = []
         for name in self.truths:
-            truth, found = self.truths[name], self.estimates[name]
-            line = linregress(truth, found)
-            rows.append((name, line.rvalue, line.slope, (found - truth).mean()))
-        return pd.DataFrame(rows, columns=["coordinate", "r", "slope", "bias"])
+            row = _recovery(self.truths[name], self.estimates[name])
+            rows.append({"coordinate": name, **row})
+        return pd.DataFrame(rows)
 
     def __str__(self) -> str:
-        told = (
+        lines = [
             f"calibration by {len(self.ranks)} fits; {self.refused:.1%} of the "
             f"prior refused, {self.failed} failed"
-        )
-        tables = (self.coverage(), self.uniformity(), self.recovery())
-        return "\n".join(
-            [told, *(t.to_string(index=False, float_format="%.3g") for t in tables)]
-        )
+        ]
+        for table in (self.coverage(), self.uniformity(), self.recovery()):
+            lines.append(table.to_string(index=False, float_format="%.3g"))
+        return "\n".join(lines)
+
+
+def _coverage(ranks: np.ndarray, draws: int, level: float) -> dict[str, float]:
+    """How often the central interval between two draws contains the truth."""
+    # The truth is one more draw: of draws + 1 ranks, as many are left out on either
+    # side as the level allows.
+    outside = round((1 - level) / 2 * (draws + 1))
+    covered = (ranks >= outside) & (ranks <= draws - outside)
+    count = int(covered.sum())
+    interval = binomtest(count, len(ranks)).proportion_ci(0.95, method="exact")
+    return {
+        "nominal": 1 - 2 * outside / (draws + 1),
+        "covered": count / len(ranks),
+        "low": interval.low,
+        "high": interval.high,
+    }
+
+
+def _recovery(truth: pd.Series, estimate: pd.Series) -> dict[str, float]:
+    line = linregress(truth, estimate)
+    bias = (estimate - truth).mean()
+    return {"r": line.rvalue, "slope": line.slope, "bias": bias}
+
+
+def _uniformity(
+    positions: np.ndarray, bins: int, threshold: float
+) -> dict[str, float | bool]:
+    """Two tests of whether positions are uniform between 0 and 1."""
+    counts, _ = np.histogram(positions, bins, (0.0, 1.0))
+    chi_square_p = chisquare(counts).pvalue
+    ks_p = kstest(positions, "uniform").pvalue
+    return {
+        "chi_square_p": chi_square_p,
+        "ks_p": ks_p,
+        "threshold": threshold,
+        # Both must pass: they see different departures.
+        "uniform": min(chi_square_p, ks_p) >= threshold,
+    }
 
 
 def by_laplace(problem: Problem, count: int, seed: int) -> Draws:
@@ -154,16 +193,19 @@ def by_laplace(problem: Problem, count: int, seed: int) -> Draws:
 
 
 def by_importance(problem: Problem, count: int, seed: int) -> Draws:
-    """Laplace's draws reweighed by the objective itself (`reweighed`): of the skewed
-    posterior, at twice the time."""
-    return joined(reweighed(laplace(_optimum(problem)), count, seed)[0])
+    """Laplace's draws reweighed by the objective itself (`reweighed`): they follow a
+    skewed posterior too, at twice the time."""
+    draws, _ = reweighed(laplace(_optimum(problem)), count, seed)
+    return joined(draws)
 
 
 def _optimum(problem: Problem) -> Fit:
+    # Curvature means something only at the optimum itself, which Newton reaches.
     return fit_problem(problem, method="analytic", optimiser="Newton", steps=30)
 
 
-def calibrate(
+# Each option is set by its name, and has the name that it has in `fit` or `simulate`.
+def calibrate(  # noqa: PLR0913
     brain: Brain,
     free: Mapping[str, Free],
     *,
@@ -172,11 +214,11 @@ def calibrate(
     prepare: Callable[[Brain], Brain] = lambda brain: brain,
     objective: Objective | dict[Objective, float] = Likelihood(),
     cleaning: Cleaning = LIKELIHOOD_CLEANING,
-    posterior: Maker = by_laplace,
+    posterior: PosteriorSampler = by_laplace,
     draws: int = 99,
     batch: int = 50,
     dt: float | None = None,
-    vascular_step: float = 0.002,
+    vascular_step: float = LONGEST_STEP,
     seed: int = 0,
     checkpoint: str | Path | None = None,
     show_progress: bool = False,
@@ -187,85 +229,109 @@ def calibrate(
     free, prepare, objective, cleaning: as in `fit`; recordings are free-running
         simulations of `duration` seconds of the non-linear brain with the sensor's
         noise, from its equilibrium, the first minute left out
-    posterior: what is to be checked; `Amortised.maker` is another
+    posterior: what is to be checked; `Amortised.sampler` is another
     batch: fits at a time
     dt, vascular_step: s, as in `simulate`; dt None is the longest up to 2 ms that
         divides the TR. Haemodynamics in steps of 10 ms decay more slowly, by γ · 10 ms
         (0.6 % of κ), which a calibration does notice
-    checkpoint: a file (.npz, plain numbers) written after every batch; the same call
-        goes on from it
+    checkpoint: a file (.npz, plain numbers) written after every batch, from which the
+        same call continues
 
     Raises InputError for a checkpoint of other settings, or priors of which nearly
     nothing is stable.
     """
-    if fits < 1 or draws < 1 or batch < 1:
+    _check_counts(fits, draws, batch)
+    setup = _Setup(
+        brain=brain,
+        free=free,
+        prepare=prepare,
+        objective=objective if isinstance(objective, dict) else {objective: 1.0},
+        cleaning=cleaning,
+        duration=duration,
+        dt=dt,
+        vascular_step=vascular_step,
+        posterior=posterior,
+        draws=draws,
+        batch=batch,
+        seed=seed,
+    )
+    truths, refused = stable_truths(brain, free, fits, prepare, seed)
+    file = _Checkpoint.at(checkpoint, setup, truths)
+    results = file.read(setup.size)
+    batches = range(len(results), fits, batch)
+    for first in track(batches, "calibration", show=show_progress):
+        part = truths[first : first + batch]
+        # Numbered by fit, so that an interrupted calibration continues with the seeds
+        # it would have had.
+        ranked = _ranked(setup, part, seed + 1 + first)
+        results = np.concatenate([results, ranked])
+        file.write(results)
+    return _calibration(setup, truths, results, refused)
+
+
+def _check_counts(fits: int, draws: int, batch: int) -> None:
+    if min(fits, draws, batch) < 1:
         raise InputError(
             f"fits, draws and batch must be at least 1; came {fits}, {draws} and "
             f"{batch}."
         )
-    settings = (
-        duration,
-        objective if isinstance(objective, dict) else {objective: 1.0},
-        prepare,
-        cleaning,
-        dt,
-    )
-    lab = _Lab(brain, free, *settings, vascular_step, seed)
-    truths, refused = stable_truths(brain, free, fits, prepare, seed)
-    names = [
-        f"{path} {name}".strip()
-        for path, kind in lab.kinds.items()
-        for name in kind.names
-    ]
-    file, key = (
-        Path(checkpoint) if checkpoint else None,
-        _key(lab, truths, posterior, draws, batch),
-    )
-    done = (
-        _load(file, key)
-        if file and file.exists()
-        else np.zeros((0, 2, truths.shape[1]))
-    )
-    for first in track(
-        range(len(done), fits, batch), "calibration", show=show_progress
-    ):
-        found = _ranked(
-            lab, truths[first : first + batch], posterior, draws, seed + 1 + first
-        )
-        done = np.concatenate([done, found])
-        if file:
-            _save(file, key, done)
-    good = np.isfinite(done).all((1, 2))
-    tables = [
-        pd.DataFrame(part[good], columns=names)
-        for part in (done[:, 0], truths.numpy(), done[:, 1])
-    ]
+
+
+Results = Float[np.ndarray, "fit 2 coordinate"]
+"""Of every fit the ranks of the truths and the means of the draws; NaN where it
+failed."""
+
+
+def _calibration(
+    setup: _Setup, truths: Tensor, results: Results, refused: float
+) -> Calibration:
+    """The tables, without the fits that failed."""
+    names = coordinate_names(setup.problem_without_recording)
+    succeeded = np.isfinite(results).all((1, 2))
+
+    def table(values: np.ndarray) -> pd.DataFrame:
+        return pd.DataFrame(values[succeeded], columns=names)
+
     return Calibration(
-        tables[0].astype(int), tables[1], tables[2], draws, refused, int((~good).sum())
+        ranks=table(results[:, 0]).astype(int),
+        truths=table(truths.numpy()),
+        estimates=table(results[:, 1]),
+        draws=setup.draws,
+        refused=refused,
+        failed=int((~succeeded).sum()),
     )
 
 
 @dataclass(frozen=True, eq=False)
-class _Lab:
-    """Where recordings are made and problems stated."""
+class _Setup:
+    """What is the same for every batch: how recordings are simulated and fitted, and
+    the posterior that is checked."""
 
     brain: Brain
     free: Mapping[str, Free]
-    duration: float
-    objective: dict[Objective, float]
     prepare: Callable[[Brain], Brain]
+    objective: dict[Objective, float]
     cleaning: Cleaning
+    duration: float
     dt: float | None
     vascular_step: float
+    posterior: PosteriorSampler
+    draws: int
+    batch: int
     seed: int
 
-    @property
-    def kinds(self) -> dict[str, FreeParameter]:
-        return bare_problem(self.brain, self.free, self.prepare).kinds
+    @cached_property
+    def problem_without_recording(self) -> Problem:
+        return bare_problem(self.brain, self.free, self.prepare)
 
-    def recording(self, truths: Tensor, seed: int) -> TimeSeries:
-        return recordings_of(
-            bare_problem(self.brain, self.free, self.prepare),
+    @property
+    def size(self) -> int:
+        """Number of coordinates."""
+        return sum(kind.size for kind in self.problem_without_recording.kinds.values())
+
+    def recordings(self, truths: Tensor, seed: int) -> TimeSeries:
+        return simulate_recordings(
+            self.problem_without_recording,
             truths,
             self.duration,
             dt=self.dt,
@@ -273,74 +339,148 @@ class _Lab:
             seed=seed,
         )
 
-    def problem(self, recorded: TimeSeries) -> Problem:
-        given = (
+    def draw(self, recorded: TimeSeries, seed: int) -> Draws:
+        """Draws of the posterior of every recording. Raises ConvergenceError if one of
+        them could not be fitted."""
+        problem = make_problem(
             self.brain,
             recorded,
             self.free,
             self.objective,
             self.prepare,
             self.cleaning,
+            Runs(),
+            near_bifurcation=None,
         )
-        return make_problem(*given, Runs(), None)
+        return self.posterior(problem, self.draws, seed)
+
+    def fingerprint(self, truths: Tensor) -> str:
+        """What a checkpoint must have been written with; functions count by name, for
+        their code cannot be compared."""
+        functions = [_name(self.prepare), _name(self.posterior)]
+        aims = {name_of(aim): weight for aim, weight in self.objective.items()}
+        numbers = (
+            self.duration,
+            self.dt,
+            self.vascular_step,
+            self.seed,
+            self.draws,
+            self.batch,
+        )
+        return fingerprint_of(
+            self.brain, truths, self.cleaning, functions, aims, numbers
+        )
+
+
+def _name(function: Callable[..., object]) -> str:
+    # Instances that are called, such as partial functions, have no name of their own.
+    return getattr(function, "__qualname__", type(function).__name__)
 
 
 def _ranked(
-    lab: _Lab, truths: Tensor, posterior: Maker, draws: int, seed: int
-) -> np.ndarray:
-    """Ranks and estimates (fit, 2, coordinate) of one batch; NaN where a fit failed."""
-    recorded = lab.recording(truths, seed)
+    setup: _Setup, truths: Float[Tensor, "fit coordinate"], seed: int
+) -> Results:
+    """Results of one batch."""
+    recorded = setup.recordings(truths, seed)
     try:
-        drawn = posterior(lab.problem(recorded), draws, seed)
-    except ConvergenceError:  # one of them: which, only fits of single recordings tell
-        drawn = torch.stack(
-            [
-                _alone(lab, recorded, i, posterior, draws, seed)
-                for i in range(len(truths))
-            ],
-            1,
-        )
-    ranks = torch.where(
-        torch.isfinite(drawn).all(0), (drawn < truths).sum(0).to(drawn), torch.nan
-    )
+        drawn = setup.draw(recorded, seed)
+    except ConvergenceError:
+        # At least one of them failed; which, only fits of single recordings can tell.
+        drawn = _drawn_singly(setup, recorded, seed)
+    ranks = (drawn < truths).sum(0).to(drawn)
+    succeeded = torch.isfinite(drawn).all(0)
+    ranks = torch.where(succeeded, ranks, torch.nan)
     return torch.stack([ranks, drawn.mean(0)], 1).numpy()
 
 
-def _alone(
-    lab: _Lab, recorded: TimeSeries, index: int, posterior: Maker, draws: int, seed: int
-) -> Tensor:
-    one = TimeSeries(
-        recorded.data[index : index + 1], recorded.tr, recorded.regions, recorded.unit
-    )
+def _drawn_singly(setup: _Setup, recorded: TimeSeries, seed: int) -> Draws:
+    """Draws for each recording fitted by itself; NaN where that fails."""
+    parts = []
+    for i, data in enumerate(recorded.data):
+        single = replace(recorded, data=data.unsqueeze(0))
+        parts.append(_drawn_or_nan(setup, single, seed + i))
+    return torch.cat(parts, 1)
+
+
+def _drawn_or_nan(setup: _Setup, single: TimeSeries, seed: int) -> Draws:
     try:
-        return posterior(lab.problem(one), draws, seed + index)[:, 0]
+        return setup.draw(single, seed)
     except ConvergenceError:
-        size = sum(kind.size for kind in lab.kinds.values())
-        return torch.full((draws, size), torch.nan, dtype=recorded.data.dtype)
+        shape = (setup.draws, 1, setup.size)
+        return single.data.new_full(shape, torch.nan)
 
 
-def recordings_of(
+@dataclass(frozen=True)
+class _Checkpoint:
+    """Results of finished batches in a file, valid for one fingerprint; without a path,
+    nothing is written or read."""
+
+    path: Path | None
+    key: str
+
+    @classmethod
+    def at(cls, path: str | Path | None, setup: _Setup, truths: Tensor) -> _Checkpoint:
+        if path is None or path == "":
+            return cls(None, "")
+        return cls(Path(path), setup.fingerprint(truths))
+
+    def read(self, size: int) -> Results:
+        """What is finished; of no fits if nothing is. Raises InputError for a file that
+        belongs to another calibration, or to none."""
+        if self.path is None or not self.path.exists():
+            return np.zeros((0, 2, size))
+        key, results = _read_checkpoint(self.path)
+        if key != self.key:
+            raise InputError(
+                f"{self.path} belongs to a calibration with other settings. Name "
+                "another checkpoint, or remove it."
+            )
+        return results
+
+    def write(self, results: Results) -> None:
+        """Plain numbers, written whole or not at all."""
+        if self.path is None:
+            return
+        # Through a buffer, as numpy would append .npz to any other ending.
+        buffer = io.BytesIO()
+        np.savez(buffer, key=np.array(self.key), done=results)
+        write_bytes(self.path, buffer.getvalue())
+
+
+def _read_checkpoint(path: Path) -> tuple[str, Results]:
+    """Key and results. Raises InputError for any other file."""
+    try:
+        # Never unpickle: a file may come from anywhere.
+        with np.load(path, allow_pickle=False) as content:
+            return str(content["key"]), content["done"]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{path} is not a checkpoint of a calibration ({error}). Remove it to "
+            "start again."
+        ) from None
+
+
+def simulate_recordings(
     problem: Problem,
     truths: Float[Tensor, "fit coordinate"],
     duration: float,
     *,
     dt: float | None = None,
-    vascular_step: float = 0.002,
+    vascular_step: float = LONGEST_STEP,
     seed: int = 0,
 ) -> TimeSeries:
     """Free-running recordings (fit, region or channel, time) of brains at these
     coordinates."""
     brain = problem.candidate(split(problem, truths))
-    tr, batch = brain.sensor.tr, (len(truths),)
-    step = time_step(tr, 0.002) if dt is None else dt
-    start = at_rest(brain, batch)
+    batch = (len(truths),)
+    # From the equilibrium, so that a minute is enough to forget the start.
     return simulate(
         brain,
         duration,
-        dt=step,
-        start=start,
+        dt=time_step(brain.sensor.tr, LONGEST_STEP) if dt is None else dt,
+        start=at_rest(brain, batch),
         batch=batch,
-        discard=60.0,
+        discard=DISCARDED,
         vascular_step=vascular_step,
         seed=seed,
     ).signal
@@ -359,109 +499,111 @@ def stable_truths(
     Raises InputError when fewer than one in twenty is kept.
     """
     problem = bare_problem(brain, free, prepare)
-    kept: list[Tensor] = []
-    asked = 0
-    while sum(map(len, kept)) < count:
-        if asked >= 20 * (count + 20):
+    parts: list[Tensor] = []
+    drawn = kept = 0
+    while kept < count:
+        # The constant lets a small count meet some bad luck.
+        if drawn >= 20 * (count + 20):
             raise InputError(
-                f"Of {asked} draws from the priors {sum(map(len, kept))} have a stable "
-                "equilibrium with margin. Centre "
-                "'strength' lower, or look at one brain with `cingulum.stability`."
+                f"Of {drawn} draws from the priors {kept} have a stable equilibrium "
+                "with margin. Centre 'strength' lower, or look at one brain with "
+                "`cingulum.stability`."
             )
-        theta = _drawn(problem, free, 50, seed + 7919 * asked)
-        stable = _stable(problem, theta)
-        kept.append(joined(theta)[stable])
-        asked += 50
-    return torch.cat(kept)[:count], 1 - sum(map(len, kept)) / asked
+        # Far apart, so that batches of one seed are not those of a neighbouring seed.
+        theta = _drawn_from_priors(problem, free, PROPOSALS, seed + 7919 * drawn)
+        stable = joined(theta)[_stable(problem, theta)]
+        parts.append(stable)
+        drawn += PROPOSALS
+        kept += len(stable)
+    return torch.cat(parts)[:count], 1 - kept / drawn
 
 
 def bare_problem(
     brain: Brain, free: Mapping[str, Free], prepare: Callable[[Brain], Brain]
 ) -> Problem:
-    """The problem without a recording: what is needed to tell coordinates, and whether
-    they are stable."""
+    """The problem without a recording: enough to name its coordinates, and to know
+    which of them are stable."""
     n = len(brain.sensor.channels or brain.regions)
-    nothing = torch.eye(n, dtype=brain.connectome.weights.dtype)
+    # The connectivity of a recording whose regions have nothing in common.
+    placeholder = torch.eye(n, dtype=brain.connectome.weights.dtype)
     return make_problem(
-        brain, nothing, free, _indifferent, prepare, Cleaning(bins=2), Runs(), None
+        brain,
+        placeholder,
+        free,
+        _indifferent,
+        prepare,
+        Cleaning(bins=2),
+        Runs(),
+        near_bifurcation=None,
     )
 
 
 def _indifferent(model: object, recorded: object) -> Tensor:
+    """An objective for which every model is as good."""
     return torch.zeros(())
 
 
-def _drawn(problem: Problem, free: Mapping[str, Free], count: int, seed: int) -> Theta:
-    like = problem.brain.connectome.weights
+def coordinate_names(problem: Problem) -> list[str]:
+    """Parameter path and, of regional parameters, region: one name per coordinate."""
+    return [
+        f"{path} {part}".strip()
+        for path, kind in problem.kinds.items()
+        for part in kind.names
+    ]
+
+
+def _drawn_from_priors(
+    problem: Problem, free: Mapping[str, Free], count: int, seed: int
+) -> Theta:
+    theta = {}
+    # torch.distributions draw from the global generator, which is put back afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return {
-            path: _from_prior(free[path], kind, count).to(like)
-            for path, kind in problem.kinds.items()
-        }
+        for path, kind in problem.kinds.items():
+            drawn = _drawn_from_prior(free[path], kind, count)
+            theta[path] = drawn.to(problem.brain.connectome.weights)
+    return theta
 
 
-def _from_prior(
-    given: Free, kind: FreeParameter, count: int
+def _drawn_from_prior(
+    prior: Free, kind: FreeParameter, count: int
 ) -> Float[Tensor, "count size"]:
-    """Coordinates drawn from what is free; a prior's own draws, carried to the line."""
-    if isinstance(given, Gains):
-        return given.spread * torch.randn(count, kind.size)
-    if isinstance(given, Mapped):
-        level = kind.average.transform.inv(  # type: ignore[attr-defined]
-            given.prior.sample((count,)).reshape(count, 1)
-        )  # type: ignore[attr-defined]
-        return torch.cat(
-            [level, given.spread * torch.randn(count, kind.size - 1).to(level)], -1
-        )
-    return kind.transform.inv(given.sample((count,)).reshape(count, kind.size))  # type: ignore[attr-defined]
+    """Unconstrained coordinates of one free parameter, drawn from its prior."""
+    if isinstance(prior, Gains):
+        return prior.spread * torch.randn(count, kind.size)
+    if isinstance(prior, Mapped):
+        level = _unconstrained(prior.prior, (count, 1))
+        slopes = prior.spread * torch.randn(count, kind.size - 1).to(level)
+        return torch.cat([level, slopes], -1)
+    return _unconstrained(prior, (count, kind.size))
 
 
-def _stable(problem: Problem, theta: Theta) -> Tensor:
-    with torch.no_grad():
-        try:
-            return problem.analytic(theta).stable
-        except ConvergenceError:
-            if len(joined(theta)) == 1:
-                return torch.zeros(1, dtype=torch.bool)
-        single = [
-            {path: part[i : i + 1] for path, part in theta.items()}
-            for i in range(len(joined(theta)))
-        ]
-        return torch.cat([_stable(problem, one) for one in single])
+def _unconstrained(
+    prior: Distribution, shape: tuple[int, int]
+) -> Float[Tensor, "count size"]:
+    """Draws of a distribution, mapped from its support to the real line."""
+    values = prior.sample(shape[:1]).reshape(shape)
+    return biject_to(prior.support).inv(values)
 
 
-def _key(lab: _Lab, truths: Tensor, posterior: Maker, draws: int, batch: int) -> str:
-    """What a checkpoint must have been made with; functions count by name, for their
-    code cannot be compared."""
-    names = [
-        getattr(f, "__qualname__", type(f).__name__) for f in (lab.prepare, posterior)
-    ]
-    aims = {name_of(objective): weight for objective, weight in lab.objective.items()}
-    clock = (lab.duration, lab.dt, lab.vascular_step, lab.seed, draws, batch)
-    return fingerprint_of(lab.brain, truths, lab.cleaning, names, aims, clock)
-
-
-def _save(path: Path, key: str, done: np.ndarray) -> None:
-    """Ranks and estimates so far, as plain numbers, written whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.npz")
-    np.savez(beside, key=np.array(key), done=done)
-    os.replace(beside, path)
-
-
-def _load(path: Path, key: str) -> np.ndarray:
+def _stable(problem: Problem, theta: Theta) -> Bool[Tensor, "count"]:
+    """Which points have an equilibrium that the search would keep."""
     try:
-        with np.load(path, allow_pickle=False) as kept:
-            theirs, done = str(kept["key"]), kept["done"]
-    except (OSError, ValueError, KeyError) as trouble:
-        raise InputError(
-            f"{path} is not a checkpoint of a calibration ({trouble}). Remove it to "
-            "begin anew."
-        ) from None
-    if theirs != key:
-        raise InputError(
-            f"{path} belongs to a calibration with other settings. Name another "
-            "checkpoint, or remove it."
-        )
-    return done
+        with torch.no_grad():
+            return problem.analytic(theta).stable
+    except ConvergenceError:
+        # At least one has no equilibrium; which, only single points can tell.
+        points = _single_points(theta)
+    if len(points) == 1:
+        return torch.zeros(1, dtype=torch.bool)
+    return torch.cat([_stable(problem, point) for point in points])
+
+
+def _single_points(theta: Theta) -> list[Theta]:
+    count = len(joined(theta))
+    return [_point(theta, i) for i in range(count)]
+
+
+def _point(theta: Theta, i: int) -> Theta:
+    # A slice, not an index: the batch dimension stays.
+    return {path: part[i : i + 1] for path, part in theta.items()}

@@ -1,9 +1,10 @@
-"""What a fit is worth: free-running and held-out figures, beside everything simpler
-that predicts as well."""
+"""What a fit is worth: its free-running and held-out performance, next to that of
+simpler predictors."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,14 +31,14 @@ from cingulum.timeseries import TimeSeries
 
 @dataclass(frozen=True, eq=False)
 class Verification:
-    """A fit's scoreboard.
+    """How well a fitted brain and its rivals predict connectivity.
 
-    table: a row a model: `free_parameters`, FC correlation with the `train` and the
+    table: one row per model: `free_parameters`, FC correlation with the `train` and the
         `held_out` data, `spread` (SD over seeds, held out), and `individual`, the
-        correlation of what both have beyond the group
+        correlation of what model and recording have beyond the group
     notes: other figures: mean connectivity, lag-one autocorrelation, FCD distance (KS)
         with its window
-    fc: of the free-running runs, pooled; it never saw a recording
+    fc: of the free-running runs, pooled; they never saw a recording
     """
 
     fit: Fit
@@ -48,98 +49,172 @@ class Verification:
     stability: Stability
 
     def __str__(self) -> str:
-        notes = "\n".join(
-            f"  {name}: {value:.3f}" for name, value in self.notes.items()
-        )
-        shown = self.table.round(3).to_string(na_rep="–")
-        return f"{shown}\n{notes}\n  {self.stability}"
+        table = self.table.round(3).to_string(na_rep="–")
+        return "\n".join([table, *self._note_lines(), f"  {self.stability}"])
+
+    def _note_lines(self) -> list[str]:
+        return [f"  {name}: {value:.3f}" for name, value in self.notes.items()]
 
 
 def verify(
-    found: Fit,
+    fitted: Fit,
     held_out: TimeSeries | Float[Tensor, "region region"] | None = None,
     *,
     group: Float[Tensor, "region region"] | None = None,
     seeds: int = 5,
     seed: int = 0,
 ) -> Verification:
-    """Run a fitted brain freely with several seeds and set it beside the controls.
+    """Simulate a fitted brain freely with several seeds and compare it with the
+    controls.
 
     held_out: what the fit never saw: another run, another group, or the second half
     group: connectivity of a group, as a predictor of this person (r .80–.85 on Human
         Connectome subjects: no published mechanistic fit of a subject beats it), and as
-            what is taken away for the individual part
+        what is subtracted for the individual part
     seeds: free-running simulations; each is as long as `Runs` of the fit says (runs ×
-    minutes) Raises InputError for a fit of several recordings at once.
+        minutes)
+
+    Raises InputError for a fit of several recordings at once.
     """
-    if found.fc_r.ndim:
+    if fitted.fc_r.ndim:
         raise InputError(
             "Verify one recording at a time: fit it alone, or take one brain of the "
             "batch."
         )
-    problem = found.problem
-    brain, cleaning, train = found.brain, problem.cleaning, problem.recorded
-    test = None if held_out is None else Recorded(held_out, brain, cleaning)
-    with torch.no_grad():
-        views = [problem.simulate(brain, seed + k) for k in range(seeds)]
-        runs = torch.stack([view.fc for view in views])
-    seen_alike = (
-        brain.sensor.leadfield is None
-    )  # channels are not regions: connectome and control have no counterpart
-    control = (
-        equal_control(brain.connectome, train.fc, problem.kinds) if seen_alike else None
-    )
+    train = fitted.problem.recorded
+    test = _recorded(held_out, fitted)
+    targets = _Targets(train.fc, None if test is None else test.fc, group)
+    views, runs = _simulations(fitted, seeds, seed)
+    # The mean of the runs has less sampling noise than any of them.
     pooled = runs.mean(0)
-    models: dict[str, tuple[int, Tensor]] = {
-        "free-running model": (len(found.coordinates()), pooled),
-        "analytic model": (len(found.coordinates()), found.fc),
+    control = _control(fitted)
+    table = _table(_predictors(fitted, pooled, control, targets), targets)
+    table.loc[FREE_RUNNING, "spread"] = _spread(runs, targets.test)
+    return Verification(
+        fit=fitted,
+        table=table,
+        notes=_notes(views[0], train if test is None else test, pooled),
+        fc=pooled,
+        control=control,
+        stability=fitted.stability,
+    )
+
+
+FREE_RUNNING = "free-running model"
+"""Row of `Verification.table` that a fit is judged by."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Targets:
+    """Connectivity that predictors are compared with."""
+
+    train: Float[Tensor, "region region"]
+    held_out: Float[Tensor, "region region"] | None
+    group: Float[Tensor, "region region"] | None
+
+    @property
+    def test(self) -> Float[Tensor, "region region"]:
+        """The held-out data, or where there are none the training data."""
+        return self.train if self.held_out is None else self.held_out
+
+
+@dataclass(frozen=True, eq=False)
+class _Predictor:
+    """A prediction of connectivity, and how many numbers were fitted to make it."""
+
+    fc: Float[Tensor, "region region"]
+    free_parameters: int = 0
+
+
+def _recorded(
+    held_out: TimeSeries | Float[Tensor, "region region"] | None, fitted: Fit
+) -> Recorded | None:
+    if held_out is None:
+        return None
+    return Recorded(held_out, fitted.brain, fitted.problem.cleaning)
+
+
+def _simulations(
+    fitted: Fit, seeds: int, seed: int
+) -> tuple[list[Simulated], Float[Tensor, "seed region region"]]:
+    """Free-running simulations, one per seed, and their connectivity."""
+    simulate = fitted.problem.simulate
+    with torch.no_grad():
+        views = [simulate(fitted.brain, seed + k) for k in range(seeds)]
+        return views, torch.stack([view.fc for view in views])
+
+
+def _control(fitted: Fit) -> LinearNetwork | None:
+    # Sensor channels are not regions: connectome and control then have no counterpart.
+    if fitted.brain.sensor.leadfield is not None:
+        return None
+    problem = fitted.problem
+    return equal_control(fitted.brain.connectome, problem.recorded.fc, problem.kinds)
+
+
+def _predictors(
+    fitted: Fit, simulated: Tensor, control: LinearNetwork | None, targets: _Targets
+) -> dict[str, _Predictor]:
+    """The fitted brain and its rivals, by the names of the table's rows."""
+    size = len(fitted.coordinates())
+    # Order of the rows: the brain itself, then rivals that know less, then more.
+    predictors = {
+        FREE_RUNNING: _Predictor(simulated, size),
+        "analytic model": _Predictor(fitted.fc, size),
     }
     if control is not None:
-        models["linear control"] = (control.parameters, control.fc)
-        models["connectome (SC–FC)"] = (0, problem.brain.connectome.weights)
-    if group is not None:
-        models["group connectivity"] = (0, group.to(train.fc))
-    if test is not None:
-        models["the recording itself (reliability)"] = (0, train.fc)
-    unseen = None if test is None else test.fc
-    rows = {
-        name: _row(size, model, train.fc, unseen, group)
-        for name, (size, model) in models.items()
+        # As it was before the fit, which may have changed weights.
+        weights = fitted.problem.brain.connectome.weights
+        predictors["linear control"] = _Predictor(control.fc, control.parameters)
+        predictors["connectome (SC–FC)"] = _Predictor(weights)
+    if targets.group is not None:
+        group = targets.group.to(targets.train)
+        predictors["group connectivity"] = _Predictor(group)
+    if targets.held_out is not None:
+        predictors["the recording itself (reliability)"] = _Predictor(targets.train)
+    return predictors
+
+
+def _table(predictors: dict[str, _Predictor], targets: _Targets) -> pd.DataFrame:
+    rows = {}
+    for name, predictor in predictors.items():
+        rows[name] = _row(predictor, targets)
+    return pd.DataFrame(rows).T
+
+
+def _row(predictor: _Predictor, targets: _Targets) -> dict[str, float]:
+    held_out = float("nan")
+    if targets.held_out is not None:
+        held_out = similarity(predictor.fc, targets.held_out).item()
+    return {
+        "free_parameters": float(predictor.free_parameters),
+        "train": similarity(predictor.fc, targets.train).item(),
+        "held_out": held_out,
+        "spread": float("nan"),
+        "individual": _individual(predictor.fc, targets),
     }
-    table = pd.DataFrame(rows).T
-    against = train.fc if test is None else test.fc
-    table.loc["free-running model", "spread"] = (
-        similarity(runs, against).std().item() if seeds > 1 else float("nan")
-    )
-    return Verification(
-        found,
-        table,
-        _notes(found, views, test or train, pooled),
-        pooled,
-        control,
-        found.stability,
-    )
 
 
-def _row(
-    size: int, model: Tensor, train: Tensor, test: Tensor | None, group: Tensor | None
-) -> dict[str, float]:
-    nan = float("nan")
-    row = {"free_parameters": float(size), "train": similarity(model, train).item()}
-    row["held_out"] = nan if test is None else similarity(model, test).item()
-    row["spread"] = nan
-    alike = group is None or torch.equal(model, group.to(model))
-    row["individual"] = (
-        nan
-        if alike or group is None
-        else individual_part(model, train if test is None else test, group.to(model))
-    )
-    return row
+def _individual(model: Tensor, targets: _Targets) -> float:
+    if targets.group is None:
+        return float("nan")
+    group = targets.group.to(model)
+    # The group itself has nothing beyond the group: a correlation with zeros.
+    if torch.equal(model, group):
+        return float("nan")
+    return individual_part(model, targets.test, group)
 
 
-def _notes(
-    found: Fit, views: list[Simulated], recorded: Recorded, pooled: Tensor
-) -> dict[str, float]:
+def _spread(runs: Tensor, target: Tensor) -> float:
+    """SD over seeds of the correlation with a connectivity."""
+    # A single run has no spread; torch would warn of it.
+    if len(runs) < 2:
+        return float("nan")
+    return similarity(runs, target).std().item()
+
+
+def _notes(view: Simulated, recorded: Recorded, pooled: Tensor) -> dict[str, float]:
+    """Figures that no correlation of connectivity shows, of recording and model."""
     notes = {
         "mean connectivity, recorded": edges(recorded.fc).mean().item(),
         "mean connectivity, model": edges(pooled).mean().item(),
@@ -147,22 +222,19 @@ def _notes(
     try:
         series = recorded.series
     except InputError:
+        # Only its connectivity was given, which has no time courses.
         return notes
     notes["lag-one autocorrelation, recorded"] = lag_one(series.data).mean().item()
-    notes["lag-one autocorrelation, model"] = (
-        lag_one(views[0].series.data).mean().item()
-    )
-    dynamics = FcdMismatch()
-    for view in views[:1]:
-        try:
-            name = (
-                f"FCD distance (KS; windows {dynamics.window:g} s, step "
-                f"{dynamics.step:g} s)"
-            )
-            notes[name] = dynamics.exact(view, recorded)
-        except InputError:
-            pass
+    notes["lag-one autocorrelation, model"] = lag_one(view.series.data).mean().item()
+    # A recording shorter than two windows has no dynamics of connectivity to compare.
+    with suppress(InputError):
+        notes[_fcd_name()] = FcdMismatch().exact(view, recorded)
     return notes
+
+
+def _fcd_name() -> str:
+    dynamics = FcdMismatch()
+    return f"FCD distance (KS; windows {dynamics.window:g} s, step {dynamics.step:g} s)"
 
 
 def fit_and_verify(
@@ -178,11 +250,9 @@ def fit_and_verify(
     """Fit a recording and verify it on another, or fit its first half and verify on the
     second."""
     if held_out is None:
+        # Not alternating samples: those next to each other are alike.
         half = recorded.data.shape[-1] // 2
-        recorded, held_out = (
-            recorded.between(0, half),
-            replace(recorded, data=recorded.data[..., half:]),
-        )
-    return verify(
-        fit(brain, recorded, free, **options), held_out, group=group, seeds=seeds
-    )
+        held_out = replace(recorded, data=recorded.data[..., half:])
+        recorded = recorded.between(0, half)
+    fitted = fit(brain, recorded, free, **options)
+    return verify(fitted, held_out, group=group, seeds=seeds)

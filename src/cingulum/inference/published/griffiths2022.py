@@ -1,12 +1,10 @@
 """The training scheme of Griffiths et al. 2022, doi:10.1101/2022.05.19.492664, re-run
 for comparison: not for use.
 
-What was published, with its own units and faults: neural constants in ms and
-haemodynamic ones in s on one step of 0.05, rates 0.65 and 0.41 used as time constants,
-squashed states, connectivity of 20 volumes as target, priors trained along. What it
-recovers does not depend on the data (docs/decisions/009); the method we recommend is
-`cingulum.inference.fitting`. Variant "A" is the code behind the paper's Figures 3, 4
-and S2, "B" the published file.
+What was published, with its own faults: those of the model (`griffiths2022_model`),
+connectivity of 20 volumes as target, priors trained along. What it recovers does not
+depend on the data (docs/decisions/009); the method we recommend is
+`cingulum.inference.fitting`.
 
 Departures: the original had no seed anywhere, here initial state and noise come from
 one seeded `torch.Generator`; start values are given, not drawn around the prior;
@@ -17,9 +15,8 @@ whose last window is worse than that of the epoch before, is left out.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import pandas as pd
@@ -29,54 +26,36 @@ from torch import Tensor
 
 from cingulum.brain.connectome import check_weights
 from cingulum.errors import InputError
+from cingulum.inference.published.griffiths2022_model import (
+    GAINS,
+    WINDOW,
+    Noise,
+    Parameters,
+    PublishedNetwork,
+    PublishedParameters,
+    States,
+    StepConstants,
+    Variant,
+    blood_step,
+    bold_signal,
+    free_running_bold,
+    initial_states,
+    neural_step,
+    normalised_counts,
+    received_from,
+    simulate_window,
+    start_values,
+    variant_named,
+    window_noise,
+)
 from cingulum.measures import fc, similarity
 from cingulum.progress import track
 
-DT, FLOOR, WINDOW, DROPPED = 0.05, 0.001, 20, 10
-"""Step of the integration (ms for the neurons, s for the blood); what is added to
-rectified parameters; volumes in a window; volumes at the start of an epoch that its
-connectivity leaves out."""
-GAINS = ("g", "g_EE", "g_IE", "g_EI")
+DROPPED = 10
+"""Volumes at the start of an epoch that its connectivity leaves out."""
 
-Values = dict[str, Tensor]
-Priors = Mapping[str, tuple[float, float]]
-_Path = tuple[Tensor, Tensor]
+# The graph is kept because a window takes several gradients through the same constants.
 _grad = partial(torch.autograd.grad, retain_graph=True, materialize_grads=True)
-
-
-@dataclass(frozen=True, eq=False)
-class Published:
-    """Start values of a published fit, or the truth of a simulation: one number, or one
-    a fit of the batch.
-
-    prior: (mean, precision) of every penalised parameter; both are trained too
-    The defaults are those of the four-parameter runs with variant A (notebook 03d).
-    """
-
-    g: float | Tensor = 100.0
-    g_EE: float | Tensor = 3.0
-    g_IE: float | Tensor = 0.1
-    g_EI: float | Tensor = 0.1
-    std_in: float | Tensor = 0.05
-    std_out: float | Tensor = 0.02
-    I_0: float | Tensor = 0.2
-    prior: Priors = field(
-        default_factory=lambda: {"g": (100.0, 10.0), "g_EE": (3.0, 10.0)}
-    )
-
-
-TWO_PARAMETERS = Published(
-    80.0,
-    6.0,
-    10.0,
-    1.0,
-    0.03,
-    0.02,
-    0.32,
-    prior={"g_IE": (10.0, 0.3), "g_EI": (1.0, 5.0)},
-)
-"""Start of the two-parameter fits with variant B (notebook 04e), which trains the
-penalised parameters only."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +63,8 @@ class PublishedFit:
     """What the published code reports after a fit.
 
     estimates: mean of the last updates (A: 100; B: 20)
-    history: a row a window and fit: loss, its terms, and every trained number after the
-        update
+    history: one row per window and fit: loss, its terms, and every trained number after
+        the update
     training_fc, training_fc_r: of windows simulated while the parameters moved; r with
         the recorded FC, every epoch
     free_running_fc, free_running_fc_r: of a run with fixed parameters, fresh noise and
@@ -102,12 +81,14 @@ class PublishedFit:
     weights: Float[Tensor, "*batch region region"]
 
 
-def published_fit(
+# Each option is set by its name, and has the name that it has in the published code or
+# in `fit`.
+def published_fit(  # noqa: PLR0913
     weights: Float[Tensor, "region region"],
     bold: Float[Tensor, "*batch region time"],
     *,
     variant: str = "A",
-    start: Published | None = None,
+    start: PublishedParameters | None = None,
     free_weights: bool = False,
     epochs: int = 20,
     rate: float | None = None,
@@ -121,479 +102,392 @@ def published_fit(
     weights: tract counts; log1p and division by the Frobenius norm are applied here, as
         in the paper's notebooks
     start: start values and priors; by default the variant's own
-    free_weights: also train one gain a connection
+    free_weights: also train one gain per connection
     rate: of Adam; by default 0.01 (A) or 0.001 (B)
 
     Dtype follows `bold`; the original was float32. Volumes that do not fill a window
     are dropped. Raises InputError for an unknown variant, and for recordings that do
     not fit the connectome or fill no window.
     """
-    recorded = _checked(weights, bold, epochs)
-    generator, like = torch.Generator(bold.device).manual_seed(seed), recorded[..., 0]
-    code = _code(variant)
-    code = replace(code, start=start or code.start, rate=rate or code.rate)
-    base = prepared(weights.to(like))
+    recorded = _whole_windows(weights, bold, epochs)
+    like = recorded[..., 0]
+    # One generator for initial states, noise and the free run, drawn in this order.
+    generator = torch.Generator(bold.device).manual_seed(seed)
+    training = _Training.of(
+        _adjusted(variant_named(variant), start, rate),
+        normalised_counts(weights.to(like)),
+        like,
+        free_weights,
+    )
     rounds = track(range(epochs), "published fit", show=show_progress)
-    trained, fc_r, history, final = _train(
-        code, base, recorded, free_weights, rounds, generator
-    )
-    columns = {name: torch.stack([row[name] for row in history]) for name in history[0]}
-    estimates = {name: columns[name][-code.averaged :].mean(0) for name in GAINS}
-    run = _free_running(
-        code, base, final | estimates, test_windows * WINDOW, like, generator
-    )
-    laplacian = _laplacian(code, base, final).expand(len(like), -1, -1)
-    shape, square = bold.shape[:-2], (*bold.shape[:-2], *base.shape)
-    return PublishedFit(
-        estimates={name: value.reshape(shape) for name, value in estimates.items()},
-        history=pd.DataFrame(
-            {name: values.flatten().cpu() for name, values in columns.items()}
-        ),
-        training_fc=fc(trained).reshape(square),
-        training_fc_r=torch.stack(fc_r, -1).reshape(*shape, epochs),
-        free_running_fc=fc(run).reshape(square),
-        free_running_fc_r=similarity(fc(run), fc(recorded)).reshape(shape),
-        weights=(
-            laplacian - torch.diag_embed(laplacian.diagonal(dim1=-2, dim2=-1))
-        ).reshape(square),
-    )
+    trained = _train(training, recorded, rounds, generator)
+    final = trained.network(training)
+    test_bold = free_running_bold(final, test_windows * WINDOW, like, generator)
+    return _reported(trained, final, fc(test_bold), recorded, bold.shape[:-2])
 
 
-def published_model(
-    weights: Float[Tensor, "region region"],
-    parameters: Published,
-    volumes: int,
-    *,
-    variant: str = "A",
-    batch: tuple[int, ...] = (),
-    seed: int = 0,
-) -> Float[Tensor, "*batch region time"]:
-    """BOLD of the published model with fixed parameters, after two windows of warming
-    up (notebook 03a)."""
-    code, n = _code(variant), len(weights)
-    check_weights(weights, n)
-    if volumes < 1:
-        raise InputError(
-            f"A simulation needs at least one volume; came {volumes}. Ask for more."
-        )
-    like = weights.new_empty(math.prod(batch), n)
-    base, generator = (
-        prepared(weights),
-        torch.Generator(weights.device).manual_seed(seed),
-    )
-    run = _free_running(
-        code, base, _start(code, parameters, like), volumes, like, generator
-    )
-    return run.reshape(*batch, n, volumes)
+def _adjusted(
+    variant: Variant, start: PublishedParameters | None, rate: float | None
+) -> Variant:
+    return replace(variant, start=start or variant.start, rate=rate or variant.rate)
 
 
-def firing(x: Tensor, a: Tensor, b: Tensor, d: Tensor) -> Tensor:
-    """R(x), equation 6, as guarded in the code: positive, with a kink at a x = b, and
-    1/d there only nearly."""
-    u = a * x - b
-    return (1e-5 + u.abs()) / (1e-5 * d + (1 - torch.exp(-d * u)).abs())
-
-
-def _local(p: Values) -> Values:
-    """Everything a step needs, shaped to meet the states: made once a window, as it
-    costs as much as a step."""
-    k = {
-        name: (FLOOR + p[name].relu()).unsqueeze(-1)
-        for name in ("g_EE", "g_IE", "g_EI", "std_out")
-    }
-    k |= {
-        "g": p["g"].unsqueeze(-1),
-        "to_E": p["I_0"].unsqueeze(-1),
-        "to_I": 0.7 * p["I_0"].unsqueeze(-1),
-    }
-    k["noise"] = math.sqrt(DT) * (0.02 + p["std_in"].relu()).unsqueeze(-1)
-    pairs: dict[str, tuple[float, ...]] = {
-        "gamma": (0.641e-3, 1e-3),
-        "decay": (1 / 100, 1 / 10),
-        "open": (1.0, 0.0),
-    }
-    pairs |= {
-        "a": (310.0, 615.0),
-        "b": (125.0, 177.0),
-        "d": (0.16, 0.087),
-        "rest": (0.0, 1.0, 1.0, 1.0),
-    }
-    return k | {
-        name: p["g"].new_tensor(pair).reshape(-1, 1, 1, 1)
-        for name, pair in pairs.items()
-    }
-
-
-def _neurons(
-    code: _Code, k: Values, s: Tensor, received: Tensor, noise: Tensor
-) -> Tensor:
-    """An Euler-Maruyama step of E and I, equations 4-13, as (state, step, fit, region);
-    received: Σ_j L_ij E_j."""
-    E, I = s
-    to_E = k["to_E"] + k["g_EE"] * E + k["g"] * received - k["g_IE"] * I
-    current = code.bound(torch.stack([to_E, k["to_I"] + k["g_EI"] * E - I]).relu())
-    growth = k["gamma"] * (1 - k["open"] * s) * firing(current, k["a"], k["b"], k["d"])
-    return torch.tanh(
-        code.offset + (s + DT * (growth - k["decay"] * s) + k["noise"] * noise).relu()
-    )
-
-
-def _blood(code: _Code, k: Values, h: Tensor, E: Tensor) -> Tensor:
-    """One Euler step of the Balloon-Windkessel states x, f, v, q, equations 14-17."""
-    x, f, v, q = h
-    outflow = v ** (1 / 0.32)
-    extracted = f * (1 - torch.exp(math.log(1 - 0.34) / f)) / 0.34
-    drift = [
-        E - x / 0.65 - (f - 1) / 0.41,
-        x,
-        (f - outflow) / 0.98,
-        (extracted - q * outflow / v) / 0.98,
-    ]
-    return k["rest"] + code.bound(h + DT * torch.stack(drift) - k["rest"])
-
-
-def _bold(k: Values, h: Tensor, noise: Tensor) -> Float[Tensor, "fit region time"]:
-    """Equation 18, of the states at the volumes."""
-    _, _, v, q = h
-    signal = 100 * 0.02 / 0.34 * (2.38 * (1 - q) + 2.0 * (1 - q / v) + 0.48 * (1 - v))
-    return (signal + k["std_out"] * noise).movedim(0, -1)
-
-
-def prepared(weights: Float[Tensor, "region region"]) -> Float[Tensor, "region region"]:
-    """Zero diagonal, symmetric, log1p, Frobenius norm 1: what every notebook does to
-    tract counts."""
-    weights = torch.log1p(_symmetric(weights)).fill_diagonal_(0.0)
-    return weights / weights.norm()
-
-
-def _laplacian(code: _Code, base: Tensor, p: Values) -> Tensor:
-    """Negative Laplacian C − diag(Σ_j C_ij), whose rows sum to zero; one a fit if the
-    gains w are trained."""
-    weights = code.weigh(base, p.get("w", torch.zeros_like(base)))
-    weights = weights / torch.linalg.matrix_norm(weights, keepdim=True)
-    return weights - torch.diag_embed(weights.sum(-1))
-
-
-def _received(
-    laplacian: Tensor, E: Float[Tensor, "step fit region"]
-) -> Float[Tensor, "step fit region"]:
-    return (
-        E @ laplacian
-        if laplacian.ndim == 2
-        else (E.transpose(0, 1) @ laplacian).transpose(0, 1)
-    )
-
-
-def bifurcation_term(p: Values) -> Float[Tensor, "*fit"]:
-    """5 (A g_IE² − B g_IE + C − g_EI)²: the "bifurcation constraint", a parabola typed
-    in by hand and trained along."""
-    A, B, C, g_IE, g_EI = (
-        FLOOR + p[name].relu() for name in ("A", "B", "C", "g_IE", "g_EI")
-    )
-    return 5 * (A * g_IE**2 - B * g_IE + C - g_EI) ** 2
-
-
-def entropy_term(neural: Float[Tensor, "2 step fit region"]) -> Float[Tensor, "*fit"]:
-    """0.1 times the mean of E ln E + (1 − E) ln(1 − E) and half the same of I: entropy
-    is made large."""
-    E, I = neural * neural.log() + (1 - neural) * (1 - neural).log()
-    return 0.1 * (E + 0.5 * I).mean((0, 2))
-
-
-def _penalties_a(p: Values, prior: Priors, neural: Tensor, blood: Tensor) -> Values:
-    terms = {"bifurcation": bifurcation_term(p), "entropy": entropy_term(neural)}
-    for name in prior:
-        precision = FLOOR + p[f"{name}_precision"].relu()
-        # Plus ln v as published; a Gaussian density has minus. So the prior fades while
-        # it is trained.
-        terms[f"prior_{name}"] = (
-            precision * (p[name].relu() - p[f"{name}_mean"].relu()) ** 2
-            + precision.log()
-        )
-    return terms
-
-
-def _penalties_b(p: Values, prior: Priors, neural: Tensor, blood: Tensor) -> Values:
-    values = dict(E=neural[0], I=neural[1], f=blood[1], v=blood[2]) | {
-        name: p[name][None, :, None] for name in prior
-    }
-    terms = {}
-    for name, value in values.items():
-        mean, precision = p[f"{name}_mean"].unsqueeze(-1), p[f"{name}_precision"]
-        terms[f"prior_{name}"] = (
-            precision * (value - mean).square().mean((0, 2)) - precision.log()
-        )
-    return terms
-
-
-def _named(prior: Priors) -> dict[str, float]:
-    return {
-        f"{n}_{k}": v
-        for n, pair in prior.items()
-        for k, v in zip(("mean", "precision"), pair, strict=True)
-    }
-
-
-def _symmetric(weights: Tensor) -> Tensor:
-    return (weights + weights.mT) / 2
-
-
-@dataclass(frozen=True, eq=False)
-class _Code:
-    """Variant A, and the names of what another may have otherwise; trained: beside what
-    the priors are about."""
-
-    start: Published = Published()
-    steps: int = 14  # 0.75 // 0.05: the floor of a float
-    rate: float = 0.01
-    averaged: int = 100
-    bound: Callable[[Tensor], Tensor] = torch.tanh
-    offset: float = 1e-5
-    weigh: Callable[[Tensor, Tensor], Tensor] = lambda base, w: _symmetric(
-        (1 + torch.tanh(w)) * base
-    )
-    penalties: Callable[[Values, Priors, Tensor, Tensor], Values] = _penalties_a
-    trained: tuple[str, ...] = (*GAINS, "std_in", "std_out")
-    hyper: Mapping[str, float] = field(
-        default_factory=lambda: {"A": 0.5, "B": 20.0, "C": 10.0}
-    )
-
-
-B_CODE = _Code(
-    start=TWO_PARAMETERS,
-    steps=15,
-    rate=0.001,
-    averaged=20,
-    bound=lambda x: x,
-    offset=0.0,
-    weigh=lambda base, w: torch.log1p(
-        _symmetric(torch.exp(w) * base)
-    ),  # the second log1p, as published
-    penalties=_penalties_b,
-    trained=(),
-    hyper=_named(
-        {"E": (0.6, 2500.0), "I": (0.3, 2500.0), "f": (1.0, 100.0), "v": (1.0, 100.0)}
-    ),
-)
-CODES = {"A": _Code(), "B": B_CODE}
-
-
-def _train(
-    code: _Code,
-    base: Tensor,
-    recorded: Tensor,
-    free_weights: bool,
-    epochs: Iterable[int],
-    generator: torch.Generator,
-) -> tuple[Tensor, list[Tensor], list[Values], Values]:
-    """BOLD of the last epoch, r of every epoch, terms and values after every update,
-    and the last values."""
-    like, target = recorded[..., 0], fc(recorded)
-    p = _start(code, code.start, like)
-    p |= (
-        {"w": like.new_full((*like.shape, like.shape[-1]), 0.05)}
-        if free_weights
-        else {}
-    )
-    names = {
-        *code.trained,
-        *code.start.prior,
-        *code.hyper,
-        *_named(code.start.prior),
-        "w",
-    }
-    free = {name: value.requires_grad_() for name, value in p.items() if name in names}
-    optimiser = torch.optim.Adam(free.values(), lr=code.rate, eps=1e-7)
-    state, fit, fc_r, history = (
-        _initial(like, generator),
-        torch.arange(len(like), device=like.device),
-        [],
-        [],
-    )
-    for epoch in epochs:
-        outputs = []
-        for window, piece in enumerate(recorded.split(WINDOW, -1)):
-            noise = _noise(code, like, generator)
-            path = _run(code, _local(p), _laplacian(code, base, p), state, noise[0])
-            state = path[0][:, -1:], path[1][:, -1:]
-            bold, terms = _descend(code, base, p, free, path, noise, piece)
-            optimiser.step()
-            place = {
-                "fit": fit,
-                "epoch": torch.full_like(fit, epoch),
-                "window": torch.full_like(fit, window),
-            }
-            history.append(
-                place
-                | terms
-                | {name: p[name].detach().clone() for name in p if name != "w"}
-            )
-            outputs.append(bold)
-        simulated = torch.cat(outputs, -1)[..., DROPPED:]
-        fc_r.append(similarity(fc(simulated), target))
-    return simulated, fc_r, history, {name: value.detach() for name, value in p.items()}
-
-
-def _run(
-    code: _Code, k: Values, laplacian: Tensor, state: _Path, noise: Tensor
-) -> _Path:
-    """All states of a window, the first included."""
-    with torch.no_grad():
-        s, h = [state[0]], [state[1]]
-        for kick in noise.split(1, 1):
-            h.append(_blood(code, k, h[-1], s[-1][0]))
-            s.append(_neurons(code, k, s[-1], _received(laplacian, s[-1][0]), kick))
-    return torch.cat(s, 1), torch.cat(h, 1)
-
-
-def _descend(
-    code: _Code,
-    base: Tensor,
-    p: Values,
-    free: Values,
-    path: _Path,
-    noise: _Path,
-    piece: Tensor,
-) -> tuple[Tensor, Values]:
-    """Leave a window's gradient in `grad`. Returns BOLD and the loss and its terms, one
-    a fit.
-
-    Backpropagation through the unrolled steps by its adjoint: given the states, the
-    Jacobians of all steps are computed at once, and what remains in sequence is a small
-    product a step. The sum of the losses keeps the fits independent.
-    """
-    neural, blood = (states.requires_grad_() for states in path)
-    k, laplacian, volumes = (
-        _local(p),
-        _laplacian(code, base, p),
-        blood[:, code.steps :: code.steps],
-    )
-    bold = _bold(k, volumes, noise[1])
-    terms = {"fc": -torch.log(0.5 + 0.5 * similarity(fc(bold), fc(piece)))}
-    terms |= code.penalties(p, code.start.prior, neural[:, 1:], volumes)
-    loss = torch.stack(list(terms.values())).sum(0)
-    by_s, by_h, *direct = _grad(loss.sum(), [neural, blood, *free.values()])
-    s, h = (states[:, :-1].detach().requires_grad_() for states in path)
-    E = s[0].detach().requires_grad_()
-    _, by_E = _adjoint(_blood(code, k, h, E), h, E, by_h, lambda back: back[:-1])
-    by_s[0, :-1] += by_E
-    received = _received(laplacian, E)
-    stepped = _neurons(code, k, s, received, noise[0])
-    own, fixed = k["open"][:, 0], laplacian.detach()  # of the two states, E receives
-    adjoint, _ = _adjoint(
-        stepped,
-        s,
-        received,
-        by_s,
-        lambda back: back[:-1] + own * _received(fixed, back[-1:]),
-    )
-    through = _grad((adjoint * stepped).sum(), list(free.values()))
-    for value, first, second in zip(free.values(), direct, through, strict=True):
-        value.grad = first + second
-    return bold.detach(), {
-        name: term.detach() for name, term in ({"loss": loss} | terms).items()
-    }
-
-
-def _adjoint(
-    stepped: Tensor, states: Tensor, other: Tensor, direct: Tensor, spread: Callable
-) -> _Path:
-    """Derivative of the loss by every step's result, and by `other`, an input of the
-    same region and step."""
-    rows = [_grad(new.sum(), [states, other]) for new in stepped]
-    slopes = torch.stack(
-        [torch.cat([row, last[None]]) for row, last in rows]
-    )  # (out, in, step, fit, region)
-    adjoint = [
-        direct[:, -1]
-        # spread: from derivatives by a step's own inputs to those by all states before
-        # it
-    ]
-    for slope, own in zip(
-        reversed(slopes.unbind(2)[1:]), reversed(direct.unbind(1)[1:-1]), strict=True
-    ):
-        adjoint.append(own + spread((slope * adjoint[-1].unsqueeze(1)).sum(0)))
-    along = torch.stack(adjoint[::-1], 1)
-    return along, (slopes[:, -1] * along).sum(0)
-
-
-def _initial(like: Tensor, generator: torch.Generator) -> _Path:
-    drawn = 0.45 * torch.rand(
-        6, 1, *like.shape, generator=generator, dtype=like.dtype, device=like.device
-    )
-    return drawn[:2], drawn[2:] + like.new_tensor([0.0, 1.0, 1.0, 1.0]).reshape(
-        4, 1, 1, 1
-    )
-
-
-def _noise(code: _Code, like: Tensor, generator: torch.Generator) -> _Path:
-    """Standard normal numbers for a window: of the neurons at every step, of the
-    scanner at every volume."""
-    drawn = partial(
-        torch.randn, generator=generator, dtype=like.dtype, device=like.device
-    )
-    return drawn(2, code.steps * WINDOW, *like.shape), drawn(WINDOW, *like.shape)
-
-
-def _free_running(
-    code: _Code,
-    base: Tensor,
-    p: Values,
-    volumes: int,
-    like: Tensor,
-    generator: torch.Generator,
-) -> Float[Tensor, "fit region time"]:
-    state, k, laplacian, outputs = (
-        _initial(like, generator),
-        _local(p),
-        _laplacian(code, base, p),
-        [],
-    )
-    for _ in range(2 + math.ceil(volumes / WINDOW)):
-        noise = _noise(code, like, generator)
-        s, h = _run(code, k, laplacian, state, noise[0])
-        state = s[:, -1:], h[:, -1:]
-        outputs.append(_bold(k, h[:, code.steps :: code.steps], noise[1]))
-    return torch.cat(outputs[2:], -1)[..., :volumes]
-
-
-def _start(code: _Code, begin: Published, like: Tensor) -> Values:
-    numbers = (
-        {n: value for n, value in vars(begin).items() if n != "prior"}
-        | dict(code.hyper)
-        | _named(begin.prior)
-    )
-    return {
-        name: torch.as_tensor(value).to(like).expand(len(like)).clone()
-        for name, value in numbers.items()
-    }
-
-
-def _code(variant: str) -> _Code:
-    if variant not in CODES:
-        raise InputError(
-            f"The published code has the variants {', '.join(CODES)}; came "
-            f"{variant!r}. Choose one."
-        )
-    return CODES[variant]
-
-
-def _checked(
+def _whole_windows(
     weights: Tensor, bold: Tensor, epochs: int
 ) -> Float[Tensor, "fit region time"]:
     """Recordings in one batch dimension, cut to whole windows."""
-    n, windows = len(weights), bold.shape[-1] // WINDOW
+    n = len(weights)
+    windows = bold.shape[-1] // WINDOW
     check_weights(weights, n)
-    if bold.ndim < 2 or bold.shape[-2] != n or windows < 1 or epochs < 1:
-        raise InputError(
-            f"A published fit needs bold (…, region, time) of {n} regions and {WINDOW} "
-            "volumes or more, and an epoch; "
-            f"came bold of shape {tuple(bold.shape)} and {epochs} epochs."
-        )
+    has_regions = bold.ndim >= 2 and bold.shape[-2] == n
+    if not has_regions or windows < 1 or epochs < 1:
+        raise _unusable(n, bold, epochs)
     pieces = bold[..., : windows * WINDOW].reshape(-1, n, windows, WINDOW)
+    # "not >" instead of "≤", so that NaN is refused too.
     if not (pieces.std(-1) > 0).all():
         raise InputError(
             "Expected a finite signal that varies in every region and window of 20 "
             "volumes; repair bold."
         )
     return pieces.flatten(-2)
+
+
+def _unusable(n: int, bold: Tensor, epochs: int) -> InputError:
+    return InputError(
+        f"A published fit needs bold (…, region, time) of {n} regions and {WINDOW} "
+        "volumes or more, and an epoch; "
+        f"came bold of shape {tuple(bold.shape)} and {epochs} epochs."
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Training:
+    """A fit in progress: the network, those of its parameters that are trained (`free`,
+    changed in place), and what changes them."""
+
+    network: PublishedNetwork
+    free: Parameters
+    optimiser: torch.optim.Optimizer
+
+    @classmethod
+    def of(
+        cls, variant: Variant, base: Tensor, like: Tensor, free_weights: bool
+    ) -> _Training:
+        parameters = start_values(variant, variant.start, like)
+        if free_weights:
+            # As published: a little above 0, where every gain is 1.
+            parameters["w"] = like.new_full((*like.shape, like.shape[-1]), 0.05)
+        free = {}
+        for name, value in parameters.items():
+            if name in variant.trained_names:
+                free[name] = value.requires_grad_()
+        # eps as in the published code; torch's default is a tenth of it.
+        adam = torch.optim.Adam(free.values(), lr=variant.rate, eps=1e-7)
+        return cls(PublishedNetwork(variant, base, parameters), free, adam)
+
+    @property
+    def free_values(self) -> list[Tensor]:
+        return list(self.free.values())
+
+    def values(self) -> Parameters:
+        """A copy of every parameter as it is now, gains of connections apart."""
+        # Gains of connections are too many for a table.
+        return {
+            name: value.detach().clone()
+            for name, value in self.network.parameters.items()
+            if name != "w"
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class _Trained:
+    """What training leaves.
+
+    bold: of the last epoch; fc_r: with the recorded FC, of every epoch
+    history: loss, its terms and all parameters after every update, by column
+    """
+
+    bold: Float[Tensor, "fit region time"]
+    fc_r: Float[Tensor, "fit epoch"]
+    history: dict[str, Float[Tensor, "update fit"]]
+    averaged: int
+
+    @property
+    def estimates(self) -> Parameters:
+        means = {}
+        for name in GAINS:
+            means[name] = self.history[name][-self.averaged :].mean(0)
+        return means
+
+    def network(self, training: _Training) -> PublishedNetwork:
+        """The network with the estimates in place of the last values of the gains."""
+        final = _detached(training.network.parameters) | self.estimates
+        return replace(training.network, parameters=final)
+
+
+def _train(
+    training: _Training,
+    recorded: Float[Tensor, "fit region time"],
+    epochs: Iterable[int],
+    generator: torch.Generator,
+) -> _Trained:
+    target = fc(recorded)
+    # States go on from window to window and from epoch to epoch.
+    state = initial_states(recorded[..., 0], generator)
+    fc_r = []
+    history: list[Parameters] = []
+    for epoch in epochs:
+        updates = _epoch(training, state, recorded, generator)
+        state = updates[-1].last
+        bold = torch.cat([update.bold for update in updates], -1)[..., DROPPED:]
+        fc_r.append(similarity(fc(bold), target))
+        for window, update in enumerate(updates):
+            position = _position(recorded, epoch, window)
+            history.append(position | update.terms | update.values)
+    averaged = training.network.variant.averaged
+    return _Trained(bold, torch.stack(fc_r, -1), _columns(history), averaged)
+
+
+def _epoch(
+    training: _Training,
+    state: States,
+    recorded: Float[Tensor, "fit region time"],
+    generator: torch.Generator,
+) -> list[_Update]:
+    """One update per window of the recording."""
+    updates = []
+    for window in recorded.split(WINDOW, -1):
+        update = _update(training, state, window, generator)
+        state = update.last
+        updates.append(update)
+    return updates
+
+
+def _position(recorded: Tensor, epoch: int, window: int) -> Parameters:
+    """Where in the history a row of every fit belongs."""
+    fit = torch.arange(len(recorded), device=recorded.device)
+    same = torch.ones_like(fit)
+    return {"fit": fit, "epoch": epoch * same, "window": window * same}
+
+
+def _columns(rows: list[Parameters]) -> Parameters:
+    columns = {}
+    for name in rows[0]:
+        columns[name] = torch.stack([row[name] for row in rows])
+    return columns
+
+
+@dataclass(frozen=True, eq=False)
+class _Update:
+    """A window after which the parameters were changed.
+
+    last: states it ended in; terms: of its loss; values: of the parameters afterwards
+    """
+
+    last: States
+    bold: Float[Tensor, "fit region volume"]
+    terms: Parameters
+    values: Parameters
+
+
+def _update(
+    training: _Training,
+    state: States,
+    recorded: Float[Tensor, "fit region volume"],
+    generator: torch.Generator,
+) -> _Update:
+    """Simulate a window, compare it with the recorded one, and take a step of Adam."""
+    network = training.network
+    noise = window_noise(network.variant, state.excitation[0], generator)
+    path = simulate_window(
+        network.variant, network.constants, network.laplacian, state, noise.neural
+    )
+    bold, terms = leave_gradient(network, training.free_values, path, noise, recorded)
+    training.optimiser.step()
+    return _Update(path.last, bold, terms, training.values())
+
+
+def leave_gradient(
+    network: PublishedNetwork,
+    free: Sequence[Tensor],
+    path: States,
+    noise: Noise,
+    recorded: Float[Tensor, "fit region volume"],
+) -> tuple[Float[Tensor, "fit region volume"], Parameters]:
+    """Leave a window's gradient in `grad` of the free values. Returns BOLD, and the
+    loss and its terms, one number per fit.
+
+    Backpropagation through the unrolled steps by its adjoint: given the states, the
+    Jacobians of all steps are computed at once, and what remains in sequence is a small
+    product per step. The sum of the losses keeps the fits independent.
+    """
+    constants = network.constants
+    laplacian = network.laplacian
+    states = States(path.neural.requires_grad_(), path.blood.requires_grad_())
+    volumes = states.volumes(network.variant.steps)
+    bold = bold_signal(constants, volumes, noise.scanner)
+    terms = _loss_terms(network, states, bold, recorded)
+    # "direct": by what enters the loss itself, scanner noise and priors.
+    by_neural, by_blood, *direct = _grad(
+        terms["loss"].sum(), [states.neural, states.blood, *free]
+    )
+    # The loss sees the blood, the blood sees E: its part comes first.
+    before = states.before_last
+    by_neural[0, :-1] += _by_excitation(network.variant, constants, before, by_blood)
+    steps = _NeuralSteps(network.variant, constants, laplacian, noise.neural)
+    through = steps.gradient(before.neural, by_neural, free)
+    for value, first, second in zip(free, direct, through, strict=True):
+        value.grad = first + second
+    return bold.detach(), _detached(terms)
+
+
+def _detached(values: Parameters) -> Parameters:
+    return {name: value.detach() for name, value in values.items()}
+
+
+def _loss_terms(
+    network: PublishedNetwork, states: States, bold: Tensor, recorded: Tensor
+) -> Parameters:
+    """The loss, and the terms of which it is the sum."""
+    variant = network.variant
+    r = similarity(fc(bold), fc(recorded))
+    terms = {"fc": -torch.log(0.5 + 0.5 * r)}
+    terms |= variant.penalties(
+        network.parameters,
+        variant.start.prior,
+        states.neural[:, 1:],
+        states.volumes(variant.steps),
+    )
+    loss = torch.stack(list(terms.values())).sum(0)
+    return {"loss": loss} | terms
+
+
+def _by_excitation(
+    variant: Variant,
+    constants: StepConstants,
+    before: States,
+    by_blood: Float[Tensor, "4 step fit region"],
+) -> Float[Tensor, "step fit region"]:
+    """Derivative of the loss by E at every step, through the blood."""
+    h = before.blood.detach().requires_grad_()
+    E = before.excitation.detach().requires_grad_()
+    jacobians = _jacobians(blood_step(variant, constants, h, E), h, E)
+    adjoint = _adjoint(jacobians, by_blood, _of_own_states)
+    return (jacobians[:, -1] * adjoint).sum(0)
+
+
+def _of_own_states(
+    by_inputs: Float[Tensor, "input fit region"],
+) -> Float[Tensor, "state fit region"]:
+    """Without the derivative by the input from outside, which comes last."""
+    return by_inputs[:-1]
+
+
+@dataclass(frozen=True, eq=False)
+class _NeuralSteps:
+    """All steps of a window's neurons, and what they depend on besides the states."""
+
+    variant: Variant
+    constants: StepConstants
+    laplacian: Float[Tensor, "*fit region region"]
+    noise: Float[Tensor, "2 step fit region"]
+
+    def gradient(
+        self,
+        states: Float[Tensor, "2 step fit region"],
+        by_states: Float[Tensor, "2 step fit region"],
+        free: Sequence[Tensor],
+    ) -> tuple[Tensor, ...]:
+        """Derivative of the loss by the free values, through all steps, given those by
+        the states."""
+        s = states.detach().requires_grad_()
+        # A leaf of its own: what is received is an input beside a region's own state.
+        E = states[0].detach().requires_grad_()
+        received = received_from(self.laplacian, E)
+        stepped = neural_step(self.variant, self.constants, s, received, self.noise)
+        jacobians = _jacobians(stepped, s, received)
+        adjoint = _adjoint(jacobians, by_states, self._by_states_before)
+        # The steps' own dependence on the free values, weighed by what each step owes.
+        return _grad((adjoint * stepped).sum(), free)
+
+    def _by_states_before(
+        self, by_inputs: Float[Tensor, "3 fit region"]
+    ) -> Float[Tensor, "2 fit region"]:
+        """Derivatives by a step's states, from those by E, I and what is received."""
+        # The Laplacian is symmetric: what is received passes back as it came.
+        passed_back = received_from(self.laplacian.detach(), by_inputs[-1:])
+        # Of the two states, only E is sent to other regions.
+        is_excitation = self.constants.recruited[:, 0]
+        return by_inputs[:-1] + is_excitation * passed_back
+
+
+def _jacobians(
+    stepped: Float[Tensor, "state step fit region"],
+    states: Float[Tensor, "state step fit region"],
+    received: Float[Tensor, "step fit region"],
+) -> Float[Tensor, "state input step fit region"]:
+    """Derivatives of every step's result by its inputs, the states and last what is
+    received. No region's result depends on another's inputs, so sums suffice."""
+    rows = []
+    for new in stepped:
+        by_states, by_received = _grad(new.sum(), [states, received])
+        rows.append(torch.cat([by_states, by_received[None]]))
+    return torch.stack(rows)
+
+
+def _adjoint(
+    jacobians: Float[Tensor, "state input step fit region"],
+    direct: Float[Tensor, "state step1 fit region"],
+    by_states_before: Callable[[Tensor], Tensor],
+) -> Float[Tensor, "state step fit region"]:
+    """Derivative of the loss by every step's result.
+
+    direct: what the loss owes to each state, the first included, directly
+    by_states_before: from derivatives by a step's own inputs to those by all states
+        before it
+    """
+    backwards = [direct[:, -1]]
+    # The first state is given and the last step is already there.
+    slopes = reversed(jacobians.unbind(2)[1:])
+    owed = reversed(direct.unbind(1)[1:-1])
+    for slope, own in zip(slopes, owed, strict=True):
+        by_inputs = (slope * backwards[-1].unsqueeze(1)).sum(0)
+        backwards.append(own + by_states_before(by_inputs))
+    return torch.stack(backwards[::-1], 1)
+
+
+def _reported(
+    trained: _Trained,
+    final: PublishedNetwork,
+    test_fc: Float[Tensor, "fit region region"],
+    recorded: Float[Tensor, "fit region time"],
+    batch: torch.Size,
+) -> PublishedFit:
+    """The results, in the batch dimensions of the recordings."""
+    square = (*batch, *final.base.shape)
+    # A single recording has no batch dimension: its estimates have none either.
+    estimates = trained.estimates
+    return PublishedFit(
+        estimates={name: value.reshape(batch) for name, value in estimates.items()},
+        history=_history_table(trained.history),
+        training_fc=fc(trained.bold).reshape(square),
+        training_fc_r=trained.fc_r.reshape(*batch, -1),
+        free_running_fc=test_fc.reshape(square),
+        free_running_fc_r=similarity(test_fc, fc(recorded)).reshape(batch),
+        weights=_off_diagonal(final.laplacian, len(recorded)).reshape(square),
+    )
+
+
+def _history_table(columns: Parameters) -> pd.DataFrame:
+    table = {}
+    for name, values in columns.items():
+        table[name] = values.flatten().cpu()
+    return pd.DataFrame(table)
+
+
+def _off_diagonal(
+    laplacian: Float[Tensor, "*fit region region"], fits: int
+) -> Float[Tensor, "fit region region"]:
+    """The weights of which it is the Laplacian, one per fit."""
+    diagonal = torch.diag_embed(laplacian.diagonal(dim1=-2, dim2=-1))
+    return (laplacian - diagonal).expand(fits, -1, -1)
