@@ -21,7 +21,7 @@ from cingulum.inference import (
     fc_mismatch,
     fit,
 )
-from cingulum.inference.optimise import _Walk
+from cingulum.inference.optimise import _SearchState
 from cingulum.simulation import analytic_fc
 from cingulum.timeseries import TimeSeries
 
@@ -66,17 +66,17 @@ def test_an_interrupted_fit_goes_on_to_the_same_numbers(
 ):
     free = PRIOR | {"mass.w_plus": LogNormal(np.log(1.4), 0.1).expand([8])}
     whole = fit(brain, target, free, starts=2, **QUICK)
-    step, file = _Walk.step, tmp_path / "fit.pt"
+    step, file = _SearchState.step, tmp_path / "fit.pt"
 
     def interrupted(self, assess, number, method):
         if number == 40:
             raise KeyboardInterrupt
         step(self, assess, number, method)
 
-    monkeypatch.setattr(_Walk, "step", interrupted)
+    monkeypatch.setattr(_SearchState, "step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fit(brain, target, free, starts=2, checkpoint=file, **QUICK)
-    monkeypatch.setattr(_Walk, "step", step)
+    monkeypatch.setattr(_SearchState, "step", step)
     resumed = fit(brain, target, free, starts=2, checkpoint=file, **QUICK)
     for path, value in whole.estimates.items():
         torch.testing.assert_close(resumed.estimates[path], value, rtol=0, atol=0)

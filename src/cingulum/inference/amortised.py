@@ -138,7 +138,7 @@ class Amortised:
     def names(self) -> list[str]:
         return [
             f"{path} {name}".strip()
-            for path, kind in self.problem.kinds.items()
+            for path, kind in self.problem.free_parameters.items()
             for name in kind.names
         ]
 
@@ -178,7 +178,7 @@ class Amortised:
         )
         parts = []
         for path, part in self.sample(recorded, count, seed).items():
-            kind = self.problem.kinds[path]
+            kind = self.problem.free_parameters[path]
             parts.append(
                 torch.quantile(
                     kind.value(part) if hasattr(kind, "transform") else part,
@@ -317,7 +317,7 @@ def load_amortised(
         network = Network(**state["network"])
     except Exception as trouble:
         raise InputError(f"{path} is not a saved posterior ({trouble}).") from None
-    sizes = (sum(kind.size for kind in problem.kinds.values()), len(centre))
+    sizes = (sum(kind.size for kind in problem.free_parameters.values()), len(centre))
     found = Amortised(
         problem, None, network, summary, centre, spread, simulations, samples
     )

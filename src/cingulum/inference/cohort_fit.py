@@ -18,7 +18,7 @@ from cingulum.brain.brain import Brain
 from cingulum.brain.connectome import Connectome
 from cingulum.brain.dynamics import with_values
 from cingulum.errors import InputError
-from cingulum.inference.fitting import Fit, fit_problem, make_problem
+from cingulum.inference.fitting import Fit, FitSettings, fit_problem, make_problem
 from cingulum.inference.free_parameters import Free, FreeParameter
 from cingulum.inference.objectives import Likelihood, Objective
 from cingulum.inference.posterior import Posterior, laplace
@@ -110,7 +110,7 @@ class _Shrunk(FreeParameter):
         if hasattr(kind, "transform"):
             self.transform = kind.transform
 
-    def begin(self, like: Tensor) -> Tensor:
+    def start(self, like: Tensor) -> Tensor:
         return self.mean.mean(0).to(like)
 
     def spread(self, like: Tensor) -> Tensor:
@@ -119,7 +119,13 @@ class _Shrunk(FreeParameter):
     def value(self, theta: Tensor) -> Any:
         return self.kind.value(theta)
 
-    def told(self) -> tuple:
+    def coordinates(self, value: Tensor) -> Tensor:
+        return self.kind.coordinates(value)
+
+    def reported(self, theta: Tensor) -> Tensor:
+        return self.kind.reported(theta)
+
+    def metadata(self) -> tuple:
         return self.mean, self.sd, self.names
 
     def log_prior(self, theta: Tensor) -> Tensor:
@@ -295,14 +301,14 @@ def _fit_group(
     keys = ("objective", "prepare", "cleaning", "runs", "near_bifurcation")
     problem = make_problem(brain, signal, free, **{k: choices[k] for k in keys})
     if prior is not None:
-        problem = replace(problem, kinds=_leaning(problem, *prior))
+        problem = replace(problem, free_parameters=_leaning(problem, *prior))
     defaults: dict[str, Any] = {
         "method": "analytic",
         "optimiser": "Newton",
         "steps": 20,
     }
     settings: dict[str, Any] = {k: v for k, v in options.items() if k not in keys}
-    return fit_problem(problem, **defaults | settings)
+    return fit_problem(problem, FitSettings(**defaults | settings))
 
 
 def _leaning(problem: Any, mean: Tensor, sd: Tensor) -> dict[str, FreeParameter]:
@@ -310,7 +316,7 @@ def _leaning(problem: Any, mean: Tensor, sd: Tensor) -> dict[str, FreeParameter]
     sds: Theta = split(problem, sd)
     return {
         path: _Shrunk(kind, means[path], sds[path])
-        for path, kind in problem.kinds.items()
+        for path, kind in problem.free_parameters.items()
     }
 
 

@@ -23,7 +23,7 @@ from torch.distributions import LogNormal
 
 from cingulum.brain.brain import Brain
 from cingulum.errors import ConvergenceError, InputError
-from cingulum.inference.fitting import Fit, fit_problem, make_problem
+from cingulum.inference.fitting import Fit, FitSettings, fit_problem, make_problem
 from cingulum.inference.free_parameters import Free, FreeParameter, Gains, Mapped
 from cingulum.inference.objectives import Likelihood, Objective, name_of
 from cingulum.inference.optimise import fingerprint_of
@@ -160,7 +160,8 @@ def by_importance(problem: Problem, count: int, seed: int) -> Draws:
 
 
 def _optimum(problem: Problem) -> Fit:
-    return fit_problem(problem, method="analytic", optimiser="Newton", steps=30)
+    settings = FitSettings(method="analytic", optimiser="Newton", steps=30)
+    return fit_problem(problem, settings)
 
 
 def calibrate(
@@ -261,7 +262,7 @@ class _Lab:
 
     @property
     def kinds(self) -> dict[str, FreeParameter]:
-        return bare_problem(self.brain, self.free, self.prepare).kinds
+        return bare_problem(self.brain, self.free, self.prepare).free_parameters
 
     def recording(self, truths: Tensor, seed: int) -> TimeSeries:
         return recordings_of(
@@ -397,7 +398,7 @@ def _drawn(problem: Problem, free: Mapping[str, Free], count: int, seed: int) ->
         torch.manual_seed(seed)
         return {
             path: _from_prior(free[path], kind, count).to(like)
-            for path, kind in problem.kinds.items()
+            for path, kind in problem.free_parameters.items()
         }
 
 

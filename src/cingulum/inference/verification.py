@@ -87,7 +87,9 @@ def verify(
         brain.sensor.leadfield is None
     )  # channels are not regions: connectome and control have no counterpart
     control = (
-        equal_control(brain.connectome, train.fc, problem.kinds) if seen_alike else None
+        equal_control(brain.connectome, train.fc, problem.free_parameters)
+        if seen_alike
+        else None
     )
     pooled = runs.mean(0)
     models: dict[str, tuple[int, Tensor]] = {
