@@ -177,10 +177,8 @@ class FcdMismatch:
     step: float = 3.6
 
     def __call__(self, model: View, recorded: View) -> Loss:
-        # Inside the extremes, which depend on the number of windows.
-        shares = torch.linspace(0.02, 0.98, 49, dtype=model.series.data.dtype)
-        modelled = torch.quantile(self.values(model), shares, dim=-1).mean(1)
-        observed = torch.quantile(self.values(recorded), shares, dim=-1)
+        modelled = _quantiles(self.values(model)).mean(1)
+        observed = _quantiles(self.values(recorded))
         return (modelled - observed).abs().mean(0)
 
     def values(self, view: View) -> Float[Tensor, "*batch pair"]:
@@ -199,6 +197,14 @@ class FcdMismatch:
     def exact(self, model: View, recorded: View) -> float:
         """Kolmogorov-Smirnov distance, all windows pooled."""
         return ks_distance(self.values(model).detach(), self.values(recorded).detach())
+
+
+def _quantiles(
+    values: Float[Tensor, "*batch pair"],
+) -> Float[Tensor, "quantile *batch"]:
+    # Inside the extremes, which depend on the number of windows.
+    shares = torch.linspace(0.02, 0.98, 49, dtype=values.dtype)
+    return torch.quantile(values, shares, dim=-1)
 
 
 def time_course(model: View, recorded: View) -> Loss:
