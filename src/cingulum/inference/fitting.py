@@ -28,14 +28,17 @@ from cingulum.inference.optimise import (
     search,
 )
 from cingulum.inference.problem import (
-    LOCAL_SHARE,
-    LOOP_GAIN_LIMIT,
     Assessment,
     Problem,
     Runs,
     Theta,
     check_method,
     undisturbed_rate,
+)
+from cingulum.inference.stability_limits import (
+    LOCAL_SHARE,
+    LOOP_GAIN_LIMIT,
+    StabilityLimits,
 )
 from cingulum.inference.views import Analytic, Cleaning, Recorded
 from cingulum.measures import similarity
@@ -102,7 +105,7 @@ class FitSettings:
     @property
     def refinement(self) -> OptimiserSettings:
         """Of the simulated steps after the analytic search."""
-        # Newton's curvature drowns in the noise of simulations.
+        # The curvature that Newton's method needs drowns in the noise of simulations.
         optimiser = "Adam" if self.uses_newton else self.optimiser
         return OptimiserSettings(
             steps=self.refine,
@@ -289,7 +292,7 @@ def _fingerprint(problem: Problem, theta: Theta, settings: FitSettings) -> str:
         settings.seed,
         settings.method,
         problem.cleaning,
-        problem.near_bifurcation,
+        problem.limits.near_bifurcation,
     )
     return fingerprint_of(problem.metadata(), theta, numbers)
 
@@ -299,6 +302,7 @@ def _checkpoint(
 ) -> Checkpoint | None:
     if not settings.checkpoint:
         return None
+    # Beside each other: the analytic and the simulated search have a file each.
     path = Path(settings.checkpoint)
     return Checkpoint(path.with_name(path.name + suffix), fingerprint)
 
@@ -380,9 +384,11 @@ def make_problem(
         prepare=prepare,
         cleaning=cleaning,
         runs=runs,
-        near_bifurcation=near_bifurcation,
-        symmetric=_is_symmetric(brain, free),
-        local_rate=LOCAL_SHARE * undisturbed_rate(brain),
+        limits=StabilityLimits(
+            symmetric=_is_symmetric(brain, free),
+            local_rate=LOCAL_SHARE * undisturbed_rate(brain),
+            near_bifurcation=near_bifurcation,
+        ),
     )
 
 
@@ -431,6 +437,7 @@ def _starting_points(problem: Problem, starts: int, seed: int) -> Theta:
     generator = torch.Generator().manual_seed(seed)
     theta = {}
     for path, parameter in problem.free_parameters.items():
+        # Normal in coordinates: near enough to the prior, and never at its bounds.
         deviation = torch.randn(
             starts, *batch, parameter.size, generator=generator, dtype=like.dtype
         )
@@ -450,14 +457,9 @@ def _moved_to_stability(problem: Problem, theta: Theta) -> Theta:
         stable, lead = _stability_of(problem, theta)
         if stable.all():
             return theta
+        # The coupling must be one number with a prior of its own to be weakened.
         if strength is None or strength.names != ("",):
-            worst = lead[~stable].flatten()[0].item()
-            raise InputError(
-                "The starting point has no stable equilibrium with margin (leading "
-                f"local eigenvalue {worst:.3g} /s, loop gain limit "
-                f"{LOOP_GAIN_LIMIT:g}). Free 'strength', or start from a weaker "
-                "coupling."
-            )
+            raise _unstable_start(lead[~stable].flatten()[0].item())
         current = theta["strength"]
         weaker = strength.coordinates(WEAKENING * strength.value(current))
         moved = torch.where(stable.unsqueeze(-1), current, weaker)
@@ -465,6 +467,14 @@ def _moved_to_stability(problem: Problem, theta: Theta) -> Theta:
     raise ConvergenceError(
         "No stable equilibrium near the start, even at a hundredth of the coupling: "
         "check the priors of the local parameters with `cingulum.stability`."
+    )
+
+
+def _unstable_start(growth: float) -> InputError:
+    return InputError(
+        "The starting point has no stable equilibrium with margin (leading local "
+        f"eigenvalue {growth:.3g} /s, loop gain limit {LOOP_GAIN_LIMIT:g}). Free "
+        "'strength', or start from a weaker coupling."
     )
 
 
@@ -482,6 +492,7 @@ def _stability_of(problem: Problem, theta: Theta) -> tuple[Tensor, Tensor]:
 
 def _best_start(result: SearchResult) -> Theta:
     """The best start of every recording. Raises ConvergenceError if none is stable."""
+    # The loss of a start that was never stable is still infinite.
     loss, best = result.loss.min(0)
     if not torch.isfinite(loss).all():
         raise ConvergenceError(
@@ -499,16 +510,8 @@ def _best_start(result: SearchResult) -> Theta:
 def _confirmed(problem: Problem, before: Theta, after: Theta) -> tuple[Theta, Tensor]:
     """Refined coordinates where they are stable and new noise gives them a lower loss
     on average; also returns which those are."""
-    first = problem.runs.seed + CONFIRMING_SEED
-    gains = []
-    with torch.no_grad():
-        for seed in range(first, first + CONFIRMING_RUNS):
-            loss_before = _simulated_loss(problem, before, seed)
-            loss_after = _simulated_loss(problem, after, seed)
-            gains.append(loss_before - loss_after)
-    gain = torch.stack(gains).mean(0)
     stable, _ = _stability_of(problem, after)
-    better = (gain > 0) & stable
+    better = (_mean_decrease(problem, before, after) > 0) & stable
     theta = {
         path: torch.where(better.unsqueeze(-1), after[path], value)
         for path, value in before.items()
@@ -516,10 +519,24 @@ def _confirmed(problem: Problem, before: Theta, after: Theta) -> tuple[Theta, Te
     return theta, better
 
 
+def _mean_decrease(problem: Problem, before: Theta, after: Theta) -> Tensor:
+    """Decrease of the simulated loss, mean over runs of new noise."""
+    first = problem.runs.seed + CONFIRMING_SEED
+    decreases = []
+    with torch.no_grad():
+        for seed in range(first, first + CONFIRMING_RUNS):
+            # The same noise for both, so that most of its effect cancels.
+            loss_before = _simulated_loss(problem, before, seed)
+            loss_after = _simulated_loss(problem, after, seed)
+            decreases.append(loss_before - loss_after)
+    return torch.stack(decreases).mean(0)
+
+
 def _simulated_loss(problem: Problem, theta: Theta, seed: int) -> Tensor:
     try:
         return problem.simulated(theta, seed).loss
     except ConvergenceError:
+        # Without an equilibrium to begin at there are no runs: worse than any.
         return torch.full(problem.recorded.batch, torch.inf)
 
 

@@ -209,6 +209,7 @@ class ConnectionGains(FreeParameter):
             )
         self.gains = gains
         self.connectome = connectome
+        # Of a symmetric pair only the upper one is free.
         present = torch.triu(weights, 1) > 0 if gains.symmetric else weights > 0
         self.rows, self.columns = present.nonzero(as_tuple=True)
         self.size = len(self.rows)
@@ -224,6 +225,7 @@ class ConnectionGains(FreeParameter):
     def value(self, theta: Tensor) -> Tensor:
         weights = self.connectome.weights
         gained = weights[self.rows, self.columns] * theta.exp()
+        # Absent connections keep their zero.
         full = theta.new_zeros(*theta.shape[:-1], *weights.shape)
         full[..., self.rows, self.columns] = gained
         if self.gains.symmetric:
@@ -302,6 +304,7 @@ def _constrained_parameter(
 def declaration(brain: Brain, path: str) -> Parameter:
     """What is declared of the parameter at a path. Raises InputError for a path that is
     not a parameter."""
+    # "mass.J_i" is parameter J_i of the brain's mass, "strength" one of the brain.
     *inner, last = path.split(".")
     model = get(brain, ".".join(inner)) if inner else brain
     declared = parameters(model)
@@ -314,8 +317,14 @@ def declaration(brain: Brain, path: str) -> Parameter:
 
 
 def _check_domain(path: str, declared: Parameter, prior: Distribution) -> None:
-    """Refuse a prior centred outside the parameter's domain, or one that reaches below
-    zero where the parameter cannot."""
+    """Refuse a prior that gives values the parameter cannot have."""
+    _check_centre(path, declared, prior)
+    if declared.low >= 0 and not _is_never_negative(prior):
+        _check_reach(path, prior)
+
+
+def _check_centre(path: str, declared: Parameter, prior: Distribution) -> None:
+    """Refuse a prior centred outside the parameter's domain."""
     mean = torch.as_tensor(prior.mean)
     outside = (mean < declared.low) | (mean > declared.high) | ~torch.isfinite(mean)
     if outside.any():
@@ -324,8 +333,11 @@ def _check_domain(path: str, declared: Parameter, prior: Distribution) -> None:
             f"{declared.unit}, outside the parameter's domain {declared.low:g} to "
             f"{declared.high:g} ({declared.meaning}). Centre it inside."
         )
-    if declared.low < 0 or _is_never_negative(prior):
-        return
+
+
+def _check_reach(path: str, prior: Distribution) -> None:
+    """Refuse a prior that reaches below zero."""
+    mean = torch.as_tensor(prior.mean)
     # Three standard deviations: a normal prior far above zero is no danger.
     low = (mean - 3 * torch.as_tensor(prior.stddev)).min().item()
     if low < 0:
@@ -337,6 +349,7 @@ def _check_domain(path: str, declared: Parameter, prior: Distribution) -> None:
 
 
 def _is_never_negative(prior: Distribution) -> bool:
+    # A LogNormal is bounded at zero, a Uniform where it says, a Normal nowhere.
     bound = getattr(prior.support, "lower_bound", None)
     if bound is None:
         return False

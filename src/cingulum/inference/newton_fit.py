@@ -56,6 +56,10 @@ class _NewtonState:
         self.loss = torch.where(moved, assessment.loss, self.loss)
         return moved
 
+    def means(self) -> dict[str, float]:
+        """Of the history: means over starts and batch."""
+        return {"loss": self.loss.mean().item(), "fc_r": self.fc_r.mean().item()}
+
     def adapt_damping(self, better: Tensor) -> None:
         """Less after a step that helped, more after one that did not."""
         damping = torch.where(better, self.damping / 10, self.damping * 10)
@@ -99,10 +103,7 @@ def newton(
         state.done = state.done | (gain < tolerance)
         better = _take_step(problem, state, step, assess)
         state.adapt_damping(better)
-        row: Row = {"method": method, "step": number}
-        row["loss"] = state.loss.mean().item()
-        row["fc_r"] = state.fc_r.mean().item()
-        rows.append(row)
+        rows.append({"method": method, "step": number, **state.means()})
         if state.done.all():
             break
     end = split(problem, state.row)
@@ -164,15 +165,15 @@ def derivatives(
         # Gradients do without the correlation, which takes a third of the time.
         assess = partial(problem.analytic, with_fc_r=False)
     unit = prior_sd(problem)
-    count = row.shape[-1]
     points = row + unit * _central_moves(row, step)
-    slopes = [
-        _slope(problem, part, assess) for part in points.split(_points_at_once(row))
-    ]
+    slopes = []
+    for part in points.split(_points_at_once(row)):
+        slopes.append(_slope(problem, part, assess))
     slope = torch.cat(slopes) * unit
-    up, down = slope.split(count)
+    up, down = slope.split(row.shape[-1])
     hessian = ((up - down) / (2 * step)).movedim(0, -2)
-    # The mean over all points is the central estimate of the gradient itself.
+    # The mean over all points is the central estimate of the gradient itself; a Hessian
+    # of differences is symmetric only up to their error.
     return slope.mean(0), (hessian + hessian.mT) / 2
 
 
@@ -215,11 +216,13 @@ def _damped_step(
     """The step and the decrease of the loss it promises, both in prior standard
     deviations."""
     values, vectors = torch.linalg.eigh(curvature)
+    # Along directions of negative curvature too, the step goes downhill.
     sizes = values.abs().clamp_min(SMALLEST_CURVATURE)
     along = (vectors.mT @ slope.unsqueeze(-1)).squeeze(-1)
     damped = along / (sizes + damping.unsqueeze(-1))
     step = -(vectors @ damped.unsqueeze(-1)).squeeze(-1)
     length = step.norm(dim=-1, keepdim=True)
+    # Without damping: a step that was damped must not pass for convergence.
     gain = (along.square() / sizes).sum(-1) / 2
     return step * (MAX_STEP / length).clamp_max(1.0), gain
 

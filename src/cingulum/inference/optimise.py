@@ -107,13 +107,17 @@ def search(
     )
     for step in steps:
         state.step(assess, step, method)
-        is_last = step == settings.steps - 1
-        is_due = step % CHECKPOINT_STEPS == CHECKPOINT_STEPS - 1
-        if checkpoint and (is_due or is_last):
+        if checkpoint and _is_checkpoint_due(step, settings.steps):
+            # With the number of the step to go on with.
             state.save(checkpoint, step + 1)
         if state.settled:
             break
     return state.result()
+
+
+def _is_checkpoint_due(step: int, steps: int) -> bool:
+    is_last = step == steps - 1
+    return is_last or step % CHECKPOINT_STEPS == CHECKPOINT_STEPS - 1
 
 
 def make_optimiser(
@@ -157,6 +161,7 @@ class _SearchState:
         self.optimiser = optimiser(list(self.theta.values()))
         self.patience = patience
         self.best_theta = _detached(theta)
+        # One number per start and recording: no member influences another.
         like = next(iter(theta.values()))
         members = like.shape[:-1]
         self.best_loss = like.new_full(members, torch.inf)
@@ -182,6 +187,7 @@ class _SearchState:
 
         self.optimiser.step(closure)  # type: ignore[arg-type]
         current = assessments[0]
+        # After the optimiser's step, which would overwrite it.
         self._return_halfway(~torch.isfinite(current.loss.detach()))
         self.rows.append(_row(current, step, method))
 
@@ -190,6 +196,7 @@ class _SearchState:
         total = torch.where(torch.isfinite(loss), loss, 0.0).sum()
         total.backward()  # type: ignore[no-untyped-call]
         for value in self.theta.values():
+            # Members without a finite loss may leave NaN; the others must go on.
             if value.grad is not None:
                 value.grad.nan_to_num_(0.0, 0.0, 0.0)
         return total
@@ -273,27 +280,16 @@ class _SearchState:
             "rows": self.rows,
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Replaced in one move: an interruption while writing leaves the old one.
+        # Replaced in one move: an interruption while writing leaves the old one. The
+        # process in the name, because two may write beside each other.
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         torch.save(state, temporary)
         os.replace(temporary, path)
 
     def load(self, checkpoint: Checkpoint) -> int:
         """Take over a state that was written; returns the step to go on with."""
-        path = checkpoint.path
-        try:
-            # Plain tensors and numbers only: loading a file runs no code from it.
-            state = torch.load(path, weights_only=True)
-        except Exception as error:
-            raise InputError(
-                f"{path} is not a checkpoint of a fit ({error}). Remove it to start "
-                "afresh."
-            ) from None
-        if state.get("fingerprint") != checkpoint.fingerprint:
-            raise InputError(
-                f"{path} belongs to a fit with other settings or data. Name another "
-                "checkpoint, or remove this one."
-            )
+        state = _read_state(checkpoint)
+        # In place: the optimiser holds these very tensors.
         for key, value in state["theta"].items():
             self.theta[key].data.copy_(value)
         self.optimiser.load_state_dict(state["optimiser"])
@@ -305,6 +301,24 @@ class _SearchState:
         self.lowest_smoothed = lowest
         self.steps_since = since
         return int(state["step"])
+
+
+def _read_state(checkpoint: Checkpoint) -> dict:
+    """What `save` wrote. Raises InputError for another file, or other settings."""
+    path = checkpoint.path
+    try:
+        # Plain tensors and numbers only: loading a file runs no code from it.
+        state = torch.load(path, weights_only=True)
+    except Exception as error:
+        raise InputError(
+            f"{path} is not a checkpoint of a fit ({error}). Remove it to start afresh."
+        ) from None
+    if state.get("fingerprint") != checkpoint.fingerprint:
+        raise InputError(
+            f"{path} belongs to a fit with other settings or data. Name another "
+            "checkpoint, or remove this one."
+        )
+    return state
 
 
 def _detached(theta: Theta) -> Theta:

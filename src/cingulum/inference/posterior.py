@@ -19,15 +19,8 @@ from cingulum.errors import InputError
 from cingulum.inference.fitting import Fit
 from cingulum.inference.newton_fit import derivatives, prior_sd
 from cingulum.inference.optimise import OptimiserSettings, search
-from cingulum.inference.problem import (
-    LOOP_GAIN_LIMIT,
-    PENALTY_START,
-    Assessment,
-    Problem,
-    Theta,
-    joined,
-    split,
-)
+from cingulum.inference.problem import Assessment, Problem, Theta, joined, split
+from cingulum.inference.stability_limits import LOOP_GAIN_LIMIT, PENALTY_START
 
 IDENTIFIABLE_PRECISION = 2.0
 """Precision, relative to the prior's, below which a direction is called not
@@ -91,6 +84,8 @@ class Posterior:
         parameter, region, estimate, low, high (in the parameter's unit for plain
         parameters), and `shrinkage`, 1 − (posterior sd / prior sd)²: 0 where the data
         contain nothing on the parameter."""
+        # Ends are transformed, not standard deviations: the interval of a LogNormal
+        # parameter is as skewed as the parameter.
         half_width = norm.ppf(0.5 + level / 2) * self.sd
         columns = {
             "estimate": self.reported(self.mean),
@@ -98,16 +93,21 @@ class Posterior:
             "high": self.reported(self.mean + half_width),
             "shrinkage": 1 - (self.sd / self.prior) ** 2,
         }
+        table = self._labels()
+        for column, values in columns.items():
+            table[column] = values.flatten().double().numpy()
+        return table
+
+    def _labels(self) -> pd.DataFrame:
+        """Recording, parameter and region of every row of the table."""
         rows = []
         for index in np.ndindex(*self.mean.shape[:-1]):
+            # A fit to a single recording has no batch axis.
             recording = index[0] if index else 0
-            for k, name in enumerate(self.names):
+            for name in self.names:
                 path, _, region = name.partition(" ")
-                row = {"recording": recording, "parameter": path, "region": region}
-                for column, values in columns.items():
-                    row[column] = values[index][k].item()
-                rows.append(row)
-        return pd.DataFrame(rows)
+                rows.append((recording, path, region))
+        return pd.DataFrame(rows, columns=["recording", "parameter", "region"])
 
     def reported(self, theta: Tensor) -> Float[Tensor, "*batch coordinate"]:
         """Coordinates in the parameters' units; slopes of maps and gains of connections
@@ -152,10 +152,11 @@ class Posterior:
             )
         index = ... if recording is None else recording
         prior = self.prior[index]
-        scaled = prior.unsqueeze(-1) * self.precision[index] * prior
-        values, vectors = eigh(scaled.numpy())
+        relative = prior.unsqueeze(-1) * self.precision[index] * prior
+        values, vectors = eigh(relative.numpy())
         return pd.DataFrame(
             {
+                # Slightly negative where the search ended beside the optimum.
                 "precision": np.maximum(values, 0.0),
                 "direction": [_direction(self.names, vector) for vector in vectors.T],
                 "identifiable": values >= IDENTIFIABLE_PRECISION,
@@ -166,6 +167,7 @@ class Posterior:
 def _direction(names: tuple[str, ...], weights: np.ndarray, most: int = 4) -> str:
     """The largest weights of a combination with their names, the first positive."""
     order = np.argsort(-np.abs(weights))[:most]
+    # The sign of an eigenvector is arbitrary.
     weights = weights * np.sign(weights[order[0]])
     parts = [
         f"{weights[index]:+.2f} {names[index]}"
@@ -186,23 +188,15 @@ def laplace(fit: Fit, step: float = 1e-3) -> Posterior:
     data, bounds a coordinate. Raises InputError for estimates of the simulated method,
     or more than 1000 coordinates.
     """
-    if "simulated" in fit.method:
-        raise InputError(
-            "Curvature is that of the analytic method: fit with method='analytic'."
-        )
+    _check_has_curvature(fit)
     problem = fit.problem
-    names = tuple(fit.coordinates())
-    if len(names) > MAX_COORDINATES:
-        raise InputError(
-            f"{len(names)} coordinates are too many for a Hessian; use `profile` for "
-            "those of interest."
-        )
-    unit = prior_sd(problem)
     mean = joined(fit.theta)
     slope, curvature = derivatives(problem, mean, step)
+    # Both are per prior standard deviation.
+    unit = prior_sd(problem)
     posterior = Posterior(
         problem=problem,
-        names=names,
+        names=tuple(fit.coordinates()),
         mean=mean,
         precision=curvature / unit.unsqueeze(-1) / unit,
         prior=_prior_sd_at(problem, mean),
@@ -210,6 +204,19 @@ def laplace(fit: Fit, step: float = 1e-3) -> Posterior:
     _warn_if_unfinished(posterior, slope / unit)
     _warn_if_at_limit(fit)
     return posterior
+
+
+def _check_has_curvature(fit: Fit) -> None:
+    if "simulated" in fit.method:
+        raise InputError(
+            "Curvature is that of the analytic method: fit with method='analytic'."
+        )
+    count = len(fit.coordinates())
+    if count > MAX_COORDINATES:
+        raise InputError(
+            f"{count} coordinates are too many for a Hessian; use `profile` for those "
+            "of interest."
+        )
 
 
 def _warn_if_unfinished(posterior: Posterior, slope: Tensor) -> None:
@@ -271,14 +278,23 @@ def reweighed(
     z = _t_deviations(posterior.mean, proposals, generator)
     rows = posterior.at_deviation(z)
     log_ratio = _log_posterior(problem, rows) - _log_t_density(z)
-    # No stable proposal at all: every weight is NaN; uniform, and the share says so.
+    # Without any stable proposal every weight is NaN: uniform ones then.
     weights = torch.softmax(log_ratio, 0).nan_to_num(1 / proposals)
-    chosen = torch.multinomial(
-        weights.reshape(proposals, -1).T, count, replacement=True, generator=generator
-    ).T
-    index = chosen.reshape(count, *weights.shape[1:], 1).expand(count, *rows.shape[1:])
+    draws = _resampled(rows, weights, count, generator)
     effective = 1 / weights.square().sum(0) / proposals
-    return split(problem, rows.gather(0, index)), effective
+    return split(problem, draws), effective
+
+
+def _resampled(
+    rows: Tensor, weights: Tensor, count: int, generator: torch.Generator
+) -> Float[Tensor, "draw *batch coordinate"]:
+    """Proposals drawn with replacement by their weights, for each batch member."""
+    by_member = weights.reshape(len(weights), -1).T
+    chosen = torch.multinomial(
+        by_member, count, replacement=True, generator=generator
+    ).T
+    index = chosen.reshape(count, *weights.shape[1:], 1)
+    return rows.gather(0, index.expand(count, *rows.shape[1:]))
 
 
 def _t_deviations(
@@ -336,17 +352,11 @@ def profile(
 
     Raises InputError for an unknown coordinate or a fit to several recordings.
     """
-    names = fit.coordinates()
-    if coordinate not in names:
-        raise InputError(
-            f"No coordinate {coordinate!r}; there are: {', '.join(names[:12])} …"
-        )
-    if fit.fc_r.ndim:
-        raise InputError("A profile is of a fit to one recording.")
+    position = _position_of(coordinate, fit)
     posterior = posterior or laplace(fit)
-    position = names.index(coordinate)
     offsets = torch.linspace(-spread, spread, points, dtype=posterior.mean.dtype)
     begin = joined(fit.theta) + _along(posterior, position, offsets)
+    # Steps in proportion to the width over which the points are spread.
     settings = OptimiserSettings(
         steps=steps,
         rate=rate * float(posterior.sd.mean()),
@@ -368,6 +378,20 @@ def profile(
     )
 
 
+def _position_of(coordinate: str, fit: Fit) -> int:
+    names = fit.coordinates()
+    if coordinate not in names:
+        raise InputError(
+            f"No coordinate {coordinate!r}; there are: {', '.join(names[:12])} …"
+        )
+    if fit.fc_r.ndim:
+        raise InputError(
+            "A profile is of a fit to one recording; this one has "
+            f"{fit.fc_r.numel()}. Fit the recording alone."
+        )
+    return names.index(coordinate)
+
+
 def _along(
     posterior: Posterior, position: int, deviations: Float[Tensor, "point"]
 ) -> Float[Tensor, "point coordinate"]:
@@ -386,6 +410,7 @@ def _with_fixed(
 
     def assess(theta: Theta, step: int) -> Assessment:
         row = joined(theta)
+        # By a mask instead of an assignment, through which gradients would not go.
         free = torch.ones_like(row[0])
         free[position] = 0.0
         fixed_row = row * free + values.unsqueeze(-1) * (1 - free)

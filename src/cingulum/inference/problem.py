@@ -4,7 +4,7 @@ terms, for all recordings at once."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass, replace
 from typing import Any
 
@@ -17,10 +17,10 @@ from cingulum.brain.dynamics import with_values
 from cingulum.errors import ConvergenceError, InputError
 from cingulum.inference.free_parameters import FreeParameter, brain_with
 from cingulum.inference.objectives import Objective, is_likelihood, name_of
+from cingulum.inference.stability_limits import StabilityLimits, scaled_below_fold
 from cingulum.inference.views import Analytic, Cleaning, Recorded, Simulated, View
 from cingulum.measures import similarity
-from cingulum.simulation.linear.eigenvalues import growth
-from cingulum.simulation.linear.equilibrium import Linearisation, fixed_point, linearise
+from cingulum.simulation.linear.equilibrium import fixed_point, linearise
 from cingulum.simulation.linear.spectrum import rest_under
 from cingulum.simulation.simulation import simulate, time_step
 from cingulum.simulation.state import SimulationState
@@ -30,26 +30,12 @@ Theta = dict[str, Float[Tensor, "*batch size"]]
 
 METHODS = ("both", "analytic", "simulated")
 
-LOOP_GAIN_LIMIT = 0.9
-"""Largest gain of one passage through the network that a fit may end with; at 1 the
-equilibrium is lost in a fold."""
-
-PENALTY_START = 0.97
-"""Share of the largest loop gain at which the penalty begins: below it, data and prior
-alone decide."""
-
 SETTLED_DRIFT = 1e-3
 """Largest drift (per second) of a point that counts as an equilibrium; the solver goes
 far below it where there is one."""
 
-LOCAL_SHARE = 0.25
-"""An isolated region must return to its equilibrium at least at this share of the rate
-of an isolated region with default parameters.
-
-Nearer to either edge the basin of the working point is so narrow that noise leaves it:
-measured on the Human Connectome group, free-running connectivity then agrees with the
-analytic one at r = .66 instead of .99.
-"""
+LONGEST_STEP = 0.004
+"""Longest step of a simulation, s, where the user leaves the choice."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +63,10 @@ class Runs:
     fresh: bool = True
     scheme: str = "euler"
 
+    def step(self, tr: float) -> float:
+        """Step of the integration at a TR, s."""
+        return time_step(tr, LONGEST_STEP) if self.dt is None else self.dt
+
 
 @dataclass(frozen=True, eq=False)
 class Assessment:
@@ -103,10 +93,7 @@ class Problem:
 
     free_parameters: by path
     objective: weights by objective
-    symmetric: whether the network's interactions are symmetric, so that its spectrum is
-        real
-    local_rate: slowest local return (1/s) that is allowed; 0 where an undisturbed
-        region does not return
+    prepare: applied to every candidate
     """
 
     brain: Brain
@@ -116,16 +103,11 @@ class Problem:
     prepare: Callable[[Brain], Brain]
     cleaning: Cleaning
     runs: Runs
-    near_bifurcation: float | None
-    symmetric: bool
-    local_rate: float
+    limits: StabilityLimits
 
     def metadata(self) -> tuple:
         """All that determines where a search ends, for the fingerprint of a checkpoint;
         functions count by their names, because their code cannot be compared."""
-        recorded = self.recorded.fc
-        if self.recorded.has_series:
-            recorded = self.recorded.raw.data
         objectives = [
             (_description(objective), weight)
             for objective, weight in self.objective.items()
@@ -135,7 +117,8 @@ class Problem:
             for path, parameter in self.free_parameters.items()
         ]
         prepare = getattr(self.prepare, "__qualname__", repr(self.prepare))
-        return self.brain, recorded, objectives, priors, prepare, self.runs
+        data = self.recorded.data
+        return self.brain, data, objectives, priors, prepare, self.runs
 
     def coordinate_names(self) -> list[str]:
         """Path and region, map or connection of every coordinate."""
@@ -170,70 +153,24 @@ class Problem:
             a third of a likelihood's time and is not needed for gradients
         """
         brain = self.candidate(theta)
+        # Where there is no equilibrium the point is refused below, not the whole batch.
         x = fixed_point(brain, strict=False)
         at = linearise(brain, x)
-        gain = self._loop_gain(at)
-        view = Analytic(brain, self.cleaning, x, _scaled_below_fold(at, gain))
+        gain = self.limits.loop_gain(at)
+        view = Analytic(brain, self.cleaning, x, scaled_below_fold(at, gain))
         loss, terms = self._mismatch(view)
-
-        local = at.local_growth
-        lead = growth(at) if self._needs_eigenvalues else local.amax(-1)
-        if self.near_bifurcation is not None:
-            terms["near_bifurcation"] = _log_distance(lead, self.near_bifurcation)
+        margins = self.limits.margins(at, gain)
         loss = loss - self.log_prior(theta)
-        for penalty in self._penalties(gain, local, lead, terms):
+        for penalty in self.limits.penalties(margins):
             loss = loss + penalty
-
         return Assessment(
             loss=loss,
-            terms=terms,
-            fc_r=self._fc_r(view) if with_fc_r else torch.full_like(loss, torch.nan),
+            terms=terms | self.limits.terms(margins),
+            fc_r=self._fc_r(view) if with_fc_r else _unknown(loss),
             gain=gain.detach(),
-            growth=lead.detach(),
-            stable=_is_settled(brain, x) & self._is_stable(gain, local, lead).detach(),
+            growth=margins.lead.detach(),
+            stable=_is_settled(brain, x) & self.limits.are_met(margins),
         )
-
-    @property
-    def _needs_eigenvalues(self) -> bool:
-        """Whether the growth of single regions does not bound that of the network.
-
-        Regions that oscillate can lose stability together although each is stable and
-        no fold is near.
-        """
-        if self.near_bifurcation is not None:
-            return True
-        return not self.symmetric or not self.local_rate
-
-    def _penalties(
-        self, gain: Tensor, local: Tensor, lead: Tensor, terms: dict[str, Tensor]
-    ) -> Iterator[Tensor]:
-        """What is added to the loss near and beyond the limits of stability."""
-        excess = gain - PENALTY_START * LOOP_GAIN_LIMIT
-        yield 1e5 * excess.clamp_min(0) ** 2
-        if self.local_rate:
-            # From twice the slowest rate allowed, so that the limit itself is not met.
-            slowness = (local / self.local_rate + 2).clamp_min(0)
-            yield 1e3 * slowness.square().sum(-1)
-        if self._needs_eigenvalues:
-            yield 1e4 * lead.clamp_min(0) ** 2
-        if self.near_bifurcation is not None:
-            yield 100 * terms["near_bifurcation"]
-
-    def _is_stable(self, gain: Tensor, local: Tensor, lead: Tensor) -> Tensor:
-        stable = (gain < LOOP_GAIN_LIMIT) & (local.amax(-1) < -self.local_rate)
-        if self._needs_eigenvalues:
-            stable = stable & (lead < 0)
-        return stable
-
-    def _loop_gain(self, at: Linearisation) -> Tensor:
-        """Largest eigenvalue of one passage through the network."""
-        if self.symmetric:
-            # With gains h ≥ 0 and symmetric weights W, √h W √h has the spectrum of h W,
-            # and a gradient where eigenvalues meet.
-            root = at.gain[..., 0, 0].abs().sqrt()
-            loop = root.unsqueeze(-1) * at.coupling * root.unsqueeze(-2)
-            return torch.linalg.eigvalsh(loop)[..., -1]
-        return torch.linalg.eigvals(at.loop.detach()).real.amax(-1)
 
     def _mismatch(self, view: View) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted sum of the objectives, and each of them by its name."""
@@ -241,16 +178,13 @@ class Problem:
         terms: dict[str, Tensor] = {}
         for objective, weight in self.objective.items():
             value = objective(view, self.recorded)
-            name = name_of(objective)
-            # Two of one class, such as the spectrum of two bands, are both reported.
-            if name in terms:
-                name = f"{name} {len(terms) + 1}"
-            terms[name] = value
+            terms[_unused_name(objective, terms)] = value
             scale = 1.0 if is_likelihood(objective) else self.edges
             total = total + weight * value * scale
         return torch.as_tensor(total), terms
 
     def _fc_r(self, view: View) -> Tensor:
+        # For the history only: no gradient goes through it.
         with torch.no_grad():
             return similarity(view.fc, self.recorded.fc)
 
@@ -265,29 +199,27 @@ class Problem:
         view = self.simulate(self.candidate(theta), seed)
         loss, terms = self._mismatch(view)
         loss = loss - self.log_prior(theta)
-        unknown = torch.full_like(loss.detach(), torch.nan)
         return Assessment(
             loss=loss,
             terms=terms,
             fc_r=similarity(view.fc.detach(), self.recorded.fc),
-            gain=unknown,
-            growth=unknown,
+            # A run need not be near an equilibrium, so none is looked for.
+            gain=_unknown(loss),
+            growth=_unknown(loss),
             stable=torch.isfinite(loss.detach()),
         )
 
     def simulate(self, brain: Brain, seed: int) -> Simulated:
         """Free-running simulations of one brain or batch, from its equilibrium."""
         runs = self.runs
-        # Half the time in single precision, which long runs need; evoked responses are
-        # short, and small against the resting potential.
+        # Long runs in single precision, for speed; evoked responses are short.
         simulated = cast(brain, torch.float32) if runs.stimulus is None else brain
-        people = torch.broadcast_shapes(self.recorded.batch, brain.batch)
-        batch = (runs.runs, *people)
-        dt = time_step(brain.sensor.tr, 0.004) if runs.dt is None else runs.dt
+        members = torch.broadcast_shapes(self.recorded.batch, brain.batch)
+        batch = (runs.runs, *members)
         signal = simulate(
             simulated,
             60 * runs.minutes,
-            dt=dt,
+            dt=runs.step(brain.sensor.tr),
             start=at_rest(simulated, batch),
             stimulus=runs.stimulus,
             batch=batch,
@@ -296,28 +228,25 @@ class Problem:
             scheme=runs.scheme,
             seed=seed,
         ).signal
+        # Back in the precision of the recording it is compared with.
         data = signal.data.to(brain.connectome.weights)
         return Simulated(brain, replace(signal, data=data), self.cleaning)
 
 
+def _unused_name(objective: Objective, terms: dict[str, Tensor]) -> str:
+    """The objective's name, numbered where it is taken: two spectra of different bands
+    are both reported."""
+    name = name_of(objective)
+    return f"{name} {len(terms) + 1}" if name in terms else name
+
+
 def _description(objective: Objective) -> str:
+    # The settings of a dataclass are part of what is minimised; a function has none.
     return repr(objective) if is_dataclass(objective) else name_of(objective)
 
 
-def _scaled_below_fold(at: Linearisation, gain: Tensor) -> Linearisation:
-    """The linearisation, with the coupling scaled back where it is beyond the fold.
-
-    There the closed form still gives numbers, of no meaning and sometimes a good fit.
-    At the edge of stability only the penalty has a gradient along the coupling.
-    """
-    scale = (0.99 / gain.clamp_min(0.99))[..., None, None]
-    return replace(at, coupling=at.coupling * scale)
-
-
-def _log_distance(lead: Tensor, wanted: float) -> Tensor:
-    """Squared logarithm of the distance from instability over the wanted one."""
-    distance = (-lead).clamp_min(1e-6) / wanted
-    return distance.log().square()
+def _unknown(loss: Tensor) -> Float[Tensor, "*batch"]:
+    return torch.full_like(loss.detach(), torch.nan)
 
 
 def _is_settled(brain: Brain, x: Tensor) -> Tensor:
@@ -346,6 +275,7 @@ def _expanded(
     count, region = states.shape[0], states.shape[-1]
     missing = len(batch) + 2 - states.ndim
     aligned = states.reshape(count, *[1] * missing, *states.shape[1:])
+    # An expanded tensor shares its memory; every member of a run has its own states.
     return aligned.expand(count, *batch, region).contiguous()
 
 
@@ -356,6 +286,7 @@ def cast(value: Any, dtype: torch.dtype) -> Any:
         return value.to(dtype) if value.is_floating_point() else value
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return value
+    # Brains nest: a mass, a connectome, a sensor with a response.
     changes = {
         field.name: cast(getattr(value, field.name), dtype)
         for field in dataclasses.fields(value)

@@ -201,8 +201,9 @@ class Recorded(View):
             self._connectivity = recorded.detach().to(like)
 
     @property
-    def has_series(self) -> bool:
-        return self._series is not None
+    def data(self) -> Tensor:
+        """What was recorded: the signals, or the connectivity where there are none."""
+        return self.fc if self._series is None else self.raw.data
 
     @property
     def batch(self) -> tuple[int, ...]:
@@ -244,18 +245,12 @@ class Recorded(View):
         then estimated too high.
         """
         signal = self.uncleaned
-        samples = signal.data.shape[-1]
-        centred = signal.data - signal.data.mean(-1, keepdim=True)
-        window = taper(samples).to(centred)
-        scale = (signal.tr / samples) ** 0.5
-        # Without the first and the last: coefficients of the mean and of the Nyquist
-        # frequency are real, and Whittle's likelihood is of complex ones.
-        waves = torch.fft.rfft(centred * window)[..., 1:-1] * scale
-        frequencies = torch.fft.rfftfreq(samples, signal.tr, dtype=torch.float64)[1:-1]
+        window = taper(signal.data.shape[-1]).to(signal.data)
+        frequencies, waves = _fourier_coefficients(signal, window)
         bins = _members_of_bins(frequencies, self.cleaning.edges_of_bins(signal.tr))
-        counts = centred.new_tensor([len(members) for members in bins])
+        counts = window.new_tensor([len(members) for members in bins])
         return CrossPeriodogram(
-            frequencies=_means(frequencies, bins).to(centred),
+            frequencies=_means(frequencies, bins).to(window),
             counts=counts / window.pow(4).mean(),
             power=_mean_cross_power(waves, bins),
         )
@@ -271,6 +266,21 @@ def _check_connectivity(recorded: Tensor, regions: int) -> None:
         raise InputError(
             "The recorded connectivity has NaN: leave out regions without signal."
         )
+
+
+def _fourier_coefficients(signal: TimeSeries, window: Tensor) -> tuple[Tensor, Tensor]:
+    """Frequencies (Hz) and tapered Fourier coefficients (*batch, region, frequency),
+    whose squared size is power per Hz.
+
+    Without the first and the last: those of the mean and of the Nyquist frequency are
+    real, and Whittle's likelihood is of complex ones.
+    """
+    samples = len(window)
+    centred = signal.data - signal.data.mean(-1, keepdim=True)
+    scale = (signal.tr / samples) ** 0.5
+    waves = torch.fft.rfft(centred * window)[..., 1:-1] * scale
+    frequencies = torch.fft.rfftfreq(samples, signal.tr, dtype=torch.float64)[1:-1]
+    return frequencies, waves
 
 
 def _members_of_bins(frequencies: Tensor, edges: Tensor) -> list[Tensor]:
@@ -331,13 +341,17 @@ class Analytic(View):
     def covariance(self) -> Tensor:
         if not self._needs_spectrum():
             return self.cleaning.covariance(self._slow_covariance())
+        return self.cleaning.covariance(self._band_covariance())
+
+    def _band_covariance(self) -> Float[Tensor, "*batch region region"]:
+        """The cross-spectrum integrated over the band."""
         edges = self.cleaning.edges_of_bins(self.brain.sensor.tr).to(self.x)
         centres = (edges[1:] + edges[:-1]) / 2
         widths = edges[1:] - edges[:-1]
+        # Real, because negative frequencies have the conjugate; twice for the same
+        # reason.
         power = self.cross_spectrum(centres).real
-        # Twice, because the band is symmetric around zero.
-        total = 2 * (power * widths[:, None, None]).sum(-3)
-        return self.cleaning.covariance(total)
+        return 2 * (power * widths[:, None, None]).sum(-3)
 
     def _slow_covariance(self) -> Tensor:
         """Covariance of BOLD where neurons are fast against it: the zero-frequency
@@ -444,10 +458,7 @@ def binned(
 
     Raises InputError for a bin that holds no frequency.
     """
-    edges = _edges_between(centres).to(f)
-    frequency = f.unsqueeze(-1)
-    is_member = (frequency >= edges[:-1]) & (frequency < edges[1:])
-    members = is_member.to(power)
+    members = _membership(f, _edges_between(centres).to(f)).to(power)
     count = members.sum(0)
     if not (count > 0).all():
         raise InputError(
@@ -456,6 +467,12 @@ def binned(
             "for fewer bins, or a narrower band."
         )
     return power @ (members / count)
+
+
+def _membership(f: Tensor, edges: Tensor) -> Tensor:
+    """Whether a frequency belongs to a bin, (frequency, bin)."""
+    frequency = f.unsqueeze(-1)
+    return (frequency >= edges[:-1]) & (frequency < edges[1:])
 
 
 def _edges_between(centres: Float[Tensor, "bin"]) -> Float[Tensor, "edge"]:
@@ -495,11 +512,14 @@ def check_recording(series: TimeSeries, regions: tuple[str, ...], tr: float) -> 
             f"the sensor's: with_values(brain, {{'sensor.tr': {series.tr}}})."
         )
     check_signals(series, "recording")
-    samples = series.data.shape[-1]
-    needed = max(20, len(regions) // 4)
+    _check_length(series.data.shape[-1], len(regions))
+
+
+def _check_length(samples: int, regions: int) -> None:
+    # With fewer, connectivity is mostly noise, or singular even after shrinkage.
+    needed = max(20, regions // 4)
     if samples < needed:
         raise InputError(
-            f"A recording of {samples} samples is too short for {len(regions)} "
-            f"regions: at least {needed} are needed, several hundred for a stable "
-            "connectivity."
+            f"A recording of {samples} samples is too short for {regions} regions: at "
+            f"least {needed} are needed, several hundred for a stable connectivity."
         )
