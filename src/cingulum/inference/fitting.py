@@ -33,6 +33,8 @@ from cingulum.inference.problem import (
     Runs,
     Theta,
     check_method,
+    choose,
+    members_of,
     undisturbed_rate,
 )
 from cingulum.inference.stability_limits import (
@@ -273,12 +275,12 @@ def fit_problem(problem: Problem, settings: FitSettings = FitSettings()) -> Fit:
 
 def _every(theta: Theta, value: bool) -> Tensor:
     """The same truth value for every batch member."""
-    members = next(iter(theta.values())).shape[:-1]
-    return torch.full(members, value)
+    return torch.full(members_of(theta), value)
 
 
 def _fingerprint(problem: Problem, theta: Theta, settings: FitSettings) -> str:
     optimiser = settings.optimiser
+    # A callable is known by its name only.
     if not isinstance(optimiser, str):
         optimiser = getattr(optimiser, "__name__", type(optimiser).__name__)
     # The order is that of the checkpoints already written.
@@ -312,6 +314,7 @@ def _search_analytic(
 ) -> SearchResult:
     theta = _moved_to_stability(problem, theta)
     if settings.uses_newton:
+        # Without patience or a checkpoint: its rounds are few and end by themselves.
         return newton(
             problem, theta, settings.steps, show_progress=settings.show_progress
         )
@@ -407,11 +410,17 @@ def _check_connected(brain: Brain) -> None:
 
 def _is_symmetric(brain: Brain, free: Mapping[str, Free]) -> bool:
     """Whether the network's interactions are symmetric, and stay so in the search."""
-    gains = free.get("connectome.weights")
-    if isinstance(gains, Gains) and not gains.symmetric:
+    if _frees_directions(free):
         return False
+    # Several signals between regions mix, and the spectrum is then complex.
     weights = brain.connectome.weights
     return brain.mass.couplings == 1 and torch.allclose(weights, weights.mT)
+
+
+def _frees_directions(free: Mapping[str, Free]) -> bool:
+    """Whether the two directions of a connection are fitted separately."""
+    gains = free.get("connectome.weights")
+    return isinstance(gains, Gains) and not gains.symmetric
 
 
 def _stacked(
@@ -462,8 +471,7 @@ def _moved_to_stability(problem: Problem, theta: Theta) -> Theta:
             raise _unstable_start(lead[~stable].flatten()[0].item())
         current = theta["strength"]
         weaker = strength.coordinates(WEAKENING * strength.value(current))
-        moved = torch.where(stable.unsqueeze(-1), current, weaker)
-        theta = theta | {"strength": moved}
+        theta = theta | {"strength": choose(stable, current, weaker)}
     raise ConvergenceError(
         "No stable equilibrium near the start, even at a hundredth of the coupling: "
         "check the priors of the local parameters with `cingulum.stability`."
@@ -484,9 +492,9 @@ def _stability_of(problem: Problem, theta: Theta) -> tuple[Tensor, Tensor]:
         try:
             assessment = problem.analytic(theta)
         except ConvergenceError:
-            members = next(iter(theta.values())).shape[:-1]
-            unknown = torch.full(members, torch.nan)
-            return torch.zeros(members, dtype=torch.bool), unknown
+            # One member without an equilibrium ends the search for all of them.
+            unknown = torch.full(members_of(theta), torch.nan)
+            return _every(theta, False), unknown
     return assessment.stable, assessment.growth
 
 
@@ -512,10 +520,7 @@ def _confirmed(problem: Problem, before: Theta, after: Theta) -> tuple[Theta, Te
     on average; also returns which those are."""
     stable, _ = _stability_of(problem, after)
     better = (_mean_decrease(problem, before, after) > 0) & stable
-    theta = {
-        path: torch.where(better.unsqueeze(-1), after[path], value)
-        for path, value in before.items()
-    }
+    theta = {path: choose(better, after[path], value) for path, value in before.items()}
     return theta, better
 
 
@@ -545,6 +550,7 @@ def _finished(
 ) -> Fit:
     """The fit at its best coordinates; simulated: which members' come from the
     simulated method."""
+    # Without gradients, so that a fit holds no graph and can be copied and written.
     with torch.no_grad():
         brain = problem.candidate(theta)
         connectivity, gain = _analytic_properties(problem, theta, brain)

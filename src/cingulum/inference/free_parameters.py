@@ -173,6 +173,7 @@ class MappedParameter(FreeParameter):
         self.names = ("mean", *mapped.names)
 
     def start(self, like: Tensor) -> Tensor:
+        # The same value everywhere: no map is known to matter.
         slopes = like.new_zeros(self.size - 1)
         return torch.cat([self.average.start(like), slopes])
 
@@ -213,8 +214,7 @@ class ConnectionGains(FreeParameter):
         present = torch.triu(weights, 1) > 0 if gains.symmetric else weights > 0
         self.rows, self.columns = present.nonzero(as_tuple=True)
         self.size = len(self.rows)
-        pairs = zip(self.rows.tolist(), self.columns.tolist(), strict=True)
-        self.names = tuple(f"{row}-{column}" for row, column in pairs)
+        self.names = _connection_names(self.rows, self.columns)
 
     def start(self, like: Tensor) -> Tensor:
         return like.new_zeros(self.size)
@@ -237,6 +237,12 @@ class ConnectionGains(FreeParameter):
 
     def metadata(self) -> tuple:
         return self.gains.spread, self.names
+
+
+def _connection_names(rows: Tensor, columns: Tensor) -> tuple[str, ...]:
+    """Indices, because names of regions may have hyphens and spaces."""
+    pairs = zip(rows.tolist(), columns.tolist(), strict=True)
+    return tuple(f"{row}-{column}" for row, column in pairs)
 
 
 def free_parameters_of(
@@ -369,6 +375,7 @@ class FittedConnectome(Connectome):
 
 def brain_with(brain: Brain, values: Mapping[str, Tensor]) -> Brain:
     """The brain with these values; unlike `with_values` it takes asymmetric weights."""
+    # Past the connectome's check of symmetry; all else is checked as always.
     changes: dict[str, Tensor | Connectome] = dict(values)
     weights = changes.pop("connectome.weights", None)
     if isinstance(weights, Tensor):

@@ -12,8 +12,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cingulum.errors import ConvergenceError
-from cingulum.inference.optimise import Row, SearchResult
-from cingulum.inference.problem import Assessment, Problem, Theta, joined, split
+from cingulum.inference.optimise import Row, SearchResult, mean_of
+from cingulum.inference.problem import (
+    Assessment,
+    Problem,
+    Theta,
+    choose,
+    joined,
+    split,
+)
 from cingulum.progress import track
 
 CHUNK = 8
@@ -52,17 +59,18 @@ class _NewtonState:
         """Move the candidates whose loss is lower at `row`; returns which moved."""
         lower = (assessment.loss < self.loss) & assessment.stable
         moved = lower & ~self.done & candidates
-        self.row = torch.where(moved.unsqueeze(-1), row, self.row)
+        self.row = choose(moved, row, self.row)
         self.loss = torch.where(moved, assessment.loss, self.loss)
         return moved
 
     def means(self) -> dict[str, float]:
         """Of the history: means over starts and batch."""
-        return {"loss": self.loss.mean().item(), "fc_r": self.fc_r.mean().item()}
+        return {"loss": mean_of(self.loss), "fc_r": mean_of(self.fc_r)}
 
     def adapt_damping(self, better: Tensor) -> None:
         """Less after a step that helped, more after one that did not."""
         damping = torch.where(better, self.damping / 10, self.damping * 10)
+        # Bounded below, so that a failure after many successes is answered at once.
         self.damping = damping.clamp(1e-4, MAX_DAMPING)
         self.done = self.done | (self.damping >= MAX_DAMPING)
 
@@ -100,6 +108,7 @@ def newton(
     for number in numbers:
         slope, curvature = derivatives(problem, state.row, assess=assess)
         step, gain = _damped_step(slope, curvature, state.damping)
+        # Members that are done stay where they are while the others go on.
         state.done = state.done | (gain < tolerance)
         better = _take_step(problem, state, step, assess)
         state.adapt_damping(better)
@@ -146,7 +155,7 @@ def prior_sd(problem: Problem) -> Float[Tensor, "coordinate"]:
     """Prior standard deviation of every coordinate."""
     like = problem.brain.connectome.weights
     spreads = [parameter.spread(like) for parameter in problem.free_parameters.values()]
-    return torch.cat(spreads, -1)
+    return torch.cat(spreads)
 
 
 def derivatives(
@@ -202,6 +211,7 @@ def _slope(problem: Problem, points: Tensor, assess: AssessPoint) -> Tensor:
             "The objective is not finite beside the point reached: the fit is at the "
             "edge of the parameters' domain. Centre the priors further inside it."
         )
+    # A point's loss depends on its own coordinates only: the sum has every gradient.
     return torch.autograd.grad(loss.sum(), points)[0]
 
 
@@ -218,13 +228,18 @@ def _damped_step(
     values, vectors = torch.linalg.eigh(curvature)
     # Along directions of negative curvature too, the step goes downhill.
     sizes = values.abs().clamp_min(SMALLEST_CURVATURE)
-    along = (vectors.mT @ slope.unsqueeze(-1)).squeeze(-1)
+    along = times(vectors.mT, slope)
     damped = along / (sizes + damping.unsqueeze(-1))
-    step = -(vectors @ damped.unsqueeze(-1)).squeeze(-1)
+    step = -times(vectors, damped)
     length = step.norm(dim=-1, keepdim=True)
     # Without damping: a step that was damped must not pass for convergence.
     gain = (along.square() / sizes).sum(-1) / 2
     return step * (MAX_STEP / length).clamp_max(1.0), gain
+
+
+def times(matrix: Tensor, vector: Tensor) -> Float[Tensor, "*batch coordinate"]:
+    """Matrix times vector, for every batch member."""
+    return (matrix @ vector.unsqueeze(-1)).squeeze(-1)
 
 
 def _note(rows: list[Row]) -> str:

@@ -47,17 +47,22 @@ def fc_error(model: View, recorded: View) -> Loss:
     where measurement noise lowers the recorded level, it mistakes that for weak
     coupling, unless the sensor's noise is part of the model.
     """
-    target = edges(recorded.fc)
-    error = edges(model.fc) - target
+    target = _pairs(recorded)
+    error = _pairs(model) - target
     return error.square().mean(-1) / target.var(-1)
 
 
 def fc_level(model: View, recorded: View) -> Loss:
     """Squared difference of the mean connectivity, relative to the variance of the
     recorded one."""
-    target = edges(recorded.fc)
-    difference = edges(model.fc).mean(-1) - target.mean(-1)
+    target = _pairs(recorded)
+    difference = _pairs(model).mean(-1) - target.mean(-1)
     return difference.square() / target.var(-1)
+
+
+def _pairs(view: View) -> Float[Tensor, "*batch pair"]:
+    """Connectivity of every pair of regions once."""
+    return edges(view.fc)
 
 
 def fc_geodesic(model: View, recorded: View) -> Loss:
@@ -70,8 +75,14 @@ def fc_geodesic(model: View, recorded: View) -> Loss:
     root = torch.linalg.cholesky(modelled)
     left = torch.linalg.solve_triangular(root, target, upper=False)
     whitened = torch.linalg.solve_triangular(root, left.mT, upper=False)
-    eigenvalues = torch.linalg.eigvalsh((whitened + whitened.mT) / 2)
-    return eigenvalues.clamp_min(1e-10).log().square().mean(-1)
+    # A recording shorter than its regions are many has eigenvalues near zero.
+    eigenvalues = torch.linalg.eigvalsh(_hermitian(whitened)).clamp_min(1e-10)
+    return eigenvalues.log().square().mean(-1)
+
+
+def _hermitian(matrix: Tensor) -> Tensor:
+    """Without the asymmetry of rounding, which factorisations do not forgive."""
+    return (matrix + matrix.mH) / 2
 
 
 def _shrunk(matrix: Tensor) -> Tensor:
@@ -136,8 +147,7 @@ class Likelihood:
             )
         observed = recorded.cross_periodogram
         spectrum = model.cross_spectrum(observed.frequencies)
-        # Hermitian up to rounding, which Cholesky's algorithm does not forgive.
-        root = torch.linalg.cholesky((spectrum + spectrum.mH) / 2)
+        root = torch.linalg.cholesky(_hermitian(spectrum))
         log_determinant = 2 * root.diagonal(dim1=-2, dim2=-1).real.log().sum(-1)
         misfit = _whitened_trace(root, observed.power)
         return (observed.counts * (log_determinant + misfit)).sum(-1)
@@ -177,6 +187,7 @@ class FcdMismatch:
     step: float = 3.6
 
     def __call__(self, model: View, recorded: View) -> Loss:
+        # Of each run, then their mean: windows of different runs are not compared.
         modelled = _quantiles(self.values(model)).mean(1)
         observed = _quantiles(self.values(recorded))
         return (modelled - observed).abs().mean(0)
@@ -210,6 +221,7 @@ def _quantiles(
 def time_course(model: View, recorded: View) -> Loss:
     """Mean squared error of the signals, relative to the recording's variance: for
     evoked responses."""
+    # Over runs, whose noise differs while the response is the same.
     modelled = model.series.data.mean(0)
     observed = recorded.series.data
     error = (modelled - observed).square().mean((-2, -1))

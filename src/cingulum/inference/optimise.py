@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cingulum.errors import InputError
-from cingulum.inference.problem import Assessment, Theta
+from cingulum.inference.problem import Assessment, Theta, choose, members_of
 from cingulum.progress import track
 
 Optimiser = str | Callable[..., torch.optim.Optimizer]
@@ -62,6 +62,33 @@ class Checkpoint:
     path: Path
     fingerprint: str
 
+    def write(self, state: dict) -> None:
+        """Write plain tensors and numbers, whole or not at all."""
+        path = self.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Replaced in one move: an interruption while writing leaves the old one. The
+        # process in the name, because two may write at the same time.
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        torch.save(state, temporary)
+        os.replace(temporary, path)
+
+    def read(self) -> dict:
+        """What was written. Raises InputError for another file, or other settings."""
+        try:
+            # Plain tensors and numbers only: loading a file runs no code from it.
+            state = torch.load(self.path, weights_only=True)
+        except Exception as error:
+            raise InputError(
+                f"{self.path} is not a checkpoint of a fit ({error}). Remove it to "
+                "start afresh."
+            ) from None
+        if state.get("fingerprint") != self.fingerprint:
+            raise InputError(
+                f"{self.path} belongs to a fit with other settings or data. Name "
+                "another checkpoint, or remove this one."
+            )
+        return state
+
 
 @dataclass
 class SearchResult:
@@ -99,6 +126,7 @@ def search(
     first = 0
     if checkpoint and checkpoint.path.exists():
         first = state.load(checkpoint)
+    # A search that is resumed shows and does only the steps that are left.
     steps = track(
         range(first, settings.steps),
         f"fit ({method})",
@@ -144,6 +172,49 @@ def make_optimiser(
     return lambda tensors: getattr(torch.optim, optimiser)(tensors, lr=rate)
 
 
+class _Convergence:
+    """The smoothed loss of every member, and for how many steps it has not improved."""
+
+    def __init__(self, like: Tensor, patience: int | None) -> None:
+        self.patience = patience
+        self.smoothed = like.clone()
+        self.lowest = like.clone()
+        self.steps_since = torch.zeros(like.shape, dtype=torch.long)
+
+    @property
+    def is_active(self) -> Tensor:
+        """Which members may still improve."""
+        return self.steps_since < (self.patience or NEVER)
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether every member's result is final."""
+        if self.patience is None:
+            return False
+        return bool((self.steps_since >= self.patience).all())
+
+    def update(self, loss: Tensor) -> None:
+        self._smooth(loss)
+        improved = self._is_improved()
+        self.lowest = torch.where(improved, self.smoothed, self.lowest)
+        # A member that was final stays so, whatever its loss does afterwards.
+        restarted = improved & self.is_active
+        self.steps_since = torch.where(restarted, 0, self.steps_since + 1)
+
+    def _smooth(self, loss: Tensor) -> None:
+        moving = SMOOTHING * self.smoothed + (1 - SMOOTHING) * loss
+        # There is no past before the first step.
+        smoothed = torch.where(torch.isinf(self.smoothed), loss, moving)
+        # A step out of the domain leaves it as it was.
+        is_finite = torch.isfinite(smoothed)
+        self.smoothed = torch.where(is_finite, smoothed, self.smoothed)
+
+    def _is_improved(self) -> Tensor:
+        # Bounded, so that a first loss that is infinite, or one near zero, can improve.
+        scale = self.lowest.abs().clamp_max(1e6).clamp_min(1e-3)
+        return self.smoothed < self.lowest - IMPROVEMENT * scale
+
+
 class _SearchState:
     """The state of a search: the current point, the optimiser's memory, and the best
     point so far."""
@@ -154,24 +225,19 @@ class _SearchState:
         optimiser: Callable[[list[Tensor]], torch.optim.Optimizer],
         patience: int | None,
     ) -> None:
-        self.theta = {
-            path: value.detach().clone().requires_grad_()
-            for path, value in theta.items()
-        }
-        self.optimiser = optimiser(list(self.theta.values()))
-        self.patience = patience
         self.best_theta = _detached(theta)
+        self.theta = _detached(theta)
+        for value in self.theta.values():
+            value.requires_grad_()
+        self.optimiser = optimiser(list(self.theta.values()))
         # One number per start and recording: no member influences another.
         like = next(iter(theta.values()))
-        members = like.shape[:-1]
-        self.best_loss = like.new_full(members, torch.inf)
-        self.smoothed_loss = like.new_full(members, torch.inf)
-        self.lowest_smoothed = like.new_full(members, torch.inf)
-        self.steps_since = torch.zeros(members, dtype=torch.long)
+        self.best_loss = like.new_full(members_of(theta), torch.inf)
+        self.convergence = _Convergence(self.best_loss, patience)
         self.rows: list[Row] = []
 
     def step(self, assess: Assess, step: int, method: str) -> None:
-        """One step of the optimiser, the best point and the history updated."""
+        """One step of the optimiser; the best point and the history are updated."""
         # Some optimisers (LBFGS) evaluate several points a step; the first is the
         # current one, which is what the best point and the history are made of.
         assessments: list[Assessment] = []
@@ -208,44 +274,23 @@ class _SearchState:
         for path, value in self.theta.items():
             current = value.detach()
             halfway = (current + self.best_theta[path]) / 2
-            value.data.copy_(torch.where(outside.unsqueeze(-1), halfway, current))
+            # In place: the optimiser holds these very tensors.
+            value.data.copy_(choose(outside, halfway, current))
 
     def _keep_better(self, assessment: Assessment) -> None:
         """Keep the point of members that improved, unless their result was final."""
         loss = assessment.loss.detach()
-        patience = self.patience or NEVER
-        active = self.steps_since < patience
-        better = (loss < self.best_loss) & assessment.stable & active
+        lower = (loss < self.best_loss) & assessment.stable
+        better = lower & self.convergence.is_active
         self.best_loss = torch.where(better, loss, self.best_loss)
         for path, value in self.theta.items():
-            self.best_theta[path] = torch.where(
-                better.unsqueeze(-1), value.detach(), self.best_theta[path]
-            )
-        improved = self._smooth(loss)
-        self.steps_since = torch.where(improved & active, 0, self.steps_since + 1)
-
-    def _smooth(self, loss: Tensor) -> Tensor:
-        """Update the smoothed loss; returns which members' is lower than ever."""
-        is_first = torch.isinf(self.smoothed_loss)
-        moving = SMOOTHING * self.smoothed_loss + (1 - SMOOTHING) * loss
-        smoothed = torch.where(is_first, loss, moving)
-        # A step out of the domain leaves it as it was.
-        is_finite = torch.isfinite(smoothed)
-        self.smoothed_loss = torch.where(is_finite, smoothed, self.smoothed_loss)
-        # Bounded, so that a first loss that is infinite, or one near zero, can improve.
-        scale = self.lowest_smoothed.abs().clamp_max(1e6).clamp_min(1e-3)
-        improved = self.smoothed_loss < self.lowest_smoothed - IMPROVEMENT * scale
-        self.lowest_smoothed = torch.where(
-            improved, self.smoothed_loss, self.lowest_smoothed
-        )
-        return improved
+            best = self.best_theta[path]
+            self.best_theta[path] = choose(better, value.detach(), best)
+        self.convergence.update(loss)
 
     @property
     def settled(self) -> bool:
-        """Whether every member's result is final."""
-        if self.patience is None:
-            return False
-        return bool((self.steps_since >= self.patience).all())
+        return self.convergence.is_reached
 
     def note(self) -> str:
         """The last step, for the progress bar."""
@@ -263,62 +308,40 @@ class _SearchState:
         )
 
     def save(self, checkpoint: Checkpoint, step: int) -> None:
-        """Write the state, plain tensors and numbers only, whole or not at all."""
-        path = checkpoint.path
-        state = {
-            "fingerprint": checkpoint.fingerprint,
-            "step": step,
-            "theta": {key: value.detach() for key, value in self.theta.items()},
-            "optimiser": self.optimiser.state_dict(),
-            "kept": self.best_theta,
-            "numbers": [
-                self.best_loss,
-                self.smoothed_loss,
-                self.lowest_smoothed,
-                self.steps_since,
-            ],
-            "rows": self.rows,
-        }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Replaced in one move: an interruption while writing leaves the old one. The
-        # process in the name, because two may write beside each other.
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        torch.save(state, temporary)
-        os.replace(temporary, path)
+        """Write all that the next step depends on."""
+        convergence = self.convergence
+        checkpoint.write(
+            {
+                "fingerprint": checkpoint.fingerprint,
+                "step": step,
+                "theta": {key: value.detach() for key, value in self.theta.items()},
+                "optimiser": self.optimiser.state_dict(),
+                "kept": self.best_theta,
+                "numbers": [
+                    self.best_loss,
+                    convergence.smoothed,
+                    convergence.lowest,
+                    convergence.steps_since,
+                ],
+                "rows": self.rows,
+            }
+        )
 
     def load(self, checkpoint: Checkpoint) -> int:
         """Take over a state that was written; returns the step to go on with."""
-        state = _read_state(checkpoint)
+        state = checkpoint.read()
         # In place: the optimiser holds these very tensors.
         for key, value in state["theta"].items():
             self.theta[key].data.copy_(value)
         self.optimiser.load_state_dict(state["optimiser"])
         self.best_theta = state["kept"]
         self.rows = state["rows"]
-        best, smoothed, lowest, since = state["numbers"]
-        self.best_loss = best
-        self.smoothed_loss = smoothed
-        self.lowest_smoothed = lowest
-        self.steps_since = since
+        self.best_loss, *convergence = state["numbers"]
+        smoothed, lowest, steps_since = convergence
+        self.convergence.smoothed = smoothed
+        self.convergence.lowest = lowest
+        self.convergence.steps_since = steps_since
         return int(state["step"])
-
-
-def _read_state(checkpoint: Checkpoint) -> dict:
-    """What `save` wrote. Raises InputError for another file, or other settings."""
-    path = checkpoint.path
-    try:
-        # Plain tensors and numbers only: loading a file runs no code from it.
-        state = torch.load(path, weights_only=True)
-    except Exception as error:
-        raise InputError(
-            f"{path} is not a checkpoint of a fit ({error}). Remove it to start afresh."
-        ) from None
-    if state.get("fingerprint") != checkpoint.fingerprint:
-        raise InputError(
-            f"{path} belongs to a fit with other settings or data. Name another "
-            "checkpoint, or remove this one."
-        )
-    return state
 
 
 def _detached(theta: Theta) -> Theta:
@@ -330,13 +353,17 @@ def _row(assessment: Assessment, step: int, method: str) -> Row:
     row: Row = {
         "method": method,
         "step": step,
-        "loss": assessment.loss.detach().mean().item(),
+        "loss": mean_of(assessment.loss),
     }
     for name, value in assessment.terms.items():
-        row[name] = value.detach().mean().item()
-    row["fc_r"] = assessment.fc_r.mean().item()
-    row["loop_gain"] = assessment.gain.mean().item()
+        row[name] = mean_of(value)
+    row["fc_r"] = mean_of(assessment.fc_r)
+    row["loop_gain"] = mean_of(assessment.gain)
     return row
+
+
+def mean_of(values: Tensor) -> float:
+    return values.detach().mean().item()
 
 
 def fingerprint_of(*parts: object) -> str:
@@ -350,7 +377,8 @@ def fingerprint_of(*parts: object) -> str:
 
 
 def _bytes_of(part: object) -> Iterator[bytes]:
-    """Content of values nested in any way, in order."""
+    """Content of values nested in any way, in order; a dataclass by its fields, so that
+    a default that changes is noticed too."""
     if isinstance(part, Tensor):
         yield part.detach().cpu().contiguous().numpy().tobytes()
     elif dataclasses.is_dataclass(part) and not isinstance(part, type):

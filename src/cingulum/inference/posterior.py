@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cingulum.errors import InputError
 from cingulum.inference.fitting import Fit
-from cingulum.inference.newton_fit import derivatives, prior_sd
+from cingulum.inference.newton_fit import derivatives, prior_sd, times
 from cingulum.inference.optimise import OptimiserSettings, search
 from cingulum.inference.problem import Assessment, Problem, Theta, joined, split
 from cingulum.inference.stability_limits import LOOP_GAIN_LIMIT, PENALTY_START
@@ -129,8 +129,7 @@ class Posterior:
 
     def at_deviation(self, z: Tensor) -> Float[Tensor, "*draws coordinate"]:
         """Coordinates at standard normal deviations from the mean."""
-        root = torch.linalg.cholesky(self.covariance)
-        return self.mean + (root @ z.unsqueeze(-1)).squeeze(-1)
+        return self.mean + times(torch.linalg.cholesky(self.covariance), z)
 
     def directions(self, recording: int | None = None) -> pd.DataFrame:
         """Combinations of parameters, least certain first: how precise each is, and
@@ -305,6 +304,7 @@ def _t_deviations(
     normal = torch.randn(
         proposals, *mean.shape[:-1], size + PROPOSAL_DF, generator=generator
     ).to(mean)
+    # Normal over the root of an independent mean square is Student's t.
     mean_square = normal[..., size:].square().mean(-1, keepdim=True)
     return normal[..., :size] / mean_square.sqrt()
 

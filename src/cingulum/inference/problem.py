@@ -122,11 +122,17 @@ class Problem:
 
     def coordinate_names(self) -> list[str]:
         """Path and region, map or connection of every coordinate."""
+        # Stripped, because a global parameter has no name but its path.
         return [
             f"{path} {name}".strip()
             for path, parameter in self.free_parameters.items()
             for name in parameter.names
         ]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Number of coordinates of each free parameter."""
+        return [parameter.size for parameter in self.free_parameters.values()]
 
     def values(self, theta: Theta) -> dict[str, Tensor]:
         """The free parameters at these coordinates, by path."""
@@ -137,6 +143,7 @@ class Problem:
 
     def candidate(self, theta: Theta) -> Brain:
         """The brain at these coordinates, prepared."""
+        # Prepared last: what follows from the free parameters needs their values.
         return self.prepare(brain_with(self.brain, self.values(theta)))
 
     def log_prior(self, theta: Theta) -> Tensor:
@@ -179,6 +186,7 @@ class Problem:
         for objective, weight in self.objective.items():
             value = objective(view, self.recorded)
             terms[_unused_name(objective, terms)] = value
+            # A mean over pairs times their number is a sum, as a likelihood is.
             scale = 1.0 if is_likelihood(objective) else self.edges
             total = total + weight * value * scale
         return torch.as_tensor(total), terms
@@ -202,6 +210,7 @@ class Problem:
         return Assessment(
             loss=loss,
             terms=terms,
+            # Reported, not fitted.
             fc_r=similarity(view.fc.detach(), self.recorded.fc),
             # A run need not be near an equilibrium, so none is looked for.
             gain=_unknown(loss),
@@ -260,12 +269,16 @@ def at_rest(brain: Brain, batch: tuple[int, ...]) -> SimulationState:
     A mass without an equilibrium (phases that turn for ever) begins at its declared
     resting values.
     """
-    try:
-        x = fixed_point(brain)
-    except ConvergenceError:
-        x = brain.resting_state()
+    x = _resting_states(brain)
     y = rest_under(brain.sensor.response, brain.mass.activity(x))
     return SimulationState(_expanded(x, batch), _expanded(y, batch), step=0)
+
+
+def _resting_states(brain: Brain) -> Tensor:
+    try:
+        return fixed_point(brain)
+    except ConvergenceError:
+        return brain.resting_state()
 
 
 def _expanded(
@@ -297,6 +310,7 @@ def cast(value: Any, dtype: torch.dtype) -> Any:
 def undisturbed_rate(brain: Brain) -> float:
     """Rate (1/s) at which an isolated region with default parameters returns to its
     equilibrium; 0 if it does not (it oscillates)."""
+    # The reference is the mass as declared, whatever its parameters are in this brain.
     isolated = with_values(brain, {"mass": type(brain.mass)(), "strength": 0.0})
     try:
         at = linearise(isolated, fixed_point(isolated))
@@ -312,6 +326,18 @@ def check_method(method: str) -> None:
         raise InputError(f"method must be one of {', '.join(METHODS)}; got {method!r}.")
 
 
+def members_of(theta: Theta) -> torch.Size:
+    """Shape of the batch: starts and recordings."""
+    return next(iter(theta.values())).shape[:-1]
+
+
+def choose(
+    condition: Float[Tensor, "*batch"], chosen: Tensor, otherwise: Tensor
+) -> Float[Tensor, "*batch size"]:
+    """Coordinates of one point or of another, for every batch member."""
+    return torch.where(condition.unsqueeze(-1), chosen, otherwise)
+
+
 def joined(theta: Theta) -> Float[Tensor, "*batch coordinate"]:
     """All coordinates in one row."""
     return torch.cat(list(theta.values()), -1)
@@ -319,6 +345,5 @@ def joined(theta: Theta) -> Float[Tensor, "*batch coordinate"]:
 
 def split(problem: Problem, row: Float[Tensor, "*batch coordinate"]) -> Theta:
     """The inverse of `joined`: coordinates by path."""
-    sizes = [parameter.size for parameter in problem.free_parameters.values()]
-    parts = row.split(sizes, -1)
+    parts = row.split(problem.sizes, -1)
     return dict(zip(problem.free_parameters, parts, strict=True))

@@ -65,25 +65,37 @@ class Cleaning:
 
     def edges_of_bins(self, tr: float) -> Float[Tensor, "edge"]:
         """Boundaries of the frequency bins (Hz), narrower where BOLD has its power."""
-        low, high = self.band or (0.005, 0.5 / tr)
-        high = min(high, 0.5 / tr)
+        low, high = self._limits(0.5 / tr)
         if not low < high:
             raise InputError(
                 f"The band {self.band} Hz is empty at a TR of {tr} s (Nyquist "
                 f"{0.5 / tr:.3g} Hz)."
             )
         share = torch.linspace(0, 1, self.bins + 1, dtype=torch.float64)
+        # The power makes slow bins narrower than fast ones.
         return low + (high - low) * share**1.5
+
+    def _limits(self, nyquist: float) -> tuple[float, float]:
+        """Lowest and highest frequency (Hz) at which a spectrum is evaluated."""
+        if self.band is None:
+            # Slower than 0.005 Hz, a scan holds drift and less than a handful of waves.
+            return 0.005, nyquist
+        low, high = self.band
+        return low, min(high, nyquist)
 
 
 def _regress_out_mean(
     data: Float[Tensor, "*batch region time"],
 ) -> Float[Tensor, "*batch region time"]:
     """Residuals of every region after regression on the mean over regions."""
-    data = data - data.mean(-1, keepdim=True)
-    mean = data.mean(-2, keepdim=True)
-    slope = (data @ mean.mT) / mean.square().sum(-1, keepdim=True)
-    return data - slope * mean
+    centred = _centred(data)
+    mean = centred.mean(-2, keepdim=True)
+    slope = (centred @ mean.mT) / mean.square().sum(-1, keepdim=True)
+    return centred - slope * mean
+
+
+def _centred(data: Float[Tensor, "*batch time"]) -> Float[Tensor, "*batch time"]:
+    return data - data.mean(-1, keepdim=True)
 
 
 TAPER = 0.2
@@ -98,6 +110,7 @@ def taper(count: int) -> Float[Tensor, "time"]:
     precise as one over 1 / mean(window⁴) of their number (0.90; Percival and Walden
     1993, doi:10.1017/CBO9780511622762, on tapers).
     """
+    # Samples are in the middle of their intervals, so that the window is symmetric.
     position = (torch.arange(count, dtype=torch.float64) + 0.5) / count
     from_edge = torch.minimum(position, 1 - position)
     phase = (from_edge / (TAPER / 2)).clamp_max(1.0)
@@ -117,6 +130,14 @@ class CrossPeriodogram:
     frequencies: Float[Tensor, "bin"]
     counts: Float[Tensor, "bin"]
     power: Tensor
+
+
+REMEDIES = {
+    "analytic": "fit with method='simulated' or method='both'",
+    "recorded": "give the recording as a TimeSeries",
+    "simulated": "fit with method='analytic'",
+}
+"""What to do where a view lacks what an objective needs, by the view's method."""
 
 
 class View:
@@ -164,14 +185,9 @@ class View:
         raise self._missing("a spectrum")
 
     def _missing(self, name: str) -> InputError:
-        methods = {
-            "analytic": "fit with method='simulated' or method='both'",
-            "recorded": "give the recording as a TimeSeries",
-            "simulated": "fit with method='analytic'",
-        }
         return InputError(
             f"The objective needs {name}, which a {self.method} view does not have: "
-            f"{methods[self.method]}."
+            f"{REMEDIES[self.method]}."
         )
 
 
@@ -251,6 +267,7 @@ class Recorded(View):
         counts = window.new_tensor([len(members) for members in bins])
         return CrossPeriodogram(
             frequencies=_means(frequencies, bins).to(window),
+            # Fewer than there are, because tapered frequencies depend on each other.
             counts=counts / window.pow(4).mean(),
             power=_mean_cross_power(waves, bins),
         )
@@ -276,9 +293,8 @@ def _fourier_coefficients(signal: TimeSeries, window: Tensor) -> tuple[Tensor, T
     real, and Whittle's likelihood is of complex ones.
     """
     samples = len(window)
-    centred = signal.data - signal.data.mean(-1, keepdim=True)
     scale = (signal.tr / samples) ** 0.5
-    waves = torch.fft.rfft(centred * window)[..., 1:-1] * scale
+    waves = torch.fft.rfft(_centred(signal.data) * window)[..., 1:-1] * scale
     frequencies = torch.fft.rfftfreq(samples, signal.tr, dtype=torch.float64)[1:-1]
     return frequencies, waves
 
@@ -339,6 +355,7 @@ class Analytic(View):
 
     @cached_property
     def covariance(self) -> Tensor:
+        # One linear system instead of one per frequency, where that is all there is.
         if not self._needs_spectrum():
             return self.cleaning.covariance(self._slow_covariance())
         return self.cleaning.covariance(self._band_covariance())
