@@ -47,8 +47,8 @@ class Mapped:
     def __post_init__(self) -> None:
         if self.maps.ndim != 2 or not torch.isfinite(self.maps).all():
             raise InputError(
-                "Maps must be finite, of shape (map, region); came "
-                f"{tuple(self.maps.shape)}."
+                "Maps must be finite, of shape (map, region); got shape "
+                f"{tuple(self.maps.shape)}. Leave out regions without a value."
             )
         if not self.names:
             numbered = tuple(f"map{k + 1}" for k in range(len(self.maps)))
