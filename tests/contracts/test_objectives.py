@@ -125,17 +125,7 @@ def test_is_a_finite_number_with_a_gradient(view, recorded, methods, objective):
         assert torch.isfinite(slope) and slope != 0
 
 
-def known_to_mix_batches(objective):
-    """FcdMismatch has the quantiles in front of the batch: several models do not
-    broadcast against one recording."""
-    if name_of(objective) != "FcdMismatch":
-        return objective
-    return pytest.param(objective, marks=pytest.mark.xfail(strict=True))
-
-
-@pytest.mark.parametrize(
-    "objective", [known_to_mix_batches(o) for o in OBJECTIVES], ids=name_of
-)
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=name_of)
 def test_gives_every_batch_member_its_own_number(view, recorded, methods, objective):
     strengths = torch.tensor([[WEAKER], [TRUTH], [STRONGER]])
     for method in methods(objective):

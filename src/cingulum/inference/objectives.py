@@ -188,9 +188,9 @@ class FcdMismatch:
 
     def __call__(self, model: View, recorded: View) -> Loss:
         # Of each run, then their mean: windows of different runs are not compared.
-        modelled = _quantiles(self.values(model)).mean(1)
+        modelled = _quantiles(self.values(model)).mean(0)
         observed = _quantiles(self.values(recorded))
-        return (modelled - observed).abs().mean(0)
+        return (modelled - observed).abs().mean(-1)
 
     def values(self, view: View) -> Float[Tensor, "*batch pair"]:
         """Similarity of every pair of windows. Raises InputError for a series shorter
@@ -212,10 +212,11 @@ class FcdMismatch:
 
 def _quantiles(
     values: Float[Tensor, "*batch pair"],
-) -> Float[Tensor, "quantile *batch"]:
+) -> Float[Tensor, "*batch quantile"]:
     # Inside the extremes, which depend on the number of windows.
     shares = torch.linspace(0.02, 0.98, 49, dtype=values.dtype)
-    return torch.quantile(values, shares, dim=-1)
+    # Last, so that several starts or candidates broadcast against one recording.
+    return torch.quantile(values, shares, dim=-1).movedim(0, -1)
 
 
 def time_course(model: View, recorded: View) -> Loss:
