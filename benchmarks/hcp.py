@@ -398,9 +398,9 @@ def beyond() -> None:
             steps=150,
             rate=0.1,
         )
-        linear = equal_control(connectome, fc(one.data), found.problem.kinds).brain(
-            connectome, Sensor(tr=0.72)
-        )
+        linear = equal_control(
+            connectome, fc(one.data), found.problem.free_parameters
+        ).brain(connectome, Sensor(tr=0.72))
         rows.append(
             {"who": who, "model": "recorded, run 1 against run 2"}
             | figures(one.data, two.data)

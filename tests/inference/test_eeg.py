@@ -162,7 +162,7 @@ def test_finds_planted_parameters_in_an_evoked_response():
         {"mass.a": 108.0, "mass.b": 51.0, "mass.C": 112.0, "strength": 2.0},
     )
     recorded = evoked(with_values(brain, truth | {"sensor.noise": 0.3}))
-    found = fit(
+    result = fit(
         brain,
         recorded,
         prior(*truth),
@@ -179,16 +179,16 @@ def test_finds_planted_parameters_in_an_evoked_response():
         "mass.C": 0.02,
         "strength": 0.15,
     }.items():
-        assert found.estimates[name].item() == pytest.approx(truth[name], rel=margin), (
-            name
-        )
+        assert result.estimates[name].item() == pytest.approx(
+            truth[name], rel=margin
+        ), name
 
 
 @pytest.mark.slow
 def test_adam_and_several_starts_lead_to_the_same_place():
     brain, truth = eeg_brain(), {"mass.a": 106.0, "strength": 2.0}
     recorded = evoked(with_values(brain, truth))
-    found = fit(
+    result = fit(
         brain,
         recorded,
         prior(*truth),
@@ -199,16 +199,16 @@ def test_adam_and_several_starts_lead_to_the_same_place():
         starts=2,
         steps=60,
     )
-    assert found.estimates["mass.a"].item() == pytest.approx(106.0, rel=0.01)
-    assert found.estimates["strength"].item() == pytest.approx(
+    assert result.estimates["mass.a"].item() == pytest.approx(106.0, rel=0.01)
+    assert result.estimates["strength"].item() == pytest.approx(
         2.0, rel=0.1
-    ) and found.method == ["simulated"]
+    ) and result.method == ["simulated"]
 
 
 def test_finds_planted_rates_in_the_resting_spectrum():
     brain = with_values(eeg_brain(0.004), {"noise": 1.0, "sensor.noise": 0.02})
     truth = {"mass.a": 94.0, "mass.b": 59.0}
-    found = fit(
+    result = fit(
         brain,
         resting(with_values(brain, truth), 120.0),
         prior(*truth),
@@ -219,7 +219,7 @@ def test_finds_planted_rates_in_the_resting_spectrum():
         steps=10,
     )
     for name, value in truth.items():
-        assert found.estimates[name].item() == pytest.approx(value, rel=0.03), name
+        assert result.estimates[name].item() == pytest.approx(value, rel=0.03), name
 
 
 def test_frequencies_outside_the_band_do_not_count():

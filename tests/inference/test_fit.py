@@ -32,7 +32,7 @@ def test_recovers_planted_coupling_that_its_prior_is_not_centred_on():
     brain, prior = brain_of(), {"strength": LogNormal(np.log(0.3), 0.7)}
     for truth in (0.2, 0.5, 0.9):
         target = analytic_fc(balanced(with_values(brain, {"strength": truth})))
-        found = fit(
+        result = fit(
             brain,
             target,
             prior,
@@ -41,15 +41,15 @@ def test_recovers_planted_coupling_that_its_prior_is_not_centred_on():
             method="analytic",
             steps=150,
         )
-        assert found.estimates["strength"].item() == pytest.approx(truth, rel=0.05)
-        assert found.fc_r.item() > 0.99
+        assert result.estimates["strength"].item() == pytest.approx(truth, rel=0.05)
+        assert result.fc_r.item() > 0.99
 
 
 def test_recovers_regional_excitation():
     brain = brain_of()
     truth = 1.4 + 0.15 * torch.randn(10, generator=torch.Generator().manual_seed(1))
     target = analytic_fc(balanced(with_values(brain, {"mass.w_plus": truth})))
-    found = fit(
+    result = fit(
         brain,
         target,
         {"mass.w_plus": LogNormal(np.log(1.4), 0.2).expand([10])},
@@ -57,7 +57,7 @@ def test_recovers_regional_excitation():
         method="analytic",
         steps=300,
     )
-    assert np.corrcoef(found.estimates["mass.w_plus"], truth)[0, 1] > 0.9
+    assert np.corrcoef(result.estimates["mass.w_plus"], truth)[0, 1] > 0.9
 
 
 def test_a_batch_member_does_not_depend_on_the_others():

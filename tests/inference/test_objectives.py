@@ -106,7 +106,7 @@ def test_several_objectives_are_weighed_and_each_is_reported(brain, scan):
         "strength": LogNormal(np.log(0.3), 0.5),
         "mass.J_i": LogNormal(0.0, 0.2).expand([8]),
     }
-    found = fit(
+    result = fit(
         brain,
         scan(),
         prior,
@@ -115,9 +115,9 @@ def test_several_objectives_are_weighed_and_each_is_reported(brain, scan):
         steps=150,
         rate=0.03,
     )
-    assert {"fc_mismatch", "Rate"} <= set(found.history)
-    assert found.history["Rate"].iloc[-1] < 0.1 * found.history["Rate"].iloc[0]
-    rates = Analytic(found.brain).rate
+    assert {"fc_mismatch", "Rate"} <= set(result.history)
+    assert result.history["Rate"].iloc[-1] < 0.1 * result.history["Rate"].iloc[0]
+    rates = Analytic(result.brain).rate
     assert (rates - 3.0).abs().max() < 0.5, "feedback inhibition by penalty"
 
 
@@ -186,7 +186,7 @@ def test_spectra_are_compared_as_recorded_whatever_the_band(brain):
 
 def test_two_of_one_kind_are_both_reported(brain, scan):
     aims = {Spectrum(bins=4): 1.0, Spectrum(bins=8): 1.0}
-    found = fit(
+    result = fit(
         brain,
         scan(),
         {"strength": LogNormal(-1.0, 0.5)},
@@ -194,4 +194,4 @@ def test_two_of_one_kind_are_both_reported(brain, scan):
         method="analytic",
         steps=2,
     )
-    assert {"Spectrum", "Spectrum 2"} <= set(found.history)
+    assert {"Spectrum", "Spectrum 2"} <= set(result.history)

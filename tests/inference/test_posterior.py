@@ -26,28 +26,28 @@ SENSED = COUPLED | {"sensor.noise": LogNormal(np.log(0.004), 0.5)}
 
 
 @pytest.fixture
-def found(brain, scan):
+def result(brain, scan):
     return fit(brain, scan(0.5), SENSED, **LIKELY)
 
 
-def test_newton_ends_where_the_gradient_vanishes(found):
+def test_newton_ends_where_the_gradient_vanishes(result):
     theta = {
-        path: value.clone().requires_grad_() for path, value in found.theta.items()
+        path: value.clone().requires_grad_() for path, value in result.theta.items()
     }
-    found.problem.analytic(theta).loss.backward()
+    result.problem.analytic(theta).loss.backward()
     steep = torch.cat([value.grad for value in theta.values()]).abs()
-    assert (steep * laplace(found).sd < 0.02).all(), (
+    assert (steep * laplace(result).sd < 0.02).all(), (
         "less than a fiftieth of a standard deviation from the optimum"
     )
 
 
-def test_intervals_hold_the_truth_and_shrink_with_the_recording(brain, scan, found):
-    table = laplace(found).table(0.99).set_index("parameter")
+def test_intervals_hold_the_truth_and_shrink_with_the_recording(brain, scan, result):
+    table = laplace(result).table(0.99).set_index("parameter")
     for name, truth in {"strength": 0.5, "noise": 0.015, "sensor.noise": 0.005}.items():
         assert table.loc[name, "low"] < truth < table.loc[name, "high"]
     assert (table["shrinkage"] > 0.5).all() and (table["shrinkage"] < 1).all()
     longer = laplace(fit(brain, scan(0.5, 2400 * 0.72), SENSED, **LIKELY))
-    ratio = laplace(found).sd / longer.sd
+    ratio = laplace(result).sd / longer.sd
     assert (ratio[1:] > 1.5).all() and (ratio[1:] < 2.7).all(), (
         "four times the data: half the deviation"
     )
@@ -64,23 +64,23 @@ def test_what_the_data_cannot_tell_apart_is_named(brain, scan):
 
 
 @pytest.mark.slow
-def test_draws_have_the_posteriors_mean_and_spread(found):
-    posterior = laplace(found)
+def test_draws_have_the_posteriors_mean_and_spread(result):
+    posterior = laplace(result)
     for draws in (
         posterior.sample(4000, seed=1),
         reweighed(posterior, 2000, seed=1)[0],
     ):
-        both = torch.cat([draws[path] for path in found.theta], -1)
+        both = torch.cat([draws[path] for path in result.theta], -1)
         assert ((both.mean(0) - posterior.mean).abs() < 0.35 * posterior.sd).all()
         assert (both.std(0) / posterior.sd).log().abs().max() < 0.35
     assert reweighed(posterior, 10, seed=1)[1] > 0.3
 
 
 @pytest.mark.slow
-def test_a_profile_agrees_with_the_curvature_where_it_is_quadratic(found):
-    posterior = laplace(found)
+def test_a_profile_agrees_with_the_curvature_where_it_is_quadratic(result):
+    posterior = laplace(result)
     table = profile(
-        found, "sensor.noise", points=7, spread=2.0, steps=40, posterior=posterior
+        result, "sensor.noise", points=7, spread=2.0, steps=40, posterior=posterior
     )
     assert table["rise"].min() == 0 and table["rise"].idxmin() == 3
     ends = table["rise"].iloc[[0, -1]]
@@ -120,9 +120,9 @@ def test_data_that_say_nothing_leave_any_prior_as_it_was(brain, scan, prior):
     assert not posterior.directions()["identifiable"].any()
 
 
-def test_what_cannot_be_asked(brain, scan, found):
+def test_what_cannot_be_asked(brain, scan, result):
     with pytest.raises(InputError, match="No coordinate 'w'"):
-        profile(found, "w")
+        profile(result, "w")
     pair = fit(brain, [scan(0.4), scan(0.6, seed=2)], COUPLED, **LIKELY)
     posterior = laplace(pair)
     assert posterior.mean.shape == (2, 2) and len(posterior.table()) == 4

@@ -21,7 +21,7 @@ from cingulum.inference import (
     fc_mismatch,
     fit,
 )
-from cingulum.inference.optimise import _Walk
+from cingulum.inference.optimise import _SearchState
 from cingulum.simulation import analytic_fc, balanced
 from cingulum.timeseries import TimeSeries
 
@@ -37,7 +37,7 @@ def target(brain):
 @pytest.mark.parametrize("optimiser", ["Adam", "RMSprop", "Adagrad", "LBFGS", "Newton"])
 def test_optimisers_lead_to_the_same_place(brain, target, optimiser):
     rate = {"Adagrad": 0.3, "LBFGS": 0.5}.get(optimiser, 0.05)
-    found = fit(
+    result = fit(
         brain,
         target,
         PRIOR,
@@ -46,17 +46,17 @@ def test_optimisers_lead_to_the_same_place(brain, target, optimiser):
         rate=rate,
         **QUICK,
     )
-    assert found.estimates["strength"].item() == pytest.approx(0.5, rel=0.02)
+    assert result.estimates["strength"].item() == pytest.approx(0.5, rel=0.02)
 
 
 def test_an_optimiser_may_be_a_function(brain, target):
     def heavy(parameters, lr):
         return torch.optim.SGD(parameters, lr=lr / 500, momentum=0.8)
 
-    found = fit(
+    result = fit(
         brain, target, PRIOR, objective={fc_mismatch: 100.0}, optimiser=heavy, **QUICK
     )
-    assert found.estimates["strength"].item() == pytest.approx(0.5, rel=0.05)
+    assert result.estimates["strength"].item() == pytest.approx(0.5, rel=0.05)
     with pytest.raises(InputError, match="Adam"):
         fit(brain, target, PRIOR, optimiser="Adamm", **QUICK)
 
@@ -66,17 +66,17 @@ def test_an_interrupted_fit_goes_on_to_the_same_numbers(
 ):
     free = PRIOR | {"mass.w_plus": LogNormal(np.log(1.4), 0.1).expand([8])}
     whole = fit(brain, target, free, starts=2, **QUICK)
-    step, file = _Walk.step, tmp_path / "fit.pt"
+    step, file = _SearchState.step, tmp_path / "fit.pt"
 
     def interrupted(self, assess, number, method):
         if number == 40:
             raise KeyboardInterrupt
         step(self, assess, number, method)
 
-    monkeypatch.setattr(_Walk, "step", interrupted)
+    monkeypatch.setattr(_SearchState, "step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fit(brain, target, free, starts=2, checkpoint=file, **QUICK)
-    monkeypatch.setattr(_Walk, "step", step)
+    monkeypatch.setattr(_SearchState, "step", step)
     resumed = fit(brain, target, free, starts=2, checkpoint=file, **QUICK)
     for path, value in whole.estimates.items():
         torch.testing.assert_close(resumed.estimates[path], value, rtol=0, atol=0)
@@ -102,29 +102,29 @@ def test_an_interrupted_fit_goes_on_to_the_same_numbers(
 @pytest.mark.slow
 def test_patience_ends_a_search_that_goes_nowhere(brain, target):
     settings = {**QUICK, "steps": 150, "rate": 0.1}
-    found = fit(brain, target, PRIOR, patience=20, **settings)
-    assert 20 < len(found.history) < 150
-    assert found.estimates["strength"].item() == pytest.approx(
+    result = fit(brain, target, PRIOR, patience=20, **settings)
+    assert 20 < len(result.history) < 150
+    assert result.estimates["strength"].item() == pytest.approx(
         fit(brain, target, PRIOR, patience=None, **settings)
         .estimates["strength"]
         .item(),
         rel=0.02,
     )
     assert {"method", "step", "loss", "fc_mismatch", "fc_r", "loop_gain"} <= set(
-        found.history
+        result.history
     )
 
 
 def test_several_starts_keep_the_best_one(brain, target):
     short = {**QUICK, "steps": 3}
-    found = [
+    result = [
         fit(
             brain, target, PRIOR, objective={fc_error: 100.0}, starts=n, seed=4, **short
         )
         for n in (1, 8)
     ]
-    one, best = (f.problem.analytic(f.theta).loss.item() for f in found)
-    assert best < one
+    single, best = (f.problem.analytic(f.theta).loss.item() for f in result)
+    assert best < single
     with pytest.raises(InputError, match="at least 1"):
         fit(brain, target, PRIOR, starts=0, **QUICK)
 
@@ -138,22 +138,22 @@ def test_lines_in_maps_and_their_names(brain):
             LogNormal(np.log(1.4), 0.05), maps, 0.2, ("myelin", "gradient")
         )
     }
-    found = fit(
+    result = fit(
         brain,
         target,
         free,
         objective={fc_error: 100.0},
         **{**QUICK, "optimiser": "Newton"},
     )
-    assert found.coordinates() == [
+    assert result.coordinates() == [
         "mass.w_plus mean",
         "mass.w_plus myelin",
         "mass.w_plus gradient",
     ]
-    assert found.theta["mass.w_plus"][1:].tolist() == pytest.approx(
+    assert result.theta["mass.w_plus"][1:].tolist() == pytest.approx(
         [0.08, 0.0], abs=0.02
     )
-    assert np.corrcoef(found.brain.mass.w_plus, truth)[0, 1] > 0.98
+    assert np.corrcoef(result.brain.mass.w_plus, truth)[0, 1] > 0.98
     with pytest.raises(InputError, match="maps"):
         fit(
             brain,
@@ -176,12 +176,12 @@ def test_connection_weights_keep_what_is_absent_absent(brain):
         )
     )
     free = {"connectome.weights": Gains(spread=1.0)}
-    found = fit(
+    result = fit(
         brain, target, free, objective={fc_error: 100.0}, **{**QUICK, "steps": 100}
     )
-    fitted = found.brain.connectome.weights
+    fitted = result.brain.connectome.weights
     assert fitted[0, 1] == 0 and torch.equal(fitted, fitted.T)
-    assert (fitted / weights.clamp_min(1e-12))[2, 3] > 1.7 and found.fc_r > 0.999
+    assert (fitted / weights.clamp_min(1e-12))[2, 3] > 1.7 and result.fc_r > 0.999
     # Shrunk towards the tractography: with a narrow prior nearly nothing moves.
     held = fit(
         brain, target, {"connectome.weights": Gains(spread=0.01)}, **QUICK
@@ -191,15 +191,15 @@ def test_connection_weights_keep_what_is_absent_absent(brain):
 
 def test_both_roads_say_which_of_them_gave_the_numbers(brain, scan):
     runs = Runs(minutes=1.0, runs=1, discard=5.0)
-    found = fit(brain, scan(), PRIOR, prepare=balanced, steps=20, refine=2, runs=runs)
-    assert set(found.history["method"]) == {"analytic", "simulated"} and found.method[
+    result = fit(brain, scan(), PRIOR, prepare=balanced, steps=20, refine=2, runs=runs)
+    assert set(result.history["method"]) == {"analytic", "simulated"} and result.method[
         0
     ] in ("analytic", "simulated")
     only = fit(
         brain, scan(), PRIOR, prepare=balanced, method="simulated", steps=3, runs=runs
     )
     assert only.method == ["simulated"] and set(only.history["method"]) == {"simulated"}
-    assert "method" in str(found) and "leading eigenvalue" in str(found)
+    assert "method" in str(result) and "leading eigenvalue" in str(result)
     with pytest.raises(InputError, match="method"):
         fit(brain, scan(), PRIOR, method="analytical")
 
@@ -217,7 +217,7 @@ def test_simulated_road_finds_the_planted_coupling(brain, scan):
         fresh=False,
     )
     recorded = scan(0.6, 240.0)
-    found = fit(
+    result = fit(
         brain,
         recorded,
         {"strength": LogNormal(np.log(0.4), 0.5)},
@@ -228,8 +228,8 @@ def test_simulated_road_finds_the_planted_coupling(brain, scan):
         rate=0.05,
         runs=runs,
     )
-    assert found.estimates["strength"].item() == pytest.approx(0.6, rel=0.1)
-    assert found.history["loss"].iloc[-1] < found.history["loss"].iloc[0]
+    assert result.estimates["strength"].item() == pytest.approx(0.6, rel=0.1)
+    assert result.history["loss"].iloc[-1] < result.history["loss"].iloc[0]
 
 
 @pytest.mark.slow
@@ -247,14 +247,14 @@ def test_the_search_can_be_asked_to_stay_near_the_bifurcation(brain, target):
 def test_a_start_that_is_unstable_is_moved_or_refused_with_its_eigenvalue(
     brain, target
 ):
-    found = fit(
+    result = fit(
         brain,
         target,
         {"strength": LogNormal(np.log(3.0), 0.5)},
         objective={fc_mismatch: 100.0},
         **QUICK,
     )
-    assert found.loop_gain < 0.9 and found.stability.stable
+    assert result.loop_gain < 0.9 and result.stability.stable
     with pytest.raises(InputError, match="leading local eigenvalue"):
         fit(
             with_values(brain, {"strength": 5.0}),

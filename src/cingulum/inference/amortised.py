@@ -210,7 +210,7 @@ class Amortised:
         quantiles = torch.tensor(shares, dtype=self._like.dtype)
         parts = []
         for path, theta in self.sample(recorded, count, seed).items():
-            values = _in_units(self.problem.kinds[path], theta)
+            values = _in_units(self.problem.free_parameters[path], theta)
             parts.append(torch.quantile(values, quantiles, dim=0))
         return torch.cat(parts, -1)
 

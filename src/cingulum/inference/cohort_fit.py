@@ -18,7 +18,7 @@ from cingulum.brain.brain import Brain
 from cingulum.brain.connectome import Connectome
 from cingulum.brain.dynamics import with_values
 from cingulum.errors import InputError
-from cingulum.inference.fitting import fit_problem, make_problem
+from cingulum.inference.fitting import FitSettings, fit_problem, make_problem
 from cingulum.inference.free_parameters import Free, FreeParameter
 from cingulum.inference.objectives import Likelihood, Objective
 from cingulum.inference.posterior import Posterior, laplace
@@ -309,7 +309,7 @@ def _estimate(
         if group is not None:
             expected = group.expected[positions]
             problem = _with_group_prior(problem, expected, group.spread)
-        fitted = fit_problem(problem, **settings.search)
+        fitted = fit_problem(problem, FitSettings(**settings.search))
         batches.append(_BatchPosterior(positions, laplace(fitted)))
     return _in_order(batches)
 
@@ -396,9 +396,9 @@ def _with_group_prior(
     means: Theta = split(problem, expected)
     sds: Theta = split(problem, spread)
     kinds: dict[str, FreeParameter] = {}
-    for path, kind in problem.kinds.items():
+    for path, kind in problem.free_parameters.items():
         kinds[path] = _GroupPrior(kind, means[path], sds[path])
-    return replace(problem, kinds=kinds)
+    return replace(problem, free_parameters=kinds)
 
 
 class _GroupPrior(FreeParameter):
@@ -415,7 +415,7 @@ class _GroupPrior(FreeParameter):
         if hasattr(kind, "transform"):
             self.transform = kind.transform
 
-    def begin(self, like: Tensor) -> Tensor:
+    def start(self, like: Tensor) -> Tensor:
         # One start for all people, as the search has it.
         return self.mean.mean(0).to(like)
 
@@ -425,7 +425,13 @@ class _GroupPrior(FreeParameter):
     def value(self, theta: Tensor) -> Any:
         return self.kind.value(theta)
 
-    def told(self) -> tuple:
+    def coordinates(self, value: Tensor) -> Tensor:
+        return self.kind.coordinates(value)
+
+    def reported(self, theta: Tensor) -> Tensor:
+        return self.kind.reported(theta)
+
+    def metadata(self) -> tuple:
         return self.mean, self.sd, self.names
 
     def log_prior(self, theta: Tensor) -> Tensor:

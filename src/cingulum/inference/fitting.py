@@ -1,13 +1,12 @@
-"""How parameters are found: by formula first, then by simulation; priors, several
-starts, many recordings at once."""
+"""The fit: analytic search, then simulated refinement; priors, several starts, many
+recordings at once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -16,38 +15,121 @@ from torch import Tensor
 
 from cingulum.brain.brain import Brain
 from cingulum.errors import ConvergenceError, InputError
-from cingulum.inference.free_parameters import Free, free_parameters_of
+from cingulum.inference.free_parameters import Free, Gains, free_parameters_of
 from cingulum.inference.newton_fit import newton
 from cingulum.inference.objectives import Objective, fc_mismatch
-from cingulum.inference.optimise import Optimiser, SearchResult, fingerprint_of, search
+from cingulum.inference.optimise import (
+    Checkpoint,
+    Optimiser,
+    OptimiserSettings,
+    Row,
+    SearchResult,
+    fingerprint_of,
+    search,
+)
 from cingulum.inference.problem import (
-    LOCAL_SHARE,
-    Assessed,
+    Assessment,
     Problem,
     Runs,
     Theta,
     check_method,
+    choose,
+    members_of,
     undisturbed_rate,
+)
+from cingulum.inference.stability_limits import (
+    LOCAL_SHARE,
+    LOOP_GAIN_LIMIT,
+    StabilityLimits,
 )
 from cingulum.inference.views import Analytic, Cleaning, Recorded
 from cingulum.measures import similarity
 from cingulum.simulation.linear.eigenvalues import Stability, stability
 from cingulum.timeseries import TimeSeries
 
+CONFIRMING_RUNS = 3
+"""Simulations with new noise that decide whether a refined point is better."""
+
+CONFIRMING_SEED = 100_000
+"""Added to the seed of the runs, beyond every step of a search."""
+
+REFINING_RATE = 0.25
+"""Learning rate of the refinement, relative to that of the analytic search it begins
+at the end of."""
+
+WEAKENING = 0.7
+"""Factor by which the coupling of an unstable start is reduced in one attempt."""
+
+WEAKENINGS = 12
+"""Attempts: to a hundredth of the coupling."""
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How a problem is searched; every field is explained at `fit`."""
+
+    method: str = "both"
+    steps: int = 300
+    rate: float = 0.05
+    optimiser: Optimiser = "Adam"
+    starts: int = 1
+    patience: int | None = 50
+    refine: int = 15
+    checkpoint: str | Path | None = None
+    seed: int = 0
+    show_progress: bool = False
+
+    def __post_init__(self) -> None:
+        check_method(self.method)
+        if self.starts < 1:
+            raise InputError(f"starts must be at least 1; got {self.starts}.")
+        if self.uses_newton and self.checkpoint:
+            raise InputError(
+                "Newton's method takes some ten rounds and keeps no checkpoint: leave "
+                "it out, or take Adam."
+            )
+
+    @property
+    def uses_newton(self) -> bool:
+        return self.optimiser == "Newton"
+
+    @property
+    def first_search(self) -> OptimiserSettings:
+        """Of the analytic search, or of the only simulated one."""
+        return OptimiserSettings(
+            steps=self.steps,
+            rate=self.rate,
+            optimiser=self.optimiser,
+            patience=self.patience,
+            show_progress=self.show_progress,
+        )
+
+    @property
+    def refinement(self) -> OptimiserSettings:
+        """Of the simulated steps after the analytic search."""
+        # The curvature that Newton's method needs drowns in the noise of simulations.
+        optimiser = "Adam" if self.uses_newton else self.optimiser
+        return OptimiserSettings(
+            steps=self.refine,
+            rate=self.rate * REFINING_RATE,
+            optimiser=optimiser,
+            show_progress=self.show_progress,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """A fitted brain: `put` into place and ready to run.
+    """A fitted brain, ready to run.
 
     estimates: fitted values by path; (*batch,) for a global parameter, (*batch, region)
         for a regional one
     fc, fc_r: the model's analytic connectivity, and its correlation with the recorded
-        one, one a batch member; NaN where the brain has no equilibrium. In-sample:
-        `cingulum.verify` gives free-running and held-out figures
+        one, one per batch member; NaN where the brain has no equilibrium. In-sample:
+        `cingulum.verify` gives free-running and held-out values
     loop_gain: distance to instability: 0 is uncoupled, 1 is a fold
     method: which method each batch member's estimates come from
-    history: a row a step: method, loss, every objective, fc_r and loop gain (mean over
-        starts and batch)
+    history: one row per step: method, loss, every objective, fc_r and loop gain (means
+        over starts and batch)
     theta: unconstrained coordinates of the free parameters; problem: what they are
         coordinates of
     """
@@ -64,39 +146,36 @@ class Fit:
 
     @cached_property
     def stability(self) -> Stability:
-        """Of a fit to one recording."""
+        """Eigenvalues at the equilibrium. Raises InputError for several recordings."""
         if self.fc_r.ndim:
             raise InputError(
-                "Stability is told one brain at a time: take one batch member's brain."
+                "Stability is computed for one brain at a time: take one batch "
+                "member's brain."
             )
         return stability(self.brain)
 
     def coordinates(self) -> list[str]:
         """Names of the free coordinates: the path, and the region, map or
         connection."""
-        return [
-            f"{path} {name}".strip()
-            for path, kind in self.problem.kinds.items()
-            for name in kind.names
-        ]
+        return self.problem.coordinate_names()
 
     def __str__(self) -> str:
         lines = [
             f"fit of {len(self.coordinates())} free numbers; analytic FC r "
             f"{self.fc_r.mean().item():.3f} in sample"
         ]
-        lines += [
-            f"  {k} = {v.item():.4g}"
-            for k, v in self.estimates.items()
-            if v.numel() == 1
-        ]
-        lines += [f"  method: {', '.join(sorted(set(self.method)))}"]
+        for path, value in self.estimates.items():
+            if value.numel() == 1:
+                lines.append(f"  {path} = {value.item():.4g}")
+        lines.append(f"  method: {', '.join(sorted(set(self.method)))}")
         if not self.fc_r.ndim:
-            lines += [f"  {self.stability}"]
+            lines.append(f"  {self.stability}")
         return "\n".join(lines)
 
 
-def fit(
+# The keywords are the vocabulary of the package's main verb, which people type by hand;
+# inside they travel as `FitSettings`, `Runs` and `Cleaning`.
+def fit(  # noqa: PLR0913
     brain: Brain,
     recorded: TimeSeries | Float[Tensor, "*batch region region"] | Sequence[TimeSeries],
     free: Mapping[str, Free],
@@ -118,13 +197,13 @@ def fit(
     show_progress: bool = False,
 ) -> Fit:
     """Estimate free parameters from recordings; a batch is fitted at once, each
-    recording for itself.
+    recording independently of the others.
 
     recorded: time series (leading dimensions, or a sequence of equal ones, are a
         batch), or functional connectivity
     free: by parameter path: a `torch.distributions` prior (batch shape () is one value,
-        (region,) one a region), `Mapped` (a line in regional maps), or `Gains` for
-        "connectome.weights"
+        (region,) one per region), `Mapped` (a linear function of regional maps), or
+        `Gains` for "connectome.weights"
     objective: (model view, recorded view) → mismatch, or several with weights
         (`cingulum.inference.objectives`)
     prepare: applied to every candidate, for parameters that follow from others
@@ -135,24 +214,26 @@ def fit(
     cleaning: band and global-signal treatment of connectivity and time courses, of
         recording and model alike; spectra, lags and the likelihood take signals as
         recorded
-    optimiser: a name in torch.optim, or a callable; "Newton" goes to the exact optimum
-        in some ten rounds where parameters are few, as intervals need; starts: how
-        many, the first at the prior means; patience: stop where the smoothed loss has
-        not improved for so many steps; checkpoint: a file to resume from
+    optimiser: a name in torch.optim, or a callable; "Newton" reaches the exact optimum
+        in some ten rounds where parameters are few, as intervals need
+    starts: how many, the first at the prior means
+    patience: stop where the smoothed loss has not improved for so many steps
+    runs: how the simulated method simulates
     near_bifurcation: wanted distance (1/s) of the leading eigenvalue from instability,
         as a penalty
+    checkpoint: a file to resume from
 
     The best point whose equilibrium is stable is kept; with method="simulated", the
     best whose runs stayed finite. A start without stable equilibrium is moved to weaker
     coupling if the coupling is free, and refused with its eigenvalue if not.
-    Raises InputError for what cannot be used, ConvergenceError if no stable point was
-    met.
+
+    Raises InputError for invalid arguments or recordings, ConvergenceError if the
+    search found no stable point.
     """
     problem = make_problem(
         brain, recorded, free, objective, prepare, cleaning, runs, near_bifurcation
     )
-    return fit_problem(
-        problem,
+    settings = FitSettings(
         method=method,
         steps=steps,
         rate=rate,
@@ -164,121 +245,120 @@ def fit(
         seed=seed,
         show_progress=show_progress,
     )
+    return fit_problem(problem, settings)
 
 
-def fit_problem(
-    problem: Problem,
-    *,
-    method: str = "both",
-    steps: int = 300,
-    rate: float = 0.05,
-    optimiser: Optimiser = "Adam",
-    starts: int = 1,
-    patience: int | None = 50,
-    refine: int = 15,
-    checkpoint: str | Path | None = None,
-    seed: int = 0,
-    show_progress: bool = False,
-) -> Fit:
+def fit_problem(problem: Problem, settings: FitSettings = FitSettings()) -> Fit:
     """Search a problem made by `make_problem`; what `fit` does with its problem."""
-    check_method(method)
-    if optimiser == "Newton" and checkpoint:
-        raise InputError(
-            "Newton's method takes some ten rounds and keeps no checkpoint: leave it "
-            "out, or take Adam."
-        )
-    theta, file = (
-        _begin(problem, starts, seed),
-        Path(checkpoint) if checkpoint else None,
+    theta = _starting_points(problem, settings.starts, settings.seed)
+    fingerprint = _fingerprint(problem, theta, settings)
+    if settings.method == "simulated":
+        result = _search_simulated(problem, theta, settings, fingerprint)
+        best = _best_start(result)
+        return _finished(problem, best, result.rows, simulated=_every(best, True))
+
+    result = _search_analytic(problem, theta, settings, fingerprint)
+    best = _best_start(result)
+    if settings.method == "analytic":
+        return _finished(problem, best, result.rows, simulated=_every(best, False))
+
+    refined = search(
+        _simulator(problem),
+        best,
+        settings.refinement,
+        method="simulated",
+        checkpoint=_checkpoint(settings, fingerprint, ".simulated"),
     )
-    name = (
-        optimiser
-        if isinstance(optimiser, str)
-        else getattr(optimiser, "__name__", type(optimiser).__name__)
-    )
-    settings = (
-        steps,
-        rate,
-        name,
-        starts,
-        patience,
-        refine,
-        seed,
-        method,
+    theta, simulated = _confirmed(problem, best, refined.last)
+    return _finished(problem, theta, result.rows + refined.rows, simulated=simulated)
+
+
+def _every(theta: Theta, value: bool) -> Tensor:
+    """The same truth value for every batch member."""
+    return torch.full(members_of(theta), value)
+
+
+def _fingerprint(problem: Problem, theta: Theta, settings: FitSettings) -> str:
+    optimiser = settings.optimiser
+    # A callable is known by its name only.
+    if not isinstance(optimiser, str):
+        optimiser = getattr(optimiser, "__name__", type(optimiser).__name__)
+    # The order is that of the checkpoints already written.
+    numbers = (
+        settings.steps,
+        settings.rate,
+        optimiser,
+        settings.starts,
+        settings.patience,
+        settings.refine,
+        settings.seed,
+        settings.method,
         problem.cleaning,
-        problem.near_bifurcation,
+        problem.limits.near_bifurcation,
     )
-    common: dict[str, Any] = {
-        "optimiser": optimiser,
-        "fingerprint": fingerprint_of(problem.told(), theta, settings),
-        "show_progress": show_progress,
-    }
-    rows: list[dict] = []
-    methods = torch.zeros(next(iter(theta.values())).shape[1:-1], dtype=torch.long)
-    if method != "simulated":
-        theta = _moved_to_stability(problem, theta)
-        if optimiser == "Newton":
-            found = newton(problem, theta, steps, show_progress=show_progress)
-            common["optimiser"] = (
-                "Adam"  # for what is simulated, where curvature drowns in noise
-            )
-        else:
-            found = search(
-                lambda t, _: problem.analytic(t),
-                theta,
-                method="analytic",
-                steps=steps,
-                rate=rate,
-                patience=patience,
-                checkpoint=file,
-                **common,
-            )
-        theta, rows = _best_start(found), found.rows
-    if method == "analytic":
-        return _finish(problem, theta, methods, rows)
-    beside = file.with_name(file.name + ".simulated") if file else None
-    if method == "simulated" and optimiser == "Newton":
-        found = newton(
+    return fingerprint_of(problem.metadata(), theta, numbers)
+
+
+def _checkpoint(
+    settings: FitSettings, fingerprint: str, suffix: str = ""
+) -> Checkpoint | None:
+    if not settings.checkpoint:
+        return None
+    # Beside each other: the analytic and the simulated search have a file each.
+    path = Path(settings.checkpoint)
+    return Checkpoint(path.with_name(path.name + suffix), fingerprint)
+
+
+def _search_analytic(
+    problem: Problem, theta: Theta, settings: FitSettings, fingerprint: str
+) -> SearchResult:
+    theta = _moved_to_stability(problem, theta)
+    if settings.uses_newton:
+        # Without patience or a checkpoint: its rounds are few and end by themselves.
+        return newton(
+            problem, theta, settings.steps, show_progress=settings.show_progress
+        )
+    return search(
+        lambda point, step: problem.analytic(point),
+        theta,
+        settings.first_search,
+        method="analytic",
+        checkpoint=_checkpoint(settings, fingerprint),
+    )
+
+
+def _search_simulated(
+    problem: Problem, theta: Theta, settings: FitSettings, fingerprint: str
+) -> SearchResult:
+    if settings.uses_newton:
+        # Differences of gradients need the same noise at every point.
+        return newton(
             problem,
             theta,
-            steps,
-            show_progress=show_progress,
-            method=method,
-            assess=lambda t: problem.simulated(t, problem.runs.seed),
+            settings.steps,
+            show_progress=settings.show_progress,
+            assess=partial(problem.simulated, seed=problem.runs.seed),
+            method="simulated",
         )
-        return _finish(problem, _best_start(found), methods + 1, found.rows)
-    if method == "simulated":
-        found = search(
-            _simulator(problem),
-            theta,
-            method=method,
-            steps=steps,
-            rate=rate,
-            patience=patience,
-            checkpoint=beside,
-            **common,
-        )
-        return _finish(problem, _best_start(found), methods + 1, found.rows)
-    found = search(
+    return search(
         _simulator(problem),
         theta,
+        settings.first_search,
         method="simulated",
-        steps=refine,
-        rate=rate / 4,
-        checkpoint=beside,
-        **common,
+        checkpoint=_checkpoint(settings, fingerprint, ".simulated"),
     )
-    theta, methods = _confirmed(problem, theta, found)
-    return _finish(problem, theta, methods, rows + found.rows)
 
 
-def _simulator(problem: Problem) -> Callable[[Theta, int], Assessed]:
+def _simulator(problem: Problem) -> Callable[[Theta, int], Assessment]:
     """The simulated loss, with new noise at every step of the search if the runs are to
     be fresh."""
     runs = problem.runs
-    return lambda theta, step: problem.simulated(
-        theta, runs.seed + (1 + step if runs.fresh else 0)
-    )
+
+    def assess(theta: Theta, step: int) -> Assessment:
+        seed = runs.seed + 1 + step if runs.fresh else runs.seed
+        return problem.simulated(theta, seed)
+
+    return assess
 
 
 def make_problem(
@@ -291,182 +371,224 @@ def make_problem(
     runs: Runs,
     near_bifurcation: float | None,
 ) -> Problem:
-    """The fit as a function, everything given checked once."""
-    kinds = free_parameters_of(brain, free)
-    seen = Recorded(_stacked(recorded), brain, cleaning)
-    weights = brain.connectome.weights
-    if (weights.sum(-1) == 0).any():
-        lonely = (
-            (weights.sum(-1) == 0)
-            .reshape(-1, weights.shape[-1])
-            .any(0)
-            .nonzero()[:, 0]
-            .tolist()
-        )
-        names = ", ".join(brain.regions[i] for i in lonely[:5])
-        raise InputError(
-            f"{len(lonely)} region(s) have no connection: {names}. Leave them out of "
-            "connectome and recording: a "
-            "model cannot explain their connectivity."
-        )
-    gains = getattr(free.get("connectome.weights"), "symmetric", True)
-    same = torch.allclose(weights, weights.mT)
+    """The fit as a function; every argument is checked here, once.
+
+    Raises InputError for priors or recordings that do not belong to the brain, and for
+    regions without a connection.
+    """
+    parameters = free_parameters_of(brain, free)
+    view = Recorded(_stacked(recorded), brain, cleaning)
+    _check_connected(brain)
     return Problem(
         brain=brain,
-        recorded=seen,
-        kinds=kinds,
+        recorded=view,
+        free_parameters=parameters,
         objective=objective if isinstance(objective, dict) else {objective: 1.0},
         prepare=prepare,
         cleaning=cleaning,
         runs=runs,
-        near_bifurcation=near_bifurcation,
-        symmetric=brain.mass.couplings == 1 and same and gains,
-        local_rate=LOCAL_SHARE * undisturbed_rate(brain),
+        limits=StabilityLimits(
+            symmetric=_is_symmetric(brain, free),
+            local_rate=LOCAL_SHARE * undisturbed_rate(brain),
+            near_bifurcation=near_bifurcation,
+        ),
     )
+
+
+def _check_connected(brain: Brain) -> None:
+    isolated = brain.connectome.weights.sum(-1) == 0
+    if not isolated.any():
+        return
+    # Isolated in any member of a batch of connectomes.
+    indices = isolated.reshape(-1, isolated.shape[-1]).any(0).nonzero()[:, 0].tolist()
+    names = ", ".join(brain.regions[index] for index in indices[:5])
+    raise InputError(
+        f"{len(indices)} region(s) have no connection: {names}. Leave them out of "
+        "connectome and recording: a model cannot explain their connectivity."
+    )
+
+
+def _is_symmetric(brain: Brain, free: Mapping[str, Free]) -> bool:
+    """Whether the network's interactions are symmetric, and stay so in the search."""
+    if _frees_directions(free):
+        return False
+    # Several signals between regions mix, and the spectrum is then complex.
+    weights = brain.connectome.weights
+    return brain.mass.couplings == 1 and torch.allclose(weights, weights.mT)
+
+
+def _frees_directions(free: Mapping[str, Free]) -> bool:
+    """Whether the two directions of a connection are fitted separately."""
+    gains = free.get("connectome.weights")
+    return isinstance(gains, Gains) and not gains.symmetric
 
 
 def _stacked(
     recorded: TimeSeries | Tensor | Sequence[TimeSeries],
 ) -> TimeSeries | Tensor:
+    """A sequence of recordings as one batch."""
     if isinstance(recorded, TimeSeries | Tensor):
         return recorded
-    if len({(r.tr, r.regions, r.data.shape) for r in recorded}) != 1:
+    if len({(run.tr, run.regions, run.data.shape) for run in recorded}) != 1:
+        lengths = sorted({(run.tr, run.data.shape[-1]) for run in recorded})
         raise InputError(
-            "A batch of recordings needs one TR, one length and the same regions; came "
-            f"{sorted({(r.tr, r.data.shape[-1]) for r in recorded})} (TR, samples). "
-            "`fit_cohort` takes such."
+            "A batch of recordings needs one TR, one length and the same regions; got "
+            f"{lengths} (TR, samples). `fit_cohort` takes such."
         )
-    return replace(recorded[0], data=torch.stack([r.data for r in recorded]))
+    return replace(recorded[0], data=torch.stack([run.data for run in recorded]))
 
 
-def _begin(problem: Problem, starts: int, seed: int) -> Theta:
-    """Coordinates (start, *batch, size): the first start at the prior centre, others
-    drawn from the prior."""
-    like, batch = (
-        problem.brain.connectome.weights,
-        torch.broadcast_shapes(problem.recorded.batch, problem.brain.batch),
-    )
-    if starts < 1:
-        raise InputError(f"starts must be at least 1; came {starts}.")
+def _starting_points(problem: Problem, starts: int, seed: int) -> Theta:
+    """Coordinates (start, *batch, size): the first start at the centre of the prior,
+    the others drawn from it."""
+    like = problem.brain.connectome.weights
+    batch = torch.broadcast_shapes(problem.recorded.batch, problem.brain.batch)
     generator = torch.Generator().manual_seed(seed)
     theta = {}
-    for path, kind in problem.kinds.items():
-        centre, spread = kind.begin(like), kind.spread(like)
-        drawn = torch.randn(
-            starts, *batch, kind.size, generator=generator, dtype=like.dtype
+    for path, parameter in problem.free_parameters.items():
+        # Normal in coordinates: near enough to the prior, and never at its bounds.
+        deviation = torch.randn(
+            starts, *batch, parameter.size, generator=generator, dtype=like.dtype
         )
-        drawn[0] = 0.0
-        theta[path] = centre + spread * drawn
+        deviation[0] = 0.0
+        theta[path] = parameter.start(like) + parameter.spread(like) * deviation
     return theta
 
 
 def _moved_to_stability(problem: Problem, theta: Theta) -> Theta:
-    """Weaken the coupling of starts that have no stable equilibrium, or refuse them."""
-    kind = problem.kinds.get("strength")
-    for _ in range(12):
-        with torch.no_grad():
-            try:
-                ok = problem.analytic(theta)
-                stable, lead = ok.stable, ok.growth
-            except ConvergenceError:
-                shape = next(iter(theta.values())).shape[:-1]
-                stable, lead = (
-                    torch.zeros(shape, dtype=torch.bool),
-                    torch.full(shape, torch.nan),
-                )
+    """Weaken the coupling of starts without a stable equilibrium, or refuse them.
+
+    Raises InputError where the coupling is not one free number, ConvergenceError where
+    weakening does not help.
+    """
+    strength = problem.free_parameters.get("strength")
+    for _ in range(WEAKENINGS):
+        stable, lead = _stability_of(problem, theta)
         if stable.all():
             return theta
-        if kind is None or kind.names != ("",):
-            worst = lead[~stable].flatten()[0].item()
-            raise InputError(
-                "The starting point has no stable equilibrium with margin (leading "
-                f"local eigenvalue {worst:.3g} /s, "
-                "loop gain limit 0.9). Free 'strength', or start from a weaker "
-                "coupling."
-            )
-        transform = kind.transform  # type: ignore[attr-defined]
-        weaker = transform.inv(0.7 * transform(theta["strength"]))
-        theta = theta | {
-            "strength": torch.where(stable.unsqueeze(-1), theta["strength"], weaker)
-        }
+        # The coupling must be one number with a prior of its own to be weakened.
+        if strength is None or strength.names != ("",):
+            raise _unstable_start(lead[~stable].flatten()[0].item())
+        current = theta["strength"]
+        weaker = strength.coordinates(WEAKENING * strength.value(current))
+        theta = theta | {"strength": choose(stable, current, weaker)}
     raise ConvergenceError(
         "No stable equilibrium near the start, even at a hundredth of the coupling: "
-        "check the priors of the local "
-        "parameters with `cingulum.stability`."
+        "check the priors of the local parameters with `cingulum.stability`."
     )
 
 
-def _best_start(found: SearchResult) -> Theta:
-    """The best start of every recording."""
-    loss, which = found.loss.min(0)
+def _unstable_start(growth: float) -> InputError:
+    return InputError(
+        "The starting point has no stable equilibrium with margin (leading local "
+        f"eigenvalue {growth:.3g} /s, loop gain limit {LOOP_GAIN_LIMIT:g}). Free "
+        "'strength', or start from a weaker coupling."
+    )
+
+
+def _stability_of(problem: Problem, theta: Theta) -> tuple[Tensor, Tensor]:
+    """Whether each point has a stable equilibrium, and its leading growth (1/s)."""
+    with torch.no_grad():
+        try:
+            assessment = problem.analytic(theta)
+        except ConvergenceError:
+            # One member without an equilibrium ends the search for all of them.
+            unknown = torch.full(members_of(theta), torch.nan)
+            return _every(theta, False), unknown
+    return assessment.stable, assessment.growth
+
+
+def _best_start(result: SearchResult) -> Theta:
+    """The best start of every recording. Raises ConvergenceError if none is stable."""
+    # The loss of a start that was never stable is still infinite.
+    loss, best = result.loss.min(0)
     if not torch.isfinite(loss).all():
         raise ConvergenceError(
             "No stable equilibrium was met during the search. Centre the prior of the "
-            "coupling strength lower, "
-            "or take a smaller learning rate."
+            "coupling strength lower, or take a smaller learning rate."
         )
-    take = which[None, ..., None]
-    theta = {
-        path: value.gather(0, take.expand(1, *value.shape[1:])).squeeze(0)
-        for path, value in found.theta.items()
-    }
+    index = best[None, ..., None]
+    theta = {}
+    for path, value in result.theta.items():
+        chosen = value.gather(0, index.expand(1, *value.shape[1:]))
+        theta[path] = chosen.squeeze(0)
     return theta
 
 
-def _confirmed(
-    problem: Problem, before: Theta, found: SearchResult
-) -> tuple[Theta, Tensor]:
-    """Refined coordinates where they are stable and three runs of new noise give them a
-    lower loss."""
-    after = found.last
+def _confirmed(problem: Problem, before: Theta, after: Theta) -> tuple[Theta, Tensor]:
+    """Refined coordinates where they are stable and new noise gives them a lower loss
+    on average; also returns which those are."""
+    stable, _ = _stability_of(problem, after)
+    better = (_mean_decrease(problem, before, after) > 0) & stable
+    theta = {path: choose(better, after[path], value) for path, value in before.items()}
+    return theta, better
+
+
+def _mean_decrease(problem: Problem, before: Theta, after: Theta) -> Tensor:
+    """Decrease of the simulated loss, mean over runs of new noise."""
+    first = problem.runs.seed + CONFIRMING_SEED
+    decreases = []
     with torch.no_grad():
-        seeds = [problem.runs.seed + 100_000 + k for k in range(3)]
-        gain = torch.stack(
-            [_loss(problem, before, s) - _loss(problem, after, s) for s in seeds]
-        ).mean(0)
-        try:
-            stable = problem.analytic(after).stable
-        except ConvergenceError:
-            stable = torch.zeros_like(gain, dtype=torch.bool)
-    better = (gain > 0) & stable
-    theta = {
-        path: torch.where(better.unsqueeze(-1), after[path], before[path])
-        for path in before
-    }
-    return theta, better.long()
+        for seed in range(first, first + CONFIRMING_RUNS):
+            # The same noise for both, so that most of its effect cancels.
+            loss_before = _simulated_loss(problem, before, seed)
+            loss_after = _simulated_loss(problem, after, seed)
+            decreases.append(loss_before - loss_after)
+    return torch.stack(decreases).mean(0)
 
 
-def _loss(problem: Problem, theta: Theta, seed: int) -> Tensor:
+def _simulated_loss(problem: Problem, theta: Theta, seed: int) -> Tensor:
     try:
-        found: Assessed = problem.simulated(theta, seed)
+        return problem.simulated(theta, seed).loss
     except ConvergenceError:
+        # Without an equilibrium to begin at there are no runs: worse than any.
         return torch.full(problem.recorded.batch, torch.inf)
-    return found.loss
 
 
-def _finish(problem: Problem, theta: Theta, methods: Tensor, rows: list[dict]) -> Fit:
+def _finished(
+    problem: Problem, theta: Theta, rows: list[Row], *, simulated: Tensor
+) -> Fit:
+    """The fit at its best coordinates; simulated: which members' come from the
+    simulated method."""
+    # Without gradients, so that a fit holds no graph and can be copied and written.
     with torch.no_grad():
-        fitted = problem.candidate(theta)
-        try:
-            modelled = Analytic(fitted, problem.cleaning).fc
-            gain = problem.analytic(theta).gain
-        except (ConvergenceError, InputError):
-            modelled = torch.full_like(problem.recorded.fc, torch.nan)
-            gain = torch.full_like(modelled[..., 0, 0], torch.nan)
-        values = {path: kind.value(theta[path]) for path, kind in problem.kinds.items()}
-    estimates = {
-        path: value.squeeze(-1) if problem.kinds[path].names == ("",) else value
-        for path, value in values.items()
-    }
-    names = ["analytic", "simulated"]
+        brain = problem.candidate(theta)
+        connectivity, gain = _analytic_properties(problem, theta, brain)
+        values = problem.values(theta)
     return Fit(
-        brain=fitted,
-        estimates=estimates,
-        fc=modelled,
-        fc_r=similarity(modelled, problem.recorded.fc),
+        brain=brain,
+        estimates={
+            path: _without_coordinate_axis(problem, path, value)
+            for path, value in values.items()
+        },
+        fc=connectivity,
+        fc_r=similarity(connectivity, problem.recorded.fc),
         loop_gain=gain,
-        method=[names[i] for i in methods.flatten().tolist()],
+        method=[
+            "simulated" if is_simulated else "analytic"
+            for is_simulated in simulated.flatten().tolist()
+        ],
         history=pd.DataFrame(rows),
         theta=theta,
         problem=problem,
     )
+
+
+def _analytic_properties(
+    problem: Problem, theta: Theta, brain: Brain
+) -> tuple[Tensor, Tensor]:
+    """Connectivity and loop gain; NaN where simulations need no equilibrium and there
+    is none."""
+    try:
+        connectivity = Analytic(brain, problem.cleaning).fc
+        gain = problem.analytic(theta).gain
+    except (ConvergenceError, InputError):
+        connectivity = torch.full_like(problem.recorded.fc, torch.nan)
+        gain = torch.full_like(connectivity[..., 0, 0], torch.nan)
+    return connectivity, gain
+
+
+def _without_coordinate_axis(problem: Problem, path: str, value: Tensor) -> Tensor:
+    """A global parameter is one number per batch member."""
+    is_global = problem.free_parameters[path].names == ("",)
+    return value.squeeze(-1) if is_global else value

@@ -1,5 +1,5 @@
-"""A fit as a function: coordinates of the free parameters in, loss and its parts out,
-for every recording at once."""
+"""A fit as a function: from coordinates of the free parameters to the loss and its
+terms, for all recordings at once."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from torch import Tensor
 from cingulum.brain.brain import Brain
 from cingulum.brain.dynamics import with_values
 from cingulum.errors import ConvergenceError, InputError
-from cingulum.inference.free_parameters import FreeParameter, placed
-from cingulum.inference.objectives import Objective, name_of
-from cingulum.inference.views import Analytic, Cleaning, Recorded, Simulated
+from cingulum.inference.free_parameters import FreeParameter, brain_with
+from cingulum.inference.objectives import Objective, is_likelihood, name_of
+from cingulum.inference.stability_limits import StabilityLimits, scaled_below_fold
+from cingulum.inference.views import Analytic, Cleaning, Recorded, Simulated, View
 from cingulum.measures import similarity
-from cingulum.simulation.linear.eigenvalues import growth
-from cingulum.simulation.linear.equilibrium import Linearisation, fixed_point, linearise
+from cingulum.simulation.linear.equilibrium import fixed_point, linearise
 from cingulum.simulation.linear.spectrum import rest_under
 from cingulum.simulation.simulation import simulate, time_step
 from cingulum.simulation.state import SimulationState
@@ -28,39 +28,29 @@ from cingulum.timeseries import TimeSeries
 
 Theta = dict[str, Float[Tensor, "*batch size"]]
 
-LOOP_GAIN = 0.9
-"""Largest gain of one passage through the network that a fit may end with; at 1 the
-equilibrium is lost in a fold."""
+METHODS = ("both", "analytic", "simulated")
 
-WALL = 0.97
-"""Share of the largest loop gain at which the penalty begins: what lies below is left
-to the data and the prior."""
+SETTLED_DRIFT = 1e-3
+"""Largest drift (per second) of a point that counts as an equilibrium; the solver goes
+far below it where there is one."""
 
-SETTLED = 1e-3
-"""Largest drift (per second) at a point that is taken for an equilibrium; the solver
-itself goes far below."""
-
-LOCAL_SHARE = 0.25
-"""A region by itself must return at least at this share of the rate at which an
-undisturbed one does.
-
-Nearer to either edge the basin of the working point is so narrow that noise leaves it:
-measured on the Human Connectome group, free-running connectivity then agrees with the
-analytic one at r = .66 instead of .99.
-"""
+LONGEST_STEP = 0.004
+"""Longest step of a simulation, s, where the user leaves the choice."""
 
 
 @dataclass(frozen=True)
 class Runs:
-    """How the simulated method simulates: `runs` of `minutes` side by side, pooled.
+    """How the simulated method simulates: `runs` of `minutes` in parallel, pooled.
 
-    minutes: a fraction for an evoked response: 0.4 / 60 is an epoch of 400 ms
+    minutes: of each run; a fraction for an evoked response: 0.4 / 60 is an epoch of
+        400 ms
     dt: s; None takes the longest step up to 4 ms that divides the TR
+    discard: s left out at the start; the run begins at the equilibrium
+    stimulus: an input added to every run, for evoked responses
+    vascular_step: s, of the haemodynamics
+    fresh: new noise at every step of the search
     scheme: `euler`, or `heun`, which weakly damped oscillations need (Euler's method
         feeds them energy)
-    discard: s left out at the start; the run begins at the equilibrium
-    stimulus: an input added to every run (an evoked response); fresh: new noise at
-        every step of the search
     """
 
     minutes: float = 4.0
@@ -73,11 +63,21 @@ class Runs:
     fresh: bool = True
     scheme: str = "euler"
 
+    def step(self, tr: float) -> float:
+        """Step of the integration at a TR, s."""
+        return time_step(tr, LONGEST_STEP) if self.dt is None else self.dt
+
 
 @dataclass(frozen=True, eq=False)
-class Assessed:
-    """One point of the search: loss and its parts, and whether it may be kept, one a
-    batch member."""
+class Assessment:
+    """The loss at one point of the search, and what decides whether to keep the point;
+    one value per batch member.
+
+    terms: value of every objective, unweighted, by its name
+    fc_r: correlation with the recorded connectivity; NaN where it was not computed
+    gain: loop gain; growth: leading growth rate (1/s); both NaN for simulations
+    stable: whether the search may keep the point
+    """
 
     loss: Float[Tensor, "*batch"]
     terms: dict[str, Tensor]
@@ -89,209 +89,233 @@ class Assessed:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Everything a search needs to know, and nothing of how it searches."""
+    """Everything that determines the loss, and nothing of how it is minimised.
+
+    free_parameters: by path
+    objective: weights by objective
+    prepare: applied to every candidate
+    """
 
     brain: Brain
     recorded: Recorded
-    kinds: dict[str, FreeParameter]
+    free_parameters: dict[str, FreeParameter]
     objective: dict[Objective, float]
     prepare: Callable[[Brain], Brain]
     cleaning: Cleaning
     runs: Runs
-    near_bifurcation: float | None
-    symmetric: bool
-    local_rate: float
-    """Slowest local return (1/s) that is allowed; 0 where an undisturbed region does
-    not return."""
+    limits: StabilityLimits
 
-    def told(self) -> tuple:
-        """All that decides where a search goes, for the fingerprint of a checkpoint;
-        functions count by their names."""
-        aims = [
-            (repr(o) if is_dataclass(o) else name_of(o), weight)
-            for o, weight in self.objective.items()
+    def metadata(self) -> tuple:
+        """All that determines where a search ends, for the fingerprint of a checkpoint;
+        functions count by their names, because their code cannot be compared."""
+        objectives = [
+            (_description(objective), weight)
+            for objective, weight in self.objective.items()
         ]
-        seen = self.recorded.raw.data if self.recorded.has_series else self.recorded.fc
-        prior = [(path, kind.told()) for path, kind in self.kinds.items()]
-        name = getattr(self.prepare, "__qualname__", repr(self.prepare))
-        return self.brain, seen, aims, prior, name, self.runs
+        priors = [
+            (path, parameter.metadata())
+            for path, parameter in self.free_parameters.items()
+        ]
+        prepare = getattr(self.prepare, "__qualname__", repr(self.prepare))
+        data = self.recorded.data
+        return self.brain, data, objectives, priors, prepare, self.runs
+
+    def coordinate_names(self) -> list[str]:
+        """Path and region, map or connection of every coordinate."""
+        # Stripped, because a global parameter has no name but its path.
+        return [
+            f"{path} {name}".strip()
+            for path, parameter in self.free_parameters.items()
+            for name in parameter.names
+        ]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Number of coordinates of each free parameter."""
+        return [parameter.size for parameter in self.free_parameters.values()]
+
+    def values(self, theta: Theta) -> dict[str, Tensor]:
+        """The free parameters at these coordinates, by path."""
+        return {
+            path: parameter.value(theta[path])
+            for path, parameter in self.free_parameters.items()
+        }
 
     def candidate(self, theta: Theta) -> Brain:
-        values = {path: kind.value(theta[path]) for path, kind in self.kinds.items()}
-        return self.prepare(placed(self.brain, values))
+        """The brain at these coordinates, prepared."""
+        # Prepared last: what follows from the free parameters needs their values.
+        return self.prepare(brain_with(self.brain, self.values(theta)))
 
     def log_prior(self, theta: Theta) -> Tensor:
-        return torch.stack(
-            [kind.log_prior(theta[path]) for path, kind in self.kinds.items()]
-        ).sum(0)
+        densities = [
+            parameter.log_prior(theta[path])
+            for path, parameter in self.free_parameters.items()
+        ]
+        return torch.stack(densities).sum(0)
 
-    def analytic(self, theta: Theta, tell: bool = True) -> Assessed:
-        """Loss by formula, with penalties that keep the search among stable brains.
+    def analytic(self, theta: Theta, with_fc_r: bool = True) -> Assessment:
+        """Loss in closed form, with penalties that keep the search among stable brains.
 
-        tell: whether to correlate connectivity with the recorded, which costs a third
-            of a likelihood's time and which gradients do without (it is NaN then)
+        with_fc_r: whether to correlate connectivity with the recorded one, which takes
+            a third of a likelihood's time and is not needed for gradients
         """
         brain = self.candidate(theta)
+        # Where there is no equilibrium the point is refused below, not the whole batch.
         x = fixed_point(brain, strict=False)
-        settled = brain.drift(x).detach().abs().amax((0, -1)) < SETTLED
         at = linearise(brain, x)
-        gain = self._loop_gain(at)
-        # Past the fold the closed form still gives numbers, of no meaning and sometimes
-        # a good fit: there the
-        # coupling is scaled back to the edge of stability, so that only the penalty has
-        # a gradient along it.
-        held = (0.99 / gain.clamp_min(0.99))[..., None, None]
-        view = Analytic(
-            brain, self.cleaning, x, replace(at, coupling=at.coupling * held)
-        )
+        gain = self.limits.loop_gain(at)
+        view = Analytic(brain, self.cleaning, x, scaled_below_fold(at, gain))
         loss, terms = self._mismatch(view)
-        local = at.local_growth
-        limit = -self.local_rate
-        loss = (
-            loss
-            - self.log_prior(theta)
-            + 1e5 * (gain - WALL * LOOP_GAIN).clamp_min(0) ** 2
+        margins = self.limits.margins(at, gain)
+        loss = loss - self.log_prior(theta)
+        for penalty in self.limits.penalties(margins):
+            loss = loss + penalty
+        return Assessment(
+            loss=loss,
+            terms=terms | self.limits.terms(margins),
+            fc_r=self._fc_r(view) if with_fc_r else _unknown(loss),
+            gain=gain.detach(),
+            growth=margins.lead.detach(),
+            stable=_is_settled(brain, x) & self.limits.are_met(margins),
         )
-        stable = settled & (gain < LOOP_GAIN) & (local.amax(-1) < limit)
-        lead = local.amax(-1)
-        if self.local_rate:
-            loss = loss + 1e3 * (local / self.local_rate + 2).clamp_min(0).square().sum(
-                -1
-            )
-        # Regions that oscillate can lose stability together although each is stable and
-        # no fold is near.
-        if (
-            self.near_bifurcation is not None
-            or not self.symmetric
-            or not self.local_rate
-        ):
-            lead = growth(at)
-            stable = stable & (lead < 0)
-            loss = loss + 1e4 * lead.clamp_min(0) ** 2
-        if self.near_bifurcation is not None:
-            distance = (-lead).clamp_min(1e-6) / self.near_bifurcation
-            terms["near_bifurcation"] = distance.log().square()
-            loss = loss + 100 * terms["near_bifurcation"]
-        with torch.no_grad():
-            r = (
-                similarity(view.fc, self.recorded.fc)
-                if tell
-                else torch.full_like(loss, torch.nan)
-            )
-        return Assessed(loss, terms, r, gain.detach(), lead.detach(), stable.detach())
 
-    def _loop_gain(self, at: Linearisation) -> Tensor:
-        """Largest eigenvalue of the loop; with gains h ≥ 0 and symmetric weights its
-        spectrum is real."""
-        if self.symmetric:
-            root = at.gain[..., 0, 0].abs().sqrt()
-            return torch.linalg.eigvalsh(
-                root.unsqueeze(-1) * at.coupling * root.unsqueeze(-2)
-            )[..., -1]
-        return torch.linalg.eigvals(at.loop.detach()).real.amax(-1)
-
-    def _mismatch(self, view: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    def _mismatch(self, view: View) -> tuple[Tensor, dict[str, Tensor]]:
+        """Weighted sum of the objectives, and each of them by its name."""
         total: Tensor | float = 0.0
         terms: dict[str, Tensor] = {}
-        edges = self.edges
         for objective, weight in self.objective.items():
             value = objective(view, self.recorded)
-            name = name_of(objective)
-            terms[name if name not in terms else f"{name} {len(terms) + 1}"] = value
-            total = total + weight * value * (
-                edges if getattr(objective, "per_edge", True) else 1.0
-            )
+            terms[_unused_name(objective, terms)] = value
+            # A mean over pairs times their number is a sum, as a likelihood is.
+            scale = 1.0 if is_likelihood(objective) else self.edges
+            total = total + weight * value * scale
         return torch.as_tensor(total), terms
+
+    def _fc_r(self, view: View) -> Tensor:
+        # For the history only: no gradient goes through it.
+        with torch.no_grad():
+            return similarity(view.fc, self.recorded.fc)
 
     @property
     def edges(self) -> float:
+        """Number of pairs of regions, or of channels behind a leadfield."""
         n = len(self.brain.sensor.channels or self.brain.regions)
         return n * (n - 1) / 2
 
-    def simulated(self, theta: Theta, seed: int) -> Assessed:
-        """Loss of free-running simulations; gradients run through the whole of them."""
+    def simulated(self, theta: Theta, seed: int) -> Assessment:
+        """Loss of free-running simulations; gradients go through all of them."""
         view = self.simulate(self.candidate(theta), seed)
         loss, terms = self._mismatch(view)
         loss = loss - self.log_prior(theta)
-        r = similarity(view.fc.detach(), self.recorded.fc)
-        unknown = torch.full_like(loss.detach(), torch.nan)
-        return Assessed(loss, terms, r, unknown, unknown, torch.isfinite(loss.detach()))
+        return Assessment(
+            loss=loss,
+            terms=terms,
+            # Reported, not fitted.
+            fc_r=similarity(view.fc.detach(), self.recorded.fc),
+            # A run need not be near an equilibrium, so none is looked for.
+            gain=_unknown(loss),
+            growth=_unknown(loss),
+            stable=torch.isfinite(loss.detach()),
+        )
 
     def simulate(self, brain: Brain, seed: int) -> Simulated:
-        """Free-running simulations of one brain or batch, from its equilibrium, in
-        float32 where data are long."""
-        how = self.runs
-        tr = brain.sensor.tr
-        single = cast(brain, torch.float32) if how.stimulus is None else brain
-        batch = (how.runs, *torch.broadcast_shapes(self.recorded.batch, brain.batch))
-        run = simulate(
-            single,
-            60 * how.minutes,
-            dt=time_step(tr, 0.004) if how.dt is None else how.dt,
-            start=at_rest(single, batch),
-            stimulus=how.stimulus,
+        """Free-running simulations of one brain or batch, from its equilibrium."""
+        runs = self.runs
+        # Long runs in single precision, for speed; evoked responses are short.
+        simulated = cast(brain, torch.float32) if runs.stimulus is None else brain
+        members = torch.broadcast_shapes(self.recorded.batch, brain.batch)
+        batch = (runs.runs, *members)
+        signal = simulate(
+            simulated,
+            60 * runs.minutes,
+            dt=runs.step(brain.sensor.tr),
+            start=at_rest(simulated, batch),
+            stimulus=runs.stimulus,
             batch=batch,
-            discard=how.discard,
-            vascular_step=how.vascular_step,
-            scheme=how.scheme,
+            discard=runs.discard,
+            vascular_step=runs.vascular_step,
+            scheme=runs.scheme,
             seed=seed,
-        )
-        return Simulated(
-            brain,
-            replace(run.signal, data=run.signal.data.to(brain.connectome.weights)),
-            self.cleaning,
-        )
+        ).signal
+        # Back in the precision of the recording it is compared with.
+        data = signal.data.to(brain.connectome.weights)
+        return Simulated(brain, replace(signal, data=data), self.cleaning)
+
+
+def _unused_name(objective: Objective, terms: dict[str, Tensor]) -> str:
+    """The objective's name, numbered where it is taken: two spectra of different bands
+    are both reported."""
+    name = name_of(objective)
+    return f"{name} {len(terms) + 1}" if name in terms else name
+
+
+def _description(objective: Objective) -> str:
+    # The settings of a dataclass are part of what is minimised; a function has none.
+    return repr(objective) if is_dataclass(objective) else name_of(objective)
+
+
+def _unknown(loss: Tensor) -> Float[Tensor, "*batch"]:
+    return torch.full_like(loss.detach(), torch.nan)
+
+
+def _is_settled(brain: Brain, x: Tensor) -> Tensor:
+    return brain.drift(x).detach().abs().amax((0, -1)) < SETTLED_DRIFT
 
 
 def at_rest(brain: Brain, batch: tuple[int, ...]) -> SimulationState:
-    """The brain's equilibrium and the sensor's answer to it: where a run has no
-    transient but the noise's own.
+    """The brain's equilibrium and the sensor's response to it: a run from here has no
+    transient but that of the noise.
 
     A mass without an equilibrium (phases that turn for ever) begins at its declared
     resting values.
     """
-    try:
-        x = fixed_point(brain)
-    except ConvergenceError:
-        x = brain.resting_state()
+    x = _resting_states(brain)
     y = rest_under(brain.sensor.response, brain.mass.activity(x))
+    return SimulationState(_expanded(x, batch), _expanded(y, batch), step=0)
 
-    def spread(s: Tensor) -> Tensor:
-        missing = len(batch) + 2 - s.ndim
-        return (
-            s.reshape(len(s), *[1] * missing, *s.shape[1:])
-            .expand(len(s), *batch, s.shape[-1])
-            .contiguous()
-        )
 
-    return SimulationState(spread(x), spread(y), step=0)
+def _resting_states(brain: Brain) -> Tensor:
+    try:
+        return fixed_point(brain)
+    except ConvergenceError:
+        return brain.resting_state()
+
+
+def _expanded(
+    states: Float[Tensor, "state *members region"], batch: tuple[int, ...]
+) -> Float[Tensor, "state *batch region"]:
+    """States of some batch members repeated for a whole batch, one copy each."""
+    count, region = states.shape[0], states.shape[-1]
+    missing = len(batch) + 2 - states.ndim
+    aligned = states.reshape(count, *[1] * missing, *states.shape[1:])
+    # An expanded tensor shares its memory; every member of a run has its own states.
+    return aligned.expand(count, *batch, region).contiguous()
 
 
 def cast(value: Any, dtype: torch.dtype) -> Any:
-    """The same brain with every floating tensor in another precision; gradients
-    pass."""
+    """The same brain with every floating-point tensor in another precision;
+    differentiable."""
     if isinstance(value, Tensor):
         return value.to(dtype) if value.is_floating_point() else value
-    if not dataclasses.is_dataclass(value):
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return value
-    made = object.__new__(
-        type(value)
-    )  # values that passed their checks once need not pass them in less precision
-    for field in dataclasses.fields(value):
-        object.__setattr__(made, field.name, cast(getattr(value, field.name), dtype))
-    return made
+    # Brains nest: a mass, a connectome, a sensor with a response.
+    changes = {
+        field.name: cast(getattr(value, field.name), dtype)
+        for field in dataclasses.fields(value)
+    }
+    return replace(value, **changes)
 
 
 def undisturbed_rate(brain: Brain) -> float:
-    """Rate (1/s) at which a region with default parameters returns by itself; 0 if it
-    does not (it oscillates)."""
-    plain = with_values(brain, {"mass": type(brain.mass)(), "strength": 0.0})
+    """Rate (1/s) at which an isolated region with default parameters returns to its
+    equilibrium; 0 if it does not (it oscillates)."""
+    # The reference is the mass as declared, whatever its parameters are in this brain.
+    isolated = with_values(brain, {"mass": type(brain.mass)(), "strength": 0.0})
     try:
-        at = linearise(plain, fixed_point(plain))
-    except (
-        ConvergenceError,
-        TypeError,
-    ):  # no equilibrium, or no default mass: nothing to be near to
+        at = linearise(isolated, fixed_point(isolated))
+    except (ConvergenceError, TypeError):
+        # Without an equilibrium there is no rate to be near to.
         return 0.0
     return max(0.0, -at.local_growth.max().item())
 
@@ -299,12 +323,19 @@ def undisturbed_rate(brain: Brain) -> float:
 def check_method(method: str) -> None:
     """Refuse an unknown method."""
     if method not in METHODS:
-        raise InputError(
-            f"method must be one of {', '.join(METHODS)}; came {method!r}."
-        )
+        raise InputError(f"method must be one of {', '.join(METHODS)}; got {method!r}.")
 
 
-METHODS = ("both", "analytic", "simulated")
+def members_of(theta: Theta) -> torch.Size:
+    """Shape of the batch: starts and recordings."""
+    return next(iter(theta.values())).shape[:-1]
+
+
+def choose(
+    condition: Float[Tensor, "*batch"], chosen: Tensor, otherwise: Tensor
+) -> Float[Tensor, "*batch size"]:
+    """Coordinates of one point or of another, for every batch member."""
+    return torch.where(condition.unsqueeze(-1), chosen, otherwise)
 
 
 def joined(theta: Theta) -> Float[Tensor, "*batch coordinate"]:
@@ -313,6 +344,6 @@ def joined(theta: Theta) -> Float[Tensor, "*batch coordinate"]:
 
 
 def split(problem: Problem, row: Float[Tensor, "*batch coordinate"]) -> Theta:
-    """Coordinates by path again."""
-    parts = row.split([kind.size for kind in problem.kinds.values()], -1)
-    return dict(zip(problem.kinds, parts, strict=True))
+    """The inverse of `joined`: coordinates by path."""
+    parts = row.split(problem.sizes, -1)
+    return dict(zip(problem.free_parameters, parts, strict=True))

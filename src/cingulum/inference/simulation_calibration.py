@@ -24,7 +24,7 @@ from torch.distributions import Distribution, LogNormal, biject_to
 
 from cingulum.brain.brain import Brain
 from cingulum.errors import ConvergenceError, InputError
-from cingulum.inference.fitting import Fit, fit_problem, make_problem
+from cingulum.inference.fitting import Fit, FitSettings, fit_problem, make_problem
 from cingulum.inference.free_parameters import Free, FreeParameter, Gains, Mapped
 from cingulum.inference.objectives import Likelihood, Objective, name_of
 from cingulum.inference.optimise import fingerprint_of
@@ -201,7 +201,9 @@ def by_importance(problem: Problem, count: int, seed: int) -> Draws:
 
 def _optimum(problem: Problem) -> Fit:
     # Curvature means something only at the optimum itself, which Newton reaches.
-    return fit_problem(problem, method="analytic", optimiser="Newton", steps=30)
+    return fit_problem(
+        problem, FitSettings(method="analytic", optimiser="Newton", steps=30)
+    )
 
 
 # Each option is set by its name, and has the name that it has in `fit` or `simulate`.
@@ -327,7 +329,10 @@ class _Setup:
     @property
     def size(self) -> int:
         """Number of coordinates."""
-        return sum(kind.size for kind in self.problem_without_recording.kinds.values())
+        return sum(
+            kind.size
+            for kind in self.problem_without_recording.free_parameters.values()
+        )
 
     def recordings(self, truths: Tensor, seed: int) -> TimeSeries:
         return simulate_recordings(
@@ -547,7 +552,7 @@ def coordinate_names(problem: Problem) -> list[str]:
     """Parameter path and, of regional parameters, region: one name per coordinate."""
     return [
         f"{path} {part}".strip()
-        for path, kind in problem.kinds.items()
+        for path, kind in problem.free_parameters.items()
         for part in kind.names
     ]
 
@@ -559,7 +564,7 @@ def _drawn_from_priors(
     # torch.distributions draw from the global generator, which is put back afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for path, kind in problem.kinds.items():
+        for path, kind in problem.free_parameters.items():
             drawn = _drawn_from_prior(free[path], kind, count)
             theta[path] = drawn.to(problem.brain.connectome.weights)
     return theta

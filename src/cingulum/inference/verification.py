@@ -149,7 +149,9 @@ def _control(fitted: Fit) -> LinearNetwork | None:
     if fitted.brain.sensor.leadfield is not None:
         return None
     problem = fitted.problem
-    return equal_control(fitted.brain.connectome, problem.recorded.fc, problem.kinds)
+    return equal_control(
+        fitted.brain.connectome, problem.recorded.fc, problem.free_parameters
+    )
 
 
 def _predictors(
