@@ -17,7 +17,7 @@ import pandas as pd
 from cingulum.errors import InputError
 from cingulum.io.files import read_json, read_table
 from cingulum.prediction.regression import Model
-from cingulum.prediction.svm.nested import Fusion, Missing
+from cingulum.prediction.settings import Fusion, Missing
 
 CONTROL_FEATURES = ("motion", "quality")
 """Features of `cingulum features` that are scored, and kept out of the fusion."""

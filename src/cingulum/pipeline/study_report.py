@@ -19,9 +19,22 @@ from cingulum.pipeline.covariates import number_of, rows_of, sites_of
 from cingulum.pipeline.measurement import CONTROLS
 from cingulum.pipeline.study_file import write_study
 from cingulum.prediction import Evaluation, PairedSVC
+from cingulum.prediction.paired_visits import PairedVisits
 from cingulum.prediction.permutation import Jobs
-from cingulum.prediction.study_evaluation import MANY, StudyEvaluation, evaluate_study
-from cingulum.prediction.svm.nested import Fusion, Missing
+from cingulum.prediction.settings import (
+    Fusion,
+    Missing,
+    Permutations,
+    Svm,
+    Validation,
+)
+from cingulum.prediction.study_evaluation import (
+    MANY,
+    RatingRegression,
+    StudyData,
+    StudyEvaluation,
+    evaluate_study,
+)
 from cingulum.prediction.weight_maps import WeightMaps, maps, peaks, threshold_fdr
 from cingulum.report import Picture, quality_panel, render, summarise, text
 from cingulum.report.figures import fit_pictures, study_pictures
@@ -61,23 +74,21 @@ def evaluated(
     ).loc[features.patients]
     people = rows_of(cohort, features.patients)
     sites = None if site is None else sites_of(people, site)
-    return evaluate_study(
+    controls = () if fuse_controls else CONTROLS
+    visits = PairedVisits(
         features.values,
         features.patients,
-        ratings=ratings.to_numpy(float),
-        controls=()
-        if fuse_controls
-        else tuple(c for c in CONTROLS if c in features.values),
-        confounds={name: _confound(name, features, people) for name in confounds}
-        or None,
-        sites=sites,
-        fusion=fusion,
-        missing=missing,
-        jobs=jobs,
-        permutations=permutations,
-        stop_after=stop_after,
+        tuple(name for name in controls if name in features.values),
+        {name: _confound(name, features, people) for name in confounds},
+    )
+    return evaluate_study(
+        StudyData(visits, ratings.to_numpy(float), sites=sites),
+        svm=Svm(fusion=fusion, missing=missing),
+        validation=Validation(seed=seed),
+        permutations=Permutations(permutations, stop_after),
+        regression=RatingRegression(),
         learning=learning,
-        seed=seed,
+        jobs=jobs,
         show_progress=show_progress,
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from cingulum.prediction.permutation import p_value
-from cingulum.prediction.statistics import Interval, correlation, percentile, resamples
+from cingulum.prediction.statistics import Interval, pearson_r, percentile, resamples
 from cingulum.random_streams import Stream, generator
 
 
@@ -37,15 +37,15 @@ def dose_response(
     known = np.isfinite(decisions) & np.isfinite(change)
     d, c = decisions[known], change[known]
     rng = generator(seed, Stream.DOSE_RESPONSE)
-    r = float(correlation(d, c))
-    null = correlation(d[None], rng.permuted(np.tile(c, (permutations, 1)), axis=1))
+    r = float(pearson_r(d, c))
+    null = pearson_r(d[None], rng.permuted(np.tile(c, (permutations, 1)), axis=1))
     rows = resamples(len(d), rng)
     partial = None
     if confounds is not None:
         design = np.column_stack([np.ones(len(d)), confounds[known]])
         left = [v - design @ np.linalg.lstsq(design, v, rcond=None)[0] for v in (d, c)]
-        partial = float(correlation(*left))
+        partial = float(pearson_r(*left))
     rho = float(spearmanr(d, c).statistic) if np.ptp(d) > 0 and np.ptp(c) > 0 else 0.0
     return DoseResponse(
-        r, percentile(correlation(d[rows], c[rows])), rho, p_value(r, null), partial
+        r, percentile(pearson_r(d[rows], c[rows])), rho, p_value(r, null), partial
     )

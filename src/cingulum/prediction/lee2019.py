@@ -16,7 +16,7 @@ from sklearn.svm import SVR
 
 from cingulum.errors import InputError
 from cingulum.prediction.permutation import exchanges, p_value
-from cingulum.prediction.statistics import Interval, correlation
+from cingulum.prediction.statistics import Interval, pearson_r
 from cingulum.prediction.svm import solver
 from cingulum.random_streams import Stream, generator
 
@@ -135,9 +135,9 @@ def _split_fit(
         for a, b in ((fitted, y), (predicted, truth))
     ]
     return (
-        float(correlation(fitted, y)),
+        float(pearson_r(fitted, y)),
         error[0],
-        float(correlation(predicted, truth)),
+        float(pearson_r(predicted, truth)),
         error[1],
         predicted,
     )

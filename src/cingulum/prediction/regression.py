@@ -31,7 +31,7 @@ from cingulum.prediction.permutation import (
 from cingulum.prediction.scans import Scans, of_pairs
 from cingulum.prediction.statistics import (
     Interval,
-    correlation,
+    pearson_r,
     percentile,
     resamples,
     varying,
@@ -319,7 +319,7 @@ def _responses(
         room = ModalityKernel.of(
             plan, values, np.ones(n, bool), name in scale, confounds, True
         )
-        held = room.held(np.ones((1, n)))
+        held = room.held_out(np.ones((1, n)))
         tested = outer == np.arange(plan.folds)[:, None]
         first = np.where(tested, held.first, held.inside_first[0])
         found[:, :, 0, m] = first
@@ -525,7 +525,7 @@ class _Permuting:
     def __call__(self, block: np.ndarray) -> np.ndarray:
         guesses = _predict(self.machines, block)
         return np.stack(
-            [_r_within(self.state, guesses.T, block.T), correlation(guesses.T, block.T)]
+            [_r_within(self.state, guesses.T, block.T), pearson_r(guesses.T, block.T)]
         )
 
 
@@ -545,7 +545,7 @@ def _permuted(
     observed = np.stack(
         [
             _r_within(scans.state, deviation[None], y[None]),
-            correlation(deviation, y)[None],
+            pearson_r(deviation, y)[None],
         ]
     )
 
@@ -573,7 +573,7 @@ def _r_within(
         rows = state == value
         predicted[:, rows] -= predicted[:, rows].mean(1, keepdims=True)
         ratings[:, rows] -= ratings[:, rows].mean(1, keepdims=True)
-    return correlation(predicted, ratings)
+    return pearson_r(predicted, ratings)
 
 
 def figures(scans: Scans, deviation: np.ndarray, mean: np.ndarray) -> dict[str, float]:
@@ -613,10 +613,10 @@ def _figures(
         else float("nan")
     )
     return {
-        "r": float(correlation(deviation, y)),
+        "r": float(pearson_r(deviation, y)),
         "r_within_state": float(_r_within(state, deviation[None], y[None])[0]),
-        "r_patients": float(correlation(each[:, 0], each[:, 1])),
-        "r_change": float(correlation(change[:, 0], change[:, 1]))
+        "r_patients": float(pearson_r(each[:, 0], each[:, 1])),
+        "r_change": float(pearson_r(change[:, 0], change[:, 1]))
         if len(change) > 2
         else float("nan"),
         "r2": float(1 - np.square(predicted - y).sum() / np.square(mean - y).sum()),

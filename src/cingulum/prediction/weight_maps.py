@@ -16,6 +16,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from cingulum.errors import InputError
+from cingulum.prediction.compiled_statistics import count_extremes
 from cingulum.prediction.permutation import (
     Jobs,
     fdr,
@@ -167,7 +168,7 @@ def _against(
         scaled = np.divide(d, sd[here], out=np.zeros_like(d), where=alive[here])
         value[here] = own @ d
         z[here] = own @ scaled
-        solver.count_extremes(
+        count_extremes(
             null @ scaled, np.abs(z[here]).astype(np.float32), hits[here], largest
         )
     p = np.where(alive, (hits + 1) / (m + 1), np.nan)
