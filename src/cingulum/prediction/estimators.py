@@ -108,12 +108,7 @@ class FusedPairedSVC(_Paired):
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> FusedPairedSVC:
         X, signs = self._signs(X, y)
-        widths = [X.shape[1]] if self.widths is None else list(self.widths)
-        if sum(widths) != X.shape[1] or min(widths) < 1:
-            raise ValueError(
-                f"widths are to add up to the {X.shape[1]} columns of X; came {widths}."
-            )
-        blocks = np.split(X, np.cumsum(widths)[:-1], axis=1)
+        blocks = self._blocks(X)
         self.fusion_ = self._block_weights(blocks, signs)
         weighted = []
         for weight, block in zip(self.fusion_, blocks, strict=True):
@@ -122,6 +117,18 @@ class FusedPairedSVC(_Paired):
         self.coef_ = np.concatenate(weighted)[None]
         self.intercept_ = np.zeros(1)
         return self
+
+    def _blocks(self, X: np.ndarray) -> list[np.ndarray]:
+        """Columns of X, as `widths` says."""
+        columns = X.shape[1]
+        if self.widths is None:
+            return [X]
+        widths = list(self.widths)
+        if sum(widths) != columns or min(widths) < 1:
+            raise ValueError(
+                f"widths are to add up to the {columns} columns of X; came {widths}."
+            )
+        return np.split(X, np.cumsum(widths)[:-1], axis=1)
 
     def _block_weights(
         self, blocks: Sequence[np.ndarray], signs: np.ndarray

@@ -9,7 +9,7 @@ patient they judge nor the patient under test.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -117,10 +117,11 @@ def evaluate(  # noqa: PLR0913
     constant modality, too few patients.
     """
     penalties = tuple(float(c) for c in np.atleast_1d(C))
-    members = None if blocks is None else np.asarray([str(block) for block in blocks])
-    visits = PairedVisits(
-        modalities, [str(name) for name in patients], controls, confounds or {}, members
-    )
+    members = None
+    if blocks is not None:
+        members = np.asarray(list(map(str, blocks)))
+    names = list(map(str, patients))
+    visits = PairedVisits(modalities, names, controls, confounds or {}, members)
     if higher is not None:
         visits = visits.ordered(higher)
     return evaluate_visits(
@@ -157,29 +158,20 @@ def evaluate_visits(
         fewer = min(validation.inner_folds, n // 2)
         validation = replace(validation, inner_folds=fewer)
     plan = FoldPlan.of(n, validation, svm, visits.blocks)
-    kernels = _kernels(visits, plan, svm)
+    statistics = _PermutedStatistics.of(visits, plan, svm, contributions)
     rng = generator(validation.seed, Stream.PAIRED_PERMUTATION)
     # Flips are drawn before resamples: the order is part of what a seed means.
     signs = sign_flips(permutations.n, n, rng, visits.blocks)
     drawn = PatientResamples.draw(n, visits.blocks, rng, bootstrap)
-    observed = decide(plan, kernels, visits.fused, np.ones((1, n)))
-    with_contributions = contributions and len(visits.fused) > 1
-    statistics = _PermutedStatistics(
-        plan, kernels, visits.fused, observed, with_contributions
-    )
     nulls = _permuted(statistics, signs, permutations.stop_after, jobs, show_progress)
     judge = _Judge(nulls, drawn, permutations.stop_after)
-    scores = {name: judge.score(name, m) for name, m in observed.models.items()}
-    fitted = {}
-    for name, kernel in kernels.items():
-        values = visits.values[name]
-        fitted[name] = weights_on_everybody(values, kernel, plan.penalty)
+    weights = _WeightsByName.of(visits, statistics.kernels, plan.penalty)
     return Evaluation(
-        scores=scores,
-        contributions=judge.contributions(statistics) if with_contributions else {},
-        weights={name: f.weights for name, f in fitted.items()},
-        patterns={name: f.pattern for name, f in fitted.items()},
-        duals={name: f.dual for name, f in fitted.items()},
+        scores=judge.scores(statistics),
+        contributions=judge.contributions(statistics),
+        weights=weights.weights,
+        patterns=weights.patterns,
+        duals=weights.duals,
         patients=visits.patients,
         fused=visits.fused,
         permutations=permutations.n,
@@ -227,6 +219,27 @@ def _kernels(
     return kernels
 
 
+@dataclass(frozen=True, eq=False)
+class _WeightsByName:
+    """By modality, what is fitted on everybody."""
+
+    weights: dict[str, np.ndarray] = field(default_factory=dict)
+    patterns: dict[str, np.ndarray] = field(default_factory=dict)
+    duals: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @staticmethod
+    def of(
+        visits: PairedVisits, kernels: dict[str, ModalityKernel], penalty: float
+    ) -> _WeightsByName:
+        by_name = _WeightsByName()
+        for name, kernel in kernels.items():
+            fitted = weights_on_everybody(visits.values[name], kernel, penalty)
+            by_name.weights[name] = fitted.weights
+            by_name.patterns[name] = fitted.pattern
+            by_name.duals[name] = fitted.dual
+        return by_name
+
+
 def _number_missing(visits: PairedVisits) -> dict[str, int]:
     missing = {}
     for name, available in visits.available.items():
@@ -244,6 +257,18 @@ class _PermutedStatistics:
     fused: list[str]
     observed: AllResponses
     contributions: bool
+
+    @staticmethod
+    def of(
+        visits: PairedVisits, plan: FoldPlan, svm: Svm, contributions: bool
+    ) -> _PermutedStatistics:
+        kernels = _kernels(visits, plan, svm)
+        fused = visits.fused
+        unflipped = np.ones((1, len(visits.patients)))
+        observed = decide(plan, kernels, fused, unflipped)
+        # One modality alone is no fusion, so that nothing contributes to it.
+        has_contributions = contributions and len(fused) > 1
+        return _PermutedStatistics(plan, kernels, fused, observed, has_contributions)
 
     def __call__(self, signs: np.ndarray) -> dict[str, np.ndarray]:
         """Accuracy, AUC and single-scan AUC (3, problem) of every model, and of the
@@ -281,7 +306,8 @@ class _PermutedStatistics:
 
     def fusion_without(self, name: str) -> ModelResponses:
         """The observed fusion of the other modalities."""
-        others = [other for other in self.fused if other != name]
+        others = list(self.fused)
+        others.remove(name)
         if len(others) == 1:
             return self.observed.models[others[0]]
         ones = np.ones((1, len(self.plan.outer)))
@@ -299,22 +325,29 @@ def _permuted(
     as every model needs."""
     blocks = [signs[start : start + BLOCK] for start in range(0, len(signs), BLOCK)]
     observed = statistics.observed_statistics()
-    hits = {name: np.zeros(3, int) for name in observed}
-    done: list[dict[str, np.ndarray]] = []
+    hits = np.zeros((len(observed), 3), int)
+    # The empty first block, so that no permutations are a null distribution as well.
+    done = [dict.fromkeys(observed, np.zeros((3, 0)))]
     for permuted in in_blocks(statistics, blocks, jobs, show):
         done.append(permuted)
-        for name, target in observed.items():
-            reached = _ranked(permuted[name]) >= _ranked(target)[:, None] - ALIKE
-            hits[name] += reached.sum(1)
-        fewest = min(count.min() for count in hits.values())
-        if stop_after is not None and fewest >= stop_after:
+        hits += _count_reached(observed, permuted)
+        if stop_after is not None and hits.min() >= stop_after:
             break
-    if not done:
-        return {name: np.zeros((3, 0)) for name in observed}
     nulls = {}
     for name in observed:
         nulls[name] = np.concatenate([block[name] for block in done], 1)
     return nulls
+
+
+def _count_reached(
+    observed: dict[str, np.ndarray], permuted: dict[str, np.ndarray]
+) -> np.ndarray:
+    """How many permutations reached what was observed (model, 3)."""
+    counts = []
+    for name, target in observed.items():
+        reached = _ranked(permuted[name]) >= _ranked(target)[:, None] - ALIKE
+        counts.append(reached.sum(1))
+    return np.stack(counts)
 
 
 def _ranked(rows: np.ndarray) -> np.ndarray:
@@ -335,11 +368,16 @@ class _Judge:
     drawn: PatientResamples
     stop_after: int | None
 
-    def score(self, name: str, model: ModelResponses) -> Score:
-        """Performance of one model."""
+    def scores(self, statistics: _PermutedStatistics) -> dict[str, Score]:
+        """Performance of every model."""
+        scores = {}
+        for name, model in statistics.observed.models.items():
+            scores[name] = self._score(model, self.nulls[name])
+        return scores
+
+    def _score(self, model: ModelResponses, null: np.ndarray) -> Score:
         observed = model.statistics[:, 0]
-        accuracy, auc, single_scan_auc = (float(value) for value in observed)
-        null = self.nulls[name]
+        accuracy, auc, single_scan_auc = observed.tolist()
         ranked = _ranked(observed)
         ranked_null = _ranked(null)
         p, permutations = self._p(ranked[0], ranked_null[0])
@@ -365,7 +403,9 @@ class _Judge:
         )
 
     def contributions(self, statistics: _PermutedStatistics) -> dict[str, Contribution]:
-        """What each modality adds to the fusion."""
+        """What each modality adds to the fusion, where that was permuted."""
+        if not statistics.contributions:
+            return {}
         whole = statistics.observed.models["fused"]
         observed = _ranked(whole.statistics[:, 0])[0]
         contributions = {}

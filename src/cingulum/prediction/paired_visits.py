@@ -3,6 +3,7 @@ them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -35,7 +36,8 @@ class PairedVisits:
     blocks: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        floats = {name: _as_float(values) for name, values in self.values.items()}
+        # Whole numbers would overflow in inner products.
+        floats = _each(_as_float, self.values)
         object.__setattr__(self, "values", floats)
         if not floats:
             raise InputError("Expected at least one modality; came none.")
@@ -51,18 +53,15 @@ class PairedVisits:
     @cached_property
     def available(self) -> dict[str, np.ndarray]:
         """By modality, who has it (patient,)."""
-        known = {}
-        for name, values in self.values.items():
-            known[name] = ~np.isnan(values).all((1, 2))
-        return known
+        # Cached, since maps are large; the values do not change.
+        return _each(lambda values: ~np.isnan(values).all((1, 2)), self.values)
 
     @property
     def stacked_confounds(self) -> np.ndarray | None:
         """Confounds (patient, visit, confound), or None."""
         if not self.confounds:
             return None
-        columns = [np.asarray(values, float) for values in self.confounds.values()]
-        return np.stack(columns, -1)
+        return np.stack(list(self.confounds.values()), -1).astype(float)
 
     def usable(self, missing: Missing) -> np.ndarray:
         """(patient,): who has every modality, or with `log_odds` at least one."""
@@ -73,20 +72,28 @@ class PairedVisits:
 
     def ordered(self, higher: np.ndarray) -> PairedVisits:
         """With visits exchanged where the second is not the `higher` one (patient,)."""
-        return replace(
-            self,
-            values={n: order_visits(v, higher) for n, v in self.values.items()},
-            confounds={n: order_visits(c, higher) for n, c in self.confounds.items()},
-        )
+
+        def order(values: np.ndarray) -> np.ndarray:
+            return order_visits(values, higher)
+
+        values = _each(order, self.values)
+        return replace(self, values=values, confounds=_each(order, self.confounds))
 
     def select(self, rows: np.ndarray) -> PairedVisits:
         """Of the patients in these rows (or marked by a mask) only."""
+
+        def select(values: np.ndarray) -> np.ndarray:
+            return np.asarray(values)[rows]
+
+        blocks = self.blocks
+        if blocks is not None:
+            blocks = select(blocks)
         return replace(
             self,
-            values={name: values[rows] for name, values in self.values.items()},
-            patients=[str(name) for name in np.asarray(self.patients)[rows]],
-            confounds={n: np.asarray(c)[rows] for n, c in self.confounds.items()},
-            blocks=None if self.blocks is None else np.asarray(self.blocks)[rows],
+            values=_each(select, self.values),
+            patients=select(np.asarray(self.patients)).tolist(),
+            confounds=_each(select, self.confounds),
+            blocks=blocks,
         )
 
     def only(self, modalities: list[str]) -> PairedVisits:
@@ -112,15 +119,24 @@ class PairedVisits:
             )
 
     def _check_copies(self) -> None:
+        # Twins and siblings may be alike: they are never on both sides of a fold.
         twins = copy_of(list(self.values.values()), self.blocks)
         if twins is None:
             return
-        first, second = (self.patients[row] for row in twins)
+        first = self.patients[twins[0]]
+        second = self.patients[twins[1]]
         raise InputError(
             f"{first} and {second} have the same features to the last digit at both "
             "visits: one is a copy of the other and would be tested on itself. Leave "
             "one out."
         )
+
+
+def _each(
+    function: Callable[[np.ndarray], np.ndarray], tables: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The function of every table, by its name."""
+    return {name: function(table) for name, table in tables.items()}
 
 
 def _as_float(values: np.ndarray) -> np.ndarray:
@@ -150,6 +166,7 @@ def _check_shape(name: str, values: np.ndarray, patients: int) -> None:
 
 
 def _check_number(patients: int, force: bool) -> None:
+    # Fewer than 4 cannot be dealt into two inner parts.
     fewest = FEWEST_FORCED if force else FEWEST
     if patients >= fewest:
         return

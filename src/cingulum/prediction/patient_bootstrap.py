@@ -37,14 +37,14 @@ class PatientResamples:
         known = np.isfinite(values)
         if known.all() and self._equally_long:
             return values[np.stack(self.rows)].mean(1)
-        means = []
-        for rows in self.rows:
-            drawn = values[rows]
-            # Summed with zeros in place of NaN, which keeps the order of the sum.
-            total = np.where(known[rows], drawn, 0).sum()
-            count = known[rows].astype(float).sum()
-            means.append(total / count if count else np.nan)
-        return np.array(means)
+        # Zeros in place of NaN, which leave a sum as it is.
+        known_values = np.where(known, values, 0)
+        means = np.full(len(self.rows), np.nan)
+        for i, rows in enumerate(self.rows):
+            count = known[rows].sum()
+            if count:
+                means[i] = known_values[rows].sum() / count
+        return means
 
     def mirrored_auc(self, decisions: np.ndarray) -> np.ndarray:
         """AUCs of the mirrored decisions (patient,)."""
@@ -69,8 +69,9 @@ class PatientResamples:
         where each has as many patients, since that is much faster."""
         if known.all() and self._equally_long:
             return statistic(np.stack(self.rows))
-        values = []
-        for rows in self.rows:
+        values = np.full(len(self.rows), np.nan)
+        for i, rows in enumerate(self.rows):
             kept = rows[known[rows]]
-            values.append(statistic(kept[None])[0] if len(kept) else np.nan)
-        return np.array(values)
+            if len(kept):
+                values[i] = statistic(kept[None])[0]
+        return values

@@ -51,9 +51,9 @@ class StudyData:
         """Of the patients in these rows only."""
         return StudyData(
             self.visits.select(rows),
-            None if self.ratings is None else self.ratings[rows],
-            None if self.higher is None else np.asarray(self.higher)[rows],
-            None if self.sites is None else np.asarray(self.sites)[rows],
+            _rows_of(self.ratings, rows),
+            _rows_of(self.higher, rows),
+            _rows_of(self.sites, rows),
         )
 
     @property
@@ -66,6 +66,10 @@ class StudyData:
     def ordered(self) -> PairedVisits:
         """Visits with the one to be recognised second."""
         return self.visits.ordered(self.is_second_higher)
+
+
+def _rows_of(values: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
+    return None if values is None else np.asarray(values)[rows]
 
 
 @dataclass(frozen=True)
@@ -184,6 +188,7 @@ class _Study:
     ) -> StudyEvaluation:
         """With what needs ratings: regressions between patients, and dose-response."""
         fused = self.data.visits.only(answers.paired.fused)
+        # Without controls, which a regression would take for brain data.
         between = BetweenPatients.of(fused.values, ratings, self.svm.scale)
         words = between.obstacles()
         regressions: dict[str, Ratings] = {}
@@ -301,6 +306,7 @@ class BetweenPatients:
         count."""
         values = {}
         for name, features in modalities.items():
+            # Gaps are reported, not compacted.
             is_kept = name in scale or np.isnan(features).any()
             values[name] = features if is_kept else compact(features)
         return BetweenPatients(values, ratings)
@@ -331,11 +337,13 @@ class BetweenPatients:
     def constant_ratings(self) -> list[str]:
         """A sentence for each of the others."""
         varying = self.varying_visits()
-        return [
-            f"Between patients, {visits} visits: all ratings are the same."
-            for visits in self.by_visits()
-            if visits not in varying
-        ]
+        sentences = []
+        for visits in self.by_visits():
+            if visits not in varying:
+                sentences.append(
+                    f"Between patients, {visits} visits: all ratings are the same."
+                )
+        return sentences
 
     def published(self, seed: int) -> PublishedRegression | None:
         """The 2019 recipe, which takes the second visit for the one in more pain."""

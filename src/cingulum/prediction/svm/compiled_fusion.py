@@ -19,6 +19,16 @@ from cingulum.prediction.svm.solver import (
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def set_labels(signs, available, outer, fold, labels):  # type: ignore[no-untyped-def]
+    """Write the signs of those who train the fold's model into `labels`, and 0 for the
+    others."""
+    for i in range(len(labels)):
+        labels[i] = 0.0
+        if available[i] and outer[i] != fold:
+            labels[i] = signs[i]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def set_gram(features, gram):  # type: ignore[no-untyped-def]
     """Write the inner products of the rows of `features` (n, feature) into `gram`."""
     n, width = features.shape
@@ -41,6 +51,16 @@ def set_weights(features, dual, weights):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def add_weighted(responses, weights, is_tested, total):  # type: ignore[no-untyped-def]
+    """Add the weighted responses (n, modality) of the patients under test to `total`
+    (n,)."""
+    for i in range(len(total)):
+        if is_tested[i]:
+            for m in range(len(weights)):
+                total[i] += weights[m] * responses[i, m]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def stacked(inside, decision, first, outer, available, penalty):  # type: ignore[no-untyped-def]
     """Second machines, trained on the responses of unimodal ones.
 
@@ -60,13 +80,14 @@ def stacked(inside, decision, first, outer, available, penalty):  # type: ignore
     gram = np.empty((n, n))
     weights = np.empty(modalities)
     labels = np.empty(n)
+    # Responses are in the frame in which every label is +1.
+    ones = np.ones(n)
     for p in range(problems):
         tableau.dual[:] = 0.0
         # Each fold starts where the one before ended: they differ by a few patients.
         for f in range(folds):
             features = inside[p, f]
-            for i in range(n):
-                labels[i] = 1.0 if available[i] and outer[i] != f else 0.0
+            set_labels(ones, available, outer, f, labels)
             set_gram(features, gram)
             problem = problem_of(gram, labels, box)
             start_from_duals(tableau, problem)
@@ -74,11 +95,9 @@ def stacked(inside, decision, first, outer, available, penalty):  # type: ignore
             set_weights(features, tableau.dual, weights)
             for m in range(modalities):
                 mean_weights[p, m] += weights[m] / folds
-            for i in range(n):
-                if outer[i] == f:
-                    for m in range(modalities):
-                        fused[p, i] += weights[m] * decision[p, i, m]
-                        fused_first[p, i] += weights[m] * first[p, i, m]
+            is_tested = outer == f
+            add_weighted(decision[p], weights, is_tested, fused[p])
+            add_weighted(first[p], weights, is_tested, fused_first[p])
     return fused, fused_first, mean_weights
 
 
@@ -124,7 +143,10 @@ def set_shares(grams, signs, shares):  # type: ignore[no-untyped-def]
         shares[m] = alignment(grams[m], signs)
         total += shares[m]
     for m in range(len(shares)):
-        shares[m] = shares[m] / total if total > 0.0 else 1.0 / len(shares)
+        if total > 0.0:
+            shares[m] = shares[m] / total
+        else:
+            shares[m] = 1.0 / len(shares)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -177,14 +199,15 @@ def aligned(grams, crosses, middles, signs, outer, available, penalty):  # type:
     weights = np.empty(modalities)
     for p in range(problems):
         for f in range(folds):
-            for i in range(n):
-                is_training = available[i] and outer[i] != f
-                labels[i] = signs[p, i] if is_training else 0.0
+            set_labels(signs[p], available, outer, f, labels)
             set_shares(grams, labels, shares)
             for m in range(modalities):
                 mean_weights[p, m] += shares[m] / folds
+                # A kernel of zeros has no scale, and nothing to add.
                 size = mean_diagonal(grams[m], labels)
-                weights[m] = shares[m] / size if size > 0.0 else 0.0
+                weights[m] = 0.0
+                if size > 0.0:
+                    weights[m] = shares[m] / size
             sum_of_kernels(grams, weights, total)
             problem = problem_of(total, labels, box)
             start_from_zero(tableau, problem)

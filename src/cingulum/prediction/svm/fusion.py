@@ -29,15 +29,11 @@ class ModelResponses(NamedTuple):
         """Accuracy, mirrored AUC and single-scan AUC (3, problem)."""
         decision = rounded(self.decision[:, self.available])
         first = self.first[:, self.available]
+        # Both visits by the same largest value, so that equal scans stay equal.
         scans = rounded(np.concatenate([first, first + decision], 1))
         first, second = np.split(scans, 2, axis=1)
-        return np.stack(
-            [
-                accuracy(decision),
-                mirrored_auc(decision),
-                two_sample_auc(second, first),
-            ]
-        )
+        single_scan_auc = two_sample_auc(second, first)
+        return np.stack([accuracy(decision), mirrored_auc(decision), single_scan_auc])
 
 
 class FusedResponses(NamedTuple):
@@ -114,17 +110,19 @@ class StackedResponses(NamedTuple):
     @staticmethod
     def of(held_out: list[OutOfFold]) -> StackedResponses:
         """A modality with one problem serves all problems of the others."""
-        problems = max(len(responses.decision) for responses in held_out)
+        decisions, firsts, insides, _ = zip(*held_out, strict=True)
+        problems = max(map(len, decisions))
         return StackedResponses(
-            _stack((each.inside for each in held_out), problems),
-            _stack((each.decision for each in held_out), problems),
-            _stack((each.first for each in held_out), problems),
+            _stack(insides, problems),
+            _stack(decisions, problems),
+            _stack(firsts, problems),
         )
 
 
 def _stack(arrays: Iterable[np.ndarray], problems: int) -> np.ndarray:
     repeated = []
     for array in arrays:
+        # Repeated without a copy.
         repeated.append(np.broadcast_to(array, (problems, *array.shape[1:])))
     return np.stack(repeated, -1)
 

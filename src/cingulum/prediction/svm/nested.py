@@ -3,6 +3,7 @@ modality at a time."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -65,6 +66,21 @@ class FoldPlan:
         part; the last part is nobody."""
         outside_part = self.inner != np.arange(self.parts + 1)[:, None]
         return self.is_training[:, None] & outside_part[None]
+
+    def models(self, with_inner: bool) -> np.ndarray:
+        """Who trains each model (model, patient): outer models first, then, where they
+        are wanted, the inner ones fold by fold."""
+        outer = self.trains[:, -1]
+        if not with_inner:
+            return outer
+        inner = self.trains[:, :-1].reshape(-1, len(self.outer))
+        return np.concatenate([outer, inner])
+
+    @property
+    def inner_model(self) -> np.ndarray:
+        """Row of `models` without each fold and the patient's part (fold, patient)."""
+        first_of_fold = self.folds + np.arange(self.folds)[:, None] * self.parts
+        return first_of_fold + self.inner[None]
 
     @property
     def folds(self) -> int:
@@ -140,10 +156,7 @@ class ModalityKernel:
             return ModalityKernel(
                 plan, available, products, None, None, wants_inside, np.eye(n)
             )
-        trains = plan.trains[:, -1]
-        if wants_inside:
-            inner = plan.trains[:, :-1].reshape(-1, n)
-            trains = np.concatenate([trains, inner])
+        trains = plan.models(wants_inside)
         everybody = np.ones((1, n), bool)
         whole = fitted_products(values, available, everybody, scale, confounds)
         return ModalityKernel(
@@ -173,11 +186,12 @@ class ModalityKernel:
         # Of equal ones argmax takes the first, which is the smallest penalty.
         best = np.stack(accuracies).argmax(0)  # (problem, fold)
         of_patient = best[:, self.plan.outer]  # (problem, n)
+        decisions, firsts, insides, insides_first = zip(*by_penalty, strict=True)
         return OutOfFold(
-            _choose([each.decision for each in by_penalty], of_patient),
-            _choose([each.first for each in by_penalty], of_patient),
-            _choose([each.inside for each in by_penalty], best[:, :, None]),
-            _choose([each.inside_first for each in by_penalty], best[:, :, None]),
+            _choose(decisions, of_patient),
+            _choose(firsts, of_patient),
+            _choose(insides, best[:, :, None]),
+            _choose(insides_first, best[:, :, None]),
         )
 
     def _inner_accuracy(self, inside: np.ndarray) -> np.ndarray:
@@ -219,17 +233,14 @@ class ModalityKernel:
         if not self.wants_inside:
             nothing = np.zeros((len(signs), 0, len(patients)))
             return OutOfFold(outer_decision, outer_first, nothing, nothing)
-        # Row of the model without each fold (fold, 1) and the patient's part.
-        first_of_fold = plan.folds + np.arange(plan.folds)[:, None] * plan.parts
-        model = first_of_fold + plan.inner[None]
         return OutOfFold(
             outer_decision,
             outer_first,
-            decision[:, model, patients],
-            first[:, model, patients],
+            decision[:, plan.inner_model, patients],
+            first[:, plan.inner_model, patients],
         )
 
 
-def _choose(options: list[np.ndarray], which: np.ndarray) -> np.ndarray:
+def _choose(options: Sequence[np.ndarray], which: np.ndarray) -> np.ndarray:
     """Of arrays of one shape, entry by entry that with the index `which`."""
     return np.take_along_axis(np.stack(options), which[None], 0)[0]

@@ -24,21 +24,44 @@ from cingulum.prediction.svm.solver import (
 @njit(cache=True, nogil=True, error_model="numpy")
 def signs_without(signs, outer, fold, inner, part):  # type: ignore[no-untyped-def]
     """The signs of those in neither the fold nor the part, and 0 for the others."""
-    kept = np.empty(len(signs))
+    kept = np.zeros(len(signs))
     for i in range(len(signs)):
-        is_kept = outer[i] != fold and inner[i] != part
-        kept[i] = signs[i] if is_kept else 0.0
+        if outer[i] != fold and inner[i] != part:
+            kept[i] = signs[i]
     return kept
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def respond(tableau, sign, i, cross, centre):  # type: ignore[no-untyped-def]
-    """Decision and first-visit score of patient i; cross, centre (n,): inner products
-    of the first visit, and of the mean training scan, with the differences."""
-    score = 0.0
-    for j in range(len(centre)):
-        score += (cross[j] - centre[j]) * tableau.dual[j]
-    return tableau.margin[i] * sign, score
+def fit_without(model, start, settled, problem, outer, fold, inner, part):  # type: ignore[no-untyped-def]
+    """Fit `model` without the fold and the part, from the tableau `start` without the
+    part, where the active set settled that."""
+    if settled:
+        copy_tableau(model, start)
+        leave_out(model, problem, outer, fold)
+        return
+    # Coordinate descent leaves no table to go on from.
+    kept = signs_without(problem.signs, outer, fold, inner, part)
+    smaller = problem_of(problem.gram, kept, problem.box)
+    start_from_zero(model, smaller)
+    solve(model, smaller)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def record(model, signs, tested, cross, centre, decision, first):  # type: ignore[no-untyped-def]
+    """Write the decisions and first-visit scores of the patients under test into
+    `decision` and `first` (n,).
+
+    cross: (n, n), centre: (n,) inner products of first visits, and of the mean training
+    scan, with the differences
+    """
+    for i in range(len(signs)):
+        if not tested[i]:
+            continue
+        score = 0.0
+        for j in range(len(signs)):
+            score += (cross[i, j] - centre[j]) * model.dual[j]
+        decision[i] = model.margin[i] * signs[i]
+        first[i] = score
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -60,7 +83,7 @@ def held_out(gram, cross, middle, signs, outer, inner, penalty):  # type: ignore
     folds = middle.shape[0]
     # The models of the last part miss the fold only, which makes them the outer ones.
     nobody = middle.shape[1] - 1
-    inner_folds = folds if nobody else 0
+    inner_folds = folds * (nobody > 0)
     decision = np.zeros((problems, n))
     first = np.zeros((problems, n))
     inside = np.zeros((problems, inner_folds, n))
@@ -79,26 +102,22 @@ def held_out(gram, cross, middle, signs, outer, inner, penalty):  # type: ignore
             # first part, so that the outer models miss that part as well.
             copy_tableau(without_part, everybody)
             part_settled = settled and leave_out(without_part, problem, inner, k)
+            part = k
+            if k == nobody:
+                part = -1
             for f in range(folds):
-                if part_settled:
-                    copy_tableau(model, without_part)
-                    leave_out(model, problem, outer, f)
-                else:
-                    # Coordinate descent leaves no table to go on from.
-                    part = k if k != nobody else -1
-                    kept = signs_without(s, outer, f, inner, part)
-                    refitted = problem_of(gram, kept, box)
-                    start_from_zero(model, refitted)
-                    solve(model, refitted)
-                for i in range(n):
-                    if k == nobody and outer[i] == f:
-                        decision[p, i], first[p, i] = respond(
-                            model, s[i], i, cross[i], middle[f, k]
-                        )
-                    elif k != nobody and inner[i] == k and outer[i] != f:
-                        inside[p, f, i], inside_first[p, f, i] = respond(
-                            model, s[i], i, cross[i], middle[f, k]
-                        )
+                fit_without(
+                    model, without_part, part_settled, problem, outer, f, inner, part
+                )
+                centre = middle[f, k]
+                is_tested = outer == f
+                if k == nobody:
+                    record(model, s, is_tested, cross, centre, decision[p], first[p])
+                    continue
+                is_tested = (inner == k) & (outer != f)
+                record(
+                    model, s, is_tested, cross, centre, inside[p, f], inside_first[p, f]
+                )
     return decision, first, inside, inside_first
 
 

@@ -109,6 +109,19 @@ def start_from_zero(tableau, problem):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def status_at(dual, sign, box):  # type: ignore[no-untyped-def]
+    """Status of a patient whose dual is this; who is on the margin is not known."""
+    if sign == 0.0:
+        return LEFT_OUT
+    if dual == 0.0:
+        return LOWER
+    # Exact, since a dual at the box was clipped to it.
+    if dual == box * sign:
+        return UPPER
+    return OFF_MARGIN
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def start_from_duals(tableau, problem):  # type: ignore[no-untyped-def]
     """Start from the duals of a similar problem that `tableau` holds, clipped to this
     one's bounds."""
@@ -120,14 +133,7 @@ def start_from_duals(tableau, problem):  # type: ignore[no-untyped-def]
             tableau.table[k, j] = gram[k, j]
         size = min(max(signs[k] * tableau.dual[k], 0.0), box[k])
         tableau.dual[k] = signs[k] * size
-        if signs[k] == 0.0:
-            tableau.status[k] = LEFT_OUT
-        elif tableau.dual[k] == 0.0:
-            tableau.status[k] = LOWER
-        elif tableau.dual[k] == box[k] * signs[k]:
-            tableau.status[k] = UPPER
-        else:
-            tableau.status[k] = OFF_MARGIN
+        tableau.status[k] = status_at(tableau.dual[k], signs[k], box[k])
     set_margins(gram, tableau.dual, tableau.margin)
 
 
@@ -171,29 +177,31 @@ def pivot(table, k, entering):  # type: ignore[no-untyped-def]
 def first_event(tableau, problem, j, distance, to_margin):  # type: ignore[no-untyped-def]
     """How far the dual of patient j can move before someone's status changes, and whose
     (NOBODY where it reaches its target first)."""
-    signs = problem.signs
-    box = problem.box
     direction = 1.0 if distance > 0 else -1.0
     step = abs(distance)
     patient = NOBODY
     line = tableau.table[j]
+    # With a pivot near zero, j's own margin does not move: it never gets there.
     if to_margin and line[j] > problem.threshold:
-        reach = max(0.0, (signs[j] - tableau.margin[j]) / line[j] * direction)
+        slack = problem.signs[j] - tableau.margin[j]
+        reach = max(0.0, slack / line[j] * direction)
         if reach < step:
             step = reach
             patient = j
-    for k in range(len(signs)):
+    for k in range(len(line)):
         if tableau.status[k] != FREE:
             continue
         speed = -line[k] * direction
-        # Divided only by the speed of one who arrives first: few do.
+        # Rising and falling duals apart: with a helper for both the loop takes twice as
+        # long. Compared before dividing, since few arrive earlier; rounding may leave a
+        # dual a little beyond its bound.
         if speed > 0.0:
-            left = (box[k] if signs[k] > 0 else 0.0) - tableau.dual[k]
+            left = (problem.box[k] if problem.signs[k] > 0 else 0.0) - tableau.dual[k]
             if left < step * speed:
                 step = max(0.0, left / speed)
                 patient = k
         elif speed < 0.0:
-            left = tableau.dual[k] + (box[k] if signs[k] < 0 else 0.0)
+            left = tableau.dual[k] + (problem.box[k] if problem.signs[k] < 0 else 0.0)
             if left < -step * speed:
                 step = max(0.0, -left / speed)
                 patient = k
@@ -220,6 +228,7 @@ def move(tableau, j, step):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True, error_model="numpy")
 def enter_margin(tableau, signs, k):  # type: ignore[no-untyped-def]
     """Patient k has reached the margin and becomes free."""
+    # Exactly, so that rounding errors do not add up over the events.
     tableau.margin[k] = signs[k]
     pivot(tableau.table, k, True)
     tableau.status[k] = FREE
@@ -229,11 +238,15 @@ def enter_margin(tableau, signs, k):  # type: ignore[no-untyped-def]
 def leave_margin(tableau, problem, k, rising):  # type: ignore[no-untyped-def]
     """Patient k, who was free, has reached a bound; rising: its dual was."""
     sign = problem.signs[k]
-    at_box = rising == (sign > 0)
-    tableau.dual[k] = problem.box[k] * sign if at_box else 0.0
-    tableau.margin[k] = sign
     pivot(tableau.table, k, False)
-    tableau.status[k] = UPPER if at_box else LOWER
+    # Exactly, so that rounding errors do not add up over the events.
+    tableau.margin[k] = sign
+    if rising == (sign > 0):
+        tableau.dual[k] = problem.box[k] * sign
+        tableau.status[k] = UPPER
+    else:
+        tableau.dual[k] = 0.0
+        tableau.status[k] = LOWER
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -292,43 +305,59 @@ def solve(tableau, problem):  # type: ignore[no-untyped-def]
     whether the problem's limit of events sufficed; if not, coordinate descent
     finishes."""
     signs = problem.signs
-    box = problem.box
     events = 0
     while events < problem.limit:
         j = worst_patient(tableau, signs)
         if j == NOBODY:
             return True
-        growing = signs[j] * tableau.margin[j] < 1.0
-        target = box[j] * signs[j] if growing else 0.0
+        # Inside the margin a patient needs a larger dual, beyond it a smaller one.
+        target = 0.0
+        bound = LOWER
+        if signs[j] * tableau.margin[j] < 1.0:
+            target = problem.box[j] * signs[j]
+            bound = UPPER
         events += drive(tableau, problem, j, target, True)
         if tableau.status[j] != FREE:
-            tableau.status[j] = UPPER if growing else LOWER
+            tableau.status[j] = bound
     descend(tableau, problem)
     return False
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def coordinate_step(tableau, problem, j):  # type: ignore[no-untyped-def]
+    """The change that is best for the dual of patient j alone, within its bounds."""
+    sign = problem.signs[j]
+    newton_step = (sign - tableau.margin[j]) / problem.gram[j, j]
+    size = sign * (tableau.dual[j] + newton_step)
+    return min(max(size, 0.0), problem.box[j]) * sign - tableau.dual[j]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def sweep(tableau, problem):  # type: ignore[no-untyped-def]
+    """One round of coordinate descent; returns the largest change of a margin."""
+    gram = problem.gram
+    largest_change = 0.0
+    for j in range(len(gram)):
+        # A difference of zero has no margin that any dual could change.
+        if tableau.status[j] == LEFT_OUT or gram[j, j] <= 0.0:
+            continue
+        step = coordinate_step(tableau, problem, j)
+        if step != 0.0:
+            tableau.dual[j] += step
+            for k in range(len(gram)):
+                tableau.margin[k] += gram[j, k] * step
+            largest_change = max(largest_change, abs(step) * gram[j, j])
+    return largest_change
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def descend(tableau, problem):  # type: ignore[no-untyped-def]
     """Dual coordinate descent (Hsieh et al. 2008, doi:10.1145/1390156.1390208): slow
     where patients are alike, never stuck. The table is of no use afterwards."""
-    gram = problem.gram
-    signs = problem.signs
-    set_margins(gram, tableau.dual, tableau.margin)
+    set_margins(problem.gram, tableau.dual, tableau.margin)
     # A bound on the sweeps, since patients that are nearly alike converge very slowly.
     for _ in range(20000):
-        largest_change = 0.0
-        for j in range(len(signs)):
-            if tableau.status[j] == LEFT_OUT or gram[j, j] <= 0.0:
-                continue
-            newton_step = (signs[j] - tableau.margin[j]) / gram[j, j]
-            wanted = signs[j] * (tableau.dual[j] + newton_step)
-            step = min(max(wanted, 0.0), problem.box[j]) * signs[j] - tableau.dual[j]
-            if step != 0.0:
-                tableau.dual[j] += step
-                for k in range(len(signs)):
-                    tableau.margin[k] += gram[j, k] * step
-                largest_change = max(largest_change, abs(step) * gram[j, j])
-        if largest_change < TOLERANCE:
+        if sweep(tableau, problem) < TOLERANCE:
             return
 
 
@@ -338,6 +367,7 @@ def leave_out(tableau, problem, group, left_out):  # type: ignore[no-untyped-def
     that may have them; returns whether the active set settled it."""
     for i in range(len(group)):
         if group[i] == left_out and tableau.status[i] != LEFT_OUT:
+            # Only those at a bound can be driven; the status keeps i out of all events.
             if tableau.status[i] == FREE:
                 pivot(tableau.table, i, False)
             tableau.status[i] = LEFT_OUT
@@ -357,7 +387,8 @@ def duals(gram, weighted_signs, box, limit=0):  # type: ignore[no-untyped-def]
     tableau = empty_tableau(n)
     signs = np.empty(n)
     boxes = np.empty(n)
-    events = limit if limit else event_limit(n)
+    events = limit or event_limit(n)
+    # The arrays are filled anew for every problem, and the tableau is its memory.
     problem = Problem(gram, signs, boxes, pivot_threshold(gram), events)
     for p in range(problems):
         for k in range(n):
