@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from cingulum.prediction import evaluate
 from cingulum.prediction.svm import solver
-from cingulum.prediction.weight_maps import maps
+from cingulum.prediction.weight_maps import map_weights
 
 N, PARTS = 53, 4
 
@@ -56,7 +56,7 @@ def ours(values: dict[str, np.ndarray], permutations: int) -> tuple[float, float
     )
     decided = time.perf_counter()
     for name in ("rcbf", "s1conn"):
-        maps(values[name], permutations=permutations)
+        map_weights(values[name], permutations=permutations)
     ended = time.perf_counter()
     print(found.table().round(3).to_string(index=False))
     print(f"\n{'evaluation, contributions':34} {decided - began:8.1f} s")

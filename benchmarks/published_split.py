@@ -80,7 +80,7 @@ def main() -> None:
                 ).test_r
                 ours = evaluate_ratings(
                     values, ratings, names, permutations=0, bootstrap=0, seed=seed
-                ).figures["r"]
+                ).performance["r"]
                 rows.append((theirs, ours))
             theirs, ours = np.array(rows).T
             low, high = np.quantile(theirs, [0.025, 0.975])

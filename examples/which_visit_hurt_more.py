@@ -10,7 +10,7 @@ import numpy as np
 
 from cingulum.prediction import evaluate
 from cingulum.prediction.leak_audit import audit
-from cingulum.prediction.weight_maps import maps
+from cingulum.prediction.weight_maps import map_weights
 from cingulum.report.plots import performance
 
 rng = np.random.default_rng(0)
@@ -41,7 +41,7 @@ for check in audit(
 ):
     print(f"{check.verdict:5} {check.words}")
 
-where = maps(blood_flow, permutations=2000).pattern
+where = map_weights(blood_flow, permutations=2000).pattern
 below = where.q <= 0.05
 print(
     f"{below.sum()} voxels below a false discovery rate of .05, {below[:60].sum()} of "

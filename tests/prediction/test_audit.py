@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from cingulum.prediction import evaluate
-from cingulum.prediction.conformal import calibrate_decisions
+from cingulum.prediction.decision_calibration import calibrate_decisions
 from cingulum.prediction.leak_audit import audit, failed
 from cingulum.prediction.learning_curves import compact, learning_curve
 from cingulum.prediction.lee2019 import published_regression

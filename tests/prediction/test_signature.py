@@ -11,13 +11,12 @@ import pytest
 from cingulum.errors import InputError
 from cingulum.features.seed_connectivity import S1_BACK
 from cingulum.prediction.signature import (
-    Part,
+    ModalityWeights,
     Signature,
     read_signature,
-    score_columns,
-    score_maps,
     write_signature,
 )
+from cingulum.prediction.signature_scores import score_columns, score_maps
 
 GRID, AFFINE = (20, 24, 18), np.diag([8.0, 8.0, 8.0, 1.0])
 
@@ -29,8 +28,8 @@ def own():
     brain[3:17, 3:21, 3:12] = True
     weights = np.where(brain, rng.normal(size=GRID), 0)
     parts = {
-        "rcbf": Part(weights, "1 (whole-brain mean)", 1e-5, AFFINE),
-        "hfhrv": Part(np.array([-2.0]), "ln(ms²)", 0.0, None, ("hfhrv",)),
+        "rcbf": ModalityWeights(weights, "1 (whole-brain mean)", 1e-5, AFFINE),
+        "hfhrv": ModalityWeights(np.array([-2.0]), "ln(ms²)", 0.0, None, ("hfhrv",)),
     }
     return Signature(
         "ours", parts, {"rcbf": 1.0, "hfhrv": 0.5}, {"Trained": "nobody"}
@@ -107,10 +106,11 @@ def test_published_weights_score_relative_flow_and_refuse_absolute_flow(lee2019_
 def test_a_difference_of_scores_is_the_score_of_the_difference_on_any_grid(own):
     signed, brain = own
     part, a, b = signed.parts["rcbf"], flow(brain, 1), flow(brain, 2)
-    here = score_maps(part, [a, b], AFFINE, "x")
+    scored = score_maps(part, [a, b], AFFINE, "x")
     assert (
-        here.scores[1] - here.scores[0] == pytest.approx((part.weights * (b - a)).sum())
-        and here.coverage == 1
+        scored.scores[1] - scored.scores[0]
+        == pytest.approx((part.weights * (b - a)).sum())
+        and scored.coverage == 1
     )
     turned = AFFINE.copy()
     turned[0, 0], turned[0, 3] = (
@@ -118,7 +118,7 @@ def test_a_difference_of_scores_is_the_score_of_the_difference_on_any_grid(own):
         8.0 * (GRID[0] - 1),
     )  # the same brain, stored right to left
     again = score_maps(part, [a[::-1], b[::-1]], turned, "x")
-    np.testing.assert_allclose(again.scores, here.scores, rtol=1e-5)
+    np.testing.assert_allclose(again.scores, scored.scores, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def between(seed, n):
         inner_folds=2,
         **options,
     )
-    return [on_features.p, on_features.figures["r"]]
+    return [on_features.p, on_features.performance["r"]]
 
 
 @pytest.mark.slow

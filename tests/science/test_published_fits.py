@@ -13,7 +13,7 @@ from cingulum.inference.resting import free_running_fc
 from cingulum.io import read_cohort
 from cingulum.measures import similarity
 from cingulum.pipeline import RunPaths, StudyConfig, evaluated, gathered, take
-from cingulum.prediction.weight_maps import maps
+from cingulum.prediction.weight_maps import map_weights
 from cingulum.signals.atlas import pain_atlas
 from cingulum.signals.parcellation import voxel_centres
 from cingulum.simulation import time_step
@@ -79,7 +79,9 @@ def _planted_regions(features):
     }
     for name, regions in planted.items():
         shape, affine = features.grids[name]
-        found = maps(features.values[name], permutations=2000, resamples=10).pattern
+        found = map_weights(
+            features.values[name], permutations=2000, resamples=10
+        ).pattern
         z, where = (
             np.nan_to_num(found.z).reshape(shape),
             voxel_centres(shape, affine).reshape(*shape, 3),

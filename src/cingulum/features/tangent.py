@@ -15,12 +15,16 @@ from cingulum.errors import InputError
 class Tangent(TransformerMixin, BaseEstimator):
     """Covariances as departures from the training people's geometric mean (Varoquaux et
     al. 2010, doi:10.1007/978-3-642-15705-9_25); fit it inside the folds, as
-    `make_pipeline(Tangent(), SVC())` does.
+    `make_pipeline(Tangent(), SVC())` does. pyRiemann does the geometry.
 
     X: (visit, region·(region + 1)/2), lower triangles row by row, as
         `ParcelConnectivity(kind="covariance")` gives
     shrinkage: share of the mean variance put on every diagonal, so that short runs have
         an inverse
+    tol, max_iter: the search for the mean ends when the logarithms of the whitened
+        covariances average to less than tol (root mean square norm of a row), or after
+        max_iter steps, with a warning. Nearly singular covariances (as many time points
+        as regions, no shrinkage) do not reach the default tol
     transform: the same size, off-diagonal entries times √2, so that distances are those
         of the matrices
     """
@@ -33,51 +37,42 @@ class Tangent(TransformerMixin, BaseEstimator):
         self.max_iter = max_iter
 
     def fit(self, X: Any, y: Any = None) -> Tangent:
-        """The geometric mean of the covariances, and its inverse root."""
+        """The geometric mean of the covariances, `mean_` (region, region)."""
+        # Imported late: pyRiemann loads all its classifiers, which takes a second.
+        from pyriemann.utils.mean import mean_riemann
+
         X = validate_data(self, X, dtype=np.float64)
         matrices = self._matrices(X)
-        mean = _geometric_mean(matrices, self.tol, self.max_iter)
-        self.mean_ = mean
-        self.whitening_ = _spectral(mean, lambda v: v**-0.5)
+        # pyRiemann compares the norm of the whole matrix, which grows with its size.
+        tol = self.tol * np.sqrt(matrices.shape[-1])
+        self.mean_ = mean_riemann(matrices, tol=tol, maxiter=self.max_iter)
         return self
 
     def transform(self, X: Any) -> np.ndarray:
         """Logarithms of the whitened covariances."""
+        from pyriemann.utils.tangentspace import tangent_space
+
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
-        white = self.whitening_ @ self._matrices(X) @ self.whitening_
-        logs = _spectral((white + white.swapaxes(-1, -2)) / 2, np.log)
-        row, column = np.tril_indices(logs.shape[-1])
-        return logs[:, row, column] * np.where(row == column, 1.0, np.sqrt(2))
+        upper = tangent_space(self._matrices(X), self.mean_, metric="riemann")
+        return upper[:, _lower_in_upper(len(self.mean_))]
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """As many names as columns came in."""
-        names = (
-            getattr(self, "feature_names_in_", None)
-            if input_features is None
-            else input_features
-        )
-        return np.array(
-            [f"tangent {i}" for i in range(self.n_features_in_)]
-            if names is None
-            else names,
-            dtype=object,
-        )
+        """Names of the input columns, or numbered names where there are none."""
+        names = input_features
+        if names is None:
+            names = getattr(self, "feature_names_in_", None)
+        if names is None:
+            names = [f"tangent {i}" for i in range(self.n_features_in_)]
+        return np.array(names, dtype=object)
 
     def _matrices(self, X: np.ndarray) -> np.ndarray:
-        n = round((np.sqrt(8 * X.shape[1] + 1) - 1) / 2)
-        if n * (n + 1) // 2 != X.shape[1]:
-            raise InputError(
-                "Tangent needs lower triangles with diagonals, n(n + 1)/2 columns; "
-                f"came {X.shape[1]}."
-            )
-        matrices = np.zeros((len(X), n, n))
-        row, column = np.tril_indices(n)
-        matrices[:, row, column] = matrices[:, column, row] = X
+        """Shrunk covariances (visit, region, region)."""
+        matrices = _symmetric(X)
+        n = matrices.shape[-1]
         level = np.einsum("kii->k", matrices) / n
-        shrunk = (1 - self.shrinkage) * matrices + self.shrinkage * level[
-            :, None, None
-        ] * np.eye(n)
+        target = level[:, None, None] * np.eye(n)
+        shrunk = (1 - self.shrinkage) * matrices + self.shrinkage * target
         if (np.linalg.eigvalsh(shrunk)[:, 0] <= 0).any():
             raise InputError(
                 "Tangent needs covariances (positive definite); give a larger "
@@ -86,23 +81,31 @@ class Tangent(TransformerMixin, BaseEstimator):
         return shrunk
 
 
-def _spectral(matrix: np.ndarray, function: Any) -> np.ndarray:
-    values, vectors = np.linalg.eigh(matrix)
-    return (vectors * function(values)[..., None, :]) @ vectors.swapaxes(-1, -2)
+def _symmetric(lower: np.ndarray) -> np.ndarray:
+    """Matrices (visit, region, region) of lower triangles row by row."""
+    n = _regions(lower.shape[1])
+    matrices = np.zeros((len(lower), n, n))
+    row, column = np.tril_indices(n)
+    matrices[:, row, column] = lower
+    matrices[:, column, row] = lower
+    return matrices
 
 
-def _geometric_mean(matrices: np.ndarray, tol: float, max_iter: int) -> np.ndarray:
-    """Where the logarithms of the whitened matrices average to zero (Fréchet mean), by
-    steps along their average."""
-    mean = _spectral(_spectral(matrices, np.log).mean(0), np.exp)
-    step, before = 1.0, np.inf
-    for _ in range(max_iter):
-        root, inverse = _spectral(mean, np.sqrt), _spectral(mean, lambda v: v**-0.5)
-        average = _spectral(inverse @ matrices @ inverse, np.log).mean(0)
-        size = float(np.linalg.norm(average))
-        if size < tol * np.sqrt(len(mean)):
-            break
-        step = step / 2 if size > before else step
-        before = size
-        mean = root @ _spectral(step * average, np.exp) @ root
-    return mean
+def _regions(columns: int) -> int:
+    """Rows of the matrix whose lower triangle has so many entries."""
+    n = round((np.sqrt(8 * columns + 1) - 1) / 2)
+    if n * (n + 1) // 2 != columns:
+        raise InputError(
+            "Tangent needs lower triangles with diagonals, n(n + 1)/2 columns; got "
+            f"{columns}."
+        )
+    return n
+
+
+def _lower_in_upper(n: int) -> np.ndarray:
+    """Where the entries of a lower triangle, row by row, stand in an upper one: ours is
+    the order of `ParcelConnectivity`, pyRiemann's is the other."""
+    position = np.zeros((n, n), int)
+    position[np.triu_indices(n)] = np.arange(n * (n + 1) // 2)
+    row, column = np.tril_indices(n)
+    return position[column, row]

@@ -27,13 +27,15 @@ from cingulum.pipeline.measurement import (
     measure_visits,
 )
 from cingulum.prediction.signature import (
-    Applied,
-    Part,
+    ModalityWeights,
     Signature,
     read_signature,
+    write_signature,
+)
+from cingulum.prediction.signature_scores import (
+    SignatureScores,
     score_columns,
     score_maps,
-    write_signature,
 )
 from cingulum.prediction.statistics import exact_interval
 from cingulum.report.summarise import plain
@@ -82,7 +84,7 @@ def apply_to_bids(
     failed = {(f.participant, f.session, f.feature) for f in failures}
     scans: Scans = {(v.participant, v.session): {} for v in found}
     names: dict[str, list[str]] = {}
-    trained, known = set(signed.told.get("TrainedOn", [])), set()
+    trained, known = set(signed.metadata.get("TrainedOn", [])), set()
     for name, feature in wanted.items():
         have = [v for v in found if (v.participant, v.session, name) not in failed]
         if not have:
@@ -232,7 +234,7 @@ def _score(
         write_table(Path(out) / "decisions.tsv", table)
     summary = {
         "signature": signed.name,
-        "told": dict(signed.told),
+        "told": dict(signed.metadata),
         "participants": len({p for p, _, _ in order}),
         "scans": len({(r["participant_id"], r["session_id"]) for r in rows}),
         "participants_with_two_visits": len(table),
@@ -253,11 +255,11 @@ def _score(
 
 
 def _applied(
-    part: Part,
+    part: ModalityWeights,
     given: list[tuple[np.ndarray, np.ndarray | None]],
     names: list[str],
     what: str,
-) -> Applied:
+) -> SignatureScores:
     if not part.is_map:
         return score_columns(
             part, np.stack([values.ravel() for values, _ in given]), names, what
@@ -358,7 +360,7 @@ def export(run: Path, out: Path, name: str | None = None) -> Path:
         path = run / "model" / one["File"]
         if path.suffix == ".tsv":
             table = read_table(path)
-            parts[part] = Part(
+            parts[part] = ModalityWeights(
                 table["weight"].to_numpy(float),
                 one["Unit"],
                 0.0,
@@ -367,7 +369,7 @@ def export(run: Path, out: Path, name: str | None = None) -> Path:
             )
         else:
             image = read_image(path, 3)
-            parts[part] = Part(
+            parts[part] = ModalityWeights(
                 np.asarray(image.dataobj, float), one["Unit"], 0.0, image.affine
             )
     described = {
@@ -391,7 +393,7 @@ def card(signed: Signature, summary: Mapping[str, Any]) -> str:
         f"| {k} | {100 * v['accuracy']:.1f} % | "
         f"{100 * v['accuracy_ci'][0]:.1f}–{100 * v['accuracy_ci'][1]:.1f} % | "
         f"{v['p']:.4f} |"
-        for k, v in signed.told["Performance"].items()
+        for k, v in signed.metadata["Performance"].items()
     ]
     units = [f"- {name}: {part.unit}" for name, part in signed.parts.items()]
     warnings = [f"- {w['text']}" for w in summary["warnings"]]
@@ -405,7 +407,7 @@ def card(signed: Signature, summary: Mapping[str, Any]) -> str:
             "It is not a diagnosis and not a measurement from one scan.",
             "",
             "## Trained on",
-            signed.told["Trained"] + ".",
+            signed.metadata["Trained"] + ".",
             "",
             "## Units of its input",
             *units,
@@ -420,7 +422,7 @@ def card(signed: Signature, summary: Mapping[str, Any]) -> str:
             *warnings,
             "",
             "## Preprocessing",
-            *[f"- {m}" for m in signed.told["Preprocessing"]],
+            *[f"- {m}" for m in signed.metadata["Preprocessing"]],
             "",
             f"Made by cingulum {summary['versions']['cingulum']}.",
             "",

@@ -19,6 +19,7 @@ from cingulum.pipeline.covariates import number_of, rows_of, sites_of
 from cingulum.pipeline.measurement import CONTROLS
 from cingulum.pipeline.study_file import write_study
 from cingulum.prediction import Evaluation, PairedSVC
+from cingulum.prediction.map_peaks import peaks
 from cingulum.prediction.paired_visits import PairedVisits
 from cingulum.prediction.permutation import Jobs
 from cingulum.prediction.settings import (
@@ -35,7 +36,7 @@ from cingulum.prediction.study_evaluation import (
     StudyEvaluation,
     evaluate_study,
 )
-from cingulum.prediction.weight_maps import WeightMaps, maps, peaks, threshold_fdr
+from cingulum.prediction.weight_maps import WeightMaps, map_weights, threshold_fdr
 from cingulum.report import Picture, quality_panel, render, summarise, text
 from cingulum.report.figures import fit_pictures, study_pictures
 from cingulum.report.manifest import ReportManifest
@@ -141,7 +142,7 @@ def publish(
         (5000, 1000) if len(findings.paired.patients) <= MANY else (500, 200)
     )
     found = {
-        name: maps(
+        name: map_weights(
             _whole(features.values[name]),
             permutations=max(findings.paired.permutations, flips),
             resamples=resamples,

@@ -16,7 +16,8 @@ from cingulum.pipeline.prepared_table import PreparedTable, Request, read, sensi
 from cingulum.prediction.conformal import conformal_intervals
 from cingulum.prediction.leak_audit import Check, audit_ratings
 from cingulum.prediction.paired_visits import PairedVisits
-from cingulum.prediction.regression import Ratings, of_features, regress
+from cingulum.prediction.regression import Ratings, RegressionSettings, regress
+from cingulum.prediction.scan_kernels import feature_kernel
 from cingulum.prediction.scans import Scans
 from cingulum.prediction.settings import Permutations, Svm, Validation
 from cingulum.prediction.study_evaluation import (
@@ -305,7 +306,7 @@ def _between(
         "design": "between",
         "question": f"How high is {request.outcome} in a participant never seen?",
         "score_name": "r_within_state" if states else "r",
-        "score": found.figures["r_within_state"],
+        "score": found.performance["r_within_state"],
         "interval": [low, high],
         "p": found.p,
         "permutations": found.permutations,
@@ -334,7 +335,7 @@ def _between(
         f"Predicted {request.outcome} of {of} participants never seen correlates with "
         f"r = {summary['score']:.2f} "
         f"{where}(95 % interval {low:.2f} to {high:.2f}, p = {found.p:.4f}); "
-        f"prediction R² = {found.figures['r2']:.2f}."
+        f"prediction R² = {found.performance['r2']:.2f}."
     )
     return (
         summary,
@@ -410,27 +411,32 @@ def _regressed(
     )
     site_rows = sites.to_numpy() if sites is not None and request.harmonise else None
     others = (
-        {"confounds": of_features({"confounds": extra}, ("confounds",))}
+        {"confounds": feature_kernel({"confounds": extra}, ("confounds",))}
         if extra is not None
         else {}
     )
     for name in asked.controls:
         column = table[asked.columns[name]]
-        others[name] = of_features(
+        others[name] = feature_kernel(
             {name: column.fillna(column.mean()).to_numpy(float)}, (name,)
         )
     folds = min(10, len(names)) if request.folds is None else request.folds
     outer = scans.folds(folds, generator(request.seed, Stream.REGRESSION_FOLDS))
-    kernel = of_features(rows, tuple(rows) if request.scale else (), extra, site_rows)
+    kernel = feature_kernel(
+        rows, tuple(rows) if request.scale else (), extra, site_rows
+    )
+    settings = RegressionSettings(
+        model=request.model,
+        permutations=request.permutations,
+        stop_after=request.stop_after,
+        seed=request.seed,
+    )
     return regress(
         scans,
         kernel,
         outer,
-        model=request.model,
-        others=others,
-        permutations=request.permutations,
-        stop_after=request.stop_after,
-        seed=request.seed,
+        settings,
+        baselines=others,
         jobs=jobs,
         show_progress=show,
     )

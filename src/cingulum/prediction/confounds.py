@@ -1,22 +1,30 @@
-"""Confounds and sites taken out by estimators that are fitted on training data only."""
+"""Confounds and site effects removed by estimators that are fitted to training data
+only."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+ITERATIONS = 200
+"""Limit for empirical Bayes estimates that do not settle."""
+
+SETTLED = 1e-8
+"""Largest change of an estimate, in standard deviations, that ends the iteration."""
+
 
 class Deconfounder(TransformerMixin, BaseEstimator):
-    """Regress confounds out of features; put it first in a `Pipeline`, so that every
-    fold fits it anew.
+    """Regress confounds out of features; put it first in a `Pipeline`, so that it is
+    refitted in every fold.
 
     Parameters: confounds, columns of X (positions) that are confounds; they are
     regressed out of the others, with an intercept, and left out of the result. Features
-    come back with their training mean.
+    keep their training mean.
     """
 
     def __init__(self, confounds: Sequence[int] = ()) -> None:
@@ -27,30 +35,33 @@ class Deconfounder(TransformerMixin, BaseEstimator):
         self.kept_ = _others(self.confounds, X.shape[1])
         confounds = X[:, list(self.confounds)]
         self.centre_ = confounds.mean(0)
-        self.slope_ = np.linalg.pinv(confounds - self.centre_, rcond=1e-8) @ (
-            X[:, self.kept_] - X[:, self.kept_].mean(0)
-        )
+        features = X[:, self.kept_]
+        # The pseudo-inverse lets confounds repeat each other.
+        inverse = np.linalg.pinv(confounds - self.centre_, rcond=1e-8)
+        self.slope_ = inverse @ (features - features.mean(0))
         return self
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=np.float64)
-        return (
-            X[:, self.kept_] - (X[:, list(self.confounds)] - self.centre_) @ self.slope_
-        )
+        confounds = X[:, list(self.confounds)]
+        return X[:, self.kept_] - (confounds - self.centre_) @ self.slope_
 
 
 class ComBat(TransformerMixin, BaseEstimator):
-    """Take location and scale of sites out of features, with empirical Bayes (Johnson
-    et al. 2007, doi:10.1093/biostatistics/kxj037; Fortin et al. 2018,
+    """Remove site differences in mean and variance from features, with empirical Bayes
+    (Johnson et al. 2007, doi:10.1093/biostatistics/kxj037; Fortin et al. 2018,
     doi:10.1016/j.neuroimage.2017.11.024).
 
-    Parameters: site, column of X (position) with a number a site (None: one site,
-    nothing is done); covariates, columns whose effect is kept (age, sex), never the
-    outcome: `fit` refuses a covariate that is, or repeats, y;
-    unseen: what becomes of a site that was not in training: `refuse`, an error, or
-    `unadjusted`, its features are taken as if from the average site. The columns of
-    site and covariates are left out of the result.
+    Parameters:
+    site: column of X (position) with one number per site; None: one site, nothing is
+        done
+    covariates: columns whose effect is kept (age, sex), never the outcome: `fit`
+        refuses a covariate that is, or repeats, y
+    unseen: how to treat a site that was not in training: `refuse` raises ValueError,
+        `unadjusted` takes its features as if they came from the average site
+
+    The columns of site and covariates are left out of the result.
     """
 
     def __init__(
@@ -66,119 +77,214 @@ class ComBat(TransformerMixin, BaseEstimator):
     def fit(self, X: np.ndarray, y: np.ndarray | None = None) -> ComBat:
         X = validate_data(self, X, dtype=np.float64)
         if self.unseen not in ("refuse", "unadjusted"):
-            raise ValueError(f"unseen is refuse or unadjusted; came {self.unseen!r}.")
-        self._refuse_outcome(X, y)
-        taken = [*([] if self.site is None else [self.site]), *self.covariates]
-        self.kept_ = _others(taken, X.shape[1])
-        sites = np.zeros(len(X)) if self.site is None else X[:, self.site]
-        self.sites_, member, count = np.unique(
-            sites, return_inverse=True, return_counts=True
-        )
-        if self.site is not None and count.min() < 2:
-            raise ValueError(
-                "Every site needs at least two training scans; site "
-                f"{self.sites_[count.argmin()]:g} has 1."
-            )
-        covariates, features = X[:, list(self.covariates)], X[:, self.kept_]
-        self.centre_ = covariates.mean(0)
-        design = np.column_stack(
-            [np.eye(len(self.sites_))[member], covariates - self.centre_]
-        )
-        if np.linalg.matrix_rank(design) < design.shape[1]:
-            raise ValueError(
-                "Covariates and sites cannot be told apart: a covariate is constant "
-                "within every site."
-            )
-        fitted = np.linalg.lstsq(design, features, rcond=None)[0]
-        self.mean_ = count @ fitted[: len(count)] / len(X)
-        self.slope_ = fitted[len(count) :]
-        self.scale_ = np.sqrt(np.square(features - design @ fitted).mean(0))
-        self.scale_[self.scale_ <= 1e-12 * np.abs(features).max(0)] = 0.0
-        self.shift_, self.spread_ = self._bayes(self._standard(X), member)
+            raise ValueError(f"unseen is refuse or unadjusted; got {self.unseen!r}.")
+        _refuse_outcome(X, self.covariates, y)
+        self.kept_ = _others(self._set_aside(), X.shape[1])
+        sites = self._sites(X)
+        self.sites_, member = np.unique(sites, return_inverse=True)
+        self._refuse_single_scans(member)
+        self._fit_pooled(X, member)
+        self._fit_sites(self._standardised(X), member)
         return self
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=np.float64)
-        if len(self.sites_) == 1 and self.site is None:
-            return X[:, self.kept_].copy()
-        z, sites = self._standard(X), X[:, self.site]
+        if self.site is None:
+            return X[:, self.kept_]
+        sites = self._sites(X)
+        self._refuse_unseen(sites)
+        z = self._without_sites(self._standardised(X), sites)
+        return z * self.scale_ + self._expected(X)
+
+    def _without_sites(self, z: np.ndarray, sites: np.ndarray) -> np.ndarray:
+        """Standardised features (scan, feature) without site effects; those of unseen
+        sites stay as they are, which is the average site."""
+        adjusted = z.copy()
+        for k, site in enumerate(self.sites_):
+            rows = sites == site
+            adjusted[rows] = (z[rows] - self.shift_[k]) / self.spread_[k]
+        return adjusted
+
+    def _set_aside(self) -> list[int]:
+        """Columns that are not features."""
+        if self.site is None:
+            return list(self.covariates)
+        return [self.site, *self.covariates]
+
+    def _sites(self, X: np.ndarray) -> np.ndarray:
+        return np.zeros(len(X)) if self.site is None else X[:, self.site]
+
+    def _covariates(self, X: np.ndarray) -> np.ndarray:
+        return X[:, list(self.covariates)]
+
+    def _fit_pooled(self, X: np.ndarray, member: np.ndarray) -> None:
+        """Mean, effects of the covariates and standard deviation over all sites; member
+        (scan,): number of the site."""
+        features = X[:, self.kept_]
+        self.centre_ = self._covariates(X).mean(0)
+        design = self._design(X, member)
+        fitted = np.linalg.lstsq(design, features, rcond=None)[0]
+        count = np.bincount(member)
+        # The average site: sites weighted by their number of scans, as in the paper.
+        self.mean_ = count @ fitted[: len(count)] / len(X)
+        self.slope_ = fitted[len(count) :]
+        self.scale_ = _root_mean_square(features - design @ fitted)
+        # A constant feature has a spread of rounding errors, which must not be scaled
+        # up.
+        self.scale_[self.scale_ <= 1e-12 * np.abs(features).max(0)] = 0.0
+
+    def _design(self, X: np.ndarray, member: np.ndarray) -> np.ndarray:
+        """Columns of sites and covariates."""
+        of_site = np.eye(len(self.sites_))[member]
+        design = np.column_stack([of_site, self._covariates(X) - self.centre_])
+        if np.linalg.matrix_rank(design) < design.shape[1]:
+            raise ValueError(
+                "Covariates and sites cannot be told apart: a covariate is constant "
+                "within every site."
+            )
+        return design
+
+    def _fit_sites(self, z: np.ndarray, member: np.ndarray) -> None:
+        """Shift and spread (site, feature) of standardised features."""
+        effects = [_site_effect(z[member == k]) for k in range(len(self.sites_))]
+        self.shift_ = np.array([effect.shift for effect in effects])
+        self.spread_ = np.sqrt([effect.variance for effect in effects])
+
+    def _expected(self, X: np.ndarray) -> np.ndarray:
+        """Features of the average site, given the covariates."""
+        return self.mean_ + (self._covariates(X) - self.centre_) @ self.slope_
+
+    def _standardised(self, X: np.ndarray) -> np.ndarray:
+        residual = X[:, self.kept_] - self._expected(X)
+        zeros = np.zeros_like(residual)
+        return np.divide(residual, self.scale_, out=zeros, where=self.scale_ > 0)
+
+    def _refuse_single_scans(self, member: np.ndarray) -> None:
+        count = np.bincount(member)
+        if self.site is not None and count.min() < 2:
+            raise ValueError(
+                "Every site needs at least two training scans; site "
+                f"{self.sites_[count.argmin()]:g} has 1."
+            )
+
+    def _refuse_unseen(self, sites: np.ndarray) -> None:
         new = ~np.isin(sites, self.sites_)
         if new.any() and self.unseen == "refuse":
             raise ValueError(
                 f"Site {sites[new][0]:g} was not in training, so its effect is not "
-                "known. Leave it out, or say "
-                "unseen='unadjusted' to take it as an average site."
+                "known. Leave it out, or say unseen='unadjusted' to treat it as an "
+                "average site."
             )
-        for k, site in enumerate(self.sites_):
-            rows = sites == site
-            z[rows] = (z[rows] - self.shift_[k]) / self.spread_[k]
-        return z * self.scale_ + self._expected(X)
 
-    def _expected(self, X: np.ndarray) -> np.ndarray:
-        return self.mean_ + (X[:, list(self.covariates)] - self.centre_) @ self.slope_
 
-    def _standard(self, X: np.ndarray) -> np.ndarray:
-        left = X[:, self.kept_] - self._expected(X)
-        return np.divide(
-            left, self.scale_, out=np.zeros_like(left), where=self.scale_ > 0
+@dataclass(frozen=True, eq=False)
+class _SiteEffect:
+    """Shift and variance (feature,) of a site, in standardised features."""
+
+    shift: np.ndarray
+    variance: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Prior:
+    """Over the features of a site: normal for shifts, inverse gamma for variances, as
+    in Johnson et al. 2007."""
+
+    shift_mean: float
+    shift_variance: float
+    shape: float
+    rate: float
+
+    @staticmethod
+    def of(effect: _SiteEffect) -> _Prior:
+        """By the moments of the estimates over features."""
+        # Variances that are all the same would make the prior infinitely sure.
+        mean = effect.variance.mean()
+        variance = max(effect.variance.var(ddof=1), 1e-12)
+        return _Prior(
+            shift_mean=effect.shift.mean(),
+            shift_variance=effect.shift.var(ddof=1),
+            shape=2 + mean**2 / variance,
+            rate=mean + mean**3 / variance,
         )
 
-    def _bayes(
-        self, z: np.ndarray, member: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Shifts and spreads (site, feature), shrunk towards the site's mean over
-        features."""
-        shifts, spreads = [], []
-        for k in range(len(self.sites_)):
-            own = z[member == k]
-            n, shift, variance = len(own), own.mean(0), own.var(0, ddof=1).clip(1e-12)
-            if z.shape[1] < 3 or np.ptp(shift) == 0:
-                shifts.append(shift)
-                spreads.append(np.sqrt(variance))
-                continue
-            prior, prior_variance = shift.mean(), shift.var(ddof=1)
-            v, v2 = variance.mean(), max(variance.var(ddof=1), 1e-12)
-            a, b = 2 + v**2 / v2, v + v**3 / v2
-            g, d = shift, variance
-            for _ in range(200):
-                g_new = (n * prior_variance * shift + d * prior) / (
-                    n * prior_variance + d
-                )
-                d_new = (b + 0.5 * np.square(own - g_new).sum(0)) / (n / 2 + a - 1)
-                settled = max(np.abs(g_new - g).max(), np.abs(d_new - d).max()) < 1e-8
-                g, d = g_new, d_new
-                if settled:
-                    break
-            shifts.append(g)
-            spreads.append(np.sqrt(d))
-        return np.array(shifts), np.array(spreads)
+    def updated(
+        self, z: np.ndarray, raw: _SiteEffect, effect: _SiteEffect
+    ) -> _SiteEffect:
+        """Posterior means given the other of the two estimates; z (scan, feature)."""
+        shift = self._shift(len(z), raw.shift, effect.variance)
+        squares = np.square(z - shift).sum(0)
+        variance = (self.rate + 0.5 * squares) / (len(z) / 2 + self.shape - 1)
+        return _SiteEffect(shift, variance)
 
-    def _refuse_outcome(self, X: np.ndarray, y: np.ndarray | None) -> None:
-        if y is None or not len(self.covariates):
-            return
-        given = np.asarray(y)
-        outcome = (
-            given
-            if given.dtype.kind in "fiu"
-            else np.unique(given, return_inverse=True)[1]
-        )
-        for column in self.covariates:
-            covariate = X[:, column]
-            varied = np.ptp(outcome) > 0 and np.ptp(covariate) > 0
-            if varied and abs(np.corrcoef(covariate, outcome)[0, 1]) > 0.999:
-                raise ValueError(
-                    f"Covariate column {column} is the outcome. Keeping the outcome's "
-                    "effect while sites are adjusted "
-                    "puts the answer into the features: leave it out."
-                )
+    def _shift(self, n: int, raw: np.ndarray, variance: np.ndarray) -> np.ndarray:
+        """Mean of n scans' raw shift and the prior's, weighted by their precision."""
+        weighted = n * self.shift_variance * raw + variance * self.shift_mean
+        return weighted / (n * self.shift_variance + variance)
 
 
-def _others(taken: Sequence[int], columns: int) -> np.ndarray:
-    outside = [c for c in taken if not -columns <= c < columns]
+def _site_effect(z: np.ndarray) -> _SiteEffect:
+    """Shift and variance of a site's standardised features (scan, feature), shrunk
+    towards their mean over features."""
+    # A feature that is constant in this site only would be divided by 0.
+    raw = _SiteEffect(z.mean(0), z.var(0, ddof=1).clip(1e-12))
+    # A prior over features needs at least three that differ.
+    if z.shape[1] < 3 or np.ptp(raw.shift) == 0:
+        return raw
+    prior = _Prior.of(raw)
+    effect = raw
+    for _ in range(ITERATIONS):
+        previous = effect
+        effect = prior.updated(z, raw, previous)
+        if _largest_change(effect, previous) < SETTLED:
+            break
+    return effect
+
+
+def _root_mean_square(residual: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.square(residual).mean(0))
+
+
+def _largest_change(a: _SiteEffect, b: _SiteEffect) -> float:
+    shift = np.abs(a.shift - b.shift).max()
+    variance = np.abs(a.variance - b.variance).max()
+    return float(max(shift, variance))
+
+
+def _refuse_outcome(
+    X: np.ndarray, covariates: Sequence[int], y: np.ndarray | None
+) -> None:
+    """Raises ValueError where a covariate is the outcome in the same or other units."""
+    if y is None or not len(covariates):
+        return
+    outcome = np.asarray(y)
+    # Labels of two groups are numbered, so that they can be compared, too.
+    if outcome.dtype.kind not in "fiu":
+        outcome = np.unique(outcome, return_inverse=True)[1]
+    for column in covariates:
+        if _same_up_to_scale(X[:, column], outcome):
+            raise ValueError(
+                f"Covariate column {column} is the outcome. Keeping the outcome's "
+                "effect while sites are adjusted puts the answer into the features: "
+                "leave it out."
+            )
+
+
+def _same_up_to_scale(a: np.ndarray, b: np.ndarray) -> bool:
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return False
+    # Below 1, so that a rounded copy of the outcome is recognised as well.
+    return bool(abs(np.corrcoef(a, b)[0, 1]) > 0.999)
+
+
+def _others(aside: Sequence[int], columns: int) -> np.ndarray:
+    """Positions of the columns that are not set aside."""
+    outside = [c for c in aside if not -columns <= c < columns]
     if outside:
         raise ValueError(f"Columns {outside} are not among the {columns} columns of X.")
-    kept = np.setdiff1d(np.arange(columns), np.arange(columns)[list(taken)])
+    positions = np.arange(columns)
+    kept = np.setdiff1d(positions, positions[list(aside)])
     if not len(kept):
         raise ValueError("No feature is left beside confounds, sites and covariates.")
     return kept

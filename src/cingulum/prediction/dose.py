@@ -1,4 +1,4 @@
-"""Does a larger decision of the forced choice go with a larger change in pain?"""
+"""Do larger changes in pain give larger decisions of the forced choice?"""
 
 from __future__ import annotations
 
@@ -14,8 +14,12 @@ from cingulum.random_streams import Stream, generator
 
 @dataclass(frozen=True)
 class DoseResponse:
-    """r, Spearman's rho, p: patients exchange their changes
-    (one-sided, of r); partial_r: given the changes of the confounds."""
+    """Pearson's r with its bootstrap interval and Spearman's rho of decisions and
+    changes.
+
+    p: patients exchange their changes; one-sided, of r
+    partial_r: given the changes of the confounds; None without confounds
+    """
 
     r: float
     r_ci: Interval
@@ -33,19 +37,47 @@ def dose_response(
     seed: int = 0,
 ) -> DoseResponse:
     """decisions: out of fold (patient,); change: of the rating (patient,); confounds:
-    their changes (patient, k)."""
+    their changes (patient, confound). Patients with NaN are left out."""
     known = np.isfinite(decisions) & np.isfinite(change)
-    d, c = decisions[known], change[known]
+    decisions = decisions[known]
+    change = change[known]
+    # One stream: permutations first, then the bootstrap.
     rng = generator(seed, Stream.DOSE_RESPONSE)
-    r = float(pearson_r(d, c))
-    null = pearson_r(d[None], rng.permuted(np.tile(c, (permutations, 1)), axis=1))
-    rows = resamples(len(d), rng)
-    partial = None
+    r = float(pearson_r(decisions, change))
+    null = _null_correlations(decisions, change, permutations, rng)
+    rows = resamples(len(decisions), rng)
+    partial_r = None
     if confounds is not None:
-        design = np.column_stack([np.ones(len(d)), confounds[known]])
-        left = [v - design @ np.linalg.lstsq(design, v, rcond=None)[0] for v in (d, c)]
-        partial = float(pearson_r(*left))
-    rho = float(spearmanr(d, c).statistic) if np.ptp(d) > 0 and np.ptp(c) > 0 else 0.0
+        partial_r = _partial_correlation(decisions, change, confounds[known])
     return DoseResponse(
-        r, percentile(pearson_r(d[rows], c[rows])), rho, p_value(r, null), partial
+        r=r,
+        r_ci=percentile(pearson_r(decisions[rows], change[rows])),
+        rho=_rank_correlation(decisions, change),
+        p=p_value(r, null),
+        partial_r=partial_r,
     )
+
+
+def _null_correlations(
+    decisions: np.ndarray, change: np.ndarray, times: int, rng: np.random.Generator
+) -> np.ndarray:
+    exchanged = rng.permuted(np.tile(change, (times, 1)), axis=1)
+    return pearson_r(decisions[None], exchanged)
+
+
+def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Spearman's rho; 0 where one of the two does not vary, as for `correlation`."""
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return 0.0
+    return float(spearmanr(a, b).statistic)
+
+
+def _partial_correlation(a: np.ndarray, b: np.ndarray, confounds: np.ndarray) -> float:
+    """Correlation of what a regression on confounds (patient, confound) leaves of
+    both."""
+    design = np.column_stack([np.ones(len(a)), confounds])
+    return float(pearson_r(_residual(a, design), _residual(b, design)))
+
+
+def _residual(values: np.ndarray, design: np.ndarray) -> np.ndarray:
+    return values - design @ np.linalg.lstsq(design, values, rcond=None)[0]

@@ -14,7 +14,8 @@ from cingulum.prediction.lee2019 import PublishedRegression
 from cingulum.prediction.paired_evaluation import evaluate_visits
 from cingulum.prediction.paired_visits import PairedVisits
 from cingulum.prediction.permutation import Jobs, in_blocks
-from cingulum.prediction.regression import Ratings, of_features, regress
+from cingulum.prediction.regression import Ratings, RegressionSettings, regress
+from cingulum.prediction.scan_kernels import feature_kernel
 from cingulum.prediction.scores import Evaluation
 from cingulum.prediction.settings import Permutations, Svm, Validation
 from cingulum.random_streams import Stream, generator
@@ -255,8 +256,8 @@ def audit_ratings(ratings: Ratings, noise: int = 0, seed: int = 0) -> list[Check
 
 
 def _state_oracle(ratings: Ratings, oracle_r: float) -> Check:
-    r = ratings.figures["r"]
-    within = ratings.figures["r_within_state"]
+    r = ratings.performance["r"]
+    within = ratings.performance["r_within_state"]
     return Check(
         "state-only oracle",
         oracle_r,
@@ -271,7 +272,7 @@ def _state_oracle(ratings: Ratings, oracle_r: float) -> Check:
 
 
 def _baseline_alone(name: str, ratings: Ratings, baseline_r: float) -> Check:
-    r = ratings.figures["r_within_state"]
+    r = ratings.performance["r_within_state"]
     return Check(
         f"{name} alone, ratings",
         baseline_r,
@@ -299,17 +300,10 @@ def _noise_ratings(ratings: Ratings, repeats: int, seed: int) -> Check:
     n = len(scans.rating)
     correlations = []
     for repeat in range(repeats):
-        kernel = of_features({"noise": rng.normal(size=(n, n))})
-        on_noise = regress(
-            scans,
-            kernel,
-            ratings.folds,
-            permutations=0,
-            bootstrap=0,
-            seed=seed + repeat,
-            jobs=1,
-        )
-        correlations.append(on_noise.figures["r_within_state"])
+        kernel = feature_kernel({"noise": rng.normal(size=(n, n))})
+        settings = RegressionSettings(permutations=0, bootstrap=0, seed=seed + repeat)
+        on_noise = regress(scans, kernel, ratings.folds, settings, jobs=1)
+        correlations.append(on_noise.performance["r_within_state"])
     what = (
         f"A ridge regression on noise with the same folds, {repeats} times: r "
         "within states"

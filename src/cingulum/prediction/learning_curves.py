@@ -1,9 +1,9 @@
-"""How good would it be with fewer patients? And so: are more worth their while?"""
+"""Would more patients help? Performance with random subsets of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,22 +11,28 @@ import pandas as pd
 
 from cingulum.prediction.paired_evaluation import evaluate
 from cingulum.prediction.permutation import Jobs, in_blocks
+from cingulum.prediction.scores import Evaluation
 from cingulum.prediction.svm.products import inner_products
 from cingulum.random_streams import Stream, generator
+
+SIZES = (10, 15, 20, 30, 40, 60, 80, 120, 200)
+"""Numbers of patients by default, and the number of all."""
 
 
 def compact(values: np.ndarray) -> np.ndarray:
     """Features (patient, visit, k) with k at most the number of scans and the same
-    inner products: for linear machines the same data, without the voxels."""
+    inner products: for linear models the same data, without the voxels."""
     n, visits, features = values.shape
     if features <= n * visits:
         return values.astype(np.float64)
     gram = inner_products(values.reshape(n * visits, features))
     size, vectors = np.linalg.eigh(gram)
+    # Rounding may leave eigenvalues just below 0.
     return (vectors * np.sqrt(size.clip(0))).reshape(n, visits, -1)
 
 
-def learning_curve(
+# Keywords instead of settings: it is called as `evaluate` is.
+def learning_curve(  # noqa: PLR0913
     modalities: dict[str, np.ndarray],
     patients: Sequence[str],
     *,
@@ -47,59 +53,102 @@ def learning_curve(
     Columns: patients, accuracy, sd (over subsets), auc. options: of `evaluate`. Subsets
     overlap, so sd is too small for an interval at large sizes.
     """
-    n, rng = len(patients), generator(seed, Stream.LEARNING_CURVE)
-    small = {name: v if name in scale else compact(v) for name, v in modalities.items()}
-    sizes = sizes or sorted(
-        {10, 15, 20, 30, 40, 60, 80, 120, 200, n} & set(range(10, n + 1))
+    evaluation = _SubsetEvaluation(
+        values=_compacted(modalities, scale),
+        patients=[str(patient) for patient in patients],
+        confounds=confounds or {},
+        folds=folds,
+        subsets=_subsets(len(patients), sizes, repeats, seed),
+        options={"controls": controls, "scale": scale, **options},
     )
-    tasks = [(size, r) for size in sizes for r in range(1 if size == n else repeats)]
-    subsets = [
-        (np.sort(rng.choice(n, size, replace=False)), seed + r if size < n else seed)
-        for size, r in tasks
-    ]
-    told = {"controls": controls, "scale": scale, **options}
-    work = _Subsets(
-        small, list(map(str, patients)), confounds or {}, folds, subsets, told
-    )
-    blocks = list(np.arange(len(tasks))[:, None])
-    reached = np.concatenate(
-        list(in_blocks(work, blocks, jobs, show_progress, "learning curve"))
-    )
-    rows = [(size, *figures) for (size, _), figures in zip(tasks, reached, strict=True)]
-    table = pd.DataFrame(rows, columns=["patients", "accuracy", "auc"]).groupby(
-        "patients"
-    )
-    return table.agg(
-        accuracy=("accuracy", "mean"), sd=("accuracy", "std"), auc=("auc", "mean")
-    ).reset_index()
+    blocks = list(np.arange(len(evaluation.subsets))[:, None])
+    results = in_blocks(evaluation, blocks, jobs, show_progress, "learning curve")
+    return _table(evaluation.subsets, np.concatenate(list(results)))
+
+
+def _compacted(
+    modalities: dict[str, np.ndarray], scale: tuple[str, ...]
+) -> dict[str, np.ndarray]:
+    """Modalities with few columns, where that does not change the evaluation."""
+    values = {}
+    for name, v in modalities.items():
+        # Scaling needs the features themselves, not only their inner products.
+        values[name] = v if name in scale else compact(v)
+    return values
 
 
 @dataclass(frozen=True, eq=False)
-class _Subsets:
-    """Accuracy and AUC (subset, 2) of the evaluation of these subsets of patients."""
+class _Subset:
+    """rows: of the patients, ascending; seed: of the evaluation."""
+
+    rows: np.ndarray
+    seed: int
+
+
+def _subsets(
+    n: int, sizes: Sequence[int] | None, repeats: int, seed: int
+) -> list[_Subset]:
+    """Random subsets of each size; of all n patients there is only one."""
+    rng = generator(seed, Stream.LEARNING_CURVE)
+    subsets = []
+    for size in sizes or _default_sizes(n):
+        for repeat in range(1 if size == n else repeats):
+            rows = np.sort(rng.choice(n, size, replace=False))
+            # Other folds in every subset, too; all patients keep those of `evaluate`.
+            subset_seed = seed + repeat if size < n else seed
+            subsets.append(_Subset(rows, subset_seed))
+    return subsets
+
+
+def _default_sizes(n: int) -> list[int]:
+    return sorted({size for size in (*SIZES, n) if 10 <= size <= n})
+
+
+@dataclass(frozen=True, eq=False)
+class _SubsetEvaluation:
+    """Accuracy and AUC (subset, 2) of the subsets with these numbers."""
 
     values: dict[str, np.ndarray]
     patients: list[str]
     confounds: dict[str, np.ndarray]
     folds: int | None
-    subsets: list[tuple[np.ndarray, int]]
-    options: dict[str, Any]
+    subsets: list[_Subset]
+    options: dict[str, Any] = field(default_factory=dict)
 
-    def __call__(self, places: np.ndarray) -> np.ndarray:
-        return np.array([self._figures(*self.subsets[i]) for i in places])
+    def __call__(self, numbers: np.ndarray) -> np.ndarray:
+        return np.array([self._accuracy_and_auc(self.subsets[i]) for i in numbers])
 
-    def _figures(self, taken: np.ndarray, seed: int) -> tuple[float, float]:
-        found = evaluate(
-            {name: v[taken] for name, v in self.values.items()},
-            [self.patients[i] for i in taken],
-            confounds={name: c[taken] for name, c in self.confounds.items()},
-            folds=None if self.folds is None else min(self.folds, len(taken)),
+    def _accuracy_and_auc(self, subset: _Subset) -> tuple[float, float]:
+        evaluation = self._evaluated(subset)
+        scores = evaluation.scores
+        best = scores.get("fused") or scores[evaluation.fused[0]]
+        return best.accuracy, best.auc
+
+    def _evaluated(self, subset: _Subset) -> Evaluation:
+        rows = subset.rows
+        folds = None if self.folds is None else min(self.folds, len(rows))
+        return evaluate(
+            {name: v[rows] for name, v in self.values.items()},
+            [self.patients[i] for i in rows],
+            confounds={name: c[rows] for name, c in self.confounds.items()},
+            folds=folds,
+            # A curve needs the scores only.
             permutations=0,
             contributions=False,
             bootstrap=0,
-            seed=seed,
+            seed=subset.seed,
+            # Subsets are the parallel work already.
             jobs=1,
             **self.options,
         )
-        best = found.scores.get("fused") or found.scores[found.fused[0]]
-        return best.accuracy, best.auc
+
+
+def _table(subsets: list[_Subset], results: np.ndarray) -> pd.DataFrame:
+    """One row per size; results (subset, 2): accuracy and AUC."""
+    # By size, since sizes may be given twice or in any order.
+    table = pd.DataFrame(results, columns=["accuracy", "auc"])
+    table["patients"] = [len(subset.rows) for subset in subsets]
+    means = table.groupby("patients").agg(
+        accuracy=("accuracy", "mean"), sd=("accuracy", "std"), auc=("auc", "mean")
+    )
+    return means.reset_index()

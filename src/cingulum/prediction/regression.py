@@ -1,25 +1,28 @@
 """How much does it hurt? Regression of ratings between patients, with patients never on
 both sides of a split.
 
-Three questions are kept apart: whom does it hurt more than others in the same state
+Three questions are kept apart: who is in more pain than others in the same state
 (`r_within_state`, which is what p is about), who rates high on average (`r_patients`),
-and by how much does a person change (`r_change`). The pooled `r`
-mixes them: whoever knows before from after, and nothing else, reaches r = .53 on the
-    ratings of Lee et al. 2019.
+and by how much a person changes (`r_change`). The pooled `r` mixes them: knowing only
+the state (before or after), and nothing else, reaches r = .53 on the ratings of Lee et
+al. 2019.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import pandas as pd
-from sklearn.svm import SVR
 
 from cingulum.errors import InputError
-from cingulum.prediction.confounds import ComBat
+from cingulum.prediction.paired_features import (
+    PairedFeatures,
+    response_kernel,
+    stacked_confounds,
+)
 from cingulum.prediction.permutation import (
     ALIKE,
     Jobs,
@@ -28,69 +31,95 @@ from cingulum.prediction.permutation import (
     p_value,
     sequential_p,
 )
-from cingulum.prediction.scans import Scans, of_pairs
-from cingulum.prediction.statistics import (
-    Interval,
-    pearson_r,
-    percentile,
-    resamples,
-    varying,
+from cingulum.prediction.rating_models import (
+    MODELS,
+    Model,
+    RegressionFold,
+    out_of_fold,
+    regression_folds,
+    training_means,
+    training_state_means,
 )
-from cingulum.prediction.svm.nested import FoldPlan, ModalityKernel
-from cingulum.prediction.svm.products import copy_of
+from cingulum.prediction.rating_performance import (
+    NAN,
+    RatingPredictions,
+    bootstrap_performance,
+    performance,
+    r_within_state,
+)
+from cingulum.prediction.scan_kernels import ScanKernel
+from cingulum.prediction.scans import Scans, paired_scans
+from cingulum.prediction.statistics import Interval, pearson_r
+from cingulum.prediction.svm.nested import FoldPlan
 from cingulum.random_streams import Stream, generator
 
-Model = Literal["ridge", "kernel_ridge", "svr"]
-On = Literal["responses", "features"]
+Predictors = Literal["responses", "features"]
+"""What ratings are predicted from: the decision responses of paired SVMs, or the
+features themselves."""
+
 Visits = Literal["both", "first", "second"]
 
-PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)
-"""Of ridge, in units of the mean diagonal of the training kernel; tuned inside the
-folds."""
-
-FIGURES = (
-    "r",
-    "r_within_state",
-    "r_patients",
-    "r_change",
-    "r2",
-    "rmse",
-    "mae",
-    "slope",
-    "intercept",
-)
-"""What is told of predictions. Correlations are of predictions minus their fold's
-training mean: with that mean in them, a model that predicts nothing correlates
-negatively with ratings it never saw. r2: prediction R², 1 − squared error / that of the
-training mean, not a squared r; slope, intercept: of the ratings on the predictions (1
-and 0 when calibrated). Errors are of unadjusted predictions."""
+VISIT_COLUMNS: dict[str, tuple[int, ...]] = {
+    "both": (0, 1),
+    "first": (0,),
+    "second": (1,),
+}
 
 BLOCK = 250
-"""Permutations worked on together."""
+"""Permutations of ridge computed together."""
 
-Kernel = Callable[[np.ndarray, int], np.ndarray]
-"""From the training scans (scan,) and the fold that is left out to inner products
-(scan, scan)."""
+SVR_BLOCK = 20
+"""Permutations of support vector regression computed together: each is fitted on its
+own, so that small blocks let an early stop take effect."""
+
+
+@dataclass(frozen=True)
+class RegressionSettings:
+    """How ratings are predicted and tested.
+
+    on: recorded in the result; what the kernels are made of is up to the caller
+    inner_folds: parts of the training patients that choose the ridge penalty
+    permutations, stop_after: stop once so many permutations reach the observed values
+        of both p (`sequential_p`); None: all permutations
+    bootstrap: resamples of patients behind the intervals
+    """
+
+    model: Model = "ridge"
+    on: Predictors = "features"
+    inner_folds: int = 4
+    permutations: int = 5000
+    stop_after: int | None = None
+    bootstrap: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.on not in ("responses", "features"):
+            raise InputError(f"on is responses or features; got {self.on!r}.")
+        if self.model not in MODELS:
+            raise InputError(
+                f"model is ridge, kernel_ridge or svr; got {self.model!r}."
+            )
+        check_enough(self.stop_after)
 
 
 @dataclass(frozen=True, eq=False)
 class Ratings:
-    """Out-of-fold predictions of ratings and what they are worth.
+    """Out-of-fold predictions of ratings and their performance.
 
-    predicted: one a scan of `scans`; figures and intervals (patient bootstrap) by the
-        names of FIGURES
+    predicted: one per scan of `scans`; performance and intervals (patient bootstrap):
+        by the names of MEASURES
     p: whole patients exchange their ratings; one-sided, of r_within_state; null: its
         permuted values
     p_pooled: the same permutations, of the pooled r (whose null keeps what the state
         alone gives)
-    baselines: figures of the training mean, of the mean of each state, and of the
+    baselines: performance of the training mean, of the mean of each state, and of the
         confounds where there are any
     """
 
     scans: Scans
     folds: np.ndarray
     predicted: np.ndarray
-    figures: dict[str, float]
+    performance: dict[str, float]
     intervals: dict[str, Interval]
     p: float
     p_pooled: float
@@ -102,26 +131,27 @@ class Ratings:
     seed: int
 
     def predictions(self) -> pd.DataFrame:
-        """One row a scan, out of fold."""
-        s = self.scans
+        """One row per scan, out of fold."""
+        scans = self.scans
         return pd.DataFrame(
             {
-                "participant_id": [s.names[i] for i in s.patient],
-                "state": s.state,
-                "fold": self.folds[s.patient],
-                "rating": s.rating,
+                "participant_id": [scans.names[i] for i in scans.patient],
+                "state": scans.state,
+                "fold": self.folds[scans.patient],
+                "rating": scans.rating,
                 "predicted": self.predicted,
             }
         )
 
 
-def evaluate_ratings(
+# Keywords instead of settings: this is the call that users write, as of `evaluate`.
+def evaluate_ratings(  # noqa: PLR0913
     modalities: dict[str, np.ndarray],
     ratings: np.ndarray,
     patients: Sequence[str],
     *,
     visits: Visits = "both",
-    on: On = "responses",
+    on: Predictors = "responses",
     model: Model = "ridge",
     folds: int | None = 10,
     inner_folds: int = 4,
@@ -137,533 +167,230 @@ def evaluate_ratings(
     jobs: Jobs = None,
     show_progress: bool = False,
 ) -> Ratings:
-    """Predict ratings (patient, visit) of patients never seen.
+    """Predict ratings (patient, visit) of patients not used for training.
 
     modalities: by name (patient, visit, feature); on `responses`, each is reduced to
-    the decision response of its paired machine, fitted anew in every fold (and, for
-    training patients, without them); on `features`, kernels are added, each with mean
-    diagonal 1
-    confounds: by name (patient, visit), regressed out of the features in every fold;
-    sites (patient,): patients exchange ratings inside their site only; harmonise: take
-    sites' location and scale out of features (`ComBat`)
+        the decision response of its paired SVM, refitted in every fold (and, for
+        training patients, without them); on `features`, kernels are added, each with
+        mean diagonal 1
+    confounds: by name (patient, visit), regressed out of the features in every fold
+    sites (patient,): patients exchange ratings inside their site only
+    harmonise: remove site differences in mean and variance from features (`ComBat`)
+
+    Raises InputError for shapes that do not fit, missing values, copies of a patient
+    and fewer than 10 patients.
     """
-    n = len(patients)
-    if ratings.shape != (n, 2):
-        raise InputError(
-            f"Expected ratings (patient, 2) of {n} patients; came {ratings.shape}."
-        )
-    for name, v in modalities.items():
-        if v.shape[:2] != (n, 2) or not np.isfinite(v).all():
-            raise InputError(
-                f"{name}: expected finite values (patient, 2, feature) of {n} "
-                f"patients; came {v.shape}."
-            )
-    twins = copy_of(list(modalities.values()))
-    if twins:
-        raise InputError(
-            f"{patients[twins[0]]} and {patients[twins[1]]} have the same features to "
-            "the last digit: one is a copy "
-            "of the other and would be tested on itself. Leave one out."
-        )
-    if n < 10:
-        raise InputError(
-            f"Regression between patients needs at least 10 patients; came {n}."
-        )
-    taken = {"both": (0, 1), "first": (0,), "second": (1,)}[visits]
-    scans = of_pairs(ratings[:, taken], list(patients), sites)
-    rng = generator(seed, Stream.REGRESSION_FOLDS)
-    outer = scans.folds(folds, rng)
-    extra = (
-        None
-        if not confounds
-        else np.stack([np.asarray(c, float) for c in confounds.values()], -1)
+    settings = RegressionSettings(
+        model, on, inner_folds, permutations, stop_after, bootstrap, seed
     )
-    if extra is not None and not np.isfinite(extra).all():
-        raise InputError(
-            f"Confounds {', '.join(confounds or {})}: values are missing or infinite."
-        )
+    _check_ratings(ratings, len(patients))
+    paired = PairedFeatures(modalities, scale, stacked_confounds(confounds))
+    paired.check(patients)
+    columns = VISIT_COLUMNS[visits]
+    scans = paired_scans(ratings[:, columns], list(patients), sites)
+    outer = scans.folds(folds, generator(seed, Stream.REGRESSION_FOLDS))
     if on == "responses":
-        change = None if extra is None else extra
-        responses = _responses(modalities, outer, inner_folds, C, scale, change, seed)
-        kernel = of_columns(
-            lambda f: responses[f][:, taken].reshape(n * len(taken), -1)
-        )
-    elif on == "features":
-        rows = {
-            m: v[:, taken].reshape(n * len(taken), -1) for m, v in modalities.items()
-        }
-        flat = None if extra is None else extra[:, taken].reshape(n * len(taken), -1)
-        of_site = (
-            np.repeat(sites, len(taken)) if harmonise and sites is not None else None
-        )
-        kernel = of_features(rows, scale, flat, of_site)
+        responses = paired.responses(_response_plan(outer, settings, C))
+        kernel = response_kernel(responses, columns)
     else:
-        raise InputError(f"on is responses or features; came {on!r}.")
-    others = (
-        {}
-        if extra is None
-        else {
-            "confounds": of_columns(
-                lambda f: extra[:, taken].reshape(n * len(taken), -1)
-            )
-        }
-    )
+        kernel = paired.kernel(columns, sites if harmonise else None)
     return regress(
         scans,
         kernel,
         outer,
-        on=on,
-        model=model,
-        inner_folds=inner_folds,
-        others=others,
-        permutations=permutations,
-        stop_after=stop_after,
-        bootstrap=bootstrap,
-        seed=seed,
+        settings,
+        baselines=paired.confound_baseline(columns),
         jobs=jobs,
         show_progress=show_progress,
     )
 
 
+def _check_ratings(ratings: np.ndarray, patients: int) -> None:
+    if ratings.shape != (patients, 2):
+        raise InputError(
+            f"Expected ratings (patient, 2) of {patients} patients; got "
+            f"{ratings.shape}."
+        )
+
+
+def _response_plan(
+    outer: np.ndarray, settings: RegressionSettings, C: float
+) -> FoldPlan:
+    """Folds of the SVMs: the outer ones of the regression, and inner ones of their
+    own."""
+    rng = generator(settings.seed, Stream.INNER_FOLDS)
+    inner = rng.permutation(len(outer)) % settings.inner_folds
+    return FoldPlan(outer, inner, (C,), "stacked")
+
+
 def regress(
     scans: Scans,
-    kernel: Kernel,
+    kernel: ScanKernel,
     outer: np.ndarray,
+    settings: RegressionSettings | None = None,
     *,
-    on: str = "features",
-    model: Model = "ridge",
-    inner_folds: int = 4,
-    others: dict[str, Kernel] | None = None,
-    permutations: int = 5000,
-    stop_after: int | None = None,
-    bootstrap: int = 1000,
-    seed: int = 0,
+    baselines: dict[str, ScanKernel] | None = None,
     jobs: Jobs = None,
     show_progress: bool = False,
 ) -> Ratings:
-    """The evaluation behind `evaluate_ratings`, of any scans and inner products. outer:
-    fold of each patient."""
-    if model not in ("ridge", "kernel_ridge", "svr"):
-        raise InputError(f"model is ridge, kernel_ridge or svr; came {model!r}.")
-    check_enough(stop_after)
-    rng = generator(seed, Stream.REGRESSION_PERMUTATION)
-    inner = rng.permutation(len(scans.names)) % inner_folds
-    machines = _fold_machines(scans, kernel, outer, inner, model)
-    deviation = _predict(machines, scans.rating[:, None])[:, 0]
-    drawn = scans.exchanged(permutations, rng)
-    within, pooled = _permuted(
-        machines, scans, drawn, deviation, stop_after, jobs, show_progress
-    )
-    mean = _training_means(scans, outer, by_state=False)
-    found = figures(scans, deviation, mean)
-    boot = _bootstrap(scans, deviation, mean, rng, bootstrap)
-    nothing = figures(scans, np.zeros_like(mean), mean)
-    baselines = {
-        "training mean": {**nothing, "slope": float("nan"), "intercept": float("nan")}
-    }
-    if len(np.unique(scans.state)) > 1:
-        baselines["state only"] = figures(
-            scans, _training_means(scans, outer, by_state=True) - mean, mean
-        )
-    for name, other in (others or {}).items():
-        alone = _fold_machines(scans, other, outer, inner, "ridge")
-        baselines[name] = figures(
-            scans, _predict(alone, scans.rating[:, None])[:, 0], mean
-        )
-    (p, looked), (p_pooled, _) = (
-        (p_value(found[k], v), len(v))
-        if stop_after is None
-        else sequential_p(found[k], v, stop_after)
-        for k, v in (("r_within_state", within), ("r", pooled))
-    )
-    return Ratings(
-        scans,
-        outer,
-        deviation + mean,
-        found,
-        boot,
-        p,
-        p_pooled,
-        within,
-        baselines,
-        model,
-        on,
-        looked,
-        seed,
-    )
+    """The evaluation behind `evaluate_ratings`, of any scans and inner products.
 
-
-# Inner products
-
-
-def _responses(
-    modalities: dict[str, np.ndarray],
-    outer: np.ndarray,
-    parts: int,
-    C: float,
-    scale: tuple[str, ...],
-    confounds: np.ndarray | None,
-    seed: int,
-) -> np.ndarray:
-    """(fold, patient, visit, modality): of a fold's own patients by machines that saw
-    no one of the fold; of the others by machines that, moreover, did not see them."""
-    n = len(outer)
-    plan = FoldPlan(
-        outer,
-        generator(seed, Stream.INNER_FOLDS).permutation(n) % parts,
-        (C,),
-        "stacked",
-    )
-    found = np.empty((plan.folds, n, 2, len(modalities)))
-    for m, (name, values) in enumerate(modalities.items()):
-        room = ModalityKernel.of(
-            plan, values, np.ones(n, bool), name in scale, confounds, True
-        )
-        held = room.held_out(np.ones((1, n)))
-        tested = outer == np.arange(plan.folds)[:, None]
-        first = np.where(tested, held.first, held.inside_first[0])
-        found[:, :, 0, m] = first
-        found[:, :, 1, m] = first + np.where(tested, held.decision, held.inside[0])
-    return found
-
-
-def of_columns(columns: Callable[[int], np.ndarray]) -> Kernel:
-    """Inner products of columns (scan, column) that may differ from fold to fold,
-    standardised by training scans."""
-
-    def kernel(train: np.ndarray, fold: int) -> np.ndarray:
-        x = _standardised(columns(fold), train)
-        return x @ x.T / x.shape[1]
-
-    return kernel
-
-
-def of_features(
-    rows: dict[str, np.ndarray],
-    scale: tuple[str, ...] = (),
-    confounds: np.ndarray | None = None,
-    sites: np.ndarray | None = None,
-) -> Kernel:
-    """Inner products of modalities (scan, feature), each with mean training diagonal 1,
-    added up.
-
-    scale: modalities whose features are standardised; confounds (scan, confound) are
-    regressed out; sites (scan,): location and scale of sites are taken out (`ComBat`; a
-    site that was not in training is taken as an average one). Everything is fitted to
-    the training scans of the fold.
+    outer: fold of each patient; baselines: by name, what a ridge regression is run on
+    for comparison
     """
-    shared = {}
-    if sites is None:
-        shared = {
-            name: v.astype(np.float64) @ v.astype(np.float64).T
-            for name, v in rows.items()
-            if name not in scale
-        }
-    member = (
-        None
-        if sites is None
-        else np.unique(sites, return_inverse=True)[1].astype(float)
-    )
-
-    def kernel(train: np.ndarray, fold: int) -> np.ndarray:
-        n = len(train)
-        design = (
-            np.ones((n, 1))
-            if confounds is None
-            else np.column_stack([np.ones(n), confounds])
-        )
-        slope = np.zeros((design.shape[1], n))
-        slope[:, train] = np.linalg.pinv(design[train], rcond=1e-8)
-        left, total = np.eye(n) - design @ slope, np.zeros((n, n))
-        for name, v in rows.items():
-            if name in shared:
-                part = left @ shared[name] @ left.T
-            else:
-                x = left @ (v if member is None else _harmonised(v, member, train))
-                x = _standardised(x, train) if name in scale else x
-                part = x @ x.T
-            size = np.trace(part[np.ix_(train, train)]) / train.sum()
-            total += part / size if size > 0 else 0.0
-        return total
-
-    return kernel
-
-
-def _standardised(x: np.ndarray, train: np.ndarray) -> np.ndarray:
-    x = x - x[train].mean(0)
-    size = x[train].std(0)
-    return np.divide(
-        x,
-        size,
-        out=np.zeros_like(x),
-        where=size > 1e-12 * np.abs(x).max(initial=1e-300),
+    settings = settings or RegressionSettings()
+    # One stream in this order: inner folds, permutations, bootstrap. Another order
+    # would change every published number.
+    rng = generator(settings.seed, Stream.REGRESSION_PERMUTATION)
+    inner = rng.permutation(len(scans.names)) % settings.inner_folds
+    division = _Division(scans, outer, inner)
+    folds = division.folds(kernel, settings.model)
+    predictions = division.predictions(folds)
+    exchanged = scans.exchanged(settings.permutations, rng)
+    permutations = _Permutations(folds, scans.state, settings.stop_after)
+    null = permutations.run(predictions, exchanged, jobs, show_progress)
+    intervals = bootstrap_performance(predictions, rng, settings.bootstrap)
+    measures = performance(predictions)
+    p, used = permutations.p(measures["r_within_state"], null.within)
+    p_pooled, _ = permutations.p(measures["r"], null.pooled)
+    return Ratings(
+        scans=scans,
+        folds=outer,
+        predicted=predictions.predicted,
+        performance=measures,
+        intervals=intervals,
+        p=p,
+        p_pooled=p_pooled,
+        null=null.within,
+        baselines=division.baselines(baselines or {}),
+        model=settings.model,
+        on=settings.on,
+        permutations=used,
+        seed=settings.seed,
     )
 
 
-def _harmonised(x: np.ndarray, member: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """A site with fewer than two training scans is taken as an average one too."""
-    both, count = (
-        np.column_stack([member, x]),
-        np.bincount(member[train].astype(int), minlength=int(member.max()) + 1),
-    )
-    known = train & (count[member.astype(int)] >= 2)
-    return (
-        ComBat(site=0, unseen="unadjusted").fit(both[known]).transform(both)
-        if known.any()
-        else x
-    )
-
-
-# Machines: everything but the ratings, fold by fold
+# Predictions and what they are compared with
 
 
 @dataclass(frozen=True, eq=False)
-class _Fold:
-    """One fold: rows, kernel, and its inner divisions of the training rows."""
+class _Division:
+    """Outer and inner fold of each patient (patient,), which all models share, so that
+    their performance can be compared."""
 
-    train: np.ndarray
-    test: np.ndarray
-    kernel: np.ndarray
-    inner: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
-    model: Model
+    scans: Scans
+    outer: np.ndarray
+    inner: np.ndarray
 
+    def folds(self, kernel: ScanKernel, model: Model) -> list[RegressionFold]:
+        return regression_folds(self.scans, kernel, self.outer, self.inner, model)
 
-def _fold_machines(
-    scans: Scans, kernel: Kernel, outer: np.ndarray, inner: np.ndarray, model: Model
-) -> list[_Fold]:
-    found = []
-    for f in range(int(outer.max()) + 1):
-        train = outer[scans.patient] != f
-        parts = []
-        for k in np.unique(inner) if model != "svr" else ():
-            keep = train & (inner[scans.patient] != k)
-            judge = train & (inner[scans.patient] == k)
-            if keep.any() and judge.any():
-                parts.append((keep, judge, _shaped(kernel(keep, f), keep, model)))
-        found.append(
-            _Fold(train, ~train, _shaped(kernel(train, f), train, model), parts, model)
-        )
-    return found
+    def predictions(self, folds: list[RegressionFold]) -> RatingPredictions:
+        deviation = out_of_fold(folds, self.scans.rating[:, None])[:, 0]
+        return self._around_mean(deviation)
 
+    def baselines(self, kernels: dict[str, ScanKernel]) -> dict[str, dict[str, float]]:
+        """Performance of the training mean, of the training mean of each state where
+        there are states, and of a ridge regression on each of the kernels."""
+        measures = {"training mean": self._training_mean()}
+        if len(np.unique(self.scans.state)) > 1:
+            measures["state only"] = performance(self._state_only())
+        for name, kernel in kernels.items():
+            folds = self.folds(kernel, "ridge")
+            measures[name] = performance(self.predictions(folds))
+        return measures
 
-def _shaped(kernel: np.ndarray, train: np.ndarray, model: Model) -> np.ndarray:
-    """Mean training diagonal 1; for kernel ridge, Gaussian with the median squared
-    distance as its width."""
-    size = np.trace(kernel[np.ix_(train, train)]) / train.sum()
-    kernel = kernel / size if size > 0 else kernel
-    if model != "kernel_ridge":
-        return kernel
-    diagonal = np.diag(kernel)
-    apart = np.maximum(0, diagonal[:, None] + diagonal[None] - 2 * kernel)
-    width = np.median(apart[np.ix_(train, train)][~np.eye(train.sum(), dtype=bool)])
-    return np.exp(-apart / (width or 1.0))
+    def _training_mean(self) -> dict[str, float]:
+        nothing = self._around_mean(np.zeros(len(self.scans.rating)))
+        # Training means differ a little between folds; a line through them would only
+        # describe the folds.
+        return {**performance(nothing), "slope": NAN, "intercept": NAN}
 
+    def _state_only(self) -> RatingPredictions:
+        state_means = training_state_means(self.scans, self.outer)
+        return self._around_mean(state_means - training_means(self.scans, self.outer))
 
-def _predict(machines: list[_Fold], ratings: np.ndarray) -> np.ndarray:
-    """ratings (scan, problem) → out-of-fold predictions, minus the training mean."""
-    found = np.empty_like(ratings)
-    for fold in machines:
-        found[fold.test] = (
-            _svr(fold, ratings) if fold.model == "svr" else _ridge(fold, ratings)
-        )
-    return found
+    def _around_mean(self, deviation: np.ndarray) -> RatingPredictions:
+        mean = training_means(self.scans, self.outer)
+        return RatingPredictions(self.scans, deviation, mean)
 
 
-def _ridge(fold: _Fold, ratings: np.ndarray) -> np.ndarray:
-    errors = np.zeros((len(PENALTIES), ratings.shape[1]))
-    for keep, judge, kernel in fold.inner:
-        for k, hat in enumerate(_hats(kernel, keep, judge)):
-            errors[k] += np.square(
-                ratings[judge] - ratings[keep].mean(0) - _linear(hat, ratings[keep])
-            ).sum(0)
-    best = errors.argmin(0)
-    found = np.empty((int(fold.test.sum()), ratings.shape[1]))
-    for k, hat in enumerate(_hats(fold.kernel, fold.train, fold.test)):
-        chosen = best == k
-        if chosen.any():
-            found[:, chosen] = _linear(hat, ratings[fold.train][:, chosen])
-    return found
-
-
-def _hats(kernel: np.ndarray, train: np.ndarray, test: np.ndarray) -> list[np.ndarray]:
-    """For each penalty the matrix that makes predictions of the centred training
-    ratings."""
-    values, vectors = np.linalg.eigh(kernel[np.ix_(train, train)])
-    from_train = kernel[np.ix_(test, train)] @ vectors
-    return [
-        (from_train / (values.clip(0) + penalty)) @ vectors.T for penalty in PENALTIES
-    ]
-
-
-def _linear(hat: np.ndarray, ratings: np.ndarray) -> np.ndarray:
-    return hat @ (ratings - ratings.mean(0))
-
-
-def _svr(fold: _Fold, ratings: np.ndarray) -> np.ndarray:
-    """scikit-learn's, C = 1 and ε = 0.1 in units of the training ratings' standard
-    deviation."""
-    k = fold.kernel[np.ix_(fold.train, fold.train)]
-    tested = fold.kernel[np.ix_(fold.test, fold.train)]
-    found = np.empty((len(tested), ratings.shape[1]))
-    for p in range(ratings.shape[1]):
-        y = ratings[fold.train, p]
-        centre, size = y.mean(), y.std() or 1.0
-        found[:, p] = (
-            SVR(kernel="precomputed").fit(k, (y - centre) / size).predict(tested) * size
-        )
-    return found
+# Permutations
 
 
 @dataclass(frozen=True, eq=False)
-class _Permuting:
-    """r within states and pooled r of a block (scan, permutation) of exchanged
-    ratings."""
+class _NullCorrelations:
+    """Correlations of permuted ratings (permutation,): within states, and pooled."""
 
-    machines: list[_Fold]
+    within: np.ndarray
+    pooled: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class _PermutedCorrelations:
+    """r within states and pooled r (2, permutation) of a block (scan, permutation) of
+    exchanged ratings."""
+
+    folds: list[RegressionFold]
     state: np.ndarray
 
     def __call__(self, block: np.ndarray) -> np.ndarray:
-        guesses = _predict(self.machines, block)
-        return np.stack(
-            [_r_within(self.state, guesses.T, block.T), pearson_r(guesses.T, block.T)]
-        )
+        predictions = out_of_fold(self.folds, block)
+        return _both_correlations(self.state, predictions.T, block.T)
 
 
-def _permuted(
-    machines: list[_Fold],
-    scans: Scans,
-    drawn: np.ndarray,
-    deviation: np.ndarray,
-    stop_after: int | None,
-    jobs: Jobs,
-    show: bool,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Permuted r within states and pooled r; as many as needed with early stopping."""
-    size = BLOCK if machines[0].model != "svr" else 20
-    blocks = [drawn[:, i : i + size] for i in range(0, drawn.shape[1], size)]
-    y = scans.rating
-    observed = np.stack(
-        [
-            _r_within(scans.state, deviation[None], y[None]),
-            pearson_r(deviation, y)[None],
-        ]
-    )
-
-    found: list[np.ndarray] = []
-    hits = np.zeros(2, int)
-    for rows in in_blocks(_Permuting(machines, scans.state), blocks, jobs, show):
-        found.append(rows)
-        hits += (rows >= observed - ALIKE).sum(1)
-        if stop_after is not None and hits.min() >= stop_after:
-            break
-    both = np.concatenate(found, 1) if found else np.zeros((2, 0))
-    return both[0], both[1]
-
-
-# Figures
-
-
-def _r_within(
+def _both_correlations(
     state: np.ndarray, predicted: np.ndarray, ratings: np.ndarray
 ) -> np.ndarray:
-    """Correlation (problem,) after the mean of each state is taken out of both; rows
-    (problem, scan)."""
-    predicted, ratings = predicted.copy(), ratings.copy()
-    for value in np.unique(state):
-        rows = state == value
-        predicted[:, rows] -= predicted[:, rows].mean(1, keepdims=True)
-        ratings[:, rows] -= ratings[:, rows].mean(1, keepdims=True)
-    return pearson_r(predicted, ratings)
+    """r within states and pooled r (2, problem) of rows (problem, scan)."""
+    within = r_within_state(state, predicted, ratings)
+    return np.stack([within, pearson_r(predicted, ratings)])
 
 
-def figures(scans: Scans, deviation: np.ndarray, mean: np.ndarray) -> dict[str, float]:
-    """FIGURES of predictions deviation + mean (scan,), the mean being that of the
-    training ratings. NaN where there is one state only."""
-    everybody = np.arange(len(scans.names))
-    return _figures(
-        scans,
-        deviation,
-        mean,
-        np.arange(len(mean)),
-        _per_patient(scans, deviation)[everybody],
-    )
+@dataclass(frozen=True, eq=False)
+class _Permutations:
+    """The permutation test of a regression, with or without an early stop."""
 
+    folds: list[RegressionFold]
+    state: np.ndarray
+    stop_after: int | None
 
-def _figures(
-    scans: Scans,
-    deviation: np.ndarray,
-    mean: np.ndarray,
-    rows: np.ndarray,
-    each: np.ndarray,
-) -> dict[str, float]:
-    """The same of some rows (scan,), with `each` of their patients as `_per_patient`
-    has it."""
-    y, deviation, mean, state = (
-        scans.rating[rows],
-        deviation[rows],
-        mean[rows],
-        scans.state[rows],
-    )
-    predicted, change = deviation + mean, each[np.isfinite(each[:, 2]), 2:]
-    spread = predicted - predicted.mean()
-    steep = float(np.square(spread).sum())
-    slope = (
-        float((spread * (y - y.mean())).sum() / steep)
-        if varying(predicted)
-        else float("nan")
-    )
-    return {
-        "r": float(pearson_r(deviation, y)),
-        "r_within_state": float(_r_within(state, deviation[None], y[None])[0]),
-        "r_patients": float(pearson_r(each[:, 0], each[:, 1])),
-        "r_change": float(pearson_r(change[:, 0], change[:, 1]))
-        if len(change) > 2
-        else float("nan"),
-        "r2": float(1 - np.square(predicted - y).sum() / np.square(mean - y).sum()),
-        "rmse": float(np.sqrt(np.square(predicted - y).mean())),
-        "mae": float(np.abs(predicted - y).mean()),
-        "slope": slope,
-        "intercept": float(y.mean() - slope * predicted.mean()),
-    }
+    def run(
+        self,
+        predictions: RatingPredictions,
+        exchanged: np.ndarray,
+        jobs: Jobs,
+        show_progress: bool,
+    ) -> _NullCorrelations:
+        """Correlations of exchanged ratings (scan, permutation); as many as needed with
+        an early stop."""
+        observed = _both_correlations(
+            self.state, predictions.deviation[None], predictions.scans.rating[None]
+        )
+        work = _PermutedCorrelations(self.folds, self.state)
+        # So that no permutations at all give an empty null, not an error.
+        correlations = [np.zeros((2, 0))]
+        reached = np.zeros(2, int)
+        blocks = self._blocks(exchanged)
+        for block in in_blocks(work, blocks, jobs, show_progress):
+            correlations.append(block)
+            reached += (block >= observed - ALIKE).sum(1)
+            if self._may_stop(reached):
+                break
+        within, pooled = np.concatenate(correlations, 1)
+        return _NullCorrelations(within, pooled)
 
+    def _blocks(self, exchanged: np.ndarray) -> list[np.ndarray]:
+        size = SVR_BLOCK if self.folds[0].model == "svr" else BLOCK
+        starts = range(0, exchanged.shape[1], size)
+        return [exchanged[:, start : start + size] for start in starts]
 
-def _per_patient(scans: Scans, deviation: np.ndarray) -> np.ndarray:
-    """(patient, 4): mean of deviations and of ratings; change of both from the first
-    state to the last, or NaN."""
-    found = np.full((len(scans.names), 4), np.nan)
-    both = np.stack([deviation, scans.rating], 1)
-    for i in range(len(found)):
-        rows = np.flatnonzero(scans.patient == i)
-        rows = rows[np.argsort(scans.state[rows], kind="stable")]
-        found[i, :2] = both[rows].mean(0)
-        if scans.state[rows[0]] != scans.state[rows[-1]]:
-            found[i, 2:] = both[rows[-1]] - both[rows[0]]
-    return found
+    def _may_stop(self, reached: np.ndarray) -> bool:
+        # Both p need their permutations, so that the later of the two decides.
+        return self.stop_after is not None and reached.min() >= self.stop_after
 
-
-def _training_means(scans: Scans, outer: np.ndarray, by_state: bool) -> np.ndarray:
-    found = np.empty(len(scans.rating))
-    for i, (patient, state) in enumerate(zip(scans.patient, scans.state, strict=True)):
-        train = outer[scans.patient] != outer[patient]
-        found[i] = scans.rating[
-            train & (scans.state == state) if by_state else train
-        ].mean()
-    return found
-
-
-def _bootstrap(
-    scans: Scans,
-    deviation: np.ndarray,
-    mean: np.ndarray,
-    rng: np.random.Generator,
-    times: int,
-) -> dict[str, Interval]:
-    rows = [np.flatnonzero(scans.patient == i) for i in range(len(scans.names))]
-    each, drawn = _per_patient(scans, deviation), []
-    for patients in resamples(len(rows), rng, times):
-        taken = np.concatenate([rows[i] for i in patients])
-        if np.ptp(scans.rating[taken]) > 0:
-            drawn.append(_figures(scans, deviation, mean, taken, each[patients]))
-    return {
-        name: percentile(np.array([d[name] for d in drawn], float)) for name in FIGURES
-    }
+    def p(self, observed: float, null: np.ndarray) -> tuple[float, int]:
+        """One-sided p and the number of permutations it used."""
+        if self.stop_after is None:
+            return p_value(observed, null), len(null)
+        return sequential_p(observed, null, self.stop_after)

@@ -1,5 +1,5 @@
-"""Scans as rows of a regression: whose they are, in which state, what was rated, and
-which patients leave together."""
+"""Scans as rows of a regression: of which patient, in which state, with which rating,
+and which patients are left out together."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from cingulum.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Scans:
-    """One entry a scan. patient, state: whole numbers; rating: what is to be predicted;
-    site: of the patient; names: of the patients."""
+    """One entry per scan. patient, state: whole numbers; rating: what is to be
+    predicted; names, site: one entry per patient."""
 
     patient: np.ndarray
     state: np.ndarray
@@ -22,64 +22,72 @@ class Scans:
     site: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        if not np.isfinite(self.rating).all():
+        known = np.isfinite(self.rating)
+        if not known.all():
             raise InputError(
-                f"Ratings: {int((~np.isfinite(self.rating)).sum())} are missing. Leave "
-                "those scans out."
+                f"Ratings: {int((~known).sum())} are missing. Leave those scans out."
             )
         if np.ptp(self.rating) == 0:
             raise InputError(
                 f"Ratings are all {self.rating[0]:g}: there is nothing to predict."
             )
 
-    def folds(self, wanted: int | None, rng: np.random.Generator) -> np.ndarray:
-        """Fold of each patient; None: one patient at a time."""
+    def rows_of(self, patient: int) -> np.ndarray:
+        """Rows of a patient's scans, by state."""
+        rows = np.flatnonzero(self.patient == patient)
+        # Stable, so that scans in the same state keep the order of the table.
+        return rows[np.argsort(self.state[rows], kind="stable")]
+
+    def folds(self, number: int | None, rng: np.random.Generator) -> np.ndarray:
+        """Fold of each patient (patient,); with None, one patient is left out at a
+        time."""
         n = len(self.names)
-        if wanted is None:
+        if number is None:
             return np.arange(n)
-        if not 2 <= wanted <= n:
+        if not 2 <= number <= n:
             raise InputError(
-                f"folds is between 2 and the number of patients, {n}; came {wanted}."
+                f"folds is between 2 and the number of patients, {n}; got {number}."
             )
-        return rng.permutation(n) % wanted
+        # Fold sizes differ by at most one patient.
+        return rng.permutation(n) % number
 
     def exchanged(self, times: int, rng: np.random.Generator) -> np.ndarray:
-        """Ratings (scan, times): whole patients exchange all their ratings with a
-        patient of the same site and with as many scans in the same states."""
-        n = len(self.names)
-        rows = [np.flatnonzero(self.patient == i) for i in range(n)]
-        rows = [r[np.argsort(self.state[r], kind="stable")] for r in rows]
-        site = (
-            np.zeros(n, int)
-            if self.site is None
-            else np.unique(self.site, return_inverse=True)[1]
-        )
-        alike: dict[tuple, list[int]] = {}
-        for i in range(n):
-            alike.setdefault((int(site[i]), *self.state[rows[i]].tolist()), []).append(
-                i
-            )
-        found = np.repeat(self.rating[:, None], times, axis=1)
-        for members in alike.values():
-            block = np.stack([rows[i] for i in members])  # (patient, scan)
-            order = rng.permuted(
-                np.tile(np.arange(len(members)), (times, 1)), axis=1
-            )  # (times, patient)
-            found[block.ravel()] = (
-                self.rating[block[order]].reshape(times, block.size).T
-            )
-        return found
+        """Permuted ratings (scan, times): whole patients exchange all their ratings
+        with a patient of the same site and with as many scans in the same states."""
+        ratings = np.repeat(self.rating[:, None], times, axis=1)
+        for rows in self._exchangeable():
+            patients = np.tile(np.arange(len(rows)), (times, 1))
+            order = rng.permuted(patients, axis=1)  # (times, patient)
+            permuted = self.rating[rows[order]]  # (times, patient, scan)
+            # Ratings move with their states, so that what the state alone gives stays.
+            ratings[rows.ravel()] = permuted.reshape(times, rows.size).T
+        return ratings
+
+    def _exchangeable(self) -> list[np.ndarray]:
+        """Rows (patient, scan) of each group of patients that may exchange ratings."""
+        groups: dict[tuple[int, ...], list[np.ndarray]] = {}
+        for patient, site in enumerate(self._site_numbers()):
+            rows = self.rows_of(patient)
+            key = (int(site), *self.state[rows].tolist())
+            groups.setdefault(key, []).append(rows)
+        return [np.stack(rows) for rows in groups.values()]
+
+    def _site_numbers(self) -> np.ndarray:
+        """Site of each patient as a whole number; one site where none are named."""
+        if self.site is None:
+            return np.zeros(len(self.names), int)
+        return np.unique(self.site, return_inverse=True)[1]
 
 
-def of_pairs(
+def paired_scans(
     ratings: np.ndarray, patients: list[str], sites: np.ndarray | None = None
 ) -> Scans:
-    """ratings (patient, visit): rows go patient by patient, visit by visit."""
+    """Scans of ratings (patient, visit): patient by patient, visit by visit."""
     n, visits = ratings.shape
     return Scans(
-        np.repeat(np.arange(n), visits),
-        np.tile(np.arange(visits), n),
-        ratings.astype(float).ravel(),
-        patients,
-        sites,
+        patient=np.repeat(np.arange(n), visits),
+        state=np.tile(np.arange(visits), n),
+        rating=ratings.astype(float).ravel(),
+        names=patients,
+        site=sites,
     )

@@ -8,7 +8,10 @@ from functools import cached_property
 
 import numpy as np
 
-from cingulum.prediction.conformal import DecisionCalibration, calibrate_decisions
+from cingulum.prediction.decision_calibration import (
+    DecisionCalibration,
+    calibrate_decisions,
+)
 from cingulum.prediction.dose import DoseResponse, dose_response
 from cingulum.prediction.leak_audit import Check, audit
 from cingulum.prediction.learning_curves import compact, learning_curve
@@ -16,7 +19,13 @@ from cingulum.prediction.lee2019 import PublishedRegression, published_regressio
 from cingulum.prediction.paired_evaluation import evaluate_visits
 from cingulum.prediction.paired_visits import PairedVisits
 from cingulum.prediction.permutation import Jobs
-from cingulum.prediction.regression import Model, On, Ratings, Visits, evaluate_ratings
+from cingulum.prediction.regression import (
+    Model,
+    Predictors,
+    Ratings,
+    Visits,
+    evaluate_ratings,
+)
 from cingulum.prediction.scores import Evaluation
 from cingulum.prediction.settings import Permutations, Svm, Validation
 from cingulum.prediction.svm.products import order_visits
@@ -77,7 +86,7 @@ class RatingRegression:
     """How ratings are predicted between patients: from decision responses or from the
     features themselves, and by which model."""
 
-    on: On = "responses"
+    on: Predictors = "responses"
     model: Model = "ridge"
 
 

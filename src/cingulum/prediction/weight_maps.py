@@ -1,5 +1,5 @@
-"""Where in the brain: weights and activation patterns with permutation and bootstrap,
-and tables of peaks.
+"""Where in the brain: weights and activation patterns with permutation tests and
+bootstrap.
 
 Every map is a combination of the patients' difference images, so thousands of permuted
 or resampled maps are one matrix product, and their means and standard deviations never
@@ -8,11 +8,10 @@ need the maps at all.
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from scipy.stats import norm
 
 from cingulum.errors import InputError
@@ -28,18 +27,20 @@ from cingulum.prediction.svm import solver
 from cingulum.prediction.svm.products import inner_products
 from cingulum.progress import track
 from cingulum.random_streams import Stream, generator
-from cingulum.signals.atlas import named_atlas
 
 CHUNK = 256
-"""Features worked on together: permuted maps stay in the cache."""
+"""Features computed together: their permuted maps fit into the processor's cache."""
 
 BLOCK = 128
-"""Machines fitted together."""
+"""SVMs fitted together."""
+
+HALVINGS = 50
+"""Random divisions of the patients into halves behind `reproducibility`."""
 
 
 @dataclass(frozen=True, eq=False)
-class Inference:
-    """A map against its permutations, (feature,) each.
+class MapTest:
+    """A map and its permutation test, (feature,) each.
 
     z: in root mean squares over all flips; p: two-sided, by count, (b + 1) / (m + 1);
     p_fwe: against the largest |z| of every permutation; q: false discovery rate of
@@ -61,9 +62,11 @@ class Inference:
 
 @dataclass(frozen=True, eq=False)
 class WeightStability:
-    """What resampled patients make of a map, (feature,) each: mean over standard
-    deviation, and share of resamples with the sign of the map; reproducibility: mean
-    correlation of the maps of two halves of the patients."""
+    """Weights of resampled patients, (feature,) each.
+
+    ratio: mean over standard deviation; same_sign: share of resamples with the sign of
+    the map; reproducibility: mean correlation of the maps of two halves of the patients
+    """
 
     ratio: np.ndarray
     same_sign: np.ndarray
@@ -73,15 +76,15 @@ class WeightStability:
 
 @dataclass(frozen=True, eq=False)
 class WeightMaps:
-    """weights of the machine fitted on everybody; pattern: Haufe et al. 2014,
+    """weights: of the SVM fitted to all patients; pattern: Haufe et al. 2014,
     doi:10.1016/j.neuroimage.2013.10.067."""
 
-    weights: Inference
-    pattern: Inference
+    weights: MapTest
+    pattern: MapTest
     stability: WeightStability
 
 
-def maps(
+def map_weights(
     values: np.ndarray,
     *,
     C: float = 1.0,
@@ -91,45 +94,70 @@ def maps(
     jobs: Jobs = 1,
     show_progress: bool = False,
 ) -> WeightMaps:
-    """values (patient, visit, feature), no patient missing; jobs: who fits the
-    machines, as for `evaluate`.
+    """Weight and pattern maps of the paired SVM of values (patient, visit, feature).
 
-    Patients' visits are swapped as in `evaluate`; the machine is fitted anew each time.
-    Patterns are covariances of the features with the decision, over its variance.
+    No patient may be missing. Patients' visits are swapped as in `evaluate`, and the
+    SVM is refitted each time. Patterns are covariances of the features with the
+    decision, over its variance. jobs: who fits the SVMs, as for `evaluate`.
     """
     differences = np.asarray(values[:, 1] - values[:, 0], np.float32)
     if not np.isfinite(differences).all():
         raise InputError(
             "Maps need patients that have the modality whole: leave those with NaN out."
         )
-    n = len(differences)
-    gram = inner_products(differences)
-    rng = generator(seed, Stream.WEIGHT_MAPS)
-    signs = np.concatenate([np.ones((1, n)), sign_flips(permutations, n, rng)])
-    work = _Machines(gram, 2 * C)
-
-    def fitted(times: np.ndarray, label: str) -> np.ndarray:
-        blocks = [times[i : i + BLOCK] for i in range(0, len(times), BLOCK)]
-        return np.concatenate(list(in_blocks(work, blocks, jobs, show_progress, label)))
-
-    beta = fitted(signs, "flipped maps")
-    weights = _against(beta, differences, "weights", show_progress)
-    pattern = _against(_pattern(beta, gram), differences, "patterns", show_progress)
-    drawn = rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
-    boot = fitted(drawn, "resampled maps")
-    halves = np.stack([rng.permuted(np.arange(n) % 2) for _ in range(50)])
-    halves = fitted(
-        np.concatenate([halves == 0, halves == 1]).astype(float), "maps of halves"
-    )
+    draws = _Draws.of(len(differences), permutations, resamples, seed)
+    # Each difference stands for itself and its mirror image, hence twice C.
+    svms = _PairedSvms(inner_products(differences), 2 * C, jobs, show_progress)
+    flipped = svms.duals(draws.signs, "flipped maps")
+    patterns = _patterns(flipped, svms.gram)
     return WeightMaps(
-        weights, pattern, _stability(boot, beta[0], halves, gram, differences)
+        weights=_tested(flipped, differences, "weights", show_progress),
+        pattern=_tested(patterns, differences, "patterns", show_progress),
+        stability=_stability(svms, draws, flipped[0], differences),
     )
+
+
+def threshold_fdr(test: MapTest, level: float = 0.05) -> float:
+    """Smallest |z| among features below this false discovery rate; infinite if there is
+    none."""
+    below = test.q <= level
+    return float(np.abs(test.z[below]).min()) if below.any() else float("inf")
+
+
+# Combinations of difference images
 
 
 @dataclass(frozen=True, eq=False)
-class _Machines:
-    """Duals (problem, patient) of machines fitted on signs, or on how often each
-    patient counts (problem, patient)."""
+class _Draws:
+    """How the patients' differences count in each SVM (problem, patient).
+
+    signs: the observed ones, then flips; resampled: how often a patient was drawn;
+    halves: first halves of all divisions, then their complements
+    """
+
+    signs: np.ndarray
+    resampled: np.ndarray
+    halves: np.ndarray
+
+    @staticmethod
+    def of(n: int, permutations: int, resamples: int, seed: int) -> _Draws:
+        # One stream, in this order, or maps of earlier runs could not be reproduced.
+        rng = generator(seed, Stream.WEIGHT_MAPS)
+        flips = sign_flips(permutations, n, rng)
+        drawn = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
+        sides = [rng.permuted(np.arange(n) % 2) for _ in range(HALVINGS)]
+        second = np.stack(sides).astype(float)
+        return _Draws(
+            signs=np.concatenate([np.ones((1, n)), flips]),
+            resampled=drawn.astype(float),
+            halves=np.concatenate([1 - second, second]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _SvmDuals:
+    """Duals (problem, patient) of SVMs fitted to signs, or to how often each patient
+    counts (problem, patient)."""
 
     gram: np.ndarray
     box: float
@@ -138,117 +166,175 @@ class _Machines:
         return np.asarray(solver.duals(self.gram, signs, self.box))
 
 
-def _pattern(beta: np.ndarray, gram: np.ndarray) -> np.ndarray:
-    decision = beta @ gram
+@dataclass(frozen=True, eq=False)
+class _PairedSvms:
+    """SVMs of one modality, and who fits them."""
+
+    gram: np.ndarray
+    box: float
+    jobs: Jobs
+    show_progress: bool
+
+    def duals(self, signs: np.ndarray, label: str) -> np.ndarray:
+        """Duals (problem, patient), fitted block by block."""
+        work = _SvmDuals(self.gram, self.box)
+        blocks = [signs[i : i + BLOCK] for i in range(0, len(signs), BLOCK)]
+        fitted = in_blocks(work, blocks, self.jobs, self.show_progress, label)
+        return np.concatenate(list(fitted))
+
+
+def _patterns(duals: np.ndarray, gram: np.ndarray) -> np.ndarray:
+    """Combinations (problem, patient) whose maps are activation patterns."""
+    # Covariances with the decision are combinations of the same images, too.
+    decision = duals @ gram
     return decision / np.square(decision).sum(1, keepdims=True).clip(1e-300)
 
 
-def _against(
-    made: np.ndarray, differences: np.ndarray, label: str, show: bool
-) -> Inference:
-    """made: combinations (1 + permutation, patient), the first of them observed."""
-    # Flips are symmetric, so the centre is 0; the observed map is one of those that
-    # make the spread, or |z| of the
-    # observed and of the permuted ones could not be exchanged.
-    own, null = made[0], made[1:].astype(np.float32)
-    features, m = differences.shape[1], len(null)
-    spread = made.T @ made / len(made)
-    value, z, hits = (np.zeros(features) for _ in range(3))
-    largest = np.zeros(m, np.float32)
-    sd = np.sqrt(
-        np.einsum(
-            "if,if->f", differences, spread.astype(np.float32) @ differences
-        ).clip(0)
-    )
-    alive = sd > 1e-12 * (sd.max() or 1.0)
-    chunks = range(0, features, CHUNK)
-    for start in track(chunks, label, total=len(chunks), show=show):
-        here = slice(start, start + CHUNK)
-        d = differences[:, here]
-        scaled = np.divide(d, sd[here], out=np.zeros_like(d), where=alive[here])
-        value[here] = own @ d
-        z[here] = own @ scaled
-        count_extremes(
-            null @ scaled, np.abs(z[here]).astype(np.float32), hits[here], largest
+def _map_sd(covariance: np.ndarray, differences: np.ndarray) -> np.ndarray:
+    """Standard deviation (feature,) of maps whose combinations have this covariance
+    (patient, patient)."""
+    weighted = covariance.astype(np.float32) @ differences
+    variance = np.einsum("if,if->f", differences, weighted)
+    # float32 may leave variances just below 0.
+    return np.sqrt(variance.clip(0))
+
+
+# Permutation test
+
+
+def _tested(
+    combinations: np.ndarray, differences: np.ndarray, label: str, show: bool
+) -> MapTest:
+    """Test of the map of the first of the combinations (1 + permutation, patient)."""
+    images = _ScaledImages.of(combinations, differences)
+    features = len(images.sd)
+    observed = combinations[0]
+    permuted = combinations[1:].astype(np.float32)
+    values = np.zeros(features)
+    z = np.zeros(features)
+    extremes = _Extremes.none(features, len(permuted))
+    chunks = list(_chunks(features))
+    # Permuted maps of all features would not fit into memory.
+    for chunk in track(chunks, label, show=show):
+        scaled = images.chunk(chunk)
+        values[chunk] = observed @ differences[:, chunk]
+        z[chunk] = observed @ scaled
+        extremes.count(permuted @ scaled, z[chunk], chunk)
+    return extremes.test(values, np.where(images.varies, z, np.nan))
+
+
+@dataclass(frozen=True, eq=False)
+class _ScaledImages:
+    """Difference images (patient, feature), and the standard deviation (feature,) of
+    their maps over all flips."""
+
+    differences: np.ndarray
+    sd: np.ndarray
+    varies: np.ndarray
+
+    @staticmethod
+    def of(combinations: np.ndarray, differences: np.ndarray) -> _ScaledImages:
+        # Flips are symmetric, so the centre is 0; the observed map is one of those that
+        # make the spread, or |z| of the observed and of the permuted ones could not be
+        # exchanged.
+        spread = combinations.T @ combinations / len(combinations)
+        sd = _map_sd(spread, differences)
+        return _ScaledImages(differences, sd, sd > 1e-12 * (sd.max() or 1.0))
+
+    def chunk(self, columns: slice) -> np.ndarray:
+        """Images whose maps are z; 0 where the feature never changes."""
+        block = self.differences[:, columns]
+        zeros = np.zeros_like(block)
+        varies = self.varies[columns]
+        return np.divide(block, self.sd[columns], out=zeros, where=varies)
+
+
+@dataclass(frozen=True, eq=False)
+class _Extremes:
+    """hits (feature,): permutations with at least the observed |z|; largest
+    (permutation,): |z| over all features. Both are counted up chunk by chunk."""
+
+    hits: np.ndarray
+    largest: np.ndarray
+
+    @staticmethod
+    def none(features: int, permutations: int) -> _Extremes:
+        return _Extremes(np.zeros(features), np.zeros(permutations, np.float32))
+
+    def count(self, permuted: np.ndarray, z: np.ndarray, chunk: slice) -> None:
+        # float32 as the permuted maps are, so that equal maps tie.
+        size = np.abs(z).astype(np.float32)
+        count_extremes(permuted, size, self.hits[chunk], self.largest)
+
+    def test(self, values: np.ndarray, z: np.ndarray) -> MapTest:
+        """z (feature,): NaN where the feature never changes."""
+        known = np.isfinite(z)
+        permutations = len(self.largest)
+        p = (self.hits + 1) / (permutations + 1)
+        p_fwe = max_statistic_p(np.abs(z), self.largest)
+        return MapTest(
+            values=values,
+            z=z,
+            p=np.where(known, p, np.nan),
+            p_fwe=np.where(known, p_fwe, np.nan),
+            q=fdr(2 * norm.sf(np.abs(z))),
+            permutations=permutations,
         )
-    p = np.where(alive, (hits + 1) / (m + 1), np.nan)
-    p_fwe = np.where(alive, max_statistic_p(np.abs(z), largest), np.nan)
-    z = np.where(alive, z, np.nan)
-    return Inference(value, z, p, p_fwe, fdr(2 * norm.sf(np.abs(z))), m)
+
+
+def _chunks(features: int) -> Iterator[slice]:
+    for start in range(0, features, CHUNK):
+        yield slice(start, start + CHUNK)
+
+
+# Stability
 
 
 def _stability(
-    boot: np.ndarray,
-    own: np.ndarray,
-    halves: np.ndarray,
-    gram: np.ndarray,
-    d: np.ndarray,
+    svms: _PairedSvms, draws: _Draws, observed: np.ndarray, differences: np.ndarray
 ) -> WeightStability:
-    centre, spread = boot.mean(0), np.atleast_2d(np.cov(boot.T, bias=True))
-    mean = centre.astype(np.float32) @ d
-    sd = np.sqrt(np.einsum("if,if->f", d, spread.astype(np.float32) @ d).clip(0))
-    same, few = np.zeros(d.shape[1]), boot.astype(np.float32)
-    for start in range(0, d.shape[1], CHUNK):
-        block = d[:, start : start + CHUNK]
-        same[start : start + CHUNK] = (
-            np.sign(few @ block) == np.sign(own.astype(np.float32) @ block)
-        ).mean(0)
-    ratio = np.divide(mean, sd, out=np.full_like(mean, np.nan), where=sd > 0)
-    a, b = np.split(halves, 2)
-    # correlation about zero, so that it needs inner products only
-    inner = np.einsum("ri,ij,rj->r", a, gram, b)
-    size = np.sqrt(
-        np.einsum("ri,ij,rj->r", a, gram, a) * np.einsum("ri,ij,rj->r", b, gram, b)
-    )
+    """observed (patient,): duals of the SVM fitted to all patients."""
+    resampled = svms.duals(draws.resampled, "resampled maps")
+    halves = svms.duals(draws.halves, "maps of halves")
     return WeightStability(
-        ratio, same, float((inner / size.clip(1e-300)).mean()), len(boot)
+        ratio=_bootstrap_ratio(resampled, differences),
+        same_sign=_same_sign(resampled, observed, differences),
+        reproducibility=_reproducibility(halves, svms.gram),
+        resamples=len(resampled),
     )
 
 
-def threshold_fdr(found: Inference, level: float = 0.05) -> float:
-    """Smallest |z| among features below this false discovery rate; infinite if there is
-    none."""
-    below = found.q <= level
-    return float(np.abs(found.z[below]).min()) if below.any() else float("inf")
+def _bootstrap_ratio(resampled: np.ndarray, differences: np.ndarray) -> np.ndarray:
+    """Mean over standard deviation (feature,) of the maps of resampled patients."""
+    mean = resampled.mean(0).astype(np.float32) @ differences
+    covariance = np.atleast_2d(np.cov(resampled.T, bias=True))
+    sd = _map_sd(covariance, differences)
+    return np.divide(mean, sd, out=np.full_like(mean, np.nan), where=sd > 0)
 
 
-def peaks(
-    z: np.ndarray,
-    affine: np.ndarray,
-    *,
-    threshold: float = norm.isf(0.01),
-    voxels: int = 10,
-    atlas: str = "dosenbach160",
-) -> pd.DataFrame:
-    """Clusters of a z-map (x, y, z) in MNI space beyond ±threshold with more than so
-    many voxels, and their peaks.
+def _same_sign(
+    resampled: np.ndarray, observed: np.ndarray, differences: np.ndarray
+) -> np.ndarray:
+    """Share (feature,) of resamples whose map has the sign of the observed one."""
+    share = np.zeros(differences.shape[1])
+    observed = observed.astype(np.float32)
+    resampled = resampled.astype(np.float32)
+    for chunk in _chunks(len(share)):
+        block = differences[:, chunk]
+        same = np.sign(resampled @ block) == np.sign(observed @ block)
+        share[chunk] = same.mean(0)
+    return share
 
-    Columns: cluster, x, y, z (mm), peak (z), size_mm3, region and distance_mm: the
-    nearest region of the atlas (one of nilearn's coordinate atlases, or pain52).
-    nilearn's `get_clusters_table` does the work.
-    """
-    import nibabel as nib
-    from nilearn.reporting import get_clusters_table
 
-    image = nib.Nifti1Image(np.nan_to_num(z).astype(np.float32), affine)
-    columns = ["cluster", "x", "y", "z", "peak", "size_mm3", "region", "distance_mm"]
-    if not np.isfinite(threshold) or not (np.abs(np.nan_to_num(z)) > threshold).any():
-        return pd.DataFrame(columns=columns)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that one of the two signs has no cluster
-        table = get_clusters_table(
-            image, threshold, cluster_threshold=voxels, two_sided=True
-        )
-    if not len(table):
-        return pd.DataFrame(columns=columns)
-    table.columns = columns[:6]
-    places = named_atlas(atlas)
-    apart = np.linalg.norm(
-        table[["x", "y", "z"]].to_numpy(float)[:, None]
-        - np.asarray(places.centres)[None],
-        axis=-1,
-    )
-    nearest = apart.argmin(1)
-    table["region"] = [places.regions[i] for i in nearest]
-    table["distance_mm"] = apart.min(1).round(1)
-    return table.sort_values("peak", key=np.abs, ascending=False).reset_index(drop=True)
+def _reproducibility(halves: np.ndarray, gram: np.ndarray) -> float:
+    """Mean correlation of the maps of two halves (2 · halving, patient)."""
+    first, second = np.split(halves, 2)
+    # Correlation about zero, so that it needs inner products only.
+    inner = _map_products(first, gram, second)
+    squares = _map_products(first, gram, first) * _map_products(second, gram, second)
+    return float((inner / np.sqrt(squares).clip(1e-300)).mean())
+
+
+def _map_products(a: np.ndarray, gram: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Inner products (row,) of the maps of combinations a and b (row, patient)."""
+    return np.einsum("ri,ij,rj->r", a, gram, b)

@@ -163,7 +163,7 @@ def predicted_observed(found: Ratings) -> bytes:
     scatter.plot([low, high], [low, high], color="#9aa3ae", lw=0.8, ls=":")
     scatter.set(xlabel="predicted, out of fold", ylabel="rated")
     scatter.legend(frameon=False, fontsize=8)
-    _histogram(null, found.null, found.figures["r_within_state"], "r within states")
+    _histogram(null, found.null, found.performance["r_within_state"], "r within states")
     return png(figure)
 
 

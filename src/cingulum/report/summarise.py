@@ -17,7 +17,8 @@ from cingulum.inference import linear_network
 from cingulum.inference.resting import RestingFit
 from cingulum.measures import edges, similarity
 from cingulum.prediction import Evaluation
-from cingulum.prediction.conformal import DecisionCalibration, conformal_reach
+from cingulum.prediction.conformal import conformal_reach
+from cingulum.prediction.decision_calibration import DecisionCalibration
 from cingulum.prediction.dose import DoseResponse
 from cingulum.prediction.leak_audit import Check
 from cingulum.prediction.lee2019 import PublishedRegression
@@ -154,7 +155,7 @@ def ratings(found: Ratings, level: float = 0.9) -> Numbers:
     return {
         "participants": len(s.names),
         "scans": len(s.rating),
-        "figures": found.figures,
+        "figures": found.performance,
         "intervals": {name: [i.low, i.high] for name, i in found.intervals.items()},
         "p": found.p,
         "p_pooled": found.p_pooled,

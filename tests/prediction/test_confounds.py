@@ -21,18 +21,17 @@ def scans(n=90, p=40, seed=0):
 
 def test_sites_shift_and_stretch_no_longer_and_age_stays():
     x, _, site, age = scans()
-    found = ComBat(site=0, covariates=(1,)).fit_transform(x)
+    adjusted = ComBat(site=0, covariates=(1,)).fit_transform(x)
     left = (
-        found
+        adjusted
         - np.column_stack([np.ones(90), age])
-        @ np.linalg.lstsq(np.column_stack([np.ones(90), age]), found)[0]
+        @ np.linalg.lstsq(np.column_stack([np.ones(90), age]), adjusted)[0]
     )
     means = np.array([left[site == k].mean() for k in range(3)])
     spreads = np.array([left[site == k].std(0).mean() for k in range(3)])
     assert np.abs(means).max() < 0.15 and spreads.max() / spreads.min() < 1.25
-    slope = np.linalg.lstsq(np.column_stack([np.ones(90), age - age.mean()]), found)[0][
-        1
-    ].mean()
+    design = np.column_stack([np.ones(90), age - age.mean()])
+    slope = np.linalg.lstsq(design, adjusted)[0][1].mean()
     assert 0.07 < slope < 0.2
 
 
@@ -41,11 +40,11 @@ def test_without_shrinkage_it_is_the_textbook():
     given the pooled scale."""
     x, _, site, _ = scans(p=2)
     x = x[:, [0, 2, 3]]
-    found = ComBat(site=0).fit_transform(x)
+    adjusted = ComBat(site=0).fit_transform(x)
     for k in range(3):
-        own = found[site == k]
+        own = adjusted[site == k]
         np.testing.assert_allclose(own.mean(0), x[:, 1:].mean(0), atol=1e-9)
-    np.testing.assert_allclose(found[site == 0].std(0), found[site == 1].std(0))
+    np.testing.assert_allclose(adjusted[site == 0].std(0), adjusted[site == 1].std(0))
 
 
 def test_a_transform_of_training_data_does_not_know_test_data():

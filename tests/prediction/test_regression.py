@@ -13,8 +13,10 @@ from cingulum.prediction.conformal import conformal_intervals, conformal_reach
 from cingulum.prediction.confounds import ComBat
 from cingulum.prediction.dose import dose_response
 from cingulum.prediction.lee2019 import group_responses, published_regression
-from cingulum.prediction.regression import PENALTIES, evaluate_ratings, of_features
-from cingulum.prediction.scans import Scans, of_pairs
+from cingulum.prediction.rating_models import PENALTIES
+from cingulum.prediction.regression import evaluate_ratings
+from cingulum.prediction.scan_kernels import feature_kernel
+from cingulum.prediction.scans import Scans, paired_scans
 
 NAMES = [f"sub-{i:02d}" for i in range(60)]
 
@@ -44,7 +46,7 @@ def test_ridge_on_features_equals_scikit_learn():
     """Scaled in every fold, penalty tuned inside, one modality: the same predictions as
     StandardScaler and Ridge."""
     values, ratings = cohort(20, 6)
-    found = evaluate_ratings(
+    evaluation = evaluate_ratings(
         values,
         ratings,
         NAMES[:20],
@@ -61,7 +63,7 @@ def test_ridge_on_features_equals_scikit_learn():
     )
     inner = np.random.default_rng((0, 0, 5)).permutation(20) % 3
     for f in range(5):
-        train, test = found.folds[who] != f, found.folds[who] == f
+        train, test = evaluation.folds[who] != f, evaluation.folds[who] == f
 
         def predict(train, test, penalty):
             z = StandardScaler().fit(x[train])
@@ -82,14 +84,14 @@ def test_ridge_on_features_equals_scikit_learn():
                 )
             )
         np.testing.assert_allclose(
-            found.predicted[test],
+            evaluation.predicted[test],
             predict(train, test, PENALTIES[int(np.argmin(errors))]),
         )
 
 
 def test_svr_on_features_equals_scikit_learn():
     values, ratings = cohort(16, 4)
-    found = evaluate_ratings(
+    evaluation = evaluate_ratings(
         values, ratings, NAMES[:16], on="features", model="svr", folds=4, permutations=0
     )
     x, y, who = (
@@ -97,7 +99,7 @@ def test_svr_on_features_equals_scikit_learn():
         ratings.ravel(),
         np.repeat(np.arange(16), 2),
     )
-    train, test = found.folds[who] != 0, found.folds[who] == 0
+    train, test = evaluation.folds[who] != 0, evaluation.folds[who] == 0
     z = (x - x[train].mean(0)) / np.sqrt(
         np.square(x[train] - x[train].mean(0)).sum(1).mean()
     )
@@ -108,34 +110,35 @@ def test_svr_on_features_equals_scikit_learn():
         .predict(z[test])
     )
     np.testing.assert_allclose(
-        found.predicted[test], expected * size + y[train].mean(), rtol=1e-6
+        evaluation.predicted[test], expected * size + y[train].mean(), rtol=1e-6
     )
 
 
-def test_responses_of_a_patient_come_from_machines_that_never_saw_it():
+def test_responses_of_a_patient_come_from_svms_trained_without_it():
     """Another patient's data change a prediction; the patient's own rating does not."""
     values, ratings = cohort(20)
-    found = evaluate_ratings(values, ratings, NAMES[:20], permutations=0)
+    evaluation = evaluate_ratings(values, ratings, NAMES[:20], permutations=0)
     other = ratings.copy()
     other[3] = [99, 1]
     again = evaluate_ratings(values, other, NAMES[:20], permutations=0)
-    rows = found.scans.patient == 3
-    np.testing.assert_array_equal(found.predicted[rows], again.predicted[rows])
-    assert not np.array_equal(found.predicted, again.predicted)
+    rows = evaluation.scans.patient == 3
+    np.testing.assert_array_equal(evaluation.predicted[rows], again.predicted[rows])
+    assert not np.array_equal(evaluation.predicted, again.predicted)
 
 
-def test_a_planted_trait_is_found_and_a_label_says_in_whom():
+def test_a_planted_trait_is_detected():
     values, ratings = cohort(50, trait=2.0)
     for model in ("ridge", "kernel_ridge", "svr"):
-        found = evaluate_ratings(
+        evaluation = evaluate_ratings(
             values, ratings, NAMES[:50], on="features", model=model, permutations=39
         )
-        assert found.figures["r_within_state"] > 0.5 and found.p == 1 / 40, model
+        assert evaluation.performance["r_within_state"] > 0.5, model
+        assert evaluation.p == 1 / 40, model
         low, high = (
-            getattr(found.intervals["r_within_state"], k) for k in ("low", "high")
+            getattr(evaluation.intervals["r_within_state"], k) for k in ("low", "high")
         )
-        assert low < found.figures["r_within_state"] < high
-    table = found.predictions()
+        assert low < evaluation.performance["r_within_state"] < high
+    table = evaluation.predictions()
     assert (
         len(table) == 100
         and table.groupby("participant_id")["fold"].nunique().max() == 1
@@ -162,13 +165,14 @@ def test_the_published_recipe_leaks_on_noise_and_ours_does_not(lee2019_folder):
         ours.append(
             evaluate_ratings(
                 noise, ratings, NAMES[:53], permutations=0, bootstrap=0, seed=seed
-            ).figures["r"]
+            ).performance["r"]
         )
     assert (
         np.mean(theirs) == pytest.approx(0.54, abs=0.08) and abs(np.mean(ours)) < 0.12
     )
-    found = published_regression(noise, ratings, permutations=19, noises=10)
-    assert found.noise_r > 0.4 and "leaks" in found.label and found.p > 1 / 20
+    published = published_regression(noise, ratings, permutations=19, noises=10)
+    assert published.noise_r > 0.4 and "leaks" in published.label
+    assert published.p > 1 / 20
 
 
 def test_group_weights_tag_the_state_without_error():
@@ -180,7 +184,7 @@ def test_group_weights_tag_the_state_without_error():
 
 def test_ratings_are_exchanged_by_whole_patients_inside_sites():
     sites = np.array(["x"] * 4 + ["y"] * 4)
-    scans = of_pairs(np.arange(16.0).reshape(8, 2), NAMES[:8], sites)
+    scans = paired_scans(np.arange(16.0).reshape(8, 2), NAMES[:8], sites)
     drawn = scans.exchanged(200, np.random.default_rng(0)).reshape(8, 2, 200)
     assert (drawn[:, 1] - drawn[:, 0] == 1).all(), (
         "both ratings of a patient move together"
@@ -201,7 +205,7 @@ def test_patients_with_other_numbers_of_scans_keep_to_their_kind():
     assert set(drawn[4]) == {5.0, 6.0} and set(drawn[0]) == {1.0, 3.0}
 
 
-def test_sites_are_taken_out_by_what_training_scans_tell():
+def test_site_effects_are_removed_with_estimates_from_training_scans():
     """The inner products are those of ComBat fitted to the training scans; a site
     without any is left as it is."""
     rng = np.random.default_rng(1)
@@ -213,12 +217,14 @@ def test_sites_are_taken_out_by_what_training_scans_tell():
     clean -= clean[train].mean(0)
     expected = clean @ clean.T / (np.square(clean[train]).sum() / 30)
     np.testing.assert_allclose(
-        of_features({"a": x}, sites=site)(train, 0), expected, atol=1e-8
+        feature_kernel({"a": x}, sites=site)(train, 0), expected, atol=1e-8
     )
-    assert np.isfinite(of_features({"a": x}, sites=site)(train & (site == 0), 0)).all()
+    assert np.isfinite(
+        feature_kernel({"a": x}, sites=site)(train & (site == 0), 0)
+    ).all()
 
 
-def test_confounds_are_taken_out_in_every_fold():
+def test_confounds_are_removed_in_every_fold():
     """Features that follow age only, ratings that follow age: nothing is left."""
     rng = np.random.default_rng(2)
     age = np.repeat(rng.normal(size=(60, 1)), 2, 1)
@@ -228,22 +234,22 @@ def test_confounds_are_taken_out_in_every_fold():
     without = evaluate_ratings(
         values, ratings, NAMES, on="features", confounds={"age": age}, permutations=0
     )
-    assert with_age.figures["r"] > 0.9 and abs(without.figures["r"]) < 0.35
+    assert with_age.performance["r"] > 0.9 and abs(without.performance["r"]) < 0.35
     assert without.baselines["confounds"]["r"] > 0.9
 
 
 def test_a_dose_follows_its_response():
     rng = np.random.default_rng(0)
     change, motion = rng.normal(20, 10, size=60), rng.normal(size=60)
-    found = dose_response(
+    response = dose_response(
         change / 10 + rng.normal(size=60), change, motion[:, None], permutations=199
     )
     assert (
-        found.r > 0.4
-        and found.p == 1 / 200
-        and found.partial_r == pytest.approx(found.r, abs=0.1)
+        response.r > 0.4
+        and response.p == 1 / 200
+        and response.partial_r == pytest.approx(response.r, abs=0.1)
     )
-    assert found.r_ci.low < found.r < found.r_ci.high
+    assert response.r_ci.low < response.r < response.r_ci.high
     assert dose_response(rng.normal(size=60), change, permutations=199).p > 0.01
 
 
@@ -258,8 +264,8 @@ def test_conformal_intervals_cover_new_patients():
         covered.append(np.mean(np.abs(new - old.mean()) <= reach))
     assert 0.88 <= np.mean(covered) <= 0.92
     who = np.repeat(np.arange(53), 2)
-    found = conformal_intervals(np.full(106, old.mean()), old.ravel(), who)
-    inside = (found[:, 0] <= old.ravel()) & (old.ravel() <= found[:, 1])
+    intervals = conformal_intervals(np.full(106, old.mean()), old.ravel(), who)
+    inside = (intervals[:, 0] <= old.ravel()) & (old.ravel() <= intervals[:, 1])
     assert 0.8 < inside.mean() < 1
     assert conformal_reach(np.ones(4), np.arange(4)) == float("inf"), (
         "four patients cannot carry 90 %"
@@ -274,7 +280,7 @@ def test_conformal_intervals_cover_new_patients():
         (lambda v, r: v["a"].__setitem__((0, 0, 0), np.nan), "finite"),
     ],
 )
-def test_bad_input_is_told(change, message):
+def test_bad_input_raises(change, message):
     values, ratings = cohort(12)
     change(values, ratings)
     with pytest.raises(InputError, match=message):

@@ -1,0 +1,77 @@
+"""Calibrated probabilities of decisions: does 80 % mean right in 80 of 100 patients?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+PENALTY = 100.0
+"""C of the logistic regression: just enough regularisation for a finite slope where all
+decisions are right."""
+
+
+@dataclass(frozen=True, eq=False)
+class DecisionCalibration:
+    """Calibrated probabilities and how far they are from the truth.
+
+    probability (patient,): of the correct answer, by a logistic curve through the
+        origin fitted to the other patients' out-of-fold decisions; NaN without data
+    brier: mean squared error (.25 for guessing)
+    curve: of the mirrored answers, columns mean probability, share correct, number
+    """
+
+    probability: np.ndarray
+    brier: float
+    curve: np.ndarray
+
+
+def calibrate_decisions(decisions: np.ndarray, bins: int = 5) -> DecisionCalibration:
+    """decisions: out of fold (patient,), NaN for patients without data."""
+    known = np.flatnonzero(np.isfinite(decisions))
+    probability = np.full(len(decisions), np.nan)
+    probability[known] = _probabilities(decisions[known])
+    calibrated = probability[known]
+    brier = float(np.square(1 - calibrated).mean())
+    return DecisionCalibration(probability, brier, _curve(calibrated, bins))
+
+
+def _probabilities(decisions: np.ndarray) -> np.ndarray:
+    """Probability of each decision's sign to be right, from the other decisions."""
+    # Without units, so that the penalty of the regression means the same for any SVM.
+    size = np.abs(decisions).mean() or 1.0
+    scaled = decisions[:, None] / size
+    probabilities = np.empty(len(decisions))
+    for i in range(len(decisions)):
+        curve = _logistic_curve(np.delete(scaled, i, axis=0))
+        probabilities[i] = curve.predict_proba(scaled[[i]])[0, 1]
+    return probabilities
+
+
+def _logistic_curve(decisions: np.ndarray) -> LogisticRegression:
+    """Through the origin, fitted to decisions (patient, 1) that should be positive."""
+    # Mirrored, since which visit is called the second is a convention.
+    x = np.concatenate([decisions, -decisions])
+    y = np.repeat([1, 0], len(decisions))
+    return LogisticRegression(fit_intercept=False, C=PENALTY).fit(x, y)
+
+
+def _curve(probability: np.ndarray, bins: int) -> np.ndarray:
+    """Rows (bin, 3): mean probability, share correct, number of answers."""
+    answers = np.concatenate([probability, 1 - probability])
+    correct = np.repeat([1.0, 0.0], len(probability))
+    member = _quantile_bins(answers, bins)
+    rows = []
+    for k in np.unique(member):
+        inside = member == k
+        rows.append([answers[inside].mean(), correct[inside].mean(), inside.sum()])
+    return np.array(rows)
+
+
+def _quantile_bins(values: np.ndarray, bins: int) -> np.ndarray:
+    """Bin of each value; quantiles, so that no bin stands on a handful of values."""
+    edges = np.quantile(values, np.linspace(0, 1, bins + 1))
+    member = np.searchsorted(edges, values, side="right") - 1
+    # The largest value is its own edge.
+    return np.clip(member, 0, bins - 1)

@@ -1,0 +1,71 @@
+"""Tables of clusters and peaks of a z-map, with the nearest region of an atlas."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from cingulum.signals.atlas import Atlas, named_atlas
+
+CLUSTER_COLUMNS = ["cluster", "x", "y", "z", "peak", "size_mm3"]
+"""Our names of the columns of nilearn's table, in its order."""
+
+COLUMNS = [*CLUSTER_COLUMNS, "region", "distance_mm"]
+
+
+def peaks(
+    z: np.ndarray,
+    affine: np.ndarray,
+    *,
+    threshold: float = norm.isf(0.01),
+    voxels: int = 10,
+    atlas: str = "dosenbach160",
+) -> pd.DataFrame:
+    """Clusters of a z-map (x, y, z) in MNI space beyond ±threshold with more than so
+    many voxels, and their peaks.
+
+    Columns: cluster, x, y, z (mm), peak (z), size_mm3, region and distance_mm: the
+    nearest region of the atlas (one of nilearn's coordinate atlases, or pain52).
+    nilearn's `get_clusters_table` does the work.
+    """
+    z = np.nan_to_num(z)
+    # nilearn takes neither an infinite threshold nor a map without any cluster.
+    if not np.isfinite(threshold) or not (np.abs(z) > threshold).any():
+        return pd.DataFrame(columns=COLUMNS)
+    table = _clusters(z, affine, threshold, voxels)
+    if not len(table):
+        return pd.DataFrame(columns=COLUMNS)
+    table.columns = CLUSTER_COLUMNS
+    table = _with_regions(table, named_atlas(atlas))
+    return table.sort_values("peak", key=np.abs, ascending=False).reset_index(drop=True)
+
+
+def _with_regions(table: pd.DataFrame, atlas: Atlas) -> pd.DataFrame:
+    """The table with the nearest region of each peak."""
+    centres = np.asarray(atlas.centres)
+    positions = table[["x", "y", "z"]].to_numpy(float)
+    distance = np.linalg.norm(positions[:, None] - centres[None], axis=-1)
+    nearest = distance.argmin(1)
+    return table.assign(
+        region=[atlas.regions[i] for i in nearest],
+        distance_mm=distance.min(1).round(1),
+    )
+
+
+def _clusters(
+    z: np.ndarray, affine: np.ndarray, threshold: float, voxels: int
+) -> pd.DataFrame:
+    # Imported late: nilearn's reporting takes a second that most commands need not pay.
+    import nibabel as nib
+    from nilearn.reporting import get_clusters_table
+
+    image = nib.Nifti1Image(z.astype(np.float32), affine)
+    with warnings.catch_warnings():
+        # It warns where one of the two signs has no cluster.
+        warnings.simplefilter("ignore")
+        return get_clusters_table(
+            image, threshold, cluster_threshold=voxels, two_sided=True
+        )

@@ -1,0 +1,190 @@
+"""How good predictions of ratings are, with patients as the unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cingulum.prediction.scans import Scans
+from cingulum.prediction.statistics import (
+    Interval,
+    pearson_r,
+    percentile,
+    resamples,
+    varying,
+)
+
+MEASURES = (
+    "r",
+    "r_within_state",
+    "r_patients",
+    "r_change",
+    "r2",
+    "rmse",
+    "mae",
+    "slope",
+    "intercept",
+)
+"""Performance measures of predictions.
+
+Correlations are of predictions minus their fold's training mean: with that mean in
+them, a model that predicts nothing correlates negatively with ratings it never saw.
+r2: prediction R², 1 − squared error / squared error of the training mean, not a squared
+r. slope, intercept: of the ratings on the predictions (1 and 0 when calibrated). Errors
+are of unadjusted predictions.
+"""
+
+NAN = float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class RatingPredictions:
+    """Out-of-fold predictions (scan,): mean of the training ratings, and the
+    prediction's deviation from it."""
+
+    scans: Scans
+    deviation: np.ndarray
+    mean: np.ndarray
+
+    @property
+    def predicted(self) -> np.ndarray:
+        return self.deviation + self.mean
+
+
+@dataclass(frozen=True, eq=False)
+class _PatientMeans:
+    """Of each patient (patient,): mean deviation and mean rating, and the change of
+    both from the first state to the last (NaN where there is one state)."""
+
+    deviation: np.ndarray
+    rating: np.ndarray
+    deviation_change: np.ndarray
+    rating_change: np.ndarray
+
+    def of(self, patients: np.ndarray) -> _PatientMeans:
+        return _PatientMeans(
+            self.deviation[patients],
+            self.rating[patients],
+            self.deviation_change[patients],
+            self.rating_change[patients],
+        )
+
+    @property
+    def r_patients(self) -> float:
+        return float(pearson_r(self.deviation, self.rating))
+
+    @property
+    def r_change(self) -> float:
+        changed = np.isfinite(self.deviation_change)
+        # Two patients always lie on a line.
+        if changed.sum() <= 2:
+            return NAN
+        deviation = self.deviation_change[changed]
+        return float(pearson_r(deviation, self.rating_change[changed]))
+
+
+def performance(predictions: RatingPredictions) -> dict[str, float]:
+    """MEASURES of predictions. NaN where there is one state only."""
+    every_scan = np.arange(len(predictions.mean))
+    return _performance_of(predictions, every_scan, _patient_means(predictions))
+
+
+def bootstrap_performance(
+    predictions: RatingPredictions, rng: np.random.Generator, times: int
+) -> dict[str, Interval]:
+    """95 % intervals of MEASURES over resampled patients; models are not refitted."""
+    scans = predictions.scans
+    rows = [np.flatnonzero(scans.patient == i) for i in range(len(scans.names))]
+    means = _patient_means(predictions)
+    drawn = []
+    for patients in resamples(len(rows), rng, times):
+        # All scans of a patient together: they depend on each other.
+        resampled = np.concatenate([rows[i] for i in patients])
+        # Few patients may be drawn with one rating only, which has no correlation.
+        if np.ptp(scans.rating[resampled]) > 0:
+            drawn.append(_performance_of(predictions, resampled, means.of(patients)))
+    return {name: _interval(drawn, name) for name in MEASURES}
+
+
+def _interval(drawn: list[dict[str, float]], name: str) -> Interval:
+    return percentile(np.array([measures[name] for measures in drawn], float))
+
+
+def r_within_state(
+    state: np.ndarray, predicted: np.ndarray, ratings: np.ndarray
+) -> np.ndarray:
+    """Correlation (problem,) after the mean of each state is taken out of both; rows
+    (problem, scan)."""
+    predicted = predicted.copy()
+    ratings = ratings.copy()
+    for value in np.unique(state):
+        rows = state == value
+        predicted[:, rows] -= predicted[:, rows].mean(1, keepdims=True)
+        ratings[:, rows] -= ratings[:, rows].mean(1, keepdims=True)
+    return pearson_r(predicted, ratings)
+
+
+def _performance_of(
+    predictions: RatingPredictions, rows: np.ndarray, means: _PatientMeans
+) -> dict[str, float]:
+    """MEASURES of some rows (scan,) and of their patients."""
+    rating = predictions.scans.rating[rows]
+    deviation = predictions.deviation[rows]
+    mean = predictions.mean[rows]
+    state = predictions.scans.state[rows]
+    within = r_within_state(state, deviation[None], rating[None])
+    return {
+        # Of deviations, not of predictions: see MEASURES.
+        "r": float(pearson_r(deviation, rating)),
+        "r_within_state": float(within[0]),
+        "r_patients": means.r_patients,
+        "r_change": means.r_change,
+        **_error_measures(deviation + mean, rating, mean),
+        **_calibration_line(deviation + mean, rating),
+    }
+
+
+def _error_measures(
+    predicted: np.ndarray, rating: np.ndarray, mean: np.ndarray
+) -> dict[str, float]:
+    """Of predictions beside the training mean (scan,)."""
+    error = predicted - rating
+    error_of_mean = mean - rating
+    return {
+        "r2": float(1 - np.square(error).sum() / np.square(error_of_mean).sum()),
+        "rmse": float(np.sqrt(np.square(error).mean())),
+        "mae": float(np.abs(error).mean()),
+    }
+
+
+def _calibration_line(predicted: np.ndarray, rating: np.ndarray) -> dict[str, float]:
+    slope = _slope(predicted, rating)
+    intercept = float(rating.mean() - slope * predicted.mean())
+    return {"slope": slope, "intercept": intercept}
+
+
+def _slope(predicted: np.ndarray, rating: np.ndarray) -> float:
+    """Of the regression of ratings on predictions; NaN for constant predictions."""
+    if not varying(predicted):
+        return NAN
+    spread = predicted - predicted.mean()
+    covariation = (spread * (rating - rating.mean())).sum()
+    return float(covariation / float(np.square(spread).sum()))
+
+
+def _patient_means(predictions: RatingPredictions) -> _PatientMeans:
+    scans = predictions.scans
+    both = np.stack([predictions.deviation, scans.rating], 1)
+    rows = [scans.rows_of(patient) for patient in range(len(scans.names))]
+    means = np.stack([both[own].mean(0) for own in rows])
+    change = np.stack([_change(both[own], scans.state[own]) for own in rows])
+    return _PatientMeans(means[:, 0], means[:, 1], change[:, 0], change[:, 1])
+
+
+def _change(values: np.ndarray, state: np.ndarray) -> np.ndarray:
+    """Change (column,) of a patient's scans (scan, column) from the first state to the
+    last; NaN where there is one state."""
+    if state[0] == state[-1]:
+        return np.full(values.shape[1], np.nan)
+    return values[-1] - values[0]
