@@ -8,9 +8,10 @@ from sklearn.svm import SVC
 
 from cingulum.errors import InputError
 from cingulum.prediction import difference, evaluate, evaluate_ratings
+from cingulum.prediction.compiled_statistics import mirrored_auc
 from cingulum.prediction.paired_evaluation import TIE
 from cingulum.prediction.permutation import sign_flips
-from cingulum.prediction.statistics import accuracy, paired_auc
+from cingulum.prediction.statistics import accuracy
 
 NAMES = [f"sub-{i:02d}" for i in range(40)]
 
@@ -53,7 +54,7 @@ def plain(differences, parts, C=1.0):
 
 
 def statistic(decisions):
-    return accuracy(decisions) + TIE * paired_auc(decisions)
+    return accuracy(decisions) + TIE * mirrored_auc(decisions[None])[0]
 
 
 def check_against_plain(seed, widths, n):

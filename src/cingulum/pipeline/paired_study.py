@@ -43,9 +43,21 @@ from cingulum.pipeline.study_settings import (
     selection_of,
     study_visits,
 )
+from cingulum.prediction.paired_visits import PairedVisits
 from cingulum.prediction.permutation import Jobs
-from cingulum.prediction.study_evaluation import StudyEvaluation, evaluate_study
-from cingulum.prediction.svm.nested import Fusion, Missing
+from cingulum.prediction.settings import (
+    Fusion,
+    Missing,
+    Permutations,
+    Svm,
+    Validation,
+)
+from cingulum.prediction.study_evaluation import (
+    RatingRegression,
+    StudyData,
+    StudyEvaluation,
+    evaluate_study,
+)
 from cingulum.report.manifest import ReportManifest
 from cingulum.report.study import StudyMaterial, study_maps, write_study_report
 
@@ -206,20 +218,21 @@ def evaluate_cohort(
     confounds = {
         name: _confound(name, features, people, controls) for name in config.confounds
     }
-    return evaluate_study(
+    visits = PairedVisits(
         dict(features.values),
         features.patients,
-        ratings=ratings.to_numpy(float),
         controls=() if config.fuse_controls else tuple(controls),
-        confounds=confounds or None,
-        sites=sites,
-        fusion=cast(Fusion, config.fusion),
-        missing=cast(Missing, config.missing),
-        jobs=jobs,
-        permutations=config.permutations,
-        stop_after=config.stop_after,
+        confounds=confounds,
+    )
+    fusion, missing = cast(Fusion, config.fusion), cast(Missing, config.missing)
+    return evaluate_study(
+        StudyData(visits, ratings.to_numpy(float), sites=sites),
+        svm=Svm(fusion=fusion, missing=missing),
+        validation=Validation(seed=config.seed),
+        permutations=Permutations(config.permutations, config.stop_after),
+        regression=RatingRegression(),
         learning=learning,
-        seed=config.seed,
+        jobs=jobs,
         show_progress=show_progress,
     )
 

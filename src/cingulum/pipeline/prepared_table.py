@@ -18,7 +18,7 @@ from cingulum.errors import InputError
 from cingulum.features.registry import quality_feature_names
 from cingulum.io.files import read_json, read_table
 from cingulum.prediction.regression import Model
-from cingulum.prediction.svm.nested import Fusion, Missing
+from cingulum.prediction.settings import Fusion, Missing
 
 """Features of `cingulum features` that are scored, and kept out of the fusion."""
 

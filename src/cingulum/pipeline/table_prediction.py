@@ -15,10 +15,17 @@ from cingulum.io.files import write_bytes, write_json, write_table
 from cingulum.pipeline.prepared_table import PreparedTable, Request, read, sensible
 from cingulum.prediction.conformal import conformal_intervals
 from cingulum.prediction.leak_audit import Check, audit_ratings
+from cingulum.prediction.paired_visits import PairedVisits
 from cingulum.prediction.regression import Ratings, RegressionSettings, regress
 from cingulum.prediction.scan_kernels import feature_kernel
 from cingulum.prediction.scans import Scans
-from cingulum.prediction.study_evaluation import StudyEvaluation, evaluate_study
+from cingulum.prediction.settings import Permutations, Svm, Validation
+from cingulum.prediction.study_evaluation import (
+    RatingRegression,
+    StudyData,
+    StudyEvaluation,
+    evaluate_study,
+)
 from cingulum.prediction.svm.products import copy_of
 from cingulum.random_streams import Stream, generator
 from cingulum.report import plots
@@ -228,27 +235,21 @@ def _found(
         if request.site
         else None
     )
+    scale = tuple(values) if request.scale and request.fusion != "kernels" else ()
+    folds = request.folds if request.design == "paired" else None
     return evaluate_study(
-        values,
-        patients,
-        ratings=ratings if rated else None,
-        higher=ratings[:, 1] > ratings[:, 0],
-        controls=asked.controls,
-        scale=tuple(values) if request.scale and request.fusion != "kernels" else (),
-        confounds=confounds or None,
-        sites=sites,
-        fusion=request.fusion,
-        missing=request.missing,
-        C=request.C,
-        folds=request.folds if request.design == "paired" else None,
-        on="features",
-        model=request.model,
-        permutations=request.permutations,
-        stop_after=request.stop_after,
+        StudyData(
+            PairedVisits(values, patients, asked.controls, confounds),
+            ratings=ratings if rated else None,
+            higher=ratings[:, 1] > ratings[:, 0],
+            sites=sites,
+        ),
+        svm=Svm(request.C, scale, request.fusion, request.missing),
+        validation=Validation(folds, seed=request.seed, force=request.force),
+        permutations=Permutations(request.permutations, request.stop_after),
+        regression=RatingRegression("features", request.model),
         learning=rated,
-        seed=request.seed,
         jobs=jobs,
-        force=request.force,
         show_progress=show,
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from cingulum.prediction.permutation import p_value
-from cingulum.prediction.statistics import Interval, correlation, percentile, resamples
+from cingulum.prediction.statistics import Interval, pearson_r, percentile, resamples
 from cingulum.random_streams import Stream, generator
 
 
@@ -43,7 +43,7 @@ def dose_response(
     change = change[known]
     # One stream: permutations first, then the bootstrap.
     rng = generator(seed, Stream.DOSE_RESPONSE)
-    r = float(correlation(decisions, change))
+    r = float(pearson_r(decisions, change))
     null = _null_correlations(decisions, change, permutations, rng)
     rows = resamples(len(decisions), rng)
     partial_r = None
@@ -51,7 +51,7 @@ def dose_response(
         partial_r = _partial_correlation(decisions, change, confounds[known])
     return DoseResponse(
         r=r,
-        r_ci=percentile(correlation(decisions[rows], change[rows])),
+        r_ci=percentile(pearson_r(decisions[rows], change[rows])),
         rho=_rank_correlation(decisions, change),
         p=p_value(r, null),
         partial_r=partial_r,
@@ -62,7 +62,7 @@ def _null_correlations(
     decisions: np.ndarray, change: np.ndarray, times: int, rng: np.random.Generator
 ) -> np.ndarray:
     exchanged = rng.permuted(np.tile(change, (times, 1)), axis=1)
-    return correlation(decisions[None], exchanged)
+    return pearson_r(decisions[None], exchanged)
 
 
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
@@ -76,7 +76,7 @@ def _partial_correlation(a: np.ndarray, b: np.ndarray, confounds: np.ndarray) ->
     """Correlation of what a regression on confounds (patient, confound) leaves of
     both."""
     design = np.column_stack([np.ones(len(a)), confounds])
-    return float(correlation(_residual(a, design), _residual(b, design)))
+    return float(pearson_r(_residual(a, design), _residual(b, design)))
 
 
 def _residual(values: np.ndarray, design: np.ndarray) -> np.ndarray:

@@ -4,24 +4,29 @@ predictors that know too little."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
 from cingulum.errors import InputError
 from cingulum.prediction.lee2019 import PublishedRegression
-from cingulum.prediction.paired_evaluation import evaluate
+from cingulum.prediction.paired_evaluation import evaluate_visits
+from cingulum.prediction.paired_visits import PairedVisits
 from cingulum.prediction.permutation import Jobs, in_blocks
 from cingulum.prediction.regression import Ratings, RegressionSettings, regress
 from cingulum.prediction.scan_kernels import feature_kernel
 from cingulum.prediction.scores import Evaluation
+from cingulum.prediction.settings import Permutations, Svm, Validation
 from cingulum.random_streams import Stream, generator
 
 NOISE_FEATURES = 500
-"""Noise features are made no more than so many: beyond many times the patients more
+"""Noise has no more features than this: beyond many times the number of patients, more
 change nothing."""
 
+ALIASED = 0.65
+"""Share of patients with the same order of visits beyond which order and pain cannot be
+told apart."""
 
 Verdict = Literal["pass", "warn", "fail"]
 
@@ -38,7 +43,8 @@ class Check:
     words: str
 
 
-def audit(
+# A public verb with one keyword per optional control: users have some of them only.
+def audit(  # noqa: PLR0913
     modalities: dict[str, np.ndarray],
     evaluation: Evaluation,
     *,
@@ -51,169 +57,182 @@ def audit(
     jobs: Jobs = 1,
     show_progress: bool = False,
 ) -> list[Check]:
-    """rose: (patient,) whether the visit called second came later in time; ratings,
-    published: regressions; repeats: of the whole evaluation on noise"""
-    lost = [name for name in evaluation.fused if name not in modalities]
-    if lost:
-        raise InputError(
-            "The audit needs every modality that was evaluated; missing: "
-            f"{', '.join(lost)}."
-        )
-    shapes = {
-        name: min(modalities[name].shape[-1], NOISE_FEATURES)
-        for name in evaluation.fused
-    }
-    work, blocks = (
-        _Noise.of(evaluation, shapes, confounds, seed),
-        list(np.arange(repeats)[:, None]),
+    """Checks of an evaluation and of what belongs to it.
+
+    modalities: those that were evaluated; rose: (patient,) whether the visit called
+    second came later in time; ratings, published: regressions; confounds: as given to
+    the evaluation; repeats: of the whole evaluation on noise
+    """
+    noise = NoiseEvaluation.like(evaluation, modalities, confounds or {}, seed)
+    blocks = list(np.arange(repeats)[:, None])
+    accuracies = np.concatenate(
+        list(in_blocks(noise, blocks, jobs, show_progress, "audit on noise"))
     )
-    reached = in_blocks(work, blocks, jobs, show_progress, "audit on noise")
     what = f"The same pipeline on noise of the same shape, {repeats} times: accuracy"
-    found = [
-        _no_better("noise features", what, np.concatenate(list(reached)), 0.5),
-        _shuffled(evaluation),
+    checks = [
+        _no_better("noise features", what, accuracies, 0.5),
+        _shuffled_visits(evaluation),
     ]
     if rose is not None:
-        found.append(_order(rose))
-    found += [
-        _confound(name, evaluation)
-        for name in evaluation.scores
-        if name not in (*evaluation.fused, "fused")
-    ]
+        checks.append(_order_oracle(rose))
+    for name in evaluation.scores:
+        if name not in (*evaluation.fused, "fused"):
+            checks.append(_control_alone(name, evaluation))
     if ratings is not None:
-        found += audit_ratings(ratings)
+        checks += audit_ratings(ratings)
     if published is not None:
-        found.append(_published(published))
-    return found
+        checks.append(_published_split(published))
+    return checks
+
+
+def failed(checks: Sequence[Check]) -> list[Check]:
+    """The checks that say not to believe the score."""
+    return [check for check in checks if check.verdict == "fail"]
 
 
 def _best(evaluation: Evaluation) -> str:
     return "fused" if "fused" in evaluation.scores else evaluation.fused[0]
 
 
+def _pass_or(otherwise: Verdict, ok: bool) -> Verdict:
+    return "pass" if ok else otherwise
+
+
 @dataclass(frozen=True, eq=False)
-class _Noise:
-    """Accuracies (repeat,) of an evaluation's pipeline on noise, of these repeats. Only
-    too good is a failure: leaving one out is pessimistic, with few features visibly so.
-    Four standard errors, since accuracies of few features are skewed."""
+class NoiseEvaluation:
+    """The pipeline of an evaluation, on noise.
+
+    patients: their number; widths: number of features by modality
+    """
 
     patients: int
-    shapes: dict[str, int]
-    options: dict[str, Any]
-    seed: int
+    widths: dict[str, int]
+    svm: Svm
+    validation: Validation
+    confounds: dict[str, np.ndarray] = field(default_factory=dict)
 
     @staticmethod
-    def of(
-        e: Evaluation,
-        shapes: dict[str, int],
-        confounds: dict[str, np.ndarray] | None,
+    def like(
+        evaluation: Evaluation,
+        modalities: dict[str, np.ndarray],
+        confounds: dict[str, np.ndarray],
         seed: int,
-    ) -> _Noise:
-        n = len(e.patients)
-        options = {
-            "inner_folds": e.inner_folds,
-            "C": e.C,
-            "fusion": e.fusion,
-            "confounds": confounds,
-            "folds": None if e.folds.max() == n - 1 else int(e.folds.max()) + 1,
-            "scale": tuple(s for s in e.scaled if s in shapes),
-        }
-        return _Noise(n, shapes, options, seed)
+    ) -> NoiseEvaluation:
+        """With the options of an evaluation, and noise of the shape of its fused
+        modalities."""
+        absent = [name for name in evaluation.fused if name not in modalities]
+        if absent:
+            raise InputError(
+                "The audit needs every modality that was evaluated; missing: "
+                f"{', '.join(absent)}."
+            )
+        widths = {}
+        for name in evaluation.fused:
+            widths[name] = min(modalities[name].shape[-1], NOISE_FEATURES)
+        scale = tuple(name for name in evaluation.scaled if name in widths)
+        n = len(evaluation.patients)
+        folds = int(evaluation.folds.max()) + 1
+        validation = Validation(
+            folds=None if folds == n else folds,
+            inner_folds=evaluation.inner_folds,
+            seed=seed,
+            # The evaluation itself was made with as few patients.
+            force=True,
+        )
+        svm = Svm(evaluation.C, scale, evaluation.fusion)
+        return NoiseEvaluation(n, widths, svm, validation, confounds)
 
     def __call__(self, repeats: np.ndarray) -> np.ndarray:
-        return np.array([self._accuracy(int(r)) for r in repeats])
+        """Accuracies (repeat,) of these repeats."""
+        return np.array([self._accuracy(int(repeat)) for repeat in repeats])
 
-    def _accuracy(self, r: int) -> float:
-        rng = generator(self.seed, Stream.AUDIT_NOISE, r + 1)
-        noise = {
-            name: rng.normal(size=(self.patients, 2, width))
-            for name, width in self.shapes.items()
-        }
+    def _accuracy(self, repeat: int) -> float:
+        seed = self.validation.seed
+        rng = generator(seed, Stream.AUDIT_NOISE, repeat + 1)
+        noise = {}
+        for name, width in self.widths.items():
+            noise[name] = rng.normal(size=(self.patients, 2, width))
         names = [str(i) for i in range(self.patients)]
-        again = evaluate(
-            noise,
-            names,
-            permutations=0,
+        evaluation = evaluate_visits(
+            PairedVisits(noise, names, confounds=self.confounds),
+            svm=self.svm,
+            validation=replace(self.validation, seed=seed + repeat),
+            permutations=Permutations(0),
             contributions=False,
             bootstrap=0,
-            seed=self.seed + r,
             jobs=1,
-            force=True,
-            **self.options,
         )
-        return again.scores[_best(again)].accuracy
+        return evaluation.scores[_best(evaluation)].accuracy
 
 
 def _no_better(name: str, what: str, reached: np.ndarray, guessing: float) -> Check:
-    mean, error = (
-        float(reached.mean()),
-        float(reached.std(ddof=1) / np.sqrt(len(reached))),
-    )
+    """Fails where the mean of repeats on noise is better than guessing."""
+    mean = float(reached.mean())
+    error = float(reached.std(ddof=1) / np.sqrt(len(reached)))
+    # Only too good is a failure: leaving one out is pessimistic, visibly so with few
+    # features. Four standard errors, since accuracies of few features are skewed.
     ok = mean - guessing <= 4 * error + 1e-9
-    verdict = (
-        "no better than guessing, as it should be"
-        if ok
-        else "better than guessing: something leaks"
-    )
-    words = f"{what} {mean:.3f} ± {error:.3f} ({verdict})."
+    verdict = "better than guessing: something leaks"
+    if ok:
+        verdict = "no better than guessing, as it should be"
     return Check(
         name,
         mean,
         f"at most {guessing:g} and 4 standard errors",
-        "pass" if ok else "fail",
-        words,
+        _pass_or("fail", ok),
+        f"{what} {mean:.3f} ± {error:.3f} ({verdict}).",
     )
 
 
-def _shuffled(evaluation: Evaluation) -> Check:
+def _shuffled_visits(evaluation: Evaluation) -> Check:
     null = evaluation.scores[_best(evaluation)].null
+    name = "shuffled visits"
+    expected = "at most 50 %"
     if not len(null):
-        return Check(
-            "shuffled visits",
-            float("nan"),
-            "at most 50 %",
-            "warn",
-            "No permutations were asked for.",
-        )
-    mean, error = float(null.mean()), float(null.std() / np.sqrt(len(null)))
+        words = "No permutations were asked for."
+        return Check(name, float("nan"), expected, "warn", words)
+    mean = float(null.mean())
+    error = float(null.std() / np.sqrt(len(null)))
+    # One percentage point besides, since permutations share their patients.
     ok = mean <= 0.5 + 3 * error + 0.01
-    return Check(
-        "shuffled visits",
-        mean,
-        "at most 50 %",
-        "pass" if ok else "fail",
+    words = (
         f"The real features with visits swapped at random: {100 * mean:.1f} % on "
         f"average over {len(null)} permutations "
         "(below 50 % is the known pessimism of leaving one out, and costs power, not "
-        "validity).",
+        "validity)."
     )
+    return Check(name, mean, expected, _pass_or("fail", ok), words)
 
 
-def _order(rose: np.ndarray) -> Check:
+def _order_oracle(rose: np.ndarray) -> Check:
     share = float(np.mean(rose))
+    # Which of the two orders is more frequent does not matter.
     alias = max(share, 1 - share)
+    words = (
+        f"Who knows nothing but which visit came later is right in {100 * alias:.0f} % "
+        "of patients"
+    )
+    verdict: Verdict = "pass"
+    ending = "."
+    if alias > ALIASED:
+        verdict = "warn"
+        ending = ": whatever changes with time or order cannot be told apart from pain."
     return Check(
         "order oracle",
         alias,
         "near 50 % in a counterbalanced design",
-        "warn" if alias > 0.65 else "pass",
-        f"Who knows nothing but which visit came later is right in {100 * alias:.0f} % "
-        "of patients"
-        + (
-            ": whatever changes with time or order cannot be told apart from pain."
-            if alias > 0.65
-            else "."
-        ),
+        verdict,
+        words + ending,
     )
 
 
-def _confound(name: str, evaluation: Evaluation) -> Check:
+def _control_alone(name: str, evaluation: Evaluation) -> Check:
     score = evaluation.scores[name]
     return Check(
         f"{name} alone",
         score.accuracy,
         "not distinguishable from 50 %",
-        "warn" if score.p < 0.05 else "pass",
+        _pass_or("warn", score.p >= 0.05),
         f"{name} alone recognises the visit in {100 * score.accuracy:.1f} % of "
         f"patients (p = {score.p:.3f}).",
     )
@@ -222,80 +241,81 @@ def _confound(name: str, evaluation: Evaluation) -> Check:
 def audit_ratings(ratings: Ratings, noise: int = 0, seed: int = 0) -> list[Check]:
     """The checks of a regression between patients; noise: repeats with as many features
     of noise as scans."""
-    found, r = [], ratings.performance["r"]
+    checks = []
     if noise:
-        found.append(_noise_ratings(ratings, noise, seed))
+        checks.append(_noise_ratings(ratings, noise, seed))
     oracle = ratings.baselines.get("state only")
     if oracle:
-        beaten = r > oracle["r"] + 0.02
-        found.append(
-            Check(
-                "state-only oracle",
-                oracle["r"],
-                "below the model's pooled r",
-                "pass" if beaten else "warn",
-                "Who knows only before from after predicts ratings with r = "
-                f"{oracle['r']:.2f}; the model's pooled r "
-                f"is {r:.2f}. Read the r within states "
-                f"({ratings.performance['r_within_state']:.2f}) instead.",
-            )
-        )
+        checks.append(_state_oracle(ratings, oracle["r"]))
     for name, alone in ratings.baselines.items():
-        if name in ("training mean", "state only"):
-            continue
-        theirs, ours = alone["r_within_state"], ratings.performance["r_within_state"]
-        words = (
-            f"A ridge regression on {name} alone: r within states = {theirs:.2f}, "
-            f"the model {ours:.2f}."
-        )
-        verdict: Verdict = "pass" if theirs < ours else "warn"
-        found.append(
-            Check(f"{name} alone, ratings", theirs, "below the model", verdict, words)
-        )
+        if name not in ("training mean", "state only"):
+            checks.append(_baseline_alone(name, ratings, alone["r_within_state"]))
     if len(ratings.null):
-        mean = float(ratings.null.mean())
-        found.append(
-            Check(
-                "shuffled patients",
-                mean,
-                "|r| below 0.1 on average",
-                "pass" if mean < 0.1 else "fail",
-                f"Ratings exchanged between patients: r within states = {mean:.2f} on "
-                "average.",
-            )
-        )
-    return found
+        checks.append(_shuffled_patients(ratings))
+    return checks
+
+
+def _state_oracle(ratings: Ratings, oracle_r: float) -> Check:
+    r = ratings.performance["r"]
+    within = ratings.performance["r_within_state"]
+    return Check(
+        "state-only oracle",
+        oracle_r,
+        "below the model's pooled r",
+        # A margin, since the oracle's r is an estimate too.
+        _pass_or("warn", r > oracle_r + 0.02),
+        "Who knows only before from after predicts ratings with r = "
+        f"{oracle_r:.2f}; the model's pooled r "
+        f"is {r:.2f}. Read the r within states "
+        f"({within:.2f}) instead.",
+    )
+
+
+def _baseline_alone(name: str, ratings: Ratings, baseline_r: float) -> Check:
+    r = ratings.performance["r_within_state"]
+    return Check(
+        f"{name} alone, ratings",
+        baseline_r,
+        "below the model",
+        _pass_or("warn", baseline_r < r),
+        f"A ridge regression on {name} alone: r within states = {baseline_r:.2f}, "
+        f"the model {r:.2f}.",
+    )
+
+
+def _shuffled_patients(ratings: Ratings) -> Check:
+    mean = float(ratings.null.mean())
+    return Check(
+        "shuffled patients",
+        mean,
+        "|r| below 0.1 on average",
+        _pass_or("fail", mean < 0.1),
+        f"Ratings exchanged between patients: r within states = {mean:.2f} on average.",
+    )
 
 
 def _noise_ratings(ratings: Ratings, repeats: int, seed: int) -> Check:
-    rng, s = generator(seed, Stream.AUDIT_RATINGS), ratings.scans
-    reached = []
-    for r in range(repeats):
-        kernel = feature_kernel(
-            {"noise": rng.normal(size=(len(s.rating), len(s.rating)))}
-        )
-        settings = RegressionSettings(permutations=0, bootstrap=0, seed=seed + r)
-        again = regress(s, kernel, ratings.folds, settings, jobs=1)
-        reached.append(again.performance["r_within_state"])
+    rng = generator(seed, Stream.AUDIT_RATINGS)
+    scans = ratings.scans
+    n = len(scans.rating)
+    correlations = []
+    for repeat in range(repeats):
+        kernel = feature_kernel({"noise": rng.normal(size=(n, n))})
+        settings = RegressionSettings(permutations=0, bootstrap=0, seed=seed + repeat)
+        on_noise = regress(scans, kernel, ratings.folds, settings, jobs=1)
+        correlations.append(on_noise.performance["r_within_state"])
     what = (
         f"A ridge regression on noise with the same folds, {repeats} times: r "
         "within states"
     )
-    return _no_better("noise features, ratings", what, np.array(reached), 0.0)
+    return _no_better("noise features, ratings", what, np.array(correlations), 0.0)
 
 
-def _published(published: PublishedRegression) -> Check:
-    verdict: Verdict = "warn" if published.noise_r > 0.1 else "pass"
-    words = f"{published.label} On these data it gives r = {published.test_r:.2f}."
+def _published_split(published: PublishedRegression) -> Check:
     return Check(
         "published 2019 split",
         published.noise_r,
         "0 if it did not leak",
-        verdict,
-        words,
+        _pass_or("warn", published.noise_r <= 0.1),
+        f"{published.label} On these data it gives r = {published.test_r:.2f}.",
     )
-
-
-def failed(checks: Sequence[Check]) -> list[Check]:
-    """Those that say not to believe the score."""
-    return [c for c in checks if c.verdict == "fail"]

@@ -17,7 +17,7 @@ from sklearn.svm import SVR
 
 from cingulum.errors import InputError
 from cingulum.prediction.permutation import exchanges, p_value
-from cingulum.prediction.statistics import Interval, correlation
+from cingulum.prediction.statistics import Interval, pearson_r
 from cingulum.prediction.svm import solver
 from cingulum.random_streams import Stream, generator
 
@@ -165,9 +165,9 @@ def _fit(responses: np.ndarray, ratings: np.ndarray, test_visit: np.ndarray) -> 
     fitted = model.predict(x)
     predicted = model.predict((_of_visit(responses, test_visit) - centre) / size)
     return _Fit(
-        train_r=float(correlation(fitted, rated)),
+        train_r=float(pearson_r(fitted, rated)),
         train_rmse=_rmse(fitted, rated),
-        test_r=float(correlation(predicted, truth)),
+        test_r=float(pearson_r(predicted, truth)),
         test_rmse=_rmse(predicted, truth),
         predicted=predicted,
     )

@@ -83,7 +83,7 @@ class PairedFeatures:
     def _responses_to(self, name: str, plan: FoldPlan) -> np.ndarray:
         """Decision responses (fold, patient, visit) to one modality."""
         kernel = self._svm_kernel(name, plan)
-        held = kernel.held(np.ones((1, len(plan.outer))))
+        held = kernel.held_out(np.ones((1, len(plan.outer))))
         # Training patients need responses by SVMs that never saw them, or a regression
         # would learn from responses that are better than those it meets in the test.
         tested = plan.outer == np.arange(plan.folds)[:, None]

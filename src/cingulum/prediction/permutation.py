@@ -1,10 +1,9 @@
-"""What may be exchanged under the null hypothesis, and the p-values that come of it.
+"""What may be exchanged under the null hypothesis, and the p-values that follow.
 
 Within patients: a patient's two visits may be swapped (a sign of the difference), all
-    modalities together. Between
-patients: whole patients may exchange their ratings, both visits at once, inside their
-site. scikit-learn's `permutation_test_score(groups=…)` shuffles inside a group only,
-which with one label a patient moves nothing.
+modalities together. Between patients: whole patients may exchange their ratings, both
+visits at once, inside their site. scikit-learn's `permutation_test_score(groups=…)`
+shuffles inside a group only, which with one label per patient changes nothing.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ Jobs = (
     | None
     | Callable[[Callable[[np.ndarray], Any], Sequence[np.ndarray]], Iterator[Any]]
 )
-"""Who permutes: so many threads (None: one a core), or a function of the work and its
-blocks that gives the results in order, kept from an earlier run or made by a cluster.
-Blocks are independent, so the results are the same."""
+"""How blocks of permutations are run: by so many threads (None: one per core), or by a
+function of the work and its blocks that gives the results in order, from an earlier run
+or a cluster. Blocks are independent, so the results are the same."""
 
 Side = Literal["greater", "less", "two-sided"]
 
@@ -53,13 +52,11 @@ def sign_flips(
 def exchanges(
     times: int, patients: int, rng: np.random.Generator, sites: np.ndarray | None = None
 ) -> np.ndarray:
-    """Orders (times, patient): whose ratings each patient gets; only patients of one
-    site exchange."""
-    site = (
-        np.zeros(patients, int)
-        if sites is None
-        else np.unique(sites, return_inverse=True)[1]
-    )
+    """Orders (times, patient): whose ratings each patient gets; patients exchange
+    ratings within their site only."""
+    site = np.zeros(patients, int)
+    if sites is not None:
+        site = np.unique(sites, return_inverse=True)[1]
     orders = np.tile(np.arange(patients), (times, 1))
     for k in range(site.max() + 1):
         rows = np.flatnonzero(site == k)
@@ -74,30 +71,33 @@ def in_blocks(
     show_progress: bool,
     label: str = "permutations",
 ) -> Iterator[T]:
-    """Results of work(block), in order, by threads (compiled code lets go of Python's
-    lock), or by whoever `jobs` is; may be left early."""
+    """Results of work(block), in order, by threads or by the function `jobs`. The
+    caller may stop iterating early."""
+    number = len(blocks)
     if callable(jobs):
-        yield from track(
-            jobs(work, blocks), label, total=len(blocks), show=show_progress
-        )
+        yield from track(jobs(work, blocks), label, total=number, show=show_progress)
         return
-    tasks = joblib.Parallel(
+    # Threads, since the compiled code releases Python's lock.
+    workers = joblib.Parallel(
         n_jobs=jobs or joblib.cpu_count(), prefer="threads", return_as="generator"
-    )(joblib.delayed(work)(block) for block in blocks)
+    )
+    results = workers(joblib.delayed(work)(block) for block in blocks)
     with warnings.catch_warnings():
+        # joblib warns when the caller stops early, which is meant.
         warnings.filterwarnings(
             "ignore", "[0-9]+ tasks have been successfully executed"
-        )  # when left early
+        )
         try:
-            yield from track(tasks, label, total=len(blocks), show=show_progress)
+            yield from track(results, label, total=number, show=show_progress)
         finally:
-            tasks.close()
+            results.close()
 
 
 def p_value(observed: float, null: np.ndarray, side: Side = "greater") -> float:
     """(b + 1) / (m + 1) of m permuted statistics, of which b are at least as extreme;
     two-sided: twice the smaller."""
     null = np.asarray(null)
+    # The observed statistic is one of those exchanged, so p is never 0.
     above = (1 + int((null >= observed - ALIKE).sum())) / (1 + len(null))
     below = (1 + int((null <= observed + ALIKE).sum())) / (1 + len(null))
     if side == "two-sided":
@@ -112,13 +112,13 @@ def sequential_p(observed: float, null: np.ndarray, enough: int) -> tuple[float,
     many permutations it took.
 
     Permutations are looked at in order until `enough` are at least as extreme: p =
-    enough / looked at. If that never happens it is (b + 1) / (m + 1). Both are exact.
+    enough / looked at. If that never happens, p = (b + 1) / (m + 1). Both are exact.
     """
     check_enough(enough)
     hits = np.flatnonzero(np.asarray(null) >= observed - ALIKE)
     if len(hits) >= enough:
-        looked = int(hits[enough - 1]) + 1
-        return enough / looked, looked
+        examined = int(hits[enough - 1]) + 1
+        return enough / examined, examined
     return (len(hits) + 1) / (len(null) + 1), len(null)
 
 
@@ -141,7 +141,8 @@ def max_statistic_p(observed: np.ndarray, largest: np.ndarray) -> np.ndarray:
 def fdr(p: np.ndarray) -> np.ndarray:
     """False discovery rates by Benjamini and Hochberg (scipy's); NaN stays NaN and does
     not count."""
-    q, known = np.full(np.shape(p), np.nan), np.isfinite(p)
+    q = np.full(np.shape(p), np.nan)
+    known = np.isfinite(p)
     if known.any():
         q[known] = false_discovery_control(np.asarray(p)[known])
     return q

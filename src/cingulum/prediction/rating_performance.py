@@ -9,7 +9,7 @@ import numpy as np
 from cingulum.prediction.scans import Scans
 from cingulum.prediction.statistics import (
     Interval,
-    correlation,
+    pearson_r,
     percentile,
     resamples,
     varying,
@@ -72,7 +72,7 @@ class _PatientMeans:
 
     @property
     def r_patients(self) -> float:
-        return float(correlation(self.deviation, self.rating))
+        return float(pearson_r(self.deviation, self.rating))
 
     @property
     def r_change(self) -> float:
@@ -81,7 +81,7 @@ class _PatientMeans:
         if changed.sum() <= 2:
             return NAN
         deviation = self.deviation_change[changed]
-        return float(correlation(deviation, self.rating_change[changed]))
+        return float(pearson_r(deviation, self.rating_change[changed]))
 
 
 def performance(predictions: RatingPredictions) -> dict[str, float]:
@@ -122,7 +122,7 @@ def r_within_state(
         rows = state == value
         predicted[:, rows] -= predicted[:, rows].mean(1, keepdims=True)
         ratings[:, rows] -= ratings[:, rows].mean(1, keepdims=True)
-    return correlation(predicted, ratings)
+    return pearson_r(predicted, ratings)
 
 
 def _performance_of(
@@ -136,7 +136,7 @@ def _performance_of(
     within = r_within_state(state, deviation[None], rating[None])
     return {
         # Of deviations, not of predictions: see MEASURES.
-        "r": float(correlation(deviation, rating)),
+        "r": float(pearson_r(deviation, rating)),
         "r_within_state": float(within[0]),
         "r_patients": means.r_patients,
         "r_change": means.r_change,

@@ -49,7 +49,7 @@ from cingulum.prediction.rating_performance import (
 )
 from cingulum.prediction.scan_kernels import ScanKernel
 from cingulum.prediction.scans import Scans, paired_scans
-from cingulum.prediction.statistics import Interval, correlation
+from cingulum.prediction.statistics import Interval, pearson_r
 from cingulum.prediction.svm.nested import FoldPlan
 from cingulum.random_streams import Stream, generator
 
@@ -344,7 +344,7 @@ def _both_correlations(
 ) -> np.ndarray:
     """r within states and pooled r (2, problem) of rows (problem, scan)."""
     within = r_within_state(state, predicted, ratings)
-    return np.stack([within, correlation(predicted, ratings)])
+    return np.stack([within, pearson_r(predicted, ratings)])
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""What an evaluation of paired visits found, as values."""
+"""The results of an evaluation of paired visits, as values."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from cingulum.prediction.statistics import Interval, right
-from cingulum.prediction.svm.nested import Fusion
+from cingulum.prediction.settings import Fusion
+from cingulum.prediction.statistics import Interval, correctness
 
 
 @dataclass(frozen=True, eq=False)
 class Score:
     """Performance of one model.
 
-    decisions: one a patient, out of fold; > 0 means the later visit was recognised; NaN
-        for a patient without data
+    decisions: one per patient, out of fold; > 0 means the second visit was recognised;
+        NaN for a patient without data
     accuracy_ci, auc_ci: bootstrap over patients; accuracy_exact_ci: Clopper-Pearson
     auc: of the mirrored decisions (signed-rank, as in Lee et al. 2019)
     scans: out-of-fold scores (patient, visit) of single scans; single_scan_auc: second
@@ -24,7 +24,7 @@ class Score:
     p: sign-flip permutation, one-sided, of the accuracy (equal accuracies are ranked by
         AUC); p_auc, single_scan_p
     null: the permuted accuracies
-    permutations: how many it took (fewer with early stopping)
+    permutations: how many were needed (fewer with early stopping)
     """
 
     decisions: np.ndarray
@@ -60,13 +60,14 @@ class Difference:
 class Contribution:
     """What one modality adds to the fusion of the others.
 
-    weight: mean weight in the fused machine; accuracy, auc: of the fusion without it;
-    gains: with − without, with bootstrap intervals over patients; p: the modality's
-    differences alone change sign, everything else stays (its weight in the fusion is
-    learnt anew), one-sided, of the fused accuracy with AUC deciding ties: does it carry
-    any information? A copy of another modality does, and adds nothing: that is what
-    gains and mcnemar (exact, two-sided, of the patients on whom the two fusions
-    disagree) are for
+    weight: mean weight in the fused machine
+    accuracy, auc: of the fusion without it
+    accuracy_gain, auc_gain: with − without, with bootstrap intervals over patients
+    p: one-sided, of the fused accuracy with AUC deciding ties, when the differences of
+        this modality alone change sign and the fusion is trained again: does it carry
+        any information? A copy of another modality does, and adds nothing, which gains
+        and mcnemar show
+    mcnemar: exact two-sided p, from the patients on whom the two fusions disagree
     """
 
     weight: float
@@ -83,14 +84,14 @@ class Contribution:
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """Scores by model name (modalities, then `fused`), contributions to the fusion,
-    weights of models fitted on everybody, and what was done.
+    weights of models fitted on everybody, and the settings.
 
     weights: per modality (feature,), for pictures only: performance never comes from
         them
-    patterns: the same as activation patterns, which may be read as where the effect is
-        (Haufe et al. 2014)
-    duals: per modality, the coefficients (patient,) that make the weights out of the
-        patients' differences
+    patterns: the same as activation patterns, which show where the effect is (Haufe et
+        al. 2014, doi:10.1016/j.neuroimage.2013.10.067)
+    duals: per modality, the coefficients (patient,) of the patients' differences that
+        give the weights
     folds, parts: outer fold and inner part of each patient
     dropped: patients left out since a modality was missing; missing: per modality, how
         many patients lack it
@@ -117,36 +118,34 @@ class Evaluation:
     missing: dict[str, int] = field(default_factory=dict)
 
     def table(self) -> pd.DataFrame:
-        """One row a model."""
-        rows = [
-            {
+        """One row per model."""
+        rows = []
+        for name, score in self.scores.items():
+            row = {
                 "model": name,
-                "accuracy": s.accuracy,
-                "accuracy_low": s.accuracy_ci.low,
-                "accuracy_high": s.accuracy_ci.high,
-                "auc": s.auc,
-                "single_scan_auc": s.single_scan_auc,
-                "p": s.p,
+                "accuracy": score.accuracy,
+                "accuracy_low": score.accuracy_ci.low,
+                "accuracy_high": score.accuracy_ci.high,
+                "auc": score.auc,
+                "single_scan_auc": score.single_scan_auc,
+                "p": score.p,
             }
-            for name, s in self.scores.items()
-        ]
+            rows.append(row)
         return pd.DataFrame(rows)
 
     def predictions(self) -> pd.DataFrame:
-        """One row a patient and model: fold, decision, scores of both scans; all out of
-        fold."""
-        parts = [
-            pd.DataFrame(
-                {
-                    "participant_id": self.patients,
-                    "model": name,
-                    "fold": self.folds,
-                    "decision": s.decisions,
-                    "correct": right(s.decisions),
-                    "score_first": s.scans[:, 0],
-                    "score_second": s.scans[:, 1],
-                }
-            )
-            for name, s in self.scores.items()
-        ]
-        return pd.concat(parts, ignore_index=True)
+        """One row per patient and model: fold, decision, scores of both scans; all out
+        of fold."""
+        tables = []
+        for name, score in self.scores.items():
+            columns = {
+                "participant_id": self.patients,
+                "model": name,
+                "fold": self.folds,
+                "decision": score.decisions,
+                "correct": correctness(score.decisions),
+                "score_first": score.scans[:, 0],
+                "score_second": score.scans[:, 1],
+            }
+            tables.append(pd.DataFrame(columns))
+        return pd.concat(tables, ignore_index=True)

@@ -3,56 +3,38 @@ patients."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import beta, binomtest, norm, rankdata
 
-from cingulum.prediction.svm import solver
-
 
 @dataclass(frozen=True)
 class Interval:
+    """A confidence interval."""
+
     low: float
     high: float
 
 
 def accuracy(decisions: np.ndarray) -> np.ndarray:
-    """Share of patients (last axis) whose later visit is recognised: decision > 0; an
+    """Share of patients (last axis) whose second visit is recognised: decision > 0; an
     undecided one counts half."""
     return ((decisions > 0) + 0.5 * (decisions == 0)).mean(-1)
 
 
-def paired_auc(decisions: np.ndarray) -> float:
-    """AUC of the mirrored decisions {d} against {−d}, the figure of Lee et al. 2019.
-
-    It equals P(d_i + d_j > 0) over pairs of patients, a signed-rank quantity, and is
-    **not** the AUC of single scans.
-    """
-    return float(solver.mirrored_auc(np.atleast_2d(np.asarray(decisions, float)))[0])
-
-
 def rounded(decisions: np.ndarray) -> np.ndarray:
-    """Decisions (…, patient) to nine digits of the largest: ties are ties, not what
-    rounding makes of them."""
+    """Decisions (…, patient) to nine digits of the largest, so that ties stay ties in
+    spite of rounding errors."""
     top = np.abs(decisions).max(-1, keepdims=True).clip(1e-300)
     return np.round(decisions / top, 9) * top
 
 
-def right(decisions: np.ndarray) -> np.ndarray:
-    """1 for a recognised patient, 0 for one that is not, ½ for an undecided one, NaN
-    without data."""
-    return np.where(
-        np.isfinite(decisions), (decisions > 0) + 0.5 * (decisions == 0), np.nan
-    )
-
-
-def auc(positive: np.ndarray, negative: np.ndarray) -> float:
-    """Probability that a positive case scores above a negative one; ties count half."""
-    ranks = rankdata(np.concatenate([positive, negative]))
-    n, m = len(positive), len(negative)
-    return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
+def correctness(decisions: np.ndarray) -> np.ndarray:
+    """1 for a patient whose second visit is recognised, 0 for one whose is not, ½ for
+    an undecided one, NaN without data."""
+    correct = (decisions > 0) + 0.5 * (decisions == 0)
+    return np.where(np.isfinite(decisions), correct, np.nan)
 
 
 RESAMPLES = 2000
@@ -65,7 +47,7 @@ def resamples(n: int, rng: np.random.Generator, times: int = RESAMPLES) -> np.nd
 
 
 def percentile(values: np.ndarray, level: float = 0.95) -> Interval:
-    """The middle `level` of bootstrapped figures; those that could not be computed
+    """The middle `level` of bootstrapped statistics; those that could not be computed
     (NaN) are left out."""
     known = np.asarray(values)[np.isfinite(values)]
     if not len(known):
@@ -74,37 +56,27 @@ def percentile(values: np.ndarray, level: float = 0.95) -> Interval:
     return Interval(float(low), float(high))
 
 
-def bootstrap(
-    n: int,
-    figure: Callable[[np.ndarray], float],
-    rng: np.random.Generator,
-    times: int = 2000,
-    level: float = 0.95,
-) -> Interval:
-    """Percentile interval of figure(rows) over resampled patients. Models are not
-    refitted: it is the uncertainty of the patients under test, given their
-        decisions."""
-    return percentile(
-        np.array([figure(rows) for rows in resamples(n, rng, times)]), level
-    )
-
-
 def exact_interval(correct: float, n: int) -> Interval:
-    """95 % Clopper-Pearson interval of a proportion."""
+    """95 % Clopper-Pearson interval of a proportion; `correct` may be a half count."""
+    # Not scipy's binomtest: it takes whole counts only, and gives the same for them.
     low = beta.ppf(0.025, correct, n - correct + 1) if correct > 0 else 0.0
     high = beta.ppf(0.975, correct + 1, n - correct) if correct < n else 1.0
     return Interval(float(low), float(high))
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
-    """Two-sided exact p that two models recognise equally many of the same patients;
-    decisions (patient,) each. Patients on whom either is undecided do not count."""
+    """McNemar's exact two-sided p that two models recognise equally many of the same
+    patients; decisions (patient,) each. Patients on whom either is undecided do not
+    count."""
     decided = (first != 0) & (second != 0)
-    first, second = first[decided], second[decided]
-    only_first = int(((first > 0) & ~(second > 0)).sum())
-    only_second = int(((second > 0) & ~(first > 0)).sum())
-    apart = only_first + only_second
-    return float(binomtest(only_first, apart).pvalue) if apart else 1.0
+    by_first = first[decided] > 0
+    by_second = second[decided] > 0
+    only_first = int((by_first & ~by_second).sum())
+    only_second = int((by_second & ~by_first).sum())
+    disagreements = only_first + only_second
+    if not disagreements:
+        return 1.0
+    return float(binomtest(only_first, disagreements).pvalue)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +89,9 @@ class DeLong:
     covariance: np.ndarray
 
     def interval(self, model: int = 0, level: float = 0.95) -> Interval:
-        reach = norm.ppf((1 + level) / 2) * np.sqrt(self.covariance[model, model])
+        """Normal interval of one AUC, cut to 0 to 1."""
+        error = np.sqrt(self.covariance[model, model])
+        reach = norm.ppf((1 + level) / 2) * error
         return Interval(
             max(0.0, float(self.aucs[model] - reach)),
             min(1.0, float(self.aucs[model] + reach)),
@@ -125,34 +99,41 @@ class DeLong:
 
     def p(self, a: int = 0, b: int = 1) -> float:
         """Two-sided p that two models have the same AUC."""
-        v = self.covariance
-        variance = v[a, a] + v[b, b] - 2 * v[a, b]
-        apart = self.aucs[a] - self.aucs[b]
+        covariance = self.covariance
+        variance = covariance[a, a] + covariance[b, b] - 2 * covariance[a, b]
+        gap = abs(self.aucs[a] - self.aucs[b])
+        # A model against itself, or two that rank all cases alike.
         if variance <= 0:
-            return 1.0 if abs(apart) < 1e-12 else 0.0
-        return float(2 * norm.sf(abs(apart) / np.sqrt(variance)))
+            return 1.0 if gap < 1e-12 else 0.0
+        return float(2 * norm.sf(gap / np.sqrt(variance)))
 
 
 def delong(positive: np.ndarray, negative: np.ndarray) -> DeLong:
-    """positive: scores (model, positive case); negative: (model, negative case).
-    Midranks (Sun and Xu 2014)."""
-    positive, negative = np.atleast_2d(positive), np.atleast_2d(negative)
-    n, m = positive.shape[1], negative.shape[1]
-    together = rankdata(np.concatenate([positive, negative], 1), axis=1)
-    above = (
-        together[:, :n] - rankdata(positive, axis=1)
-    ) / m  # placement of each positive among the negatives
-    below = 1 - (together[:, n:] - rankdata(negative, axis=1)) / n
-    covariance = np.atleast_2d(np.cov(above)) / n + np.atleast_2d(np.cov(below)) / m
-    return DeLong(above.mean(1), covariance)
+    """AUCs and their covariance from midranks (Sun and Xu 2014,
+    doi:10.1109/LSP.2014.2337313).
+
+    positive: scores (model, positive case); negative: (model, negative case)
+    """
+    positive = np.atleast_2d(positive)
+    negative = np.atleast_2d(negative)
+    n = positive.shape[1]
+    m = negative.shape[1]
+    ranks = rankdata(np.concatenate([positive, negative], 1), axis=1)
+    # Share of the negatives below each positive, and of the positives above each
+    # negative.
+    below = (ranks[:, :n] - rankdata(positive, axis=1)) / m
+    above = 1 - (ranks[:, n:] - rankdata(negative, axis=1)) / n
+    from_positives = np.atleast_2d(np.cov(below)) / n
+    from_negatives = np.atleast_2d(np.cov(above)) / m
+    return DeLong(below.mean(1), from_positives + from_negatives)
 
 
-def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def pearson_r(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Pearson r over the last axis; 0 where one of the two does not vary (a constant
     predicts nothing)."""
     varies = varying(a) & varying(b)
-    a, b = _unit(a), _unit(b)
-    return np.where(varies, (a * b).sum(-1), 0.0)
+    r = (_centred_unit(a) * _centred_unit(b)).sum(-1)
+    return np.where(varies, r, 0.0)
 
 
 def varying(a: np.ndarray) -> np.ndarray:
@@ -160,14 +141,9 @@ def varying(a: np.ndarray) -> np.ndarray:
     return np.ptp(a, axis=-1) > 1e-10 * np.abs(a).max(-1)
 
 
-def _unit(a: np.ndarray) -> np.ndarray:
+def _centred_unit(a: np.ndarray) -> np.ndarray:
+    """Rows less their mean, with length 1."""
     a = a - a.mean(-1, keepdims=True)
+    # First by the largest, so that squares neither overflow nor vanish.
     a = a / np.abs(a).max(-1, keepdims=True).clip(1e-300)
     return a / np.sqrt(np.square(a).sum(-1, keepdims=True)).clip(1e-300)
-
-
-def fusion_of_independent(aucs: np.ndarray) -> tuple[float, float]:
-    """Mirrored AUC and accuracy that independent Gaussian decisions with these mirrored
-    AUCs would reach together: d² adds, d = Φ⁻¹(AUC) / √2 (lee2019.md §3.2)."""
-    d = np.sqrt(np.square(norm.ppf(np.asarray(aucs)) / np.sqrt(2)).sum())
-    return float(norm.cdf(np.sqrt(2) * d)), float(norm.cdf(d))

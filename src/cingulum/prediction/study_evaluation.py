@@ -1,15 +1,13 @@
-"""Everything asked of one set of paired features: three estimands, controls, leak
+"""Every question about one set of paired features: three estimands, controls, leak
 audit; never pooled, never apart."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 
-from cingulum.prediction import Evaluation, evaluate
 from cingulum.prediction.decision_calibration import (
     DecisionCalibration,
     calibrate_decisions,
@@ -18,6 +16,8 @@ from cingulum.prediction.dose import DoseResponse, dose_response
 from cingulum.prediction.leak_audit import Check, audit
 from cingulum.prediction.learning_curves import compact, learning_curve
 from cingulum.prediction.lee2019 import PublishedRegression, published_regression
+from cingulum.prediction.paired_evaluation import evaluate_visits
+from cingulum.prediction.paired_visits import PairedVisits
 from cingulum.prediction.permutation import Jobs
 from cingulum.prediction.regression import (
     Model,
@@ -26,22 +26,83 @@ from cingulum.prediction.regression import (
     Visits,
     evaluate_ratings,
 )
-from cingulum.prediction.svm.nested import Fusion, Missing
-from cingulum.prediction.svm.products import turned
+from cingulum.prediction.scores import Evaluation
+from cingulum.prediction.settings import Permutations, Svm, Validation
+from cingulum.prediction.svm.products import order_visits
 
 MANY = 100
 """Patients beyond which the forced choice deals them into 20 folds, and the audit
 repeats 10 times on noise: one at a time, and 50 times, cost much and tell no more. Maps
-    are flipped 500 times then, unless more were asked for."""
+are flipped 500 times then, unless more were asked for."""
+
+FEWEST_FOR_CURVE, FEWEST_FOR_RATINGS = 20, 10
+"""Patients that a learning curve, and a regression between patients, need."""
+
+
+@dataclass(frozen=True, eq=False)
+class StudyData:
+    """What is asked about.
+
+    visits: features and confounds, with visits in the order of time
+    ratings: (patient, visit), or None
+    higher: (patient,) whether the second visit is the one to be recognised; None: it
+        always is. Only the forced choice and single scans are ordered that way: between
+        patients, a scan's place must not come from its own rating.
+    sites: (patient,); ratings are exchanged inside sites only
+    """
+
+    visits: PairedVisits
+    ratings: np.ndarray | None = None
+    higher: np.ndarray | None = None
+    sites: np.ndarray | None = None
+
+    def select(self, rows: np.ndarray) -> StudyData:
+        """Of the patients in these rows only."""
+        return StudyData(
+            self.visits.select(rows),
+            _rows_of(self.ratings, rows),
+            _rows_of(self.higher, rows),
+            _rows_of(self.sites, rows),
+        )
+
+    @property
+    def is_second_higher(self) -> np.ndarray:
+        """(patient,): `higher`, or true for everybody."""
+        if self.higher is None:
+            return np.ones(len(self.visits.patients), bool)
+        return np.asarray(self.higher, bool)
+
+    def ordered(self) -> PairedVisits:
+        """Visits with the one to be recognised second."""
+        return self.visits.ordered(self.is_second_higher)
+
+
+def _rows_of(values: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
+    return None if values is None else np.asarray(values)[rows]
+
+
+@dataclass(frozen=True)
+class RatingRegression:
+    """How ratings are predicted between patients: from decision responses or from the
+    features themselves, and by which model."""
+
+    on: Predictors = "responses"
+    model: Model = "ridge"
 
 
 @dataclass(frozen=True, eq=False)
 class StudyEvaluation:
-    """paired: forced choice and single scans; ratings: between patients, by `both`,
-    `first`, `second` visits;
-    published: the 2019 recipe, for comparison; dose: decisions against changes;
-    calibration: of the best model's decisions; checks: the leak audit; learning: rows
-        (patients, accuracy, sd); words: what could not be asked, why."""
+    """The answers.
+
+    paired: forced choice and single scans
+    ratings: between patients, by `both`, `first`, `second` visits
+    published: the 2019 recipe, for comparison
+    dose: decisions against changes in rating
+    calibration: of the best model's decisions
+    checks: the leak audit
+    learning: rows (patients, accuracy, sd)
+    words: what could not be asked, and why
+    """
 
     paired: Evaluation
     ratings: dict[str, Ratings] = field(default_factory=dict)
@@ -54,179 +115,247 @@ class StudyEvaluation:
 
     @property
     def best(self) -> str:
-        """The model whose score is told first: the fusion, or the only modality."""
+        """The model whose score is reported first: the fusion, or the only modality."""
         return "fused" if "fused" in self.paired.scores else self.paired.fused[0]
 
 
 def evaluate_study(
-    values: dict[str, np.ndarray],
-    patients: Sequence[str],
+    data: StudyData,
     *,
-    ratings: np.ndarray | None = None,
-    higher: np.ndarray | None = None,
-    controls: tuple[str, ...] = (),
-    scale: tuple[str, ...] = (),
-    confounds: dict[str, np.ndarray] | None = None,
-    sites: np.ndarray | None = None,
-    fusion: Fusion = "stacked",
-    missing: Missing = "complete",
-    C: float | Sequence[float] = 1.0,
-    folds: int | None = None,
-    on: Predictors = "responses",
-    model: Model = "ridge",
-    permutations: int = 5000,
-    stop_after: int | None = None,
+    svm: Svm,
+    validation: Validation,
+    permutations: Permutations,
+    regression: RatingRegression,
     learning: bool = True,
-    seed: int = 0,
     jobs: Jobs = None,
-    force: bool = False,
     show_progress: bool = False,
 ) -> StudyEvaluation:
-    """values: by modality (patient, visit, feature), ratings and confounds (patient,
-    visit), in the order of time.
+    """Forced choice, single scans and ratings between patients, with all controls.
 
-    higher (patient,): whether the second visit is the one to be recognised, default
-    all. Only the forced choice and
-    single scans are turned that way: between patients, a scan's place must not come
-        from its own rating.
-    folds: default one patient at a time, beyond MANY patients 20. Further options:
-        `evaluate` and `evaluate_ratings`.
+    validation: without folds, one patient is left out at a time, of more than MANY
+    patients a twentieth; learning: also with fewer patients
     """
-    folds = 20 if folds is None and len(patients) > MANY else folds
-    higher = (
-        np.ones(len(patients), bool) if higher is None else np.asarray(higher, bool)
-    )
-    shown = {name: turned(v, higher) for name, v in values.items()}
-    regressed = {name: turned(c, higher) for name, c in (confounds or {}).items()}
-    paired = evaluate(
-        shown,
-        patients,
-        controls=controls,
-        permutations=permutations,
-        folds=folds,
-        C=C,
-        fusion=fusion,
-        scale=scale,
-        confounds=regressed,
-        missing=missing,
-        stop_after=stop_after,
-        seed=seed,
-        jobs=jobs,
-        force=force,
-        show_progress=show_progress,
-    )
-    kept = [i for i, p in enumerate(patients) if str(p) in set(paired.patients)]
-    shown, regressed = _rows(shown, kept), _rows(regressed, kept)
-    found = StudyEvaluation(paired)
-    decisions = paired.scores[found.best].decisions
-    found = replace(found, calibration=calibrate_decisions(decisions))
-    words: list[str] = []
-    if ratings is not None:
-        rated = _rows({n: values[n] for n in paired.fused}, kept)
-        extra = {
-            "scale": scale,
-            "confounds": _rows(confounds or {}, kept) or None,
-            "on": on,
-            "model": model,
-            "sites": None if sites is None else np.asarray(sites)[kept],
-            "permutations": permutations,
-            "stop_after": stop_after,
-            "seed": seed,
-            "jobs": jobs,
-        }
-        regressions, published = _between(
-            rated, ratings[kept], paired.patients, words, extra
+    if validation.folds is None and len(data.visits.patients) > MANY:
+        validation = replace(validation, folds=20)
+    study = _Study(data, svm, validation, permutations, regression, jobs, show_progress)
+    return study.evaluate(learning)
+
+
+@dataclass(frozen=True, eq=False)
+class _Study:
+    """Data and settings of one study, whose questions are its methods."""
+
+    data: StudyData
+    svm: Svm
+    validation: Validation
+    permutations: Permutations
+    regression: RatingRegression
+    jobs: Jobs
+    show_progress: bool
+
+    @property
+    def seed(self) -> int:
+        return self.validation.seed
+
+    @cached_property
+    def ordered(self) -> PairedVisits:
+        """Visits with the one to be recognised second."""
+        return self.data.ordered()
+
+    def evaluate(self, learning: bool) -> StudyEvaluation:
+        paired = evaluate_visits(
+            # Not the cached ones: maps of all patients need not stay in memory.
+            self.data.ordered(),
+            svm=self.svm,
+            validation=self.validation,
+            permutations=self.permutations,
+            jobs=self.jobs,
+            show_progress=self.show_progress,
         )
-        change = np.diff(turned(ratings, higher)[kept], axis=1)[:, 0]
-        moved = (
-            np.stack([np.diff(c, axis=1)[:, 0] for c in regressed.values()], -1)
-            if regressed
-            else None
+        answers = StudyEvaluation(paired)
+        decisions = paired.scores[answers.best].decisions
+        answers = replace(answers, calibration=calibrate_decisions(decisions))
+        # Everything else is asked of the patients that were evaluated.
+        study = replace(self, data=self.data.select(self._kept(paired)))
+        if study.data.ratings is not None:
+            answers = study.with_ratings(answers, decisions, study.data.ratings)
+        answers = replace(answers, checks=study.audit(answers))
+        if learning:
+            answers = replace(answers, learning=study.learning_curve(paired))
+        return replace(answers, words=[*answers.words, *study.cancelled_confounds()])
+
+    def _kept(self, paired: Evaluation) -> np.ndarray:
+        evaluated = set(paired.patients)
+        kept = []
+        for row, name in enumerate(self.data.visits.patients):
+            if name in evaluated:
+                kept.append(row)
+        return np.array(kept)
+
+    def with_ratings(
+        self, answers: StudyEvaluation, decisions: np.ndarray, ratings: np.ndarray
+    ) -> StudyEvaluation:
+        """With what needs ratings: regressions between patients, and dose-response."""
+        fused = self.data.visits.only(answers.paired.fused)
+        # Without controls, which a regression would take for brain data.
+        between = BetweenPatients.of(fused.values, ratings, self.svm.scale)
+        words = between.obstacles()
+        regressions: dict[str, Ratings] = {}
+        published = None
+        if not words:
+            words = between.constant_ratings()
+            for visits in between.varying_visits():
+                regressions[visits] = self._ratings(between, visits)
+            published = between.published(self.seed)
+        return replace(
+            answers,
+            ratings=regressions,
+            published=published,
+            dose=self.dose_response(decisions, ratings),
+            words=[*answers.words, *words],
         )
-        dose = dose_response(
-            decisions, change, moved, permutations=max(permutations, 19), seed=seed
+
+    def _ratings(self, between: BetweenPatients, visits: Visits) -> Ratings:
+        return evaluate_ratings(
+            between.values,
+            between.ratings,
+            self.data.visits.patients,
+            visits=visits,
+            scale=self.svm.scale,
+            confounds=self.data.visits.confounds or None,
+            on=self.regression.on,
+            model=self.regression.model,
+            sites=self.data.sites,
+            permutations=self.permutations.n,
+            stop_after=self.permutations.stop_after,
+            seed=self.seed,
+            jobs=self.jobs,
         )
-        found = replace(found, ratings=regressions, published=published, dose=dose)
-    checks = audit(
-        shown,
-        paired,
-        rose=higher[kept],
-        ratings=found.ratings.get("both"),
-        published=found.published,
-        confounds=regressed,
-        repeats=10 if len(kept) > MANY else 50,
-        seed=seed,
-        jobs=jobs,
-        show_progress=show_progress,
-    )
-    curve = None
-    if learning and len(kept) >= 20 and not paired.missing:
-        chosen = {name: shown[name] for name in paired.fused}
+
+    def dose_response(self, decisions: np.ndarray, ratings: np.ndarray) -> DoseResponse:
+        """Decisions (patient,) against changes in rating, given those of confounds."""
+        confounds = self.ordered.stacked_confounds
+        return dose_response(
+            decisions,
+            _change(order_visits(ratings, self.data.is_second_higher)),
+            None if confounds is None else _change(confounds),
+            # Cheap, and with fewer no p could be below .05.
+            permutations=max(self.permutations.n, 19),
+            seed=self.seed,
+        )
+
+    def audit(self, answers: StudyEvaluation) -> list[Check]:
+        """Checks of the forced choice and of what was asked of ratings."""
+        ordered = self.ordered
+        return audit(
+            ordered.values,
+            answers.paired,
+            rose=self.data.is_second_higher,
+            ratings=answers.ratings.get("both"),
+            published=answers.published,
+            confounds=ordered.confounds,
+            repeats=10 if len(ordered.patients) > MANY else 50,
+            seed=self.seed,
+            jobs=self.jobs,
+            show_progress=self.show_progress,
+        )
+
+    def learning_curve(self, paired: Evaluation) -> list[dict[str, float]]:
+        """Rows of the learning curve; none for few patients or missing modalities."""
+        if len(paired.patients) < FEWEST_FOR_CURVE or paired.missing:
+            return []
+        ordered = self.ordered
         curve = learning_curve(
-            chosen,
+            ordered.only(paired.fused).values,
             paired.patients,
-            confounds=regressed,
-            folds=folds,
-            scale=scale,
+            confounds=ordered.confounds,
+            folds=self.validation.folds,
+            scale=self.svm.scale,
             repeats=10,
-            fusion=fusion,
-            C=C,
-            seed=seed,
-            jobs=jobs,
-            show_progress=show_progress,
+            fusion=self.svm.fusion,
+            C=self.svm.C,
+            seed=self.seed,
+            jobs=self.jobs,
+            show_progress=self.show_progress,
         )
-    still = [n for n, c in regressed.items() if np.ptp(c, axis=1).max() == 0]
-    if still:
-        words.append(
-            f"{', '.join(still)}: the same at both visits of everybody, so it cancels "
+        return curve.to_dict("records")
+
+    def cancelled_confounds(self) -> list[str]:
+        """A sentence on confounds that do nothing in the forced choice."""
+        same = []
+        for name, values in self.data.visits.confounds.items():
+            if np.ptp(values, axis=1).max() == 0:
+                same.append(name)
+        if not same:
+            return []
+        return [
+            f"{', '.join(same)}: the same at both visits of everybody, so it cancels "
             "in the forced choice."
-        )
-    return replace(
-        found,
-        checks=checks,
-        learning=[] if curve is None else curve.to_dict("records"),
-        words=words,
-    )
+        ]
 
 
-def _rows(tables: dict[str, np.ndarray], kept: list[int]) -> dict[str, np.ndarray]:
-    return {name: table[kept] for name, table in tables.items()}
+def _change(values: np.ndarray) -> np.ndarray:
+    """Second visit − first, of (patient, visit, …)."""
+    return np.diff(values, axis=1)[:, 0]
 
 
-def _between(
-    values: dict[str, np.ndarray],
-    ratings: np.ndarray,
-    patients: list[str],
-    words: list[str],
-    options: dict[str, Any],
-) -> tuple[dict[str, Ratings], PublishedRegression | None]:
-    if len(patients) < 10:
-        words.append("Between patients: fewer than 10 patients.")
-        return {}, None
-    if any(np.isnan(v).any() for v in values.values()):
-        words.append(
-            "Between patients: some patients lack a modality; ask with complete cases."
-        )
-        return {}, None
-    values = {n: v if n in options["scale"] else compact(v) for n, v in values.items()}
-    found: dict[str, Ratings] = {}
-    asked: tuple[tuple[Visits, np.ndarray], ...] = (
-        ("both", ratings),
-        ("first", ratings[:, 0]),
-        ("second", ratings[:, 1]),
-    )
-    for visits, given_ratings in asked:
-        if np.ptp(given_ratings) == 0:
-            words.append(
-                f"Between patients, {visits} visits: all ratings are the same."
-            )
-            continue
-        found[visits] = evaluate_ratings(
-            values, ratings, patients, visits=visits, **options
-        )
-    if not (ratings[:, 1] > ratings[:, 0]).all():
-        return (
-            found,
-            None,
-        )  # the published recipe takes the second visit for the one in more pain
-    return found, published_regression(values, ratings, seed=options["seed"])
+@dataclass(frozen=True, eq=False)
+class BetweenPatients:
+    """What ratings are predicted from: values by modality (patient, visit, feature),
+    and ratings (patient, visit), visits in the order of time."""
+
+    values: dict[str, np.ndarray]
+    ratings: np.ndarray
+
+    @staticmethod
+    def of(
+        modalities: dict[str, np.ndarray], ratings: np.ndarray, scale: tuple[str, ...]
+    ) -> BetweenPatients:
+        """Modalities that are not scaled are compacted, since only inner products
+        count."""
+        values = {}
+        for name, features in modalities.items():
+            # Gaps are reported, not compacted.
+            is_kept = name in scale or np.isnan(features).any()
+            values[name] = features if is_kept else compact(features)
+        return BetweenPatients(values, ratings)
+
+    def obstacles(self) -> list[str]:
+        """Why no regression can be made; empty where one can."""
+        if len(self.ratings) < FEWEST_FOR_RATINGS:
+            return ["Between patients: fewer than 10 patients."]
+        if any(np.isnan(features).any() for features in self.values.values()):
+            return [
+                "Between patients: some patients lack a modality; ask with complete "
+                "cases."
+            ]
+        return []
+
+    def by_visits(self) -> dict[Visits, np.ndarray]:
+        """The ratings of both, first and second visits."""
+        return {
+            "both": self.ratings,
+            "first": self.ratings[:, 0],
+            "second": self.ratings[:, 1],
+        }
+
+    def varying_visits(self) -> list[Visits]:
+        """Visits whose ratings differ, so that there is something to predict."""
+        return [v for v, ratings in self.by_visits().items() if np.ptp(ratings) > 0]
+
+    def constant_ratings(self) -> list[str]:
+        """A sentence for each of the others."""
+        varying = self.varying_visits()
+        sentences = []
+        for visits in self.by_visits():
+            if visits not in varying:
+                sentences.append(
+                    f"Between patients, {visits} visits: all ratings are the same."
+                )
+        return sentences
+
+    def published(self, seed: int) -> PublishedRegression | None:
+        """The 2019 recipe, which takes the second visit for the one in more pain."""
+        if not (self.ratings[:, 1] > self.ratings[:, 0]).all():
+            return None
+        return published_regression(self.values, self.ratings, seed=seed)

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.stats import norm
 
 from cingulum.errors import InputError
+from cingulum.prediction.compiled_statistics import count_extremes
 from cingulum.prediction.permutation import (
     Jobs,
     fdr,
@@ -263,7 +264,7 @@ class _Extremes:
     def count(self, permuted: np.ndarray, z: np.ndarray, chunk: slice) -> None:
         # float32 as the permuted maps are, so that equal maps tie.
         size = np.abs(z).astype(np.float32)
-        solver.count_extremes(permuted, size, self.hits[chunk], self.largest)
+        count_extremes(permuted, size, self.hits[chunk], self.largest)
 
     def test(self, values: np.ndarray, z: np.ndarray) -> MapTest:
         """z (feature,): NaN where the feature never changes."""

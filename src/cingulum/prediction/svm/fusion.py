@@ -3,36 +3,52 @@ log-odds that add."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from cingulum.prediction.compiled_statistics import mirrored_auc, two_sample_auc
 from cingulum.prediction.statistics import accuracy, rounded
-from cingulum.prediction.svm import solver
+from cingulum.prediction.svm import compiled_fusion
 from cingulum.prediction.svm.nested import FoldPlan, ModalityKernel, OutOfFold
-from cingulum.prediction.svm.products import middle
+from cingulum.prediction.svm.products import mean_scan_products
 
 
-class Model(NamedTuple):
+class ModelResponses(NamedTuple):
     """decision and scores of the scan labelled first (problem, n), both as if every
-    label were +1; who has data."""
+    label were +1; available (n,): who has data."""
 
     decision: np.ndarray
     first: np.ndarray
-    here: np.ndarray
+    available: np.ndarray
 
     @property
-    def statistics(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Accuracy, mirrored AUC and single-scan AUC (problem,)."""
-        d, first = rounded(self.decision[:, self.here]), self.first[:, self.here]
-        scans = rounded(np.concatenate([first, first + d], 1))
+    def statistics(self) -> np.ndarray:
+        """Accuracy, mirrored AUC and single-scan AUC (3, problem)."""
+        decision = rounded(self.decision[:, self.available])
+        first = self.first[:, self.available]
+        # Both visits by the same largest value, so that equal scans stay equal.
+        scans = rounded(np.concatenate([first, first + decision], 1))
         first, second = np.split(scans, 2, axis=1)
-        return accuracy(d), solver.mirrored_auc(d), solver.two_sample_auc(second, first)
+        single_scan_auc = two_sample_auc(second, first)
+        return np.stack([accuracy(decision), mirrored_auc(decision), single_scan_auc])
 
 
-class Decided(NamedTuple):
-    models: dict[str, Model]
-    held: dict[str, OutOfFold]
+class FusedResponses(NamedTuple):
+    """The fusion as a model, and the mean weights (problem, modality) of its parts."""
+
+    model: ModelResponses
+    weights: np.ndarray
+
+
+class AllResponses(NamedTuple):
+    """Of every model under some signs: responses by name (modalities, then `fused`),
+    what the unimodal machines gave, and weights (problem, modality) of the fusion."""
+
+    models: dict[str, ModelResponses]
+    held_out: dict[str, OutOfFold]
     weights: np.ndarray
 
 
@@ -41,140 +57,190 @@ def decide(
     kernels: dict[str, ModalityKernel],
     fused: list[str],
     signs: np.ndarray,
-) -> Decided:
+) -> AllResponses:
     """Every model under these signs (problem, n)."""
-    held = {name: room.held(signs) for name, room in kernels.items()}
-    framed = {n: h._replace(first=labelled_first(h, signs)) for n, h in held.items()}
-    models = {n: Model(h.decision, h.first, kernels[n].here) for n, h in framed.items()}
+    held_out = {}
+    models = {}
+    for name, kernel in kernels.items():
+        responses = kernel.held_out(signs)
+        first = labelled_first(responses.first, responses.decision, signs)
+        held_out[name] = responses._replace(first=first)
+        models[name] = ModelResponses(responses.decision, first, kernel.available)
     weights = np.zeros((len(signs), len(fused)))
     if len(fused) > 1:
-        models["fused"], weights = fuse(plan, kernels, fused, framed, signs)
-    return Decided(models, framed, weights)
+        models["fused"], weights = fuse(plan, kernels, fused, held_out, signs)
+    return AllResponses(models, held_out, weights)
 
 
-def labelled_first(held: OutOfFold, signs: np.ndarray) -> np.ndarray:
-    """Where a sign is flipped, the second visit (first + difference) is the one
-    labelled first."""
-    return np.where(signs < 0, held.first - held.decision, held.first)
+def labelled_first(
+    first: np.ndarray, decision: np.ndarray, signs: np.ndarray
+) -> np.ndarray:
+    """Scores of the scan labelled first. Where a sign is flipped that is the second
+    visit: its score is first + difference, and the difference is −decision there."""
+    return np.where(signs < 0, first - decision, first)
 
 
 def fuse(
     plan: FoldPlan,
     kernels: dict[str, ModalityKernel],
     names: list[str],
-    held: dict[str, OutOfFold],
+    held_out: dict[str, OutOfFold],
     signs: np.ndarray,
-) -> tuple[Model, np.ndarray]:
-    """The fusion (as a model) and its mean weights (problem, modality). `signs` matter
-    to kernels only."""
-    here = np.stack([kernels[n].here for n in names], -1)
+) -> FusedResponses:
+    """The fusion of the modalities `names`. `signs` matter to kernels only: the others
+    fuse responses, which are already in the frame of the labels."""
+    fused = [kernels[name] for name in names]
     if plan.fusion == "kernels":
-        taken = np.asarray(here.all(1))
-        found, first, weights = solver.aligned(
-            *_kernels(
-                plan,
-                [kernels[n].shared.gram for n in names],
-                [kernels[n].shared.cross for n in names],
-                taken,
-            ),
-            signs,
-            plan.outer,
-            plan.folds,
-            taken,
-            2 * plan.penalty,
-        )
-        first = np.where(signs < 0, first - found, first)
-        return Model(found, first, taken), weights
-    problems = max(len(held[n].decision) for n in names)
-    inside, decision, score = (
-        np.stack(
-            [
-                np.broadcast_to(
-                    getattr(held[n], part),
-                    (problems, *getattr(held[n], part).shape[1:]),
-                )
-                for n in names
-            ],
-            -1,
-        )
-        for part in ("inside", "decision", "first")
-    )
+        return _fuse_kernels(plan, fused, signs)
+    available = np.stack([kernel.available for kernel in fused], -1)
+    responses = StackedResponses.of([held_out[name] for name in names])
     if plan.fusion == "stacked":
-        taken = np.asarray(here.all(1))
-        found, first, weights = solver.stacked(
-            inside, decision, score, plan.outer, taken, 2 * plan.penalty
+        return _fuse_stacked(plan, available, responses)
+    return _fuse_log_odds(plan, available, responses)
+
+
+class StackedResponses(NamedTuple):
+    """Unimodal responses with modality as the last axis: inside (problem, fold, n,
+    modality); decision, first (problem, n, modality)."""
+
+    inside: np.ndarray
+    decision: np.ndarray
+    first: np.ndarray
+
+    @staticmethod
+    def of(held_out: list[OutOfFold]) -> StackedResponses:
+        """A modality with one problem serves all problems of the others."""
+        decisions, firsts, insides, _ = zip(*held_out, strict=True)
+        problems = max(map(len, decisions))
+        return StackedResponses(
+            _stack(insides, problems),
+            _stack(decisions, problems),
+            _stack(firsts, problems),
         )
-        return Model(found, first, taken), weights
-    slopes = log_odds(inside, here, plan)
-    mine = slopes[:, plan.outer] * here
-    model = Model(
-        (mine * decision).sum(-1), (mine * score).sum(-1), np.asarray(here.any(1))
+
+
+def _stack(arrays: Iterable[np.ndarray], problems: int) -> np.ndarray:
+    repeated = []
+    for array in arrays:
+        # Repeated without a copy.
+        repeated.append(np.broadcast_to(array, (problems, *array.shape[1:])))
+    return np.stack(repeated, -1)
+
+
+def _fuse_stacked(
+    plan: FoldPlan, available: np.ndarray, responses: StackedResponses
+) -> FusedResponses:
+    complete = np.asarray(available.all(1))
+    decision, first, weights = compiled_fusion.stacked(
+        responses.inside,
+        responses.decision,
+        responses.first,
+        plan.outer,
+        complete,
+        2 * plan.penalty,
     )
-    return model, slopes.mean(1)
+    return FusedResponses(ModelResponses(decision, first, complete), weights)
 
 
-def _kernels(
-    plan: FoldPlan,
-    grams: list[np.ndarray],
-    crosses: list[np.ndarray],
-    taken: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Inner products (modality, n, n) and those of the mean training scans (modality,
-    fold, n)."""
-    trains = plan.trains[:, -1] * taken
-    return (
-        np.stack(grams),
-        np.stack(crosses),
-        np.stack([middle(g, c, trains) for g, c in zip(grams, crosses, strict=True)]),
+def _fuse_log_odds(
+    plan: FoldPlan, available: np.ndarray, responses: StackedResponses
+) -> FusedResponses:
+    slopes = log_odds(responses.inside, available, plan)
+    # A patient without a modality gets nothing from it.
+    weights = slopes[:, plan.outer] * available
+    model = ModelResponses(
+        (weights * responses.decision).sum(-1),
+        (weights * responses.first).sum(-1),
+        np.asarray(available.any(1)),
     )
+    return FusedResponses(model, slopes.mean(1))
 
 
-def log_odds(inside: np.ndarray, here: np.ndarray, plan: FoldPlan) -> np.ndarray:
+def log_odds(inside: np.ndarray, available: np.ndarray, plan: FoldPlan) -> np.ndarray:
     """Slopes (problem, fold, modality) of log-odds in the decision d ~ N(±μ, σ²): 2 μ /
     σ², not below zero."""
-    judged = (
-        here[None] & (plan.outer != np.arange(plan.folds)[:, None])[..., None]
-    ).astype(float)
+    judged = (available[None] & plan.is_training[..., None]).astype(float)
     count = judged.sum(1)
     mean = (inside * judged).sum(2) / np.maximum(count, 1)
-    variance = (np.square(inside - mean[:, :, None]) * judged).sum(2) / np.maximum(
-        count - 1, 1
-    )
-    # Of fewer than three training patients nothing is learnt; a modality that never
-    # errs the same way counts as sure.
-    return np.where(
-        count < 3,
-        0.0,
-        np.maximum(
-            0.0, 2 * mean / np.maximum(variance, 1e-12 * np.square(mean) + 1e-300)
-        ),
-    )
+    squares = np.square(inside - mean[:, :, None]) * judged
+    variance = squares.sum(2) / np.maximum(count - 1, 1)
+    # A modality that never errs the same way has no variance: it counts as sure, not as
+    # infinitely sure.
+    floor = 1e-12 * np.square(mean) + 1e-300
+    slopes = np.maximum(0.0, 2 * mean / np.maximum(variance, floor))
+    # Of fewer than three training patients nothing is learnt.
+    return np.where(count < 3, 0.0, slopes)
 
 
-def one_flipped(
-    plan: FoldPlan,
-    kernels: dict[str, ModalityKernel],
-    names: list[str],
-    name: str,
-    signs: np.ndarray,
-) -> Model:
-    """Kernel fusion with the differences of one modality flipped: its inner products
-    change sign."""
-    flip = {n: signs if n == name else np.ones_like(signs) for n in names}
-    grams = np.stack(
-        [kernels[n].shared.gram * np.outer(flip[n], flip[n]) for n in names]
+@dataclass(frozen=True, eq=False)
+class _Kernels:
+    """Inner products of several modalities (modality, n, n)."""
+
+    grams: np.ndarray
+    crosses: np.ndarray
+    complete: np.ndarray
+
+    @staticmethod
+    def of(kernels: list[ModalityKernel]) -> _Kernels:
+        return _Kernels(
+            np.stack([kernel.shared.gram for kernel in kernels]),
+            np.stack([kernel.shared.cross for kernel in kernels]),
+            np.all([kernel.available for kernel in kernels], axis=0),
+        )
+
+    def flipped(self, modality: int, signs: np.ndarray) -> _Kernels:
+        """With the differences of one modality flipped where signs (n,) are −1."""
+        gram = self.grams[modality]
+        cross = self.crosses[modality]
+        # Where visits are swapped, the second one is labelled first.
+        labelled = np.where(signs[:, None] < 0, cross + gram, cross)
+        grams = self.grams.copy()
+        crosses = self.crosses.copy()
+        grams[modality] = gram * np.outer(signs, signs)
+        crosses[modality] = labelled * signs[None]
+        return _Kernels(grams, crosses, self.complete)
+
+    def aligned(
+        self, plan: FoldPlan, signs: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Decisions, scores of first visits and weights of the fused machine."""
+        trains = plan.trains[:, -1] * self.complete
+        middles = []
+        for gram, cross in zip(self.grams, self.crosses, strict=True):
+            middles.append(mean_scan_products(gram, cross, trains))
+        return compiled_fusion.aligned(
+            self.grams,
+            self.crosses,
+            np.stack(middles),
+            signs,
+            plan.outer,
+            self.complete,
+            2 * plan.penalty,
+        )
+
+
+def _fuse_kernels(
+    plan: FoldPlan, fused: list[ModalityKernel], signs: np.ndarray
+) -> FusedResponses:
+    kernels = _Kernels.of(fused)
+    decision, first, weights = kernels.aligned(plan, signs)
+    first = labelled_first(first, decision, signs)
+    return FusedResponses(ModelResponses(decision, first, kernels.complete), weights)
+
+
+def fuse_with_flipped(
+    plan: FoldPlan, fused: list[ModalityKernel], modality: int, signs: np.ndarray
+) -> ModelResponses:
+    """Kernel fusion with the differences of one modality alone flipped, under every
+    row of signs (problem, n)."""
+    kernels = _Kernels.of(fused)
+    labels = np.ones((1, signs.shape[1]))
+    decisions = []
+    firsts = []
+    for row in signs:
+        decision, first, _ = kernels.flipped(modality, row).aligned(plan, labels)
+        decisions.append(decision)
+        firsts.append(first)
+    return ModelResponses(
+        np.concatenate(decisions), np.concatenate(firsts), kernels.complete
     )
-    crosses = []
-    for n in names:
-        cross, gram = kernels[n].shared.cross, kernels[n].shared.gram
-        labelled = np.where(
-            flip[n][:, None] < 0, cross + gram, cross
-        )  # where visits are swapped: the second one
-        crosses.append(labelled * flip[n][None])
-    taken = np.asarray(np.all([kernels[n].here for n in names], axis=0))
-    ones = np.ones((1, len(signs)))
-    kernels = _kernels(plan, list(grams), crosses, taken)  # type: ignore[assignment]
-    found, first, _ = solver.aligned(  # type: ignore[call-arg]
-        *kernels, ones, plan.outer, plan.folds, taken, 2 * plan.penalty
-    )
-    return Model(found, first, taken)

@@ -3,24 +3,23 @@ modality at a time."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from cingulum.errors import InputError
-from cingulum.prediction.svm import solver
+from cingulum.prediction.settings import Fusion, Svm, Validation
+from cingulum.prediction.svm import responses
 from cingulum.prediction.svm.products import (
-    Products,
-    middle,
-    products,
-    products_each,
-    residual,
+    ConfoundRegression,
+    PairedProducts,
+    fitted_products,
+    mean_scan_products,
+    paired_products,
 )
 from cingulum.random_streams import Stream, generator
-
-Fusion = Literal["stacked", "kernels", "log_odds"]
-Missing = Literal["complete", "log_odds"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,45 +34,21 @@ class FoldPlan:
 
     @staticmethod
     def of(
-        n: int,
-        folds: int | None,
-        parts: int,
-        C: tuple[float, ...],
-        fusion: Fusion,
-        seed: int,
-        blocks: np.ndarray | None = None,
+        n: int, validation: Validation, svm: Svm, blocks: np.ndarray | None = None
     ) -> FoldPlan:
-        """Patients of a block (a family) are dealt together; without folds, one block
-        is left out at a time."""
-        member = (
-            np.arange(n)
-            if blocks is None
-            else np.unique(blocks, return_inverse=True)[1]
-        )
-        n = int(member.max()) + 1
-        if folds is not None and not 2 <= folds <= n:
-            raise InputError(
-                f"folds is between 2 and the number of patients, {n}; came {folds}."
-            )
-        if not 2 <= parts <= n // 2:
-            raise InputError(
-                f"inner_folds is between 2 and half the patients, {n // 2}; came "
-                f"{parts}."
-            )
-        if not all(0 < c < np.inf for c in C):
-            raise InputError(f"C must be positive; came {', '.join(map(str, C))}.")
-        if fusion not in ("stacked", "kernels", "log_odds"):
-            raise InputError(
-                f"fusion is stacked, kernels or log_odds; came {fusion!r}."
-            )
-        rng = generator(seed, Stream.INNER_FOLDS)
-        outer = np.arange(n) if folds is None else rng.permutation(n) % folds
-        return FoldPlan(
-            outer[member],
-            (rng.permutation(n) % parts)[member],
-            tuple(sorted(C)),
-            fusion,
-        )
+        """Folds of n patients. Patients of a block (a family) are dealt together;
+        without folds, one block is left out at a time."""
+        block = np.arange(n)
+        if blocks is not None:
+            block = np.unique(blocks, return_inverse=True)[1]
+        number = int(block.max()) + 1
+        _check_folds(number, validation)
+        rng = generator(validation.seed, Stream.INNER_FOLDS)
+        outer = np.arange(number)
+        if validation.folds is not None:
+            outer = rng.permutation(number) % validation.folds
+        inner = rng.permutation(number) % validation.inner_folds
+        return FoldPlan(outer[block], inner[block], svm.C, svm.fusion)
 
     @property
     def penalty(self) -> float:
@@ -81,12 +56,31 @@ class FoldPlan:
         return self.C[len(self.C) // 2]
 
     @property
+    def is_training(self) -> np.ndarray:
+        """(fold, patient): who may train models that are tested on the fold."""
+        return self.outer != np.arange(self.folds)[:, None]
+
+    @property
     def trains(self) -> np.ndarray:
         """(fold, part + 1, patient): who trains the model without the fold and the
         part; the last part is nobody."""
-        outside = self.outer != np.arange(self.folds)[:, None]
-        apart = self.inner != np.arange(self.parts + 1)[:, None]
-        return outside[:, None] & apart[None]
+        outside_part = self.inner != np.arange(self.parts + 1)[:, None]
+        return self.is_training[:, None] & outside_part[None]
+
+    def models(self, with_inner: bool) -> np.ndarray:
+        """Who trains each model (model, patient): outer models first, then, where they
+        are wanted, the inner ones fold by fold."""
+        outer = self.trains[:, -1]
+        if not with_inner:
+            return outer
+        inner = self.trains[:, :-1].reshape(-1, len(self.outer))
+        return np.concatenate([outer, inner])
+
+    @property
+    def inner_model(self) -> np.ndarray:
+        """Row of `models` without each fold and the patient's part (fold, patient)."""
+        first_of_fold = self.folds + np.arange(self.folds)[:, None] * self.parts
+        return first_of_fold + self.inner[None]
 
     @property
     def folds(self) -> int:
@@ -97,9 +91,25 @@ class FoldPlan:
         return int(self.inner.max()) + 1
 
 
+def _check_folds(number: int, validation: Validation) -> None:
+    """Raises InputError for folds that so many patients cannot be dealt into."""
+    folds = validation.folds
+    if folds is not None and not 2 <= folds <= number:
+        raise InputError(
+            f"folds is between 2 and the number of patients, {number}; came {folds}."
+        )
+    # Half, so that every part of the training patients holds at least two.
+    if not 2 <= validation.inner_folds <= number // 2:
+        raise InputError(
+            f"inner_folds is between 2 and half the patients, {number // 2}; came "
+            f"{validation.inner_folds}."
+        )
+
+
 class OutOfFold(NamedTuple):
     """decision, first (problem, n) by models without the patient's fold; inside,
-    inside_first (problem, fold, n)."""
+    inside_first (problem, fold, n) by models without the fold and the patient's part.
+    first: scores of first visits."""
 
     decision: np.ndarray
     first: np.ndarray
@@ -109,15 +119,21 @@ class OutOfFold(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ModalityKernel:
-    """One modality: who has it, its inner products, and whether inner responses are
-    wanted."""
+    """One modality: who has it, and its inner products.
+
+    available: (patient,); shared: products of models fitted on everybody; fitted,
+    trains: products (model, n, n) and training patients (model, n) of every model,
+    where something is fitted before the machine, outer models first, then inner ones
+    fold by fold; wants_inside: whether inner responses are wanted; residual: (n, n),
+    removes confounds from everybody's differences
+    """
 
     plan: FoldPlan
-    here: np.ndarray
-    shared: Products
-    each: Products | None
+    available: np.ndarray
+    shared: PairedProducts
+    fitted: PairedProducts | None
     trains: np.ndarray | None
-    inside: bool
+    wants_inside: bool
     residual: np.ndarray
     scale: bool = False
 
@@ -125,97 +141,106 @@ class ModalityKernel:
     def of(
         plan: FoldPlan,
         values: np.ndarray,
-        here: np.ndarray,
+        available: np.ndarray,
         scale: bool,
         confounds: np.ndarray | None,
         fused: bool,
     ) -> ModalityKernel:
-        inside = fused or len(plan.C) > 1
+        """values: (patient, visit, feature); confounds: (patient, visit, confound)."""
+        n = len(available)
+        # Inner responses train the fusion, and choose the penalty where there are
+        # several.
+        wants_inside = fused or len(plan.C) > 1
         if not scale and confounds is None:
+            products = paired_products(values, available)
             return ModalityKernel(
-                plan,
-                here,
-                products(values, here),
-                None,
-                None,
-                inside,
-                np.eye(len(here)),
+                plan, available, products, None, None, wants_inside, np.eye(n)
             )
-        marked = plan.trains  # outer models first, then inner ones fold by fold
-        trains = (
-            np.concatenate([marked[:, -1], marked[:, :-1].reshape(-1, len(here))])
-            if inside
-            else marked[:, -1]
+        trains = plan.models(wants_inside)
+        everybody = np.ones((1, n), bool)
+        whole = fitted_products(values, available, everybody, scale, confounds)
+        return ModalityKernel(
+            plan,
+            available,
+            PairedProducts(whole.gram[0], whole.cross[0]),
+            fitted_products(values, available, trains, scale, confounds),
+            trains,
+            wants_inside,
+            ConfoundRegression.of(confounds, available).from_difference,
+            scale,
         )
-        everybody = products_each(
-            values, here, np.ones((1, len(here)), bool), scale, confounds
-        )
-        shared = Products(everybody.gram[0], everybody.cross[0])
-        left, _ = residual(confounds, here, len(here))
-        each = products_each(values, here, trains, scale, confounds)
-        return ModalityKernel(plan, here, shared, each, trains, inside, left, scale)
 
-    def held(self, signs: np.ndarray) -> OutOfFold:
+    def held_out(self, signs: np.ndarray) -> OutOfFold:
         """Responses under these signs (problem, n), C tuned where there are several."""
-        each = [self._held(signs * self.here, c) for c in self.plan.C]
-        if len(each) == 1:
-            return each[0]
-        counted = np.stack(
-            [self._inner_accuracy(h.inside) for h in each]
-        )  # (C, problem, fold)
-        best = counted.argmax(0)  # the smallest of equals
-        mine = best[:, self.plan.outer]  # (problem, n)
+        known = signs * self.available
+        by_penalty = []
+        for C in self.plan.C:
+            by_penalty.append(self._with_penalty(known, C))
+        if len(by_penalty) == 1:
+            return by_penalty[0]
+        return self._tuned(by_penalty)
+
+    def _tuned(self, by_penalty: list[OutOfFold]) -> OutOfFold:
+        """Of every fold, the responses by the penalty with the best inner accuracy."""
+        accuracies = [self._inner_accuracy(each.inside) for each in by_penalty]
+        # Of equal ones argmax takes the first, which is the smallest penalty.
+        best = np.stack(accuracies).argmax(0)  # (problem, fold)
+        of_patient = best[:, self.plan.outer]  # (problem, n)
+        decisions, firsts, insides, insides_first = zip(*by_penalty, strict=True)
         return OutOfFold(
-            np.take_along_axis(np.stack([h.decision for h in each]), mine[None], 0)[0],
-            np.take_along_axis(np.stack([h.first for h in each]), mine[None], 0)[0],
-            np.take_along_axis(
-                np.stack([h.inside for h in each]), best[None, :, :, None], 0
-            )[0],
-            np.take_along_axis(
-                np.stack([h.inside_first for h in each]), best[None, :, :, None], 0
-            )[0],
+            _choose(decisions, of_patient),
+            _choose(firsts, of_patient),
+            _choose(insides, best[:, :, None]),
+            _choose(insides_first, best[:, :, None]),
         )
 
     def _inner_accuracy(self, inside: np.ndarray) -> np.ndarray:
-        judged = self.here & (self.plan.outer != np.arange(self.plan.folds)[:, None])
-        hit = ((inside > 0) + 0.5 * (inside == 0)) * judged
-        return hit.sum(-1) / judged.sum(-1)
+        """(problem, fold): share of correct training patients, undecided ones half."""
+        judged = self.available & self.plan.is_training
+        correct = ((inside > 0) + 0.5 * (inside == 0)) * judged
+        return correct.sum(-1) / judged.sum(-1)
 
-    def _held(self, signs: np.ndarray, C: float) -> OutOfFold:
+    def _with_penalty(self, signs: np.ndarray, C: float) -> OutOfFold:
+        if self.fitted is None or self.trains is None:
+            return self._from_shared_products(signs, C)
+        return self._from_fitted_products(self.fitted, self.trains, signs, C)
+
+    def _from_shared_products(self, signs: np.ndarray, C: float) -> OutOfFold:
         plan = self.plan
-        if self.each is None:
-            parts = plan.parts if self.inside else 0
-            gram, cross = self.shared.gram, self.shared.cross
-            centre = middle(gram, cross, plan.trains * self.here)
-            centre = centre if parts else np.ascontiguousarray(centre[:, -1:])
-            return OutOfFold(
-                *solver.held_out(
-                    gram,
-                    cross,
-                    centre,
-                    signs,
-                    plan.outer,
-                    plan.inner,
-                    plan.folds,
-                    parts,
-                    2 * C,
-                )
-            )
-        kept = np.asarray(self.trains, float)
-        centre = middle(self.each.gram, self.each.cross, kept * self.here)
-        decision, first = solver.held_out_each(
-            self.each.gram, self.each.cross, centre, kept, signs, 2 * C
-        )
-        rows = np.arange(len(plan.outer))
-        inner = (
-            plan.folds + np.arange(plan.folds)[:, None] * plan.parts + plan.inner[None]
-        )
-        inside = inside_first = np.zeros((len(signs), 0, len(rows)))
-        if self.inside:
-            inside, inside_first = decision[:, inner, rows], first[:, inner, rows]
+        gram = self.shared.gram
+        cross = self.shared.cross
+        centre = mean_scan_products(gram, cross, plan.trains * self.available)
+        if not self.wants_inside:
+            centre = np.ascontiguousarray(centre[:, -1:])
         return OutOfFold(
-            decision[:, plan.outer, rows],
-            first[:, plan.outer, rows],
-            inside,
-            inside_first,
+            *responses.held_out(
+                gram, cross, centre, signs, plan.outer, plan.inner, 2 * C
+            )
         )
+
+    def _from_fitted_products(
+        self, fitted: PairedProducts, trains: np.ndarray, signs: np.ndarray, C: float
+    ) -> OutOfFold:
+        plan = self.plan
+        kept = trains.astype(float)
+        centre = mean_scan_products(fitted.gram, fitted.cross, kept * self.available)
+        decision, first = responses.held_out_each(
+            fitted.gram, fitted.cross, centre, kept, signs, 2 * C
+        )
+        patients = np.arange(len(plan.outer))
+        outer_decision = decision[:, plan.outer, patients]
+        outer_first = first[:, plan.outer, patients]
+        if not self.wants_inside:
+            nothing = np.zeros((len(signs), 0, len(patients)))
+            return OutOfFold(outer_decision, outer_first, nothing, nothing)
+        return OutOfFold(
+            outer_decision,
+            outer_first,
+            decision[:, plan.inner_model, patients],
+            first[:, plan.inner_model, patients],
+        )
+
+
+def _choose(options: Sequence[np.ndarray], which: np.ndarray) -> np.ndarray:
+    """Of arrays of one shape, entry by entry that with the index `which`."""
+    return np.take_along_axis(np.stack(options), which[None], 0)[0]

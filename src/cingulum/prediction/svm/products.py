@@ -1,14 +1,14 @@
 """Inner products of the patients' differences, and what may be fitted to training
-patients before a machine sees them.
+patients before a machine is trained.
 
-A machine needs only inner products: one pass over the voxels a modality. Removing
-confounds is linear in the patients, so it happens among the inner products; scaling
-needs the features themselves.
+A linear machine needs only inner products: one pass over the voxels of a modality.
+Removing confounds is linear in the patients, so it happens among the inner products;
+scaling needs the features themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -17,12 +17,15 @@ import numpy as np
 CHUNK = 20_000
 """Features worked on together: float32 maps never become float64 copies as a whole."""
 
+TELLING_COLUMNS = 3
+"""Columns that must tell most rows apart before equal rows count as copies."""
+
 
 @dataclass(frozen=True, eq=False)
-class Products:
-    """gram (n, n): differences with differences; cross (n, n): first visits with
-    differences; trains (model, n) is None where all models share them, else both are
-    (model, n, n) and `trains` marks each model's training patients."""
+class PairedProducts:
+    """gram (…, n, n): inner products of differences with differences; cross (…, n, n):
+    of first visits with differences. A leading axis, where there is one, is of models.
+    """
 
     gram: np.ndarray
     cross: np.ndarray
@@ -31,128 +34,169 @@ class Products:
 def copy_of(
     tables: Sequence[np.ndarray], allowed: np.ndarray | None = None
 ) -> tuple[int, int] | None:
-    """The first two rows that coincide to the last digit in all tables (row, …), or
-    None; rows of one value of `allowed` (a family) may. Only where at least three
-    columns tell most rows apart: ordinal scales coincide by chance.
+    """The first two rows that are equal to the last digit in all tables (row, …), or
+    None; rows with the same value of `allowed` (a family) may be. Only where at least
+    three columns tell most rows apart: ordinal scales coincide by chance.
     """
-    seen: dict[bytes, int] = {}
+    rows: dict[bytes, int] = {}
     for i in range(len(tables[0])):
-        digest = blake2b(
-            b"".join(blake2b(t[i].tobytes()).digest() for t in tables)
-        ).digest()
-        twin = seen.setdefault(digest, i)
-        if (
-            twin != i
-            and (allowed is None or allowed[twin] != allowed[i])
-            and _identified(tables, i)
-        ):
+        twin = rows.setdefault(_digest(tables, i), i)
+        if twin == i:
+            continue
+        is_allowed = allowed is not None and allowed[twin] == allowed[i]
+        if not is_allowed and _is_telling(tables, i):
             return twin, i
     return None
 
 
-def _identified(tables: Sequence[np.ndarray], row: int) -> bool:
-    columns = [
-        column
-        for t in tables
-        for column in t.reshape(len(t), -1).T[:200]
-        if np.isfinite(column[row])
-    ]
-    return sum(len(np.unique(column)) > len(column) / 2 for column in columns) >= 3
+def _digest(tables: Sequence[np.ndarray], row: int) -> bytes:
+    # Table by table, so that values cannot move from one table to the next unnoticed.
+    digests = [blake2b(table[row].tobytes()).digest() for table in tables]
+    return blake2b(b"".join(digests)).digest()
 
 
-def turned(values: np.ndarray, higher: np.ndarray) -> np.ndarray:
-    """(patient, visit, …) with the visit to be recognised second; higher (patient,): it
-    is so already."""
+def _is_telling(tables: Sequence[np.ndarray], row: int) -> bool:
+    """Whether enough columns that this row has take different values in most rows."""
+    telling = 0
+    for table in tables:
+        # Of maps the first 200 voxels are enough, and quick.
+        for column in table.reshape(len(table), -1).T[:200]:
+            if np.isfinite(column[row]):
+                telling += len(np.unique(column)) > len(column) / 2
+    return telling >= TELLING_COLUMNS
+
+
+def order_visits(values: np.ndarray, higher: np.ndarray) -> np.ndarray:
+    """Values (patient, visit, …) with the visit to be recognised second; higher
+    (patient,): whether it already is."""
     values = np.asarray(values)
-    return np.where(
-        np.asarray(higher, bool).reshape(-1, *[1] * (values.ndim - 1)),
-        values,
-        values[:, ::-1],
-    )
+    is_second = np.asarray(higher, bool)
+    column = is_second.reshape(-1, *[1] * (values.ndim - 1))
+    return np.where(column, values, values[:, ::-1])
 
 
-def middle(gram: np.ndarray, cross: np.ndarray, trains: np.ndarray) -> np.ndarray:
+def mean_scan_products(
+    gram: np.ndarray, cross: np.ndarray, trains: np.ndarray
+) -> np.ndarray:
     """Inner products (…, n) of the mean training scan, over both visits, with the
-    differences; trains (…, n) marks patients. Swapping a patient's visits does not move
-    it."""
-    mean = trains / trains.sum(-1, keepdims=True).clip(1)
-    return np.einsum("...i,...ij->...j", mean, cross + gram / 2)
+    differences; trains (…, n) marks patients. Swapping a patient's visits does not
+    change it."""
+    share = trains / trains.sum(-1, keepdims=True).clip(1)
+    return np.einsum("...i,...ij->...j", share, cross + gram / 2)
 
 
 def inner_products(rows: np.ndarray) -> np.ndarray:
     """(row, row) of rows (row, feature), in float64."""
-    found = np.zeros((len(rows), len(rows)))
+    gram = np.zeros((len(rows), len(rows)))
     for start in range(0, rows.shape[1], CHUNK):
         block = rows[:, start : start + CHUNK].astype(np.float64)
-        found += block @ block.T
-    return found
+        gram += block @ block.T
+    return gram
 
 
-def products(values: np.ndarray, here: np.ndarray) -> Products:
-    """values (patient, visit, feature); patients that are not `here` have zero
-    differences."""
+def paired_products(values: np.ndarray, available: np.ndarray) -> PairedProducts:
+    """Inner products of values (patient, visit, feature) as they are; patients that are
+    not `available` have zero differences."""
     n = len(values)
-    gram, cross = np.zeros((n, n)), np.zeros((n, n))
-    for start in range(0, values.shape[-1], CHUNK):
-        first, d = _pair(values[..., start : start + CHUNK], here)
-        gram += d @ d.T
-        cross += first @ d.T
-    return Products(gram, cross)
+    gram = np.zeros((n, n))
+    cross = np.zeros((n, n))
+    for first, difference in _chunks(values, available):
+        gram += difference @ difference.T
+        cross += first @ difference.T
+    return PairedProducts(gram, cross)
 
 
-def products_each(
+def fitted_products(
     values: np.ndarray,
-    here: np.ndarray,
+    available: np.ndarray,
     trains: np.ndarray,
     scale: bool,
     confounds: np.ndarray | None,
-) -> Products:
-    """One pair of matrices a model, after what is fitted to its training patients,
-    trains (model, n).
+) -> PairedProducts:
+    """Inner products (model, n, n) after what is fitted to each model's training
+    patients, trains (model, n).
 
     confounds: (patient, visit, confound), regressed out of differences by their
     differences, through the origin, so that swapping a patient's visits changes nothing
     else; scale: features divided by the root mean square of their differences
     """
     models, n = trains.shape
-    gram, cross = np.zeros((models, n, n)), np.zeros((models, n, n))
-    shared = None if scale else products(values, here)
+    gram = np.zeros((models, n, n))
+    cross = np.zeros((models, n, n))
+    unscaled = None if scale else paired_products(values, available)
     for g in range(models):
-        train = trains[g] & here
-        left, from_first = residual(confounds, train, n)
-        if shared is not None:
-            gram[g] = left @ shared.gram @ left.T
-            cross[g] = (shared.cross - from_first @ shared.gram) @ left.T
-            continue
-        for start in range(0, values.shape[-1], CHUNK):
-            first, d = _pair(values[..., start : start + CHUNK], here)
-            first, d = first - from_first @ d, left @ d
-            weight = scales(d[train])
-            gram[g] += (d * weight) @ d.T
-            cross[g] += (first * weight) @ d.T
-    return Products(gram, cross)
+        training = trains[g] & available
+        regression = ConfoundRegression.of(confounds, training)
+        if unscaled is None:
+            fitted = _scaled_products(values, available, training, regression)
+        else:
+            fitted = regression.removed_from(unscaled)
+        gram[g] = fitted.gram
+        cross[g] = fitted.cross
+    return PairedProducts(gram, cross)
 
 
-def scales(differences: np.ndarray) -> np.ndarray:
-    """What products of features are multiplied by: 1 / mean square difference; 0 for a
-    feature that never changes."""
+def _scaled_products(
+    values: np.ndarray,
+    available: np.ndarray,
+    training: np.ndarray,
+    regression: ConfoundRegression,
+) -> PairedProducts:
+    n = len(values)
+    gram = np.zeros((n, n))
+    cross = np.zeros((n, n))
+    for first, difference in _chunks(values, available):
+        first_left = first - regression.from_first @ difference
+        left = regression.from_difference @ difference
+        weight = inverse_mean_square(left[training])
+        gram += (left * weight) @ left.T
+        cross += (first_left * weight) @ left.T
+    return PairedProducts(gram, cross)
+
+
+def inverse_mean_square(differences: np.ndarray) -> np.ndarray:
+    """What products of scaled features are multiplied by: 1 / mean square difference; 0
+    for a feature that never changes."""
     size = np.square(differences).mean(0)
     return np.divide(1.0, size, out=np.zeros_like(size), where=size > 0)
 
 
-def _pair(values: np.ndarray, here: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    block = np.where(here[:, None, None], values, 0).astype(np.float64)
-    return block[:, 0], block[:, 1] - block[:, 0]
+def _chunks(
+    values: np.ndarray, available: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """First visits and differences (patient, feature), some features at a time."""
+    for start in range(0, values.shape[-1], CHUNK):
+        block = values[..., start : start + CHUNK]
+        known = np.where(available[:, None, None], block, 0).astype(np.float64)
+        yield known[:, 0], known[:, 1] - known[:, 0]
 
 
-def residual(
-    confounds: np.ndarray | None, train: np.ndarray, n: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Matrices that take the training patients' regression on confounds out of
-    differences, and out of first visits."""
-    if confounds is None:
-        return np.eye(n), np.zeros((n, n))
-    change = confounds[:, 1] - confounds[:, 0]
-    slope = np.zeros((change.shape[1], n))
-    slope[:, train] = np.linalg.pinv(change[train], rcond=1e-8)
-    return np.eye(n) - change @ slope, confounds[:, 0] @ slope
+@dataclass(frozen=True, eq=False)
+class ConfoundRegression:
+    """Linear maps (n, n) that remove the training patients' regression on confounds.
+
+    from_difference: what is left of the differences is from_difference @ difference;
+    from_first: what is left of first visits is first − from_first @ difference
+    """
+
+    from_difference: np.ndarray
+    from_first: np.ndarray
+
+    @staticmethod
+    def of(confounds: np.ndarray | None, training: np.ndarray) -> ConfoundRegression:
+        """confounds: (patient, visit, confound); training (patient,): on whom the
+        regression is fitted."""
+        n = len(training)
+        if confounds is None:
+            return ConfoundRegression(np.eye(n), np.zeros((n, n)))
+        change = confounds[:, 1] - confounds[:, 0]
+        slope = np.zeros((change.shape[1], n))
+        # Confounds that (nearly) repeat each other are regressed out once.
+        slope[:, training] = np.linalg.pinv(change[training], rcond=1e-8)
+        return ConfoundRegression(np.eye(n) - change @ slope, confounds[:, 0] @ slope)
+
+    def removed_from(self, products: PairedProducts) -> PairedProducts:
+        """Inner products of what is left."""
+        left = self.from_difference
+        cross = products.cross - self.from_first @ products.gram
+        return PairedProducts(left @ products.gram @ left.T, cross @ left.T)

@@ -11,8 +11,8 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from cingulum.errors import InputError
 from cingulum.prediction import FusedPairedSVC, PairedSVC, evaluate
+from cingulum.prediction.compiled_statistics import mirrored_auc
 from cingulum.prediction.confounds import ComBat, Deconfounder
-from cingulum.prediction.statistics import paired_auc
 
 
 def planted(rng, n, p, effect):
@@ -146,7 +146,7 @@ def test_evaluation_equals_a_plain_scikit_learn_loop():
 
 def test_the_auc_is_the_mirrored_one():
     d = np.random.default_rng(0).normal(0.5, 1, size=30)
-    assert paired_auc(d) == pytest.approx(
+    assert mirrored_auc(d[None])[0] == pytest.approx(
         roc_auc_score(np.repeat([1, 0], 30), np.concatenate([d, -d]))
     )
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.svm import SVC
 
-from cingulum.prediction.svm import solver
+from cingulum.prediction.svm import responses, solver
 
 
 def theirs(gram, signs, box):
@@ -89,8 +89,8 @@ def test_leaving_out_equals_never_having_had(p):
     outer, inner = rng.permutation(n) % 6, rng.permutation(n) % parts
     signs = rng.choice([-1.0, 1.0], size=(3, n))
     nil = np.zeros((6, parts + 1, n))
-    decision, score, inside, inside_score = solver.held_out(
-        gram, cross, nil, signs, outer, inner, 6, parts, 2.0
+    decision, score, inside, inside_score = responses.held_out(
+        gram, cross, nil, signs, outer, inner, 2.0
     )
     for b, s in enumerate(signs):
         for f in range(6):

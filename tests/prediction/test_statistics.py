@@ -5,12 +5,11 @@ import pandas as pd
 import pytest
 from scipy.stats import norm
 
+from cingulum.prediction.compiled_statistics import mirrored_auc
 from cingulum.prediction.statistics import (
     delong,
     exact_interval,
-    fusion_of_independent,
     mcnemar,
-    paired_auc,
 )
 
 OVARIAN = """
@@ -74,26 +73,9 @@ def test_mirrored_auc_of_heart_rate_variability_follows_from_its_moments():
     """−0.29 ± 0.47 gives .8086 (published .8067); a normal sample has it too."""
     assert norm.cdf(np.sqrt(2) * 0.29 / 0.47) == pytest.approx(0.8086, abs=1e-3)
     d = np.random.default_rng(0).normal(0.29, 0.47, size=4000)
-    assert paired_auc(d) == pytest.approx(
+    assert mirrored_auc(d[None])[0] == pytest.approx(
         0.8086, abs=0.015
     )  # 3 standard errors (.0046 by bootstrap)
-
-
-def test_fusion_of_independent_evidence_is_the_published_fusion():
-    """d² adds: .9697 (published .9699), accuracy .908; pairs of modalities .952, .942,
-    .910."""
-    found, accuracy = fusion_of_independent(np.array([0.9051, 0.8473, 0.8067]))
-    assert found == pytest.approx(0.9697, abs=1e-3) and accuracy == pytest.approx(
-        0.908, abs=1e-3
-    )
-    for pair, expected in (
-        ([0.9051, 0.8473], 0.952),
-        ([0.9051, 0.8067], 0.942),
-        ([0.8473, 0.8067], 0.910),
-    ):
-        assert fusion_of_independent(np.array(pair))[0] == pytest.approx(
-            expected, abs=1e-3
-        )
 
 
 def test_who_knows_only_the_state_predicts_the_published_ratings(lee2019_folder):
