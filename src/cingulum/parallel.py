@@ -396,7 +396,7 @@ def _local_cluster(executor: Executor) -> Any:
     memory = "auto"
     if executor.memory:
         memory = f"{executor.memory / workers}GB"
-    return LocalCluster(  # type: ignore[no-untyped-call]
+    return LocalCluster(
         workers,
         threads_per_worker=1,
         memory_limit=memory,

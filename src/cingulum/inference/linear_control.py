@@ -186,7 +186,7 @@ def _descend(
     for _ in range(settings.steps):
         optimiser.zero_grad()
         loss = _loss(model, recorded, settings.shrinkage)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
 
 

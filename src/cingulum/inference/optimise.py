@@ -260,7 +260,7 @@ class _SearchState:
     def _backward(self, loss: Tensor) -> Tensor:
         """Gradients of every member; zero for members without a finite loss."""
         total = torch.where(torch.isfinite(loss), loss, 0.0).sum()
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         for value in self.theta.values():
             # Members without a finite loss may leave NaN; the others must go on.
             if value.grad is not None:

@@ -74,7 +74,7 @@ class _Simulate(torch.autograd.Function):
     # torch declares one gradient per result; they are taken together here.
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         execution: Execution = ctx.execution
         of_results = {
             name: execution.padded(gradient)

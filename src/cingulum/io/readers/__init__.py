@@ -1,0 +1,1 @@
+"""Readers of recordings, one a file. Importing one here registers it."""
