@@ -68,7 +68,7 @@ _WHERE = {
     "visits": "cingulum.io.visit",
     "SeedConnectivity": "cingulum.features",
     "Tangent": "cingulum.features.tangent",
-    "write_features": "cingulum.pipeline",
+    "write_features": "cingulum.pipeline.feature_export",
     "synthesize": "cingulum.datasets",
 }
 """The public vocabulary and where each word lives: imported when first used, so that

@@ -1,1 +1,0 @@
-"""Readers of recordings, one a file. Importing one here registers it."""
