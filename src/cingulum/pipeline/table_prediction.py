@@ -196,7 +196,7 @@ def _paired(
     }
     if "both" in found.ratings:
         tables["predictions_between"] = _rated(found.ratings["both"], request.level)
-    return summary, tables, plots.performance(found.paired)
+    return summary, tables, plots.draw_performance(found.paired)
 
 
 def _found(
@@ -341,7 +341,7 @@ def _between(
     return (
         summary,
         {"predictions": _rated(found, request.level)},
-        plots.predicted_observed(found),
+        plots.draw_predicted_observed(found),
     )
 
 
