@@ -386,7 +386,7 @@ class Mosaic:
 
     rows: Sequence[np.ndarray]
     row_labels: Sequence[str]
-    ticks: Sequence[float]
+    ticks: np.ndarray
     tick_labels: Sequence[str]
     centre: float
     limit: float

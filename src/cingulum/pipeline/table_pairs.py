@@ -1,0 +1,228 @@
+"""The paired design on a table: which of a participant's two visits had the higher
+outcome?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import compress
+
+import numpy as np
+import pandas as pd
+
+from cingulum.errors import InputError
+from cingulum.pipeline.prepared_table import RANK, PreparedTable
+from cingulum.pipeline.table_columns import without_empty
+from cingulum.pipeline.table_request import ModelOptions, Question, Request
+from cingulum.prediction import Evaluation
+from cingulum.prediction.permutation import Jobs
+from cingulum.prediction.study_evaluation import StudyEvaluation, evaluate_study
+from cingulum.report.table_results import LeftOut
+
+COLUMNS_SHOWN = 5
+"""Incomplete columns of a modality that a reason names."""
+
+
+@dataclass(frozen=True, eq=False)
+class VisitPairs:
+    """The first two visits of each participant whose outcome changed.
+
+    rows: of the prepared table (participant, visit), in the order of the visits
+    outcomes: (participant, visit); left_out: participants and visits, by reason
+    """
+
+    participants: list[str]
+    rows: np.ndarray
+    outcomes: np.ndarray
+    left_out: LeftOut
+
+    @property
+    def second_is_higher(self) -> np.ndarray:
+        """(participant,)"""
+        return self.outcomes[:, 1] > self.outcomes[:, 0]
+
+
+@dataclass(frozen=True, eq=False)
+class PairedPrediction:
+    """The evaluation of pairs of visits; left_out: participants, by reason."""
+
+    pairs: VisitPairs
+    evaluation: StudyEvaluation
+    left_out: LeftOut
+
+
+def visit_pairs(prepared: PreparedTable, question: Question) -> VisitPairs:
+    """Raises InputError where no participant has two visits of different outcome."""
+    table = prepared.table
+    outcome = table[question.outcome].to_numpy(float)
+    visits = _visits_in_order(table, question.group)
+    two = {name: rows[:2] for name, rows in visits.items() if len(rows) >= 2}
+    single = [name for name in visits if name not in two]
+    later = sum(max(0, len(rows) - 2) for rows in visits.values())
+    unchanged = [name for name, rows in two.items() if np.ptp(outcome[rows]) == 0]
+    kept = [name for name in two if name not in set(unchanged)]
+    if not kept:
+        raise InputError(
+            "The paired design needs participants with two visits and different "
+            f"{question.outcome}; of {len(visits)} in {question.group}, {len(two)} "
+            "have two visits, and the outcome changes in none. Is --group the column "
+            "that names people? For one visit a person use --design between."
+        )
+    left_out: LeftOut = {
+        "participants with one visit": single,
+        "visits after the second": later,
+        "participants whose outcome did not change": unchanged,
+    }
+    rows = np.stack([two[name] for name in kept])
+    return VisitPairs(kept, rows, outcome[rows], without_empty(left_out))
+
+
+def _visits_in_order(table: pd.DataFrame, group: str) -> dict[str, np.ndarray]:
+    """Rows of each participant, the first visit first."""
+    ranks = table[RANK].to_numpy()
+    visits = table.groupby(group, sort=True).indices
+    return {str(name): rows[np.argsort(ranks[rows])] for name, rows in visits.items()}
+
+
+def predict_pairs(
+    prepared: PreparedTable,
+    request: Request,
+    jobs: Jobs = None,
+    show_progress: bool = False,
+) -> PairedPrediction:
+    """Everything asked of pairs of visits. In the paired design also the learning curve
+    and, of the same participants, the ratings between them."""
+    question = request.question
+    pairs = visit_pairs(prepared, question)
+    values, incomplete = _modality_values(prepared, pairs)
+    evaluation = evaluate_study(
+        values,
+        pairs.participants,
+        ratings=pairs.outcomes if question.is_paired else None,
+        higher=pairs.second_is_higher,
+        controls=prepared.controls,
+        scale=_scaled(request.model, values),
+        confounds=_confounds(prepared, pairs, request.columns.confounds),
+        sites=_sites(prepared, pairs, request.columns.site),
+        fusion=request.model.fusion,
+        missing=request.model.missing,
+        C=request.model.C,
+        # Folds between participants are another number than of pairs.
+        folds=request.model.folds if question.is_paired else None,
+        on="features",
+        model=request.model.model,
+        permutations=request.evaluation.permutations,
+        stop_after=request.evaluation.stop_after,
+        learning=question.is_paired,
+        seed=request.evaluation.seed,
+        jobs=jobs,
+        force=request.evaluation.force,
+        show_progress=show_progress,
+    )
+    lacking = _lacking_modalities(evaluation.paired, request.model)
+    left_out = {**pairs.left_out, **incomplete, **lacking}
+    return PairedPrediction(pairs, evaluation, left_out)
+
+
+def _modality_values(
+    prepared: PreparedTable, pairs: VisitPairs
+) -> tuple[dict[str, np.ndarray], LeftOut]:
+    """Values by modality (participant, visit, column). A participant without all
+    columns of a modality at both visits lacks it: all its values are missing."""
+    values = {}
+    left_out = {}
+    for name, columns in prepared.columns.items():
+        measured = prepared.numbers(columns)[pairs.rows]
+        gaps = np.isnan(measured).any(1)  # (participant, column)
+        incomplete = gaps.any(1)
+        if incomplete.any():
+            missing = ", ".join([*compress(columns, gaps.any(0))][:COLUMNS_SHOWN])
+            reason = f"participants without all of {name} (missing: {missing})"
+            left_out[reason] = [*compress(pairs.participants, incomplete)]
+        measured[incomplete] = np.nan
+        values[name] = measured
+    return values, left_out
+
+
+def _scaled(model: ModelOptions, values: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """Modalities that are standardised. The fusion of kernels does it by itself."""
+    if not model.scale or model.fusion == "kernels":
+        return ()
+    return tuple(values)
+
+
+def _confounds(
+    prepared: PreparedTable, pairs: VisitPairs, columns: tuple[str, ...]
+) -> dict[str, np.ndarray] | None:
+    """By name (participant, visit)."""
+    if not columns:
+        return None
+    return {
+        column: prepared.table[column].to_numpy(float)[pairs.rows] for column in columns
+    }
+
+
+def _sites(
+    prepared: PreparedTable, pairs: VisitPairs, column: str | None
+) -> np.ndarray | None:
+    """The site of each participant's first visit."""
+    if column is None:
+        return None
+    return prepared.table[column].astype(str).to_numpy()[pairs.rows[:, 0]]
+
+
+def _lacking_modalities(evaluation: Evaluation, model: ModelOptions) -> LeftOut:
+    """Participants that were dropped, or kept, though they lack a modality."""
+    left_out: dict[str, list[str]] = {}
+    if evaluation.dropped:
+        lack = "every modality" if model.missing == "log_odds" else "a modality"
+        left_out[f"participants that lack {lack}"] = list(evaluation.dropped)
+    if evaluation.missing:
+        kept = [f"{name}: {number}" for name, number in evaluation.missing.items()]
+        left_out["kept, though without a modality"] = kept
+    return left_out
+
+
+def pair_predictions(
+    prepared: PreparedTable, question: Question, prediction: PairedPrediction
+) -> pd.DataFrame:
+    """Every out-of-fold prediction, with the visits it is about: the one with the lower
+    outcome, and the one with the higher."""
+    pairs = prediction.pairs
+    table = prediction.evaluation.paired.predictions()
+    table = table.rename(
+        columns={"score_first": "score_lower", "score_second": "score_higher"}
+    )
+    # The evaluation may have dropped participants, and has a row for each model.
+    position = {name: i for i, name in enumerate(pairs.participants)}
+    participants = table["participant_id"].map(position).to_numpy()
+    labels = _visit_labels(prepared)
+    outcome = prepared.table[question.outcome].to_numpy(float)
+    higher = pairs.second_is_higher.astype(int)
+    for side, visit in (("lower", 1 - higher), ("higher", higher)):
+        rows = pairs.rows[participants, visit[participants]]
+        table[f"visit_{side}"] = labels[rows]
+        table[f"outcome_{side}"] = outcome[rows]
+    return table
+
+
+def _visit_labels(prepared: PreparedTable) -> np.ndarray:
+    """What the visit of each row is called."""
+    if prepared.order:
+        return prepared.table[prepared.order].astype(str).to_numpy()
+    return np.array([f"visit {rank + 1}" for rank in prepared.table[RANK]], object)
+
+
+def weight_table(prepared: PreparedTable, evaluation: Evaluation) -> pd.DataFrame:
+    """One row per column: weight on the difference in the column's own units, and its
+    activation pattern."""
+    parts = []
+    for modality, columns in prepared.columns.items():
+        part = {
+            "modality": modality,
+            "column": columns,
+            "weight": evaluation.weights[modality],
+            "pattern": evaluation.patterns[modality],
+        }
+        parts.append(pd.DataFrame(part))
+    return pd.concat(parts, ignore_index=True)
