@@ -67,11 +67,11 @@ def _axes(
         layout="constrained",
     )
     for ax in axes[0]:
-        _hide_frame(ax)
+        hide_frame(ax)
     return figure, list(axes[0])
 
 
-def _hide_frame(ax: Axes) -> None:
+def hide_frame(ax: Axes) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
