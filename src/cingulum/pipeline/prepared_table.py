@@ -14,6 +14,7 @@ import pandas as pd
 from cingulum.errors import InputError
 from cingulum.io.files import read_table
 from cingulum.pipeline.table_columns import (
+    ColumnChoice,
     ColumnSource,
     choose_columns,
     without_empty,
@@ -35,6 +36,9 @@ KNOWN_ORDERS = (
     ("low", "high"),
 )
 """Session labels whose alphabetical order is not the order in time."""
+
+BIDS_LABELS = ("participant_id", "session_id")
+"""Columns of a BIDS table that name a row: never features."""
 
 MISSING = ("", "n/a", "NaN", "nan")
 """Texts that mean that a value is missing."""
@@ -60,12 +64,20 @@ class PreparedTable:
     left_out: LeftOut
 
     @property
+    def feature_modalities(self) -> dict[str, list[str]]:
+        """Columns by modality, without controls."""
+        return {
+            modality: columns
+            for modality, columns in self.columns.items()
+            if modality not in self.controls
+        }
+
+    @property
     def features(self) -> list[str]:
         """Columns of all modalities that are not controls."""
         features: list[str] = []
-        for modality, columns in self.columns.items():
-            if modality not in self.controls:
-                features += columns
+        for columns in self.feature_modalities.values():
+            features += columns
         return features
 
     def numbers(self, columns: Sequence[str]) -> np.ndarray:
@@ -83,54 +95,39 @@ def prepare_table(path: Path, request: Request) -> PreparedTable:
     _check_names(source, request)
     question = request.question
     order = _order_column(question, source.table)
-    outcome = _finite_outcome(source, question.outcome)
-    incomplete = _incomplete_rows(source.table, outcome, request, order)
-    kept = ~np.any(list(incomplete.values()), axis=0)
-    table = source.table.assign(**{question.outcome: outcome})[kept]
-    table = table.reset_index(drop=True)
+    table, dropped = _complete_rows(source, request, order)
     _check_rows(path, table, question, order)
-    confounds = {
-        column: _numeric_confound(path, table[column])
-        for column in request.columns.confounds
-    }
-    table = table.assign(**confounds)
-    rank, state = _ranks_and_states(table, question.group, order)
+    table = _with_numeric_confounds(path, table, request.columns.confounds)
+    visits = _visits(table, question.group, order)
     choice = choose_columns(
-        ColumnSource(path, table), request, _reserved(request, order), rank
+        ColumnSource(path, table), request, _reserved(request, order), visits.rank
     )
-    dropped = {reason: int(rows.sum()) for reason, rows in incomplete.items()}
     left_out = without_empty({**dropped, **choice.left_out})
-    if not set(choice.columns) - set(choice.controls):
-        raise InputError(
-            f"{path}: no feature column is left. Features are numeric columns that "
-            f"vary; left out: {left_out}."
-        )
-    table = table.assign(**{RANK: rank, STATE: state})
+    _check_features(path, choice, left_out)
+    # Added last, so that they are never taken for features.
+    table = table.assign(**{RANK: visits.rank, STATE: visits.state})
     return PreparedTable(table, choice.columns, choice.controls, order, left_out)
 
 
 def _read(path: Path, request: Request) -> pd.DataFrame:
     """The table. Columns that name people, sites and visits stay text, so that 001 and
     1E5 remain what they are."""
-    labels = {
-        request.question.group,
-        request.columns.site,
-        request.question.order,
-        "session_id",
-        "participant_id",
-    }
+    question = request.question
+    labels = {question.group, question.order, request.columns.site, *BIDS_LABELS}
     separator = "," if path.suffix == ".csv" else "\t"
     _check_separator(path, separator)
     return read_table(
         path,
         sep=separator,
-        dtype={column: str for column in labels if column},
+        dtype=dict.fromkeys(filter(None, labels), str),
+        # pandas would also take NA, NULL and None for missing: they can be labels.
         keep_default_na=False,
         na_values=[*MISSING],
     )
 
 
 def _check_separator(path: Path, separator: str) -> None:
+    """A file with another separator reads as a single column."""
     header = read_table(path, sep=separator, dtype=str, nrows=1).columns
     if len(header) != 1:
         return
@@ -167,6 +164,7 @@ def _finite_outcome(source: ColumnSource, column: str) -> pd.Series:
     """The outcome as numbers; missing values stay missing."""
     written = source.table[column]
     outcome = pd.to_numeric(written, errors="coerce")
+    # What is written but is no number must not pass for a missing value.
     is_text = outcome.isna() & written.notna()
     unusable = is_text | np.isinf(outcome)
     if unusable.any():
@@ -177,6 +175,18 @@ def _finite_outcome(source: ColumnSource, column: str) -> pd.Series:
             f"{row + 2} has {written[row]!r}. Code it as numbers first."
         )
     return outcome
+
+
+def _complete_rows(
+    source: ColumnSource, request: Request, order: str | None
+) -> tuple[pd.DataFrame, LeftOut]:
+    """Rows that have what every row needs, and how many have not, by reason."""
+    outcome = _finite_outcome(source, request.question.outcome)
+    incomplete = _incomplete_rows(source.table, outcome, request, order)
+    kept = ~np.any(list(incomplete.values()), axis=0)
+    table = source.table.assign(**{request.question.outcome: outcome})
+    dropped = {reason: int(rows.sum()) for reason, rows in incomplete.items()}
+    return table[kept].reset_index(drop=True), dropped
 
 
 def _incomplete_rows(
@@ -203,6 +213,7 @@ def _check_rows(
         raise InputError(f"{path}: no row has both {question.outcome} and {group}.")
     if not order:
         return
+    # A participant's repeated runs would be taken for visits.
     repeated = table[table.duplicated([group, order])]
     if len(repeated):
         visit = repeated.iloc[0]
@@ -212,10 +223,18 @@ def _check_rows(
         )
 
 
+def _with_numeric_confounds(
+    path: Path, table: pd.DataFrame, confounds: Sequence[str]
+) -> pd.DataFrame:
+    numbers = {name: _numeric_confound(path, table[name]) for name in confounds}
+    return table.assign(**numbers)
+
+
 def _numeric_confound(path: Path, column: pd.Series) -> pd.Series:
     """A confound as numbers; two groups become 0 and 1."""
     numbers = pd.to_numeric(column, errors="coerce")
     groups = column.dropna()
+    # Such as sex or scanner. Which group is 0 makes no difference to a regression.
     if _has_text(column, numbers) and groups.nunique() == 2:
         is_first = column == groups.iloc[0]
         numbers = is_first.astype(float).where(column.notna())
@@ -231,6 +250,14 @@ def _has_text(column: pd.Series, numbers: pd.Series) -> bool:
     return bool((numbers.isna() & column.notna()).any())
 
 
+def _check_features(path: Path, choice: ColumnChoice, left_out: LeftOut) -> None:
+    if not set(choice.columns) - set(choice.controls):
+        raise InputError(
+            f"{path}: no feature column is left. Features are numeric columns that "
+            f"vary; left out: {left_out}."
+        )
+
+
 def _reserved(request: Request, order: str | None) -> set[str | None]:
     """Columns that have a role other than feature."""
     return {
@@ -238,39 +265,49 @@ def _reserved(request: Request, order: str | None) -> set[str | None]:
         request.question.group,
         request.columns.site,
         order,
-        "session_id",
-        "participant_id",
+        *BIDS_LABELS,
         *request.columns.confounds,
     }
 
 
-def _ranks_and_states(
-    table: pd.DataFrame, group: str, order: str | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Which visit of its participant each row is, from 0 (without `order`, in the order
-    of the rows), and which state.
+@dataclass(frozen=True, eq=False)
+class _Visits:
+    """Of each row: which visit of its participant it is, and in which state."""
 
-    The state is the label of the visit where participants share labels, so that a lost
-    scan moves no other into its place; where nearly every scan has a label of its own
-    (dates), it is the rank.
-    """
+    rank: np.ndarray
+    state: np.ndarray
+
+
+def _visits(table: pd.DataFrame, group: str, order: str | None) -> _Visits:
+    """Visits in the order of a column, or else of the rows."""
     visits = table.groupby(group, sort=False)
     if order is None:
-        ranks = visits.cumcount().to_numpy()
-        return ranks, ranks
+        rank = visits.cumcount().to_numpy()
+        return _Visits(rank, rank)
     keys = _sort_keys(table[order])
-    ranks = np.zeros(len(table), int)
+    rank = np.zeros(len(table), int)
     for rows in visits.indices.values():
-        ranks[sorted(rows, key=lambda row: keys[row])] = np.arange(len(rows))
+        in_order = sorted(rows, key=lambda row: keys[row])
+        rank[in_order] = np.arange(len(rows))
+    return _Visits(rank, _states(keys, rank))
+
+
+def _states(keys: Sequence[SortKey], rank: np.ndarray) -> np.ndarray:
+    """The label of the visit where participants share labels, so that a lost scan moves
+    no other into its place; where nearly every scan has a label of its own (dates), the
+    rank."""
     labels = sorted(set(keys))
-    # Labels are shared when there are hardly more of them than visits of a participant.
-    if len(labels) > max(4, 2 * (ranks.max() + 1)):
-        return ranks, ranks
-    positions = {label: position for position, label in enumerate(labels)}
-    return ranks, np.array([positions[key] for key in keys])
+    # Twice as many, so that a few odd labels do not count as dates; four for tables
+    # with one visit per participant.
+    most_visits = rank.max() + 1
+    if len(labels) > max(4, 2 * most_visits):
+        return rank
+    positions = dict(zip(labels, range(len(labels)), strict=True))
+    return np.array([positions[key] for key in keys])
 
 
 def _sort_keys(labels: pd.Series) -> list[SortKey]:
+    # Numbers with signs, points or exponents are compared as such, if all are numbers.
     numbers = pd.to_numeric(labels, errors="coerce")
     if numbers.notna().all():
         return [((0, number, ""),) for number in numbers]
@@ -279,6 +316,7 @@ def _sort_keys(labels: pd.Series) -> list[SortKey]:
 
 def _natural_key(text: object) -> SortKey:
     """ses-2 before ses-10, and pre before post."""
+    # Labels come with and without the prefix of BIDS.
     label = re.sub(r"^ses-", "", str(text)).lower()
     for pair in KNOWN_ORDERS:
         if label in pair:

@@ -48,6 +48,7 @@ def _outcome_checks(prepared: PreparedTable, outcome: str) -> list[Check]:
     observed = prepared.table[outcome].to_numpy(float)
     for column in prepared.features:
         r = _known_correlation(prepared.table[column].to_numpy(float), observed)
+        # It is not a number where the outcome does not vary.
         if abs(r) <= NEAR or np.isnan(r):
             continue
         words = (
@@ -62,6 +63,7 @@ def _outcome_checks(prepared: PreparedTable, outcome: str) -> list[Check]:
 def _known_correlation(values: np.ndarray, observed: np.ndarray) -> float:
     """Correlation over rows with a value; 0 where too few of them differ to tell."""
     known = np.isfinite(values)
+    # Three points often lie near a line by chance.
     if known.sum() <= 3 or np.ptp(values[known]) == 0:
         return 0.0
     return float(np.corrcoef(values[known], observed[known])[0, 1])

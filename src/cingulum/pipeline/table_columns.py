@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +39,7 @@ class ColumnSource:
 
     def unknown_column(self, column: str) -> InputError:
         """The error for a column that is not there, with the nearest names."""
-        names = [str(name) for name in self.table.columns]
+        names = list(self.table.columns.map(str))
         near = difflib.get_close_matches(column, names, 3, 0.5)
         hint = f"It has {', '.join(names[:NAMES_SHOWN])} …"
         if near:
@@ -49,6 +49,7 @@ class ColumnSource:
     def matching(self, patterns: Sequence[str], candidates: Sequence[str]) -> list[str]:
         """Candidates that match any of the patterns, in their order. Raises InputError
         for a pattern that matches none."""
+        # Keys of a dictionary: no column twice, and in the order of the patterns.
         matches: dict[str, None] = {}
         for pattern in patterns:
             hits = _matches(candidates, pattern)
@@ -109,34 +110,55 @@ def choose_columns(
     values, or that give the outcome away.
     """
     table = source.table
-    free = [column for column in table.columns if column not in reserved]
-    numeric = [c for c in free if pd.api.types.is_numeric_dtype(table[c])]
-    text: list[str] = []
-    if request.columns.features:
-        numeric = source.matching(request.columns.features, numeric)
-    else:
-        text = [str(c) for c in free if c not in numeric and c not in ALWAYS_TEXT]
+    numeric, text = _candidates(source, request.columns.features, reserved)
     _check_range(source, numeric)
     answers = answer_columns(table, numeric, request.question.outcome, rank)
     _check_answers(source, answers, request)
-    usable = [column for column in numeric if column not in answers]
-    empty = [column for column in usable if _is_mostly_missing(table[column])]
-    usable = _without(usable, empty)
-    constant = [column for column in usable if table[column].nunique() < 2]
-    usable = _without(usable, constant)
-    left_out = {
-        "columns that are not numbers": text,
-        "columns that give the answer away": [
-            f"{column} ({reason})" for column, reason in answers.items()
-        ],
-        "columns missing in most rows": empty,
-        "constant columns": constant,
-    }
+    usable, uninformative = _informative(table, _without(numeric, answers))
     columns, controls = _modalities(source, request, usable)
+    reasons = [f"{column} ({reason})" for column, reason in answers.items()]
+    left_out: LeftOut = {
+        "columns that are not numbers": text,
+        "columns that give the answer away": reasons,
+        **uninformative,
+    }
     return ColumnChoice(columns, controls, without_empty(left_out))
 
 
-def _without(columns: Iterable[str], others: Sequence[str]) -> list[str]:
+def _candidates(
+    source: ColumnSource, patterns: Sequence[str], reserved: set[str | None]
+) -> tuple[list[str], list[str]]:
+    """Numeric columns that may be features, and columns that are no numbers."""
+    table = source.table
+    free = _without(table.columns, reserved)
+    numeric = [c for c in free if pd.api.types.is_numeric_dtype(table[c])]
+    if patterns:
+        # Only what was asked for matters: other columns are not reported.
+        return source.matching(patterns, numeric), []
+    return numeric, _without(free, {*numeric, *ALWAYS_TEXT})
+
+
+def _informative(
+    table: pd.DataFrame, columns: Sequence[str]
+) -> tuple[list[str], dict[str, list[str]]]:
+    """Columns that vary and are mostly there, and the others, by reason."""
+    empty = []
+    constant = []
+    informative = []
+    for column in columns:
+        if _is_mostly_missing(table[column]):
+            empty.append(column)
+        elif table[column].nunique() < 2:
+            constant.append(column)
+        else:
+            informative.append(column)
+    return informative, {
+        "columns missing in most rows": empty,
+        "constant columns": constant,
+    }
+
+
+def _without(columns: Iterable[str], others: Container[str | None]) -> list[str]:
     return [column for column in columns if column not in others]
 
 
@@ -158,11 +180,14 @@ def answer_columns(
 ) -> dict[str, str]:
     """Columns that give the answer away, and how: they repeat the outcome, or number
     the visits."""
+    # A feature would not repeat the outcome to nine digits: such a column is the
+    # outcome in another unit, or was computed from it.
     answers = {}
     observed = table[outcome].to_numpy(float)
     for column in columns:
         values = table[column].to_numpy(float)
         known = np.isfinite(values)
+        # Any two points lie on a line.
         if known.sum() < 3 or np.ptp(values[known]) == 0:
             continue
         if _is_linear(values[known], observed[known]):
@@ -182,10 +207,8 @@ def _is_linear(values: np.ndarray, reference: np.ndarray) -> bool:
 def _check_answers(
     source: ColumnSource, answers: dict[str, str], request: Request
 ) -> None:
-    """A column that gives the answer away is left out, but not if it was asked for."""
-    named = {*request.columns.features}
-    for patterns in request.columns.modalities.values():
-        named |= {*patterns}
+    """Left out silently only where nobody named the column as a feature."""
+    named = set(request.columns.predictors())
     requested = [column for column in answers if column in named]
     if requested:
         raise InputError(
@@ -209,8 +232,10 @@ def _modalities(
         columns = _described(source.path, usable)
         controls = _quality_controls(columns)
     for name in roles.controls:
+        # A control is a modality, or else a column, which becomes one.
         if name not in columns:
             columns = _split_control(columns, name, source.matching((name,), usable))
+    # A modality may have lost its columns to a control.
     columns = {name: members for name, members in columns.items() if members}
     return columns, (*controls, *roles.controls)
 
@@ -218,6 +243,7 @@ def _modalities(
 def _quality_controls(columns: dict[str, list[str]]) -> tuple[str, ...]:
     """Modalities that measure quality. A quality table alone is what is to be predicted
     from."""
+    # Nothing would be left.
     if len(columns) == 1:
         return ()
     return tuple(name for name in quality_feature_names() if name in columns)
@@ -234,12 +260,14 @@ def _split_control(
 def _described(path: Path, columns: Sequence[str]) -> dict[str, list[str]]:
     """Columns grouped by the feature they belong to, as `cingulum features` describes
     them in the table's .json; else all together."""
+    # `cingulum features` writes a BIDS sidecar beside its table.
     sidecar = path.with_suffix(".json")
     descriptions = read_json(sidecar) if sidecar.is_file() else {}
     groups: dict[str, list[str]] = {}
     for column in columns:
         feature = _feature_of(descriptions.get(column))
         groups.setdefault(feature, []).append(column)
+    # A table from elsewhere has no descriptions: all its columns are one modality.
     if set(groups) == {""}:
         return {"features": list(columns)}
     return {name or "other": members for name, members in groups.items()}

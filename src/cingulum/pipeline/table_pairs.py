@@ -3,7 +3,7 @@ outcome?"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 
@@ -41,6 +41,15 @@ class VisitPairs:
         """(participant,)"""
         return self.outcomes[:, 1] > self.outcomes[:, 0]
 
+    def rows_by_outcome(self) -> dict[str, np.ndarray]:
+        """Rows of the visits with the lower and with the higher outcome
+        (participant,)."""
+        first, second = self.rows.T
+        return {
+            "lower": np.where(self.second_is_higher, first, second),
+            "higher": np.where(self.second_is_higher, second, first),
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class PairedPrediction:
@@ -53,33 +62,48 @@ class PairedPrediction:
 
 def visit_pairs(prepared: PreparedTable, question: Question) -> VisitPairs:
     """Raises InputError where no participant has two visits of different outcome."""
-    table = prepared.table
-    outcome = table[question.outcome].to_numpy(float)
-    visits = _visits_in_order(table, question.group)
-    two = {name: rows[:2] for name, rows in visits.items() if len(rows) >= 2}
-    single = [name for name in visits if name not in two]
-    later = sum(max(0, len(rows) - 2) for rows in visits.values())
-    unchanged = [name for name, rows in two.items() if np.ptp(outcome[rows]) == 0]
-    kept = [name for name in two if name not in set(unchanged)]
+    outcome = prepared.table[question.outcome].to_numpy(float)
+    visits = _visits_in_order(prepared.table, question.group)
+    single = []
+    unchanged = []
+    kept = {}
+    for name, rows in visits.items():
+        if len(rows) < 2:
+            single.append(name)
+        elif outcome[rows[0]] == outcome[rows[1]]:
+            # Neither visit is the one with the higher outcome.
+            unchanged.append(name)
+        else:
+            kept[name] = rows[:2]
     if not kept:
-        raise InputError(
-            "The paired design needs participants with two visits and different "
-            f"{question.outcome}; of {len(visits)} in {question.group}, {len(two)} "
-            "have two visits, and the outcome changes in none. Is --group the column "
-            "that names people? For one visit a person use --design between."
-        )
+        raise _no_pairs(question, len(visits), len(unchanged))
     left_out: LeftOut = {
         "participants with one visit": single,
-        "visits after the second": later,
+        "visits after the second": _number_of_later(visits),
         "participants whose outcome did not change": unchanged,
     }
-    rows = np.stack([two[name] for name in kept])
-    return VisitPairs(kept, rows, outcome[rows], without_empty(left_out))
+    pairs = np.stack(list(kept.values()))
+    return VisitPairs(list(kept), pairs, outcome[pairs], without_empty(left_out))
+
+
+def _number_of_later(visits: Mapping[str, np.ndarray]) -> int:
+    """Visits after the second of their participant."""
+    return sum(len(rows[2:]) for rows in visits.values())
+
+
+def _no_pairs(question: Question, participants: int, with_two: int) -> InputError:
+    return InputError(
+        "The paired design needs participants with two visits and different "
+        f"{question.outcome}; of {participants} in {question.group}, {with_two} have "
+        "two visits, and the outcome changes in none. Is --group the column that names "
+        "people? For one visit a person use --design between."
+    )
 
 
 def _visits_in_order(table: pd.DataFrame, group: str) -> dict[str, np.ndarray]:
     """Rows of each participant, the first visit first."""
     ranks = table[RANK].to_numpy()
+    # Sorted by name, so that results do not depend on the order of the rows.
     visits = table.groupby(group, sort=True).indices
     return {str(name): rows[np.argsort(ranks[rows])] for name, rows in visits.items()}
 
@@ -107,7 +131,7 @@ def predict_pairs(
         fusion=request.model.fusion,
         missing=request.model.missing,
         C=request.model.C,
-        # Folds between participants are another number than of pairs.
+        # In the other design the number of folds is that of the regression.
         folds=request.model.folds if question.is_paired else None,
         on="features",
         model=request.model.model,
@@ -136,16 +160,24 @@ def _modality_values(
         gaps = np.isnan(measured).any(1)  # (participant, column)
         incomplete = gaps.any(1)
         if incomplete.any():
-            missing = ", ".join([*compress(columns, gaps.any(0))][:COLUMNS_SHOWN])
-            reason = f"participants without all of {name} (missing: {missing})"
-            left_out[reason] = [*compress(pairs.participants, incomplete)]
+            missing = list(compress(columns, gaps.any(0)))
+            reason = _gap_reason(name, missing)
+            left_out[reason] = list(compress(pairs.participants, incomplete))
+        # A support vector machine takes a modality whole or not at all.
         measured[incomplete] = np.nan
         values[name] = measured
     return values, left_out
 
 
+def _gap_reason(modality: str, missing: Sequence[str]) -> str:
+    named = ", ".join(missing[:COLUMNS_SHOWN])
+    return f"participants without all of {modality} (missing: {named})"
+
+
 def _scaled(model: ModelOptions, values: Mapping[str, np.ndarray]) -> tuple[str, ...]:
-    """Modalities that are standardised. The fusion of kernels does it by itself."""
+    """Modalities that are standardised in every fold."""
+    # `evaluate` refuses to scale what is fused as kernels; here it is the default, and
+    # should not keep users from choosing that fusion.
     if not model.scale or model.fusion == "kernels":
         return ()
     return tuple(values)
@@ -157,9 +189,8 @@ def _confounds(
     """By name (participant, visit)."""
     if not columns:
         return None
-    return {
-        column: prepared.table[column].to_numpy(float)[pairs.rows] for column in columns
-    }
+    by_visit = prepared.numbers(columns)[pairs.rows]  # (participant, visit, confound)
+    return {column: by_visit[..., i] for i, column in enumerate(columns)}
 
 
 def _sites(
@@ -168,12 +199,14 @@ def _sites(
     """The site of each participant's first visit."""
     if column is None:
         return None
-    return prepared.table[column].astype(str).to_numpy()[pairs.rows[:, 0]]
+    first_visits = pairs.rows[:, 0]
+    return prepared.table[column].astype(str).to_numpy()[first_visits]
 
 
 def _lacking_modalities(evaluation: Evaluation, model: ModelOptions) -> LeftOut:
     """Participants that were dropped, or kept, though they lack a modality."""
     left_out: dict[str, list[str]] = {}
+    # With log-odds a participant is dropped only if nothing is left to decide by.
     if evaluation.dropped:
         lack = "every modality" if model.missing == "log_odds" else "a modality"
         left_out[f"participants that lack {lack}"] = list(evaluation.dropped)
@@ -198,9 +231,8 @@ def pair_predictions(
     participants = table["participant_id"].map(position).to_numpy()
     labels = _visit_labels(prepared)
     outcome = prepared.table[question.outcome].to_numpy(float)
-    higher = pairs.second_is_higher.astype(int)
-    for side, visit in (("lower", 1 - higher), ("higher", higher)):
-        rows = pairs.rows[participants, visit[participants]]
+    for side, visit_rows in pairs.rows_by_outcome().items():
+        rows = visit_rows[participants]
         table[f"visit_{side}"] = labels[rows]
         table[f"outcome_{side}"] = outcome[rows]
     return table
@@ -216,6 +248,7 @@ def _visit_labels(prepared: PreparedTable) -> np.ndarray:
 def weight_table(prepared: PreparedTable, evaluation: Evaluation) -> pd.DataFrame:
     """One row per column: weight on the difference in the column's own units, and its
     activation pattern."""
+    # Controls are scored, too, and have weights of their own.
     parts = []
     for modality, columns in prepared.columns.items():
         part = {

@@ -73,6 +73,7 @@ def predict(
     prepared = prepare_table(Path(path), request)
     evaluate_design = _paired if request.question.is_paired else _between
     output = evaluate_design(prepared, request, jobs, show_progress)
+    # After the audit of the evaluation: these concern the table, not the model.
     results = output.results.with_remarks(
         column_checks(prepared, request), request.ignored_options()
     )
@@ -133,6 +134,7 @@ def _write(out: Path, results: TableResults, output: _Output) -> None:
         (out / name).unlink(missing_ok=True)
     for name, table in output.tables.items():
         write_table(out / f"{name}.tsv", table)
+    # The page prints the same numbers that the file holds.
     summary = results.to_summary()
     write_bytes(out / "prediction.png", output.figure)
     write_json(out / "summary.json", summary)

@@ -62,6 +62,8 @@ def predict_ratings(
     Raises InputError for too few participants with complete rows, and for copies of
     one.
     """
+    # A regression cannot use a row that lacks a feature; pairs are fused by modality
+    # and take the whole table.
     complete, left_out = _complete_rows(prepared, request)
     _check_participants(complete.table[request.question.group], request)
     _check_copies(complete, request.question.group)
@@ -84,15 +86,21 @@ def _complete_rows(
     complete = replace(prepared, table=table)
     if not incomplete.any():
         return complete, {}
+    reason = f"{int(incomplete.sum())} ({_gap_counts(gaps)})"
+    return complete, {"rows with missing values": [reason]}
+
+
+def _gap_counts(gaps: pd.DataFrame) -> str:
+    """The columns with most missing values, and how many they miss."""
     most = gaps.sum().sort_values(ascending=False).head(COLUMNS_SHOWN)
     counts = [f"{column} {number}" for column, number in most.items() if number]
-    reason = f"{int(incomplete.sum())} ({', '.join(counts)})"
-    return complete, {"rows with missing values": [reason]}
+    return ", ".join(counts)
 
 
 def _check_participants(groups: pd.Series, request: Request) -> None:
     participants = groups.nunique()
-    if participants < (FEWEST_FORCED if request.evaluation.force else FEWEST):
+    fewest = FEWEST_FORCED if request.evaluation.force else FEWEST
+    if participants < fewest:
         raise InputError(
             f"Regression between participants needs at least {FEWEST} of them with "
             f"complete rows; came {participants}. --force goes down to "
@@ -102,6 +110,7 @@ def _check_participants(groups: pd.Series, request: Request) -> None:
 
 def _check_copies(complete: PreparedTable, group: str) -> None:
     participants = complete.table[group]
+    # A copy under another name would be in training and test folds at once.
     copies = copy_of([complete.numbers(complete.features)], participants.to_numpy())
     if copies:
         first, second = participants.loc[list(copies)]
@@ -121,6 +130,7 @@ def _regression(
     folds = request.model.folds
     if folds is None:
         folds = min(FOLDS, len(scans.names))
+    # A stream of its own: the folds do not depend on what else is drawn.
     rng = generator(evaluation.seed, Stream.REGRESSION_FOLDS)
     settings = RegressionSettings(
         model=request.model.model,
@@ -141,8 +151,9 @@ def _regression(
 
 def _scans(table: pd.DataFrame, question: Question, site: str | None) -> Scans:
     participants = table[question.group]
+    # Sorted, so that folds do not depend on the order of the rows.
     names = sorted(participants.unique())
-    number = {name: i for i, name in enumerate(names)}
+    number = dict(zip(names, range(len(names)), strict=True))
     sites = None
     if site is not None:
         # A participant belongs to the site of its first row.
@@ -159,11 +170,9 @@ def _scans(table: pd.DataFrame, question: Question, site: str | None) -> Scans:
 
 def _kernel(complete: PreparedTable, request: Request) -> ScanKernel:
     """Of all features together, without confounds and, if asked, site differences."""
-    rows = {
-        name: complete.numbers(columns)
-        for name, columns in complete.columns.items()
-        if name not in complete.controls
-    }
+    rows = {}
+    for name, columns in complete.feature_modalities.items():
+        rows[name] = complete.numbers(columns)
     confounds = _confounds(complete, request.columns.confounds)
     sites = None
     if request.model.harmonise:
@@ -201,6 +210,7 @@ def _pairs_or_reason(
     asked."""
     stop_after = request.evaluation.stop_after or STOP_PAIRS_AFTER
     options = replace(request.evaluation, stop_after=stop_after)
+    # One visit per participant is no error in this design.
     try:
         return predict_pairs(
             prepared, replace(request, evaluation=options), jobs

@@ -75,8 +75,8 @@ class ModelOptions:
 
     harmonise: remove site differences in mean and variance (between)
     fusion, missing, C: of the paired support vector machines; model: of the regression
-    folds: None: paired, one participant at a time, beyond 100 participants 20; between,
-        10
+    folds: of participants; None: one participant at a time, or 20 folds beyond 100
+        participants; between, 10
     scale: standardise features in every fold
     """
 
@@ -137,6 +137,7 @@ class Request:
                 "two visits of a person sites cancel."
             )
 
+    # Patterns are not checked here: what they match is checked against the table.
     def _check_leaks(self) -> None:
         roles = {
             self.question.outcome: "the outcome",
@@ -159,6 +160,7 @@ class Request:
                 # False and 0 are choices and are recorded.
                 if value not in ((), None, {}):
                     settings[option.name] = value
+        # What was done counts, not what was asked for.
         settings["fusion"] = self.model.effective_fusion
         return settings
 
@@ -166,6 +168,7 @@ class Request:
         """A note on options that the design has no use for; none, an empty list."""
         if self.question.is_paired:
             return []
+        # An option that was set to its default cannot be told from one left alone.
         defaults = ModelOptions()
         changed = [
             f"--{name}"

@@ -42,6 +42,7 @@ SLICE_HEIGHTS = np.linspace(-24, 66, 7)
 def png(figure: Figure) -> bytes:
     """The figure as PNG, without the date or host that a file may carry."""
     buffer = io.BytesIO()
+    # Warnings of layouts and fonts are not the user's to mend.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         figure.savefig(
@@ -77,7 +78,8 @@ def hide_frame(ax: Axes) -> None:
 
 def draw_pain(ratings: pd.DataFrame) -> bytes:
     """Pain at the two visits, one line per patient."""
-    wide = ratings.pivot(index="participant", columns="state", values="pain").to_numpy()
+    pain = ratings.pivot(index="participant", columns="state", values="pain")
+    wide = pain.to_numpy()
     figure, (ax,) = _axes(1)
     ax.plot([0, 1], wide.T, color=GREY, lw=0.8)
     ax.plot([0, 1], wide.mean(0), color=INK, lw=3, marker="o")
@@ -101,15 +103,15 @@ def draw_performance(evaluation: Evaluation) -> bytes:
         score = evaluation.scores[name]
         _accuracy_bar(accuracy_ax, row, score, model_colour(name))
         _roc_curve(roc_ax, name, score, "-" if name in fused else "--")
-    accuracy_ax.axvline(0.5, color=DARK_GREY, lw=0.8, ls=":")
-    accuracy_ax.set(
-        yticks=range(len(names)),
-        yticklabels=[model_label(name) for name in names],
-        xlim=(0.2, 1.02),
-    )
-    accuracy_ax.set_xlabel("accuracy (grey: 95 % of permutations)")
+    _label_rows(accuracy_ax, [model_label(name) for name in names])
+    _finish_accuracy(accuracy_ax)
     _finish_roc(roc_ax)
     return png(figure)
+
+
+def _label_rows(ax: Axes, labels: Sequence[str]) -> None:
+    """Labels of the rows at heights 0, 1, …"""
+    ax.set(yticks=range(len(labels)), yticklabels=labels)
 
 
 def _accuracy_bar(ax: Axes, row: int, score: Score, colour: str) -> None:
@@ -127,6 +129,12 @@ def _accuracy_bar(ax: Axes, row: int, score: Score, colour: str) -> None:
     interval = score.accuracy_ci
     ax.plot([interval.low, interval.high], level, color=colour, lw=2)
     ax.plot(score.accuracy, row, "o", color=colour, ms=8)
+
+
+def _finish_accuracy(ax: Axes) -> None:
+    """The line of chance, and the range that accuracies of interest are in."""
+    ax.axvline(0.5, color=DARK_GREY, lw=0.8, ls=":")
+    ax.set(xlim=(0.2, 1.02), xlabel="accuracy (grey: 95 % of permutations)")
 
 
 def _roc_curve(ax: Axes, name: str, score: Score, style: str) -> None:
@@ -225,11 +233,13 @@ def draw_permutations(evaluation: Evaluation) -> bytes:
         layout="constrained",
         squeeze=False,
     )
+    # Panels that are left over in the last row.
     for ax in axes.flat[len(scores) :]:
         ax.set_axis_off()
     for ax, (name, score) in zip(axes.flat, scores.items(), strict=False):
         _histogram(ax, score.null, score.accuracy, "accuracy")
         ax.set_title(model_label(name), fontsize=9)
+        # The caption says it once for all panels.
         ax.set_xlabel("")
     return png(figure)
 
@@ -343,6 +353,7 @@ def draw_connectivity_pair(
     limit = _largest_edge([recorded, modelled])
     _connectivity_matrix(recorded_ax, recorded, source, limit)
     _connectivity_matrix(modelled_ax, modelled, "fitted brain", limit)
+    # One bar for both: they share a scale.
     figure.colorbar(
         modelled_ax.images[0], ax=modelled_ax, shrink=0.8, label="correlation"
     )
@@ -371,6 +382,7 @@ def _scatter_edges(ax: Axes, recorded: np.ndarray, modelled: np.ndarray) -> None
     below_diagonal = np.tril_indices(len(recorded), -1)
     x = recorded[below_diagonal]
     y = modelled[below_diagonal]
+    # Thousands of points: pale, so that where they are dense is seen.
     ax.plot(x, y, ".", ms=2, alpha=0.35, color=BLUE, rasterized=True)
     _diagonal(ax, min(x.min(), y.min()), max(x.max(), y.max()))
 
@@ -411,6 +423,7 @@ class Mosaic:
 
     def _label(self, ax: Axes) -> None:
         row_height = self.rows[0].shape[0]
+        # Pixels have their centres at whole numbers: an image begins at -0.5.
         middles = (np.arange(len(self.rows)) + 0.5) * row_height - 0.5
         ax.set_xticks(self.ticks, self.tick_labels, fontsize=8)
         ax.set_yticks(middles, self.row_labels, fontsize=8, rotation=90, va="center")
@@ -423,20 +436,33 @@ def draw_slices(
 ) -> bytes:
     """Maps (x, y, z) of one grid, with a label each, as rows of seven axial slices on
     one scale around `centre`; quick and plain."""
-    width, _, depth = maps[0][1].shape
-    planes = np.rint((SLICE_HEIGHTS - affine[2, 3]) / affine[2, 2]).astype(int)
-    planes = planes.clip(0, depth - 1)
-    departures = [np.abs(values[values != 0] - centre) for _, values in maps]
+    planes = _planes(affine, maps[0][1].shape[2])
+    width = maps[0][1].shape[0]
     mosaic = Mosaic(
         rows=[_axial_slices(values, planes) for _, values in maps],
         row_labels=[label for label, _ in maps],
         ticks=(np.arange(len(planes)) + 0.5) * width - 0.5,
         tick_labels=[f"z {height:.0f} mm" for height in SLICE_HEIGHTS],
         centre=centre,
-        # A map that is flat has no scale of its own.
-        limit=float(np.quantile(np.concatenate(departures), 0.98)) or 1.0,
+        limit=_common_limit([values for _, values in maps], centre),
     )
     return mosaic.draw()
+
+
+def _planes(affine: np.ndarray, depth: int) -> np.ndarray:
+    """Indices of the slices nearest to SLICE_HEIGHTS."""
+    indices = (SLICE_HEIGHTS - affine[2, 3]) / affine[2, 2]
+    # A map that does not cover the whole brain repeats its outermost slice.
+    return np.rint(indices).astype(int).clip(0, depth - 1)
+
+
+def _common_limit(maps: Sequence[np.ndarray], centre: float) -> float:
+    """How far the colour scale extends from its centre: the 98th percentile, since a
+    few extreme voxels would leave the others pale."""
+    departures = [np.abs(values[values != 0] - centre) for values in maps]
+    limit = float(np.quantile(np.concatenate(departures), 0.98))
+    # A map that is flat has no scale of its own.
+    return limit or 1.0
 
 
 def _axial_slices(values: np.ndarray, planes: np.ndarray) -> np.ndarray:
@@ -458,6 +484,7 @@ def draw_matrices(
         colour scale
     """
     size = len(rows[0][1][0])
+    # What is missing is drawn white.
     gap = np.full((size, max(1, size // 20)), np.nan)
     step = size + gap.shape[1]
     mosaic = Mosaic(
@@ -486,21 +513,23 @@ def draw_estimates(
     """Fitted parameters (one row per visit, one column per parameter): a dot per visit,
     with its standard deviation where the fit gives one, over the prior mean ± SD (0 ±
     1)."""
-    names = list(table.columns)
-    figure, axes = _axes(len(names), 3.1, 2.8)
-    for ax, name in zip(axes, names, strict=True):
-        values = table[name].to_numpy(float)
-        order = np.argsort(values)
-        positions = np.arange(len(values))
-        ax.axhspan(-1, 1, color="#eef1f4")
-        if spread is not None:
-            errors = spread[name].to_numpy(float)[order]
-            ax.errorbar(
-                positions, values[order], errors, fmt="none", ecolor=GREY, lw=0.8
-            )
-        ax.plot(positions, values[order], ".", color=BLUE, ms=4)
+    figure, axes = _axes(table.shape[1], 3.1, 2.8)
+    for ax, name in zip(axes, table.columns, strict=True):
+        sd = None if spread is None else spread[name].to_numpy(float)
+        _draw_parameter(ax, table[name].to_numpy(float), sd)
         ax.set(title=name, xticks=[], xlabel="visits, in order", ylabel=label)
     return png(figure)
+
+
+def _draw_parameter(ax: Axes, values: np.ndarray, sd: np.ndarray | None) -> None:
+    """Estimates in order of size, over the prior mean ± SD."""
+    order = np.argsort(values)
+    ordered = values[order]
+    positions = np.arange(len(values))
+    ax.axhspan(-1, 1, color="#eef1f4")
+    if sd is not None:
+        ax.errorbar(positions, ordered, sd[order], fmt="none", ecolor=GREY, lw=0.8)
+    ax.plot(positions, ordered, ".", color=BLUE, ms=4)
 
 
 def draw_controls(table: pd.DataFrame, labels: Mapping[str, str]) -> bytes:
@@ -514,15 +543,19 @@ def draw_controls(table: pd.DataFrame, labels: Mapping[str, str]) -> bytes:
     # A fixed seed, so that the same results give the same file.
     jitter = np.random.default_rng(0).uniform(-0.18, 0.18, len(table))
     # From the bottom up, so that the first model is at the top.
-    for row, name in enumerate(shown[::-1]):
-        values = table[name].to_numpy(float)
+    upwards = shown[::-1]
+    for row, name in enumerate(upwards):
         colour = BLUE if name == shown[0] else DARK_GREY
-        ax.plot(values, row + jitter, ".", color=colour, ms=4, alpha=0.6)
-        mean = np.nanmean(values)
-        ax.plot([mean, mean], [row - 0.3, row + 0.3], color=colour, lw=2.5)
-    ax.set(
-        yticks=range(len(shown)),
-        yticklabels=[labels[name] for name in shown[::-1]],
-        xlabel="correlation",
-    )
+        _dots_and_mean(ax, table[name].to_numpy(float), row, jitter, colour)
+    _label_rows(ax, [labels[name] for name in upwards])
+    ax.set_xlabel("correlation")
     return png(figure)
+
+
+def _dots_and_mean(
+    ax: Axes, values: np.ndarray, row: int, jitter: np.ndarray, colour: str
+) -> None:
+    """Values scattered along a row, and their mean as an upright line."""
+    ax.plot(values, row + jitter, ".", color=colour, ms=4, alpha=0.6)
+    mean = np.nanmean(values)
+    ax.plot([mean, mean], [row - 0.3, row + 0.3], color=colour, lw=2.5)

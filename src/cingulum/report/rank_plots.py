@@ -40,6 +40,7 @@ def rank_plot(
     ranks = calibration.ranks
     possible_ranks = calibration.draws + 1
     bins = bins or _number_of_bins(possible_ranks, len(ranks))
+    # Ranks are whole numbers: edges lie between them.
     edges = np.linspace(-0.5, possible_ranks - 0.5, bins + 1)
     figure, panels = _panels(ranks.shape[1])
     for ax, (name, values) in zip(panels, ranks.items(), strict=True):
@@ -85,6 +86,7 @@ def _draw_uniform(ax: Axes, fits: int, bins: int, level: float) -> None:
 
 def _number_of_bins(possible_ranks: int, fits: int) -> int:
     """The largest divisor of the number of ranks within the limits; 1 always is."""
+    # Unequal bars would bend the histogram of a calibrated posterior.
     limit = max(2, min(MOST_BINS, fits // FITS_PER_BAR))
     for bins in range(limit, 1, -1):
         if possible_ranks % bins == 0:

@@ -117,11 +117,11 @@ class TableResults:
 
     def to_summary(self) -> dict[str, Any]:
         """The content of summary.json: all sections as one object."""
-        lead = {"lead": self.lead}
+        # The template of the page distinguishes the designs by the keys there are.
         return {
             **to_plain(self.headline),
             **to_plain(self.section),
-            **lead,
+            "lead": self.lead,
             **to_plain(self.use),
         }
 
@@ -147,6 +147,7 @@ def paired_results(
         _paired_lead(headline, outcome),
         use,
     )
+    # Otherwise accuracies that are no multiple of 1/n would look like an error.
     undecided = "An undecided participant (decision 0) counts half."
     return results.with_remarks([], [undecided])
 
@@ -214,6 +215,7 @@ def _between_section(evaluation: BetweenEvaluation) -> BetweenSection:
     checks = evaluation.checks
     paired = evaluation.paired
     between = {"all": regression_section(evaluation.ratings)}
+    # Tables with one visit per participant answer one question only.
     if isinstance(paired, str):
         reason = {NOT_ASKED: paired}
         return BetweenSection(TableEstimands(reason, reason, between), checks, [])
@@ -228,6 +230,7 @@ def _between_section(evaluation: BetweenEvaluation) -> BetweenSection:
 def _between_lead(
     evaluation: BetweenEvaluation, headline: Headline, outcome: str
 ) -> str:
+    # Participants without complete rows are not hidden.
     number = f"{evaluation.participants}"
     if evaluation.participants != evaluation.everybody:
         number += f" of {evaluation.everybody}"

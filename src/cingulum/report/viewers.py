@@ -46,6 +46,7 @@ def script_hash(script: str) -> str:
 def policy(viewers: Iterable[Viewer]) -> str:
     """The content security policy of a page with these viewers: their scripts and
     inline styles, and nothing else."""
+    # Sorted and each only once, so that the same page gives the same bytes.
     hashes: set[str] = set()
     for viewer in viewers:
         hashes.update(viewer.hashes)
@@ -118,7 +119,7 @@ def _with_descriptions(html: str) -> str:
     html = html.replace(
         '<input type="range"', '<input type="range" aria-label="Opacity"'
     )
-    # The first canvas is the picture; others are its buffers.
+    # The first canvas shows the slices.
     return html.replace(
         "<canvas ", '<canvas role="img" aria-label="Three slices through the map" ', 1
     )
