@@ -226,8 +226,9 @@ def _check_rows(
 def _with_numeric_confounds(
     path: Path, table: pd.DataFrame, confounds: Sequence[str]
 ) -> pd.DataFrame:
-    numbers = {name: _numeric_confound(path, table[name]) for name in confounds}
-    return table.assign(**numbers)
+    for name in confounds:
+        table = table.assign(**{name: _numeric_confound(path, table[name])})
+    return table
 
 
 def _numeric_confound(path: Path, column: pd.Series) -> pd.Series:
@@ -311,7 +312,7 @@ def _sort_keys(labels: pd.Series) -> list[SortKey]:
     numbers = pd.to_numeric(labels, errors="coerce")
     if numbers.notna().all():
         return [((0, number, ""),) for number in numbers]
-    return [_natural_key(label) for label in labels]
+    return list(map(_natural_key, labels))
 
 
 def _natural_key(text: object) -> SortKey:

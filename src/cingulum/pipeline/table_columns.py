@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -222,12 +222,9 @@ def _modalities(
 ) -> tuple[dict[str, list[str]], tuple[str, ...]]:
     """Columns by modality, without empty ones; and the modalities that are controls."""
     roles = request.columns
+    controls: tuple[str, ...] = ()
     if roles.modalities:
-        columns = {
-            name: source.matching(patterns, usable)
-            for name, patterns in roles.modalities.items()
-        }
-        controls: tuple[str, ...] = ()
+        columns = _requested(source, roles.modalities, usable)
     else:
         columns = _described(source.path, usable)
         controls = _quality_controls(columns)
@@ -238,6 +235,18 @@ def _modalities(
     # A modality may have lost its columns to a control.
     columns = {name: members for name, members in columns.items() if members}
     return columns, (*controls, *roles.controls)
+
+
+def _requested(
+    source: ColumnSource,
+    modalities: Mapping[str, Sequence[str]],
+    usable: Sequence[str],
+) -> dict[str, list[str]]:
+    """Columns of the modalities that the user named."""
+    columns = {}
+    for name, patterns in modalities.items():
+        columns[name] = source.matching(patterns, usable)
+    return columns
 
 
 def _quality_controls(columns: dict[str, list[str]]) -> tuple[str, ...]:
@@ -262,15 +271,21 @@ def _described(path: Path, columns: Sequence[str]) -> dict[str, list[str]]:
     them in the table's .json; else all together."""
     # `cingulum features` writes a BIDS sidecar beside its table.
     sidecar = path.with_suffix(".json")
-    descriptions = read_json(sidecar) if sidecar.is_file() else {}
+    if not sidecar.is_file():
+        # A table from elsewhere: all its columns are one modality.
+        return _ungrouped(columns)
+    descriptions = read_json(sidecar)
     groups: dict[str, list[str]] = {}
     for column in columns:
         feature = _feature_of(descriptions.get(column))
         groups.setdefault(feature, []).append(column)
-    # A table from elsewhere has no descriptions: all its columns are one modality.
     if set(groups) == {""}:
-        return {"features": list(columns)}
+        return _ungrouped(columns)
     return {name or "other": members for name, members in groups.items()}
+
+
+def _ungrouped(columns: Sequence[str]) -> dict[str, list[str]]:
+    return {"features": list(columns)}
 
 
 def _feature_of(description: object) -> str:

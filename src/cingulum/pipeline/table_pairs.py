@@ -122,6 +122,7 @@ def predict_pairs(
     evaluation = evaluate_study(
         values,
         pairs.participants,
+        # In the other design ratings have a regression of their own.
         ratings=pairs.outcomes if question.is_paired else None,
         higher=pairs.second_is_higher,
         controls=prepared.controls,
@@ -189,8 +190,10 @@ def _confounds(
     """By name (participant, visit)."""
     if not columns:
         return None
-    by_visit = prepared.numbers(columns)[pairs.rows]  # (participant, visit, confound)
-    return {column: by_visit[..., i] for i, column in enumerate(columns)}
+    confounds = {}
+    for column in columns:
+        confounds[column] = prepared.table[column].to_numpy(float)[pairs.rows]
+    return confounds
 
 
 def _sites(
@@ -207,8 +210,10 @@ def _lacking_modalities(evaluation: Evaluation, model: ModelOptions) -> LeftOut:
     """Participants that were dropped, or kept, though they lack a modality."""
     left_out: dict[str, list[str]] = {}
     # With log-odds a participant is dropped only if nothing is left to decide by.
+    lack = "a modality"
+    if model.missing == "log_odds":
+        lack = "every modality"
     if evaluation.dropped:
-        lack = "every modality" if model.missing == "log_odds" else "a modality"
         left_out[f"participants that lack {lack}"] = list(evaluation.dropped)
     if evaluation.missing:
         kept = [f"{name}: {number}" for name, number in evaluation.missing.items()]
@@ -227,8 +232,7 @@ def pair_predictions(
         columns={"score_first": "score_lower", "score_second": "score_higher"}
     )
     # The evaluation may have dropped participants, and has a row for each model.
-    position = {name: i for i, name in enumerate(pairs.participants)}
-    participants = table["participant_id"].map(position).to_numpy()
+    participants = pd.Index(pairs.participants).get_indexer(table["participant_id"])
     labels = _visit_labels(prepared)
     outcome = prepared.table[question.outcome].to_numpy(float)
     for side, visit_rows in pairs.rows_by_outcome().items():

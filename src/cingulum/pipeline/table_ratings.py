@@ -69,6 +69,7 @@ def predict_ratings(
     _check_copies(complete, request.question.group)
     ratings = _regression(complete, request, jobs, show_progress)
     checks = audit_ratings(ratings, noise=NOISE_REPEATS, seed=request.evaluation.seed)
+    # Also those without a complete row, so that the lead can say how many are lost.
     everybody = prepared.table[request.question.group].nunique()
     pairs = _pairs_or_reason(prepared, request, jobs)
     evaluation = BetweenEvaluation(ratings, checks, everybody, pairs)
@@ -174,6 +175,7 @@ def _kernel(complete: PreparedTable, request: Request) -> ScanKernel:
     for name, columns in complete.feature_modalities.items():
         rows[name] = complete.numbers(columns)
     confounds = _confounds(complete, request.columns.confounds)
+    # Sites restrict permutations in any case; they change features only if asked to.
     sites = None
     if request.model.harmonise:
         sites = complete.table[request.columns.site].astype(str).to_numpy()
@@ -190,17 +192,20 @@ def _baselines(
     complete: PreparedTable, confounds: tuple[str, ...]
 ) -> dict[str, ScanKernel]:
     """Kernels of what knows nothing of the features: confounds, and each control."""
-    values = {}
+    kernels = {}
     regressed = _confounds(complete, confounds)
     if regressed is not None:
-        values["confounds"] = regressed
+        kernels["confounds"] = _scaled_kernel("confounds", regressed)
     for name in complete.controls:
         columns = complete.table[complete.columns[name]]
         # Rows are complete in their features, but may lack a control.
-        values[name] = columns.fillna(columns.mean()).to_numpy(float)
-    return {
-        name: feature_kernel({name: rows}, (name,)) for name, rows in values.items()
-    }
+        filled = columns.fillna(columns.mean()).to_numpy(float)
+        kernels[name] = _scaled_kernel(name, filled)
+    return kernels
+
+
+def _scaled_kernel(name: str, rows: np.ndarray) -> ScanKernel:
+    return feature_kernel({name: rows}, (name,))
 
 
 def _pairs_or_reason(

@@ -103,7 +103,7 @@ def draw_performance(evaluation: Evaluation) -> bytes:
         score = evaluation.scores[name]
         _accuracy_bar(accuracy_ax, row, score, model_colour(name))
         _roc_curve(roc_ax, name, score, "-" if name in fused else "--")
-    _label_rows(accuracy_ax, [model_label(name) for name in names])
+    _label_rows(accuracy_ax, list(map(model_label, names)))
     _finish_accuracy(accuracy_ax)
     _finish_roc(roc_ax)
     return png(figure)
@@ -323,6 +323,7 @@ def draw_region_map(values: np.ndarray, centres: np.ndarray) -> bytes:
     """One value per region, at its MNI centre, on a glass brain."""
     from nilearn.plotting import plot_markers
 
+    # Wide enough for the four views: left, top, right and front.
     figure = plt.figure(figsize=(10, 3.2))
     # A map of zeros has no scale of its own.
     limit = float(np.abs(values).max()) or 1.0
@@ -436,15 +437,16 @@ def draw_slices(
 ) -> bytes:
     """Maps (x, y, z) of one grid, with a label each, as rows of seven axial slices on
     one scale around `centre`; quick and plain."""
-    planes = _planes(affine, maps[0][1].shape[2])
-    width = maps[0][1].shape[0]
+    labels, volumes = zip(*maps, strict=True)
+    width, _, depth = volumes[0].shape
+    planes = _planes(affine, depth)
     mosaic = Mosaic(
-        rows=[_axial_slices(values, planes) for _, values in maps],
-        row_labels=[label for label, _ in maps],
+        rows=[_axial_slices(values, planes) for values in volumes],
+        row_labels=labels,
         ticks=(np.arange(len(planes)) + 0.5) * width - 0.5,
         tick_labels=[f"z {height:.0f} mm" for height in SLICE_HEIGHTS],
         centre=centre,
-        limit=_common_limit([values for _, values in maps], centre),
+        limit=_common_limit(volumes, centre),
     )
     return mosaic.draw()
 
@@ -483,17 +485,18 @@ def draw_matrices(
     rows: a label and the matrices of each row; heads: of the columns; label: of the
         colour scale
     """
-    size = len(rows[0][1][0])
+    labels, matrix_rows = zip(*rows, strict=True)
+    size = len(matrix_rows[0][0])
     # What is missing is drawn white.
     gap = np.full((size, max(1, size // 20)), np.nan)
     step = size + gap.shape[1]
     mosaic = Mosaic(
-        rows=[_with_gaps(matrices, gap) for _, matrices in rows],
-        row_labels=[name for name, _ in rows],
+        rows=[_with_gaps(matrices, gap) for matrices in matrix_rows],
+        row_labels=labels,
         ticks=(size - 1) / 2 + np.arange(len(heads)) * step,
         tick_labels=heads,
         centre=0.0,
-        limit=max(_largest_edge(matrices) for _, matrices in rows),
+        limit=max(map(_largest_edge, matrix_rows)),
         colour_label=label,
     )
     return mosaic.draw()

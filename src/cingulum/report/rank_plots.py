@@ -46,11 +46,8 @@ def rank_plot(
     for ax, (name, values) in zip(panels, ranks.items(), strict=True):
         _draw_uniform(ax, len(ranks), bins, level)
         ax.hist(values, edges.tolist(), color=BLUE, rwidth=0.92, zorder=2)
-        ax.set(
-            title=name,
-            xlabel=f"rank among {calibration.draws} draws",
-            xlim=(edges[0], edges[-1]),
-        )
+        ax.set(title=name, xlim=(edges[0], edges[-1]))
+        ax.set_xlabel(f"rank among {calibration.draws} draws")
     for ax in panels[::PANELS_PER_ROW]:
         ax.set_ylabel(f"fits (grey: {level:.0%} of a uniform)")
     return figure

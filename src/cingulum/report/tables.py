@@ -77,6 +77,7 @@ def edge_table(
     recorded: np.ndarray, modelled: np.ndarray, regions: Sequence[str]
 ) -> pd.DataFrame:
     """One row per pair of regions: recorded and modelled correlation."""
+    # Connectivity is symmetric: the lower triangle holds every pair once.
     i, j = np.tril_indices(len(recorded), -1)
     names = np.asarray(regions)
     return pd.DataFrame(

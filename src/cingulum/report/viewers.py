@@ -34,7 +34,7 @@ class Viewer:
 
     @property
     def hashes(self) -> list[str]:
-        return [script_hash(script) for script in SCRIPT.findall(self.html)]
+        return list(map(script_hash, SCRIPT.findall(self.html)))
 
 
 def script_hash(script: str) -> str:
