@@ -11,7 +11,7 @@ import numpy as np
 from cingulum.prediction import evaluate
 from cingulum.prediction.leak_audit import audit
 from cingulum.prediction.weight_maps import map_weights
-from cingulum.report.plots import performance
+from cingulum.report.plots import draw_performance
 
 rng = np.random.default_rng(0)
 patients = [f"sub-{i:02d}" for i in range(40)]
@@ -48,4 +48,4 @@ print(
     "them planted"
 )
 
-Path("which_visit_hurt_more.png").write_bytes(performance(found))
+Path("which_visit_hurt_more.png").write_bytes(draw_performance(found))

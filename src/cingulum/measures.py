@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Complex, Float
 from torch import Tensor
 
 
@@ -119,7 +119,7 @@ def fcd_of_edges(
     x: Float[Tensor, "*batch region time"],
     window: int,
     step: int,
-    kept: Float[Tensor, "edge"],
+    kept: Bool[Tensor, "edge"],
 ) -> Float[Tensor, "*batch pair"]:
     """Values below the diagonal of `fcd`, with only the edges that `kept` marks (within
     hemispheres, say)."""
@@ -173,7 +173,7 @@ def metastability(
     return phase.mean(-2).abs().std(-1)
 
 
-def analytic_signal(x: Float[Tensor, "... time"]) -> Float[Tensor, "... time"]:
+def analytic_signal(x: Float[Tensor, "... time"]) -> Complex[Tensor, "... time"]:
     """The complex signal whose modulus is the envelope and whose angle is the phase
     (Hilbert transform)."""
     return torch.fft.ifft(torch.fft.fft(x) * _analytic_weights(x))

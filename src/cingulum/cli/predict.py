@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cingulum.cli.options import (
     Commands,
@@ -17,10 +16,8 @@ from cingulum.cli.options import (
 from cingulum.errors import InputError
 
 if TYPE_CHECKING:
-    from cingulum.pipeline.prepared_table import Request
-
-Summary = Mapping[str, Any]
-"""The content of summary.json."""
+    from cingulum.pipeline.table_request import Request
+    from cingulum.report.table_results import TableResults, TableUse
 
 COLUMNS_NAMED = 12
 """Columns of a modality that are printed; summary.json names them all."""
@@ -210,16 +207,15 @@ def execute(arguments: argparse.Namespace) -> None:
     from cingulum.pipeline.table_prediction import predict
 
     _check(arguments)
-    summary = predict(
+    results = predict(
         arguments.table,
         arguments.out,
         _request(arguments),
         jobs=arguments.n_jobs,
         show_progress=True,
     )
-    _print_left_out(summary)
-    _print_columns(summary)
-    _print_findings(summary)
+    _print_data(results.use)
+    _print_findings(results)
     print_results(arguments.out)
 
 
@@ -229,7 +225,6 @@ def _check(arguments: argparse.Namespace) -> None:
     )
     if arguments.n_jobs is not None:
         require_at_least(arguments.n_jobs, 1, "--n-jobs", "a thread does the work")
-    # A dictionary of them would keep the last one without a word.
     names = [name for name, _ in arguments.modality or ()]
     if len(set(names)) < len(names):
         raise InputError(
@@ -240,58 +235,67 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _request(arguments: argparse.Namespace) -> Request:
     """The options as the prediction takes them."""
-    from cingulum.pipeline.prepared_table import Request
+    from cingulum.pipeline.table_request import (
+        ColumnRoles,
+        EvaluationOptions,
+        ModelOptions,
+        Question,
+        Request,
+    )
 
     return Request(
-        outcome=arguments.outcome,
-        group=arguments.group,
-        design=arguments.design,
-        order=arguments.order,
-        features=tuple(arguments.features or ()),
-        modalities=dict(arguments.modality or ()),
-        controls=tuple(arguments.controls or ()),
-        confounds=tuple(arguments.confounds or ()),
-        site=arguments.site,
-        harmonise=arguments.harmonise,
-        fusion=arguments.fusion,
-        missing=arguments.missing,
-        model=arguments.model,
-        folds=arguments.folds,
-        C=tuple(arguments.C),
-        scale=not arguments.raw,
-        permutations=arguments.permutations,
-        stop_after=arguments.stop_after,
-        seed=arguments.seed,
-        force=arguments.force,
+        Question(
+            outcome=arguments.outcome,
+            group=arguments.group,
+            design=arguments.design,
+            order=arguments.order,
+        ),
+        ColumnRoles(
+            features=tuple(arguments.features or ()),
+            modalities=dict(arguments.modality or ()),
+            controls=tuple(arguments.controls or ()),
+            confounds=tuple(arguments.confounds or ()),
+            site=arguments.site,
+        ),
+        ModelOptions(
+            harmonise=arguments.harmonise,
+            fusion=arguments.fusion,
+            missing=arguments.missing,
+            model=arguments.model,
+            folds=arguments.folds,
+            C=tuple(arguments.C),
+            scale=not arguments.raw,
+        ),
+        EvaluationOptions(
+            permutations=arguments.permutations,
+            stop_after=arguments.stop_after,
+            seed=arguments.seed,
+            force=arguments.force,
+        ),
     )
 
 
-def _print_left_out(summary: Summary) -> None:
-    """Who was left out, on the error stream: the output has the results only."""
-    for reason, left_out in summary["left_out"].items():
-        # A list of participants, or a count of rows.
+def _print_data(use: TableUse) -> None:
+    """What was left out, and which columns are used, on the error stream: the results
+    alone go to the output."""
+    for reason, left_out in use.left_out.items():
         names = left_out
-        if isinstance(left_out, list):
+        if not isinstance(left_out, int):
             names = ", ".join(str(name) for name in left_out)
         print(f"left out, {reason}: {names}", file=sys.stderr)
-
-
-def _print_columns(summary: Summary) -> None:
-    """Which columns are used, on the error stream."""
-    for name, columns in summary["columns"].items():
+    for name, columns in use.columns.items():
         shown = ", ".join(columns[:COLUMNS_NAMED])
         if len(columns) > COLUMNS_NAMED:
             shown += f" and {len(columns) - COLUMNS_NAMED} more"
         print(f"{name}: {shown}", file=sys.stderr)
 
 
-def _print_findings(summary: Summary) -> None:
-    print(f"\n{summary['lead']}\n")
-    for check in summary["audit"]:
-        # Checks that passed are in the report only.
-        if check["verdict"] == "fail":
-            print(f"LEAK AUDIT FAILED: {check['words']}")
-        elif check["verdict"] != "pass":
-            print(f"warning: {check['words']}")
-    for note in summary["notes"]:
+def _print_findings(results: TableResults) -> None:
+    print(f"\n{results.lead}\n")
+    for check in results.section.audit:
+        if check.verdict == "fail":
+            print(f"LEAK AUDIT FAILED: {check.words}")
+        elif check.verdict != "pass":
+            print(f"warning: {check.words}")
+    for note in results.section.notes:
         print(f"note: {note}")

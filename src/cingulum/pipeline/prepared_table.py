@@ -1,26 +1,33 @@
-"""Any table of features, made ready for a prediction: who is who, which visit is which,
-what may be a feature."""
+"""Any table of features, checked and ready for a prediction: who is who, which visit is
+which, and which columns are features."""
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cingulum.errors import InputError
-from cingulum.features.registry import quality_feature_names
-from cingulum.io.files import read_json, read_table
-from cingulum.prediction.regression import Model
-from cingulum.prediction.settings import Fusion, Missing
+from cingulum.io.files import read_table
+from cingulum.pipeline.table_columns import (
+    ColumnChoice,
+    ColumnSource,
+    choose_columns,
+    without_empty,
+)
+from cingulum.pipeline.table_request import Question, Request
+from cingulum.report.table_results import LeftOut
 
-"""Features of `cingulum features` that are scored, and kept out of the fusion."""
+RANK = "_rank"
+"""Column that a prepared table gets: which visit of its participant a row is, from
+0."""
+
+STATE = "_state"
+"""Column that a prepared table gets: which state a row was measured in, from 0."""
 
 KNOWN_ORDERS = (
     ("pre", "post"),
@@ -30,385 +37,297 @@ KNOWN_ORDERS = (
 )
 """Session labels whose alphabetical order is not the order in time."""
 
+BIDS_LABELS = ("participant_id", "session_id")
+"""Columns of a BIDS table that name a row: never features."""
+
 MISSING = ("", "n/a", "NaN", "nan")
-"""What says that a value is missing."""
+"""Texts that mean that a value is missing."""
 
-LARGEST = 1e100
-"""Beyond it, products of features leave the range of numbers."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to predict from which columns, and how. modalities: name → patterns of
-    column names; none: as the table's .json groups them, else all numeric columns
-    together."""
-
-    outcome: str
-    group: str = "participant_id"
-    design: str = "paired"
-    order: str | None = None
-    features: tuple[str, ...] = ()
-    modalities: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    controls: tuple[str, ...] = ()
-    confounds: tuple[str, ...] = ()
-    site: str | None = None
-    harmonise: bool = False
-    fusion: Fusion = "stacked"
-    missing: Missing = "complete"
-    model: Model = "ridge"
-    folds: int | None = None
-    C: tuple[float, ...] = (1.0,)
-    scale: bool = True
-    permutations: int = 5000
-    stop_after: int | None = None
-    level: float = 0.9
-    seed: int = 0
-    force: bool = False
+SortKey = tuple[tuple[int, float, str], ...]
+"""What visits are sorted by: numbers in a label by size, words by alphabet."""
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedTable:
-    """A table made ready: rows with an outcome, in the order of the visits; columns by
-    modality; what was left out."""
+    """A table ready for a prediction.
+
+    table: rows with an outcome, and their RANK and STATE
+    columns: of features, by modality; controls: modalities that are not fused
+    order: the column that orders visits; None: the order of the rows
+    left_out: rows and columns that were dropped, by reason
+    """
 
     table: pd.DataFrame
-    columns: dict[str, list[str]]
+    columns: Mapping[str, list[str]]
     controls: tuple[str, ...]
-    left_out: dict[str, Any]
+    order: str | None
+    left_out: LeftOut
+
+    @property
+    def feature_modalities(self) -> dict[str, list[str]]:
+        """Columns by modality, without controls."""
+        return {
+            modality: columns
+            for modality, columns in self.columns.items()
+            if modality not in self.controls
+        }
+
+    @property
+    def features(self) -> list[str]:
+        """Columns of all modalities that are not controls."""
+        features: list[str] = []
+        for columns in self.feature_modalities.values():
+            features += columns
+        return features
+
+    def numbers(self, columns: Sequence[str]) -> np.ndarray:
+        """Values (row, column)."""
+        return self.table[list(columns)].to_numpy(float)
 
 
-def sensible(request: Request) -> None:
-    if request.design not in ("paired", "between"):
-        raise InputError(f"--design is paired or between; came {request.design!r}.")
-    if request.seed < 0:
-        raise InputError(f"--seed is a whole number from 0; came {request.seed}.")
-    if request.harmonise and (request.site is None or request.design == "paired"):
-        raise InputError(
-            "--harmonise needs --site, and --design between: in the difference of two "
-            "visits of a person sites cancel."
-        )
-    used = {request.outcome: "the outcome", request.group: "the group"}
-    for column in (
-        *request.confounds,
-        *request.features,
-        *(c for m in request.modalities.values() for c in m),
-    ):
-        if column in used:
-            raise InputError(
-                f"{column} is {used[column]}: as a feature or confound it would give "
-                "the answer away."
-            )
-    if "fused" in request.modalities:
-        raise InputError(
-            "A modality cannot be called fused: that is the name of their fusion."
-        )
+def prepare_table(path: Path, request: Request) -> PreparedTable:
+    """Read and check a table of features.
 
-
-def read(path: Path, request: Request) -> PreparedTable:
-    """The table, checked: columns are there, groups and outcome are usable, features
-    are numbers."""
-    path = Path(path)
-    table = _table(
-        path,
-        {request.group, request.site, request.order, "session_id", "participant_id"},
+    Raises InputError for columns that are missing, outcomes and features that are not
+    finite numbers, repeated visits, and where no feature is left.
+    """
+    source = ColumnSource(path, _read(path, request))
+    _check_names(source, request)
+    question = request.question
+    order = _order_column(question, source.table)
+    table, dropped = _complete_rows(source, request, order)
+    _check_rows(path, table, question, order)
+    table = _with_numeric_confounds(path, table, request.columns.confounds)
+    visits = _visits(table, question.group, order)
+    choice = choose_columns(
+        ColumnSource(path, table), request, _reserved(request, order), visits.rank
     )
-    order = request.order or ("session_id" if "session_id" in table else None)
-    for column in (
-        request.outcome,
-        request.group,
-        request.order,
-        request.site,
-        *request.confounds,
-    ):
-        if column is not None and column not in table:
-            raise InputError(_unknown(column, table, path))
-    outcome = pd.to_numeric(table[request.outcome], errors="coerce")
-    unread = (outcome.isna() & table[request.outcome].notna()) | np.isinf(outcome)
-    if unread.any():
-        raise InputError(
-            f"{path}: the outcome {request.outcome} must be finite numbers; row "
-            f"{unread.idxmax() + 2} has "
-            f"{table[request.outcome][unread.idxmax()]!r}. Code it as numbers first."
-        )
-    lost = {
-        "rows without outcome": outcome.isna(),
-        f"rows without {request.group}": table[request.group].isna(),
-    }
-    for column in dict.fromkeys(c for c in (order, request.site) if c):
-        lost[f"rows without {column}"] = table[column].isna()
-    left_out: dict[str, Any] = {what: int(rows.sum()) for what, rows in lost.items()}
-    kept = ~np.any(list(lost.values()), axis=0)
-    table = table.assign(**{request.outcome: outcome})[kept].reset_index(drop=True)
-    if not len(table):
-        raise InputError(
-            f"{path}: no row has both {request.outcome} and {request.group}."
-        )
-    if order and table.duplicated([request.group, order]).any():
-        twice = table[table.duplicated([request.group, order])].iloc[0]
-        raise InputError(
-            f"{path}: {twice[request.group]} has {order} {twice[order]!r} more than "
-            "once. A row is a scan: average or "
-            "leave out repeated runs first."
-        )
-    reserved = {
-        request.outcome,
-        request.group,
-        request.site,
-        order,
-        "session_id",
-        "participant_id",
-        *request.confounds,
-    }
-    confounds = {c: _confound(table[c], c, path) for c in request.confounds}
-    table = table.assign(**confounds)
-    rank, state = _ranks(table, request.group, order)
-    columns, controls = _modalities(table, path, request, reserved, rank, left_out)
-    return PreparedTable(
-        table.assign(_rank=rank, _state=state),
-        columns,
-        controls,
-        {k: v for k, v in left_out.items() if v},
-    )
+    left_out = without_empty({**dropped, **choice.left_out})
+    _check_features(path, choice, left_out)
+    # Added last, so that they are never taken for features.
+    table = table.assign(**{RANK: visits.rank, STATE: visits.state})
+    return PreparedTable(table, choice.columns, choice.controls, order, left_out)
 
 
-def _table(path: Path, words: set[str | None]) -> pd.DataFrame:
-    """The table; columns that name people, sites and visits stay text, so that 001 and
-    1E5 are what they are."""
-    dtype = {str(column): str for column in words if column}
+def _read(path: Path, request: Request) -> pd.DataFrame:
+    """The table. Columns that name people, sites and visits stay text, so that 001 and
+    1E5 remain what they are."""
+    question = request.question
+    labels = {question.group, question.order, request.columns.site, *BIDS_LABELS}
     separator = "," if path.suffix == ".csv" else "\t"
-    head = read_table(path, sep=separator, dtype=str, nrows=1)
-    if head.shape[1] == 1 and any(
-        mark in str(head.columns[0]) for mark in (";", ",", "\t")
-    ):
-        mark = "commas" if separator == "," else "tabs"
-        raise InputError(
-            f"{path}: reads as one column, {head.columns[0]!r}. Expected {mark} "
-            "between columns, and points in numbers."
-        )
+    _check_separator(path, separator)
     return read_table(
-        path, sep=separator, dtype=dtype, keep_default_na=False, na_values=[*MISSING]
+        path,
+        sep=separator,
+        dtype=dict.fromkeys(filter(None, labels), str),
+        # pandas would also take NA, NULL and None for missing: they can be labels.
+        keep_default_na=False,
+        na_values=[*MISSING],
     )
 
 
-def _confound(column: pd.Series, name: str, path: Path) -> pd.Series:
-    """Numbers, or two groups as 0 and 1."""
-    values = pd.to_numeric(column, errors="coerce")
-    if (values.isna() & column.notna()).any() and column.dropna().nunique() == 2:
-        values = (column == column.dropna().iloc[0]).astype(float).where(column.notna())
-    if (values.isna() & column.notna()).any() or np.isinf(values).any():
+def _check_separator(path: Path, separator: str) -> None:
+    """A file with another separator reads as a single column."""
+    header = read_table(path, sep=separator, dtype=str, nrows=1).columns
+    if len(header) != 1:
+        return
+    text = str(header[0])
+    if any(mark in text for mark in (";", ",", "\t")):
+        expected = "commas" if separator == "," else "tabs"
         raise InputError(
-            f"{path}: the confound {name} must be finite numbers, or two groups."
+            f"{path}: reads as one column, {text!r}. Expected {expected} between "
+            "columns, and points in numbers."
         )
-    return values
 
 
-def _unknown(column: str, table: pd.DataFrame, path: Path) -> str:
-    near = difflib.get_close_matches(column, map(str, table.columns), 3, 0.5)
-    hint = (
-        f"Did you mean {' or '.join(near)}?"
-        if near
-        else f"It has {', '.join(map(str, table.columns[:12]))} …"
+def _check_names(source: ColumnSource, request: Request) -> None:
+    question = request.question
+    named = (
+        question.outcome,
+        question.group,
+        question.order,
+        request.columns.site,
+        *request.columns.confounds,
     )
-    return f"{path}: has no column {column!r}. {hint}"
+    for column in named:
+        if column is not None and column not in source.table:
+            raise source.unknown_column(column)
 
 
-def _natural(text: object) -> tuple:
+def _order_column(question: Question, table: pd.DataFrame) -> str | None:
+    if question.order:
+        return question.order
+    return "session_id" if "session_id" in table else None
+
+
+def _finite_outcome(source: ColumnSource, column: str) -> pd.Series:
+    """The outcome as numbers; missing values stay missing."""
+    written = source.table[column]
+    outcome = pd.to_numeric(written, errors="coerce")
+    # What is written but is no number must not pass for a missing value.
+    is_text = outcome.isna() & written.notna()
+    unusable = is_text | np.isinf(outcome)
+    if unusable.any():
+        row = unusable.idxmax()
+        # Lines of the file: from 1, and after the header.
+        raise InputError(
+            f"{source.path}: the outcome {column} must be finite numbers; row "
+            f"{row + 2} has {written[row]!r}. Code it as numbers first."
+        )
+    return outcome
+
+
+def _complete_rows(
+    source: ColumnSource, request: Request, order: str | None
+) -> tuple[pd.DataFrame, LeftOut]:
+    """Rows that have what every row needs, and how many have not, by reason."""
+    outcome = _finite_outcome(source, request.question.outcome)
+    incomplete = _incomplete_rows(source.table, outcome, request, order)
+    kept = ~np.any(list(incomplete.values()), axis=0)
+    table = source.table.assign(**{request.question.outcome: outcome})
+    dropped = {reason: int(rows.sum()) for reason, rows in incomplete.items()}
+    return table[kept].reset_index(drop=True), dropped
+
+
+def _incomplete_rows(
+    table: pd.DataFrame, outcome: pd.Series, request: Request, order: str | None
+) -> dict[str, pd.Series]:
+    """Which rows lack what every row needs, by reason."""
+    group = request.question.group
+    incomplete = {
+        "rows without outcome": outcome.isna(),
+        f"rows without {group}": table[group].isna(),
+    }
+    for column in (order, request.columns.site):
+        if column:
+            incomplete[f"rows without {column}"] = table[column].isna()
+    return incomplete
+
+
+def _check_rows(
+    path: Path, table: pd.DataFrame, question: Question, order: str | None
+) -> None:
+    """There are rows, and each is the only one of its visit."""
+    group = question.group
+    if table.empty:
+        raise InputError(f"{path}: no row has both {question.outcome} and {group}.")
+    if not order:
+        return
+    # A participant's repeated runs would be taken for visits.
+    repeated = table[table.duplicated([group, order])]
+    if len(repeated):
+        visit = repeated.iloc[0]
+        raise InputError(
+            f"{path}: {visit[group]} has {order} {visit[order]!r} more than once. A "
+            "row is a scan: average or leave out repeated runs first."
+        )
+
+
+def _with_numeric_confounds(
+    path: Path, table: pd.DataFrame, confounds: Sequence[str]
+) -> pd.DataFrame:
+    for name in confounds:
+        table = table.assign(**{name: _numeric_confound(path, table[name])})
+    return table
+
+
+def _numeric_confound(path: Path, column: pd.Series) -> pd.Series:
+    """A confound as numbers; two groups become 0 and 1."""
+    numbers = pd.to_numeric(column, errors="coerce")
+    groups = column.dropna()
+    # Such as sex or scanner. Which group is 0 makes no difference to a regression.
+    if _has_text(column, numbers) and groups.nunique() == 2:
+        is_first = column == groups.iloc[0]
+        numbers = is_first.astype(float).where(column.notna())
+    if _has_text(column, numbers) or np.isinf(numbers).any():
+        raise InputError(
+            f"{path}: the confound {column.name} must be finite numbers, or two groups."
+        )
+    return numbers
+
+
+def _has_text(column: pd.Series, numbers: pd.Series) -> bool:
+    """Whether values were written that are no numbers."""
+    return bool((numbers.isna() & column.notna()).any())
+
+
+def _check_features(path: Path, choice: ColumnChoice, left_out: LeftOut) -> None:
+    if not set(choice.columns) - set(choice.controls):
+        raise InputError(
+            f"{path}: no feature column is left. Features are numeric columns that "
+            f"vary; left out: {left_out}."
+        )
+
+
+def _reserved(request: Request, order: str | None) -> set[str | None]:
+    """Columns that have a role other than feature."""
+    return {
+        request.question.outcome,
+        request.question.group,
+        request.columns.site,
+        order,
+        *BIDS_LABELS,
+        *request.columns.confounds,
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class _Visits:
+    """Of each row: which visit of its participant it is, and in which state."""
+
+    rank: np.ndarray
+    state: np.ndarray
+
+
+def _visits(table: pd.DataFrame, group: str, order: str | None) -> _Visits:
+    """Visits in the order of a column, or else of the rows."""
+    visits = table.groupby(group, sort=False)
+    if order is None:
+        rank = visits.cumcount().to_numpy()
+        return _Visits(rank, rank)
+    keys = _sort_keys(table[order])
+    rank = np.zeros(len(table), int)
+    for rows in visits.indices.values():
+        in_order = sorted(rows, key=lambda row: keys[row])
+        rank[in_order] = np.arange(len(rows))
+    return _Visits(rank, _states(keys, rank))
+
+
+def _states(keys: Sequence[SortKey], rank: np.ndarray) -> np.ndarray:
+    """The label of the visit where participants share labels, so that a lost scan moves
+    no other into its place; where nearly every scan has a label of its own (dates), the
+    rank."""
+    labels = sorted(set(keys))
+    # Twice as many, so that a few odd labels do not count as dates; four for tables
+    # with one visit per participant.
+    most_visits = rank.max() + 1
+    if len(labels) > max(4, 2 * most_visits):
+        return rank
+    positions = dict(zip(labels, range(len(labels)), strict=True))
+    return np.array([positions[key] for key in keys])
+
+
+def _sort_keys(labels: pd.Series) -> list[SortKey]:
+    # Numbers with signs, points or exponents are compared as such, if all are numbers.
+    numbers = pd.to_numeric(labels, errors="coerce")
+    if numbers.notna().all():
+        return [((0, number, ""),) for number in numbers]
+    return list(map(_natural_key, labels))
+
+
+def _natural_key(text: object) -> SortKey:
+    """ses-2 before ses-10, and pre before post."""
+    # Labels come with and without the prefix of BIDS.
     label = re.sub(r"^ses-", "", str(text)).lower()
     for pair in KNOWN_ORDERS:
         if label in pair:
             return ((0, float(pair.index(label)), ""),)
     pieces = re.split(r"([0-9]+)", label)
-    return tuple(
-        (0, float(part), "") if part.isascii() and part.isdigit() else (1, 0.0, part)
-        for part in pieces
-        if part
-    )
+    return tuple(_piece_key(piece) for piece in pieces if piece)
 
 
-def _ranks(
-    table: pd.DataFrame, group: str, order: str | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Which visit of its participant a row is, from 0 (without `order`, as the rows
-    come), and which state.
-
-    The state is the label of the visit where labels are shared by participants, so that
-    a lost scan moves no other into its place; where nearly every scan has a label of
-    its own (dates), it is the rank.
-    """
-    ranks = np.zeros(len(table), int)
-    if order is None:
-        ranks = table.groupby(group, sort=False).cumcount().to_numpy()
-        return ranks, ranks
-    numbers = pd.to_numeric(table[order], errors="coerce")
-    keys = (
-        [((0, x, ""),) for x in numbers]
-        if numbers.notna().all()
-        else [_natural(x) for x in table[order]]
-    )
-    for _, rows in table.groupby(group, sort=False).indices.items():
-        for rank, place in enumerate(
-            sorted(range(len(rows)), key=lambda k: keys[rows[k]])
-        ):
-            ranks[rows[place]] = rank
-    labels = sorted(set(keys))
-    if len(labels) > max(4, 2 * (ranks.max() + 1)):
-        return ranks, ranks
-    return ranks, np.array([labels.index(key) for key in keys])
-
-
-def _modalities(
-    table: pd.DataFrame,
-    path: Path,
-    request: Request,
-    reserved: set,
-    rank: np.ndarray,
-    left_out: dict[str, Any],
-) -> tuple[dict[str, list[str]], tuple[str, ...]]:
-    numeric = [
-        c
-        for c in table.columns
-        if c not in reserved and pd.api.types.is_numeric_dtype(table[c])
-    ]
-    words = [
-        str(c)
-        for c in table.columns
-        if c not in reserved and c not in numeric and c not in ("failed", "flags")
-    ]
-    if request.features:
-        numeric = _matching(request.features, numeric, table, path)
-    elif words:
-        left_out["columns that are not numbers"] = words
-    infinite = [
-        c for c in numeric if (np.abs(table[c].to_numpy(float)) > LARGEST).any()
-    ]
-    if infinite:
-        raise InputError(
-            f"{path}: {', '.join(infinite[:5])}: values that are infinite or beyond "
-            f"{LARGEST:g}. Repair or leave those "
-            "columns out."
-        )
-    telling = _telling(table, numeric, request, rank)
-    asked = [
-        c
-        for c in telling
-        if c in request.features or any(c in m for m in request.modalities.values())
-    ]
-    if asked:
-        raise InputError(
-            f"{path}: {', '.join(asked)}: {telling[asked[0]]}. That is the answer, not "
-            "a feature."
-        )
-    left_out["columns that give the answer away"] = [
-        f"{c} ({why})" for c, why in telling.items()
-    ]
-    numeric = [c for c in numeric if c not in telling]
-    empty = [c for c in numeric if table[c].isna().mean() > 0.5]
-    constant = [c for c in numeric if c not in empty and table[c].nunique() < 2]
-    left_out["columns missing in most rows"], left_out["constant columns"] = (
-        empty,
-        constant,
-    )
-    numeric = [c for c in numeric if c not in empty and c not in constant]
-    if request.modalities:
-        columns = {
-            name: _matching(patterns, numeric, table, path)
-            for name, patterns in request.modalities.items()
-        }
-    else:
-        columns = _described(path, numeric)
-    controls = tuple(
-        c
-        for c in quality_feature_names()
-        if c in columns and len(columns) > 1 and not request.modalities
-    )
-    for name in request.controls:
-        if name not in columns:
-            columns[name] = _matching((name,), numeric, table, path)
-            columns = {
-                k: [c for c in v if k == name or c not in columns[name]]
-                for k, v in columns.items()
-            }
-        controls += (name,)
-    columns = {name: found for name, found in columns.items() if found}
-    if not set(columns) - set(controls):
-        raise InputError(
-            f"{path}: no feature column is left. Features are numeric columns that "
-            "vary; left out: "
-            f"{ {k: v for k, v in left_out.items() if v} }."
-        )
-    return columns, controls
-
-
-def _telling(
-    table: pd.DataFrame, numeric: list[str], request: Request, rank: np.ndarray
-) -> dict[str, str]:
-    """Columns that are the outcome over again, or number the visits."""
-    found, outcome = {}, table[request.outcome].to_numpy(float)
-    for column in numeric:
-        x = table[column].to_numpy(float)
-        known = np.isfinite(x)
-        if known.sum() < 3 or np.ptp(x[known]) == 0:
-            continue
-        if (
-            np.ptp(outcome[known]) > 0
-            and abs(np.corrcoef(x[known], outcome[known])[0, 1]) > 1 - 1e-9
-        ):
-            found[column] = "repeats the outcome"
-        elif (
-            np.ptp(rank[known]) > 0
-            and abs(np.corrcoef(x[known], rank[known])[0, 1]) > 1 - 1e-9
-        ):
-            found[column] = "numbers the visits"
-    return found
-
-
-def _matching(
-    patterns: Sequence[str], numeric: list[str], table: pd.DataFrame, path: Path
-) -> list[str]:
-    found: list[str] = []
-    for pattern in patterns:
-        hits = [c for c in numeric if fnmatch.fnmatchcase(c, pattern)]
-        if not hits:
-            if pattern in table:
-                raise InputError(
-                    f"{path}: {pattern} cannot be a feature: "
-                    f"{_why_not(table[pattern])}."
-                )
-            raise InputError(_unknown(pattern, table, path))
-        found += [c for c in hits if c not in found]
-    return found
-
-
-def _why_not(column: pd.Series) -> str:
-    if not pd.api.types.is_numeric_dtype(column):
-        return "it is not numeric"
-    if column.isna().mean() > 0.5:
-        return "it is missing in most rows"
-    return (
-        "it does not vary"
-        if column.nunique() < 2
-        else "it is the outcome, a confound or the name of something"
-    )
-
-
-def _described(path: Path, numeric: list[str]) -> dict[str, list[str]]:
-    """Columns grouped by the feature that made them, as `cingulum features` describes
-    them; else all together."""
-    sidecar = path.with_suffix(".json")
-    told = read_json(sidecar) if sidecar.is_file() else {}
-    groups: dict[str, list[str]] = {}
-    for column in numeric:
-        method = (
-            told.get(column, {}).get("Method")
-            if isinstance(told.get(column), dict)
-            else None
-        )
-        groups.setdefault(
-            str(method["Feature"])
-            if isinstance(method, dict) and "Feature" in method
-            else "",
-            [],
-        ).append(column)
-    if set(groups) == {""}:
-        return {"features": numeric}
-    return {name or "other": columns for name, columns in groups.items()}
+def _piece_key(piece: str) -> tuple[int, float, str]:
+    # isdigit alone accepts superscripts, which float refuses.
+    if piece.isascii() and piece.isdigit():
+        return (0, float(piece), "")
+    return (1, 0.0, piece)

@@ -179,7 +179,7 @@ def fit_recording(
         write_json(folder / "fit.json", content)
         simulated = verified.simulated_fc.numpy()
         write_matrix(folder / "fc_model.tsv", simulated)
-        figure = plots.connectivity_pair(
+        figure = plots.draw_connectivity_pair(
             train.numpy(), simulated, "recorded (fitted part)"
         )
         write_bytes(folder / "fit.png", figure)

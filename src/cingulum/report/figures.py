@@ -64,11 +64,11 @@ def study_pictures(
 def _pain(cohort: Cohort) -> Picture:
     return Picture(
         "cohort",
-        plots.pain(cohort.ratings),
+        plots.draw_pain(cohort.ratings),
         "Pain at both visits, one line a patient.",
         "Pain at both visits. Grey: patients; black: mean.",
         "pain",
-        tables.pain(cohort.ratings),
+        tables.pain_table(cohort.ratings),
     )
 
 
@@ -89,22 +89,22 @@ def _prediction(evaluation: StudyEvaluation) -> list[Picture]:
     pictures = [
         Picture(
             "prediction",
-            plots.performance(paired),
+            plots.draw_performance(paired),
             "Left: accuracy of each model with its interval. Right: ROC curve of each "
             "model.",
             "Left: accuracy with 95 % interval, against the middle 95 % of permuted "
             "accuracies (grey). Right: ROC of the mirrored paired decisions.",
             "roc",
-            tables.roc(paired),
+            tables.roc_table(paired),
         ),
         Picture(
             "prediction",
-            plots.permuted(paired),
+            plots.draw_permutations(paired),
             "Histograms of permuted accuracies, one for each model, with the accuracy "
             "that was found as a line.",
             "Accuracies under permutation (grey) and as found (red).",
             "permuted",
-            tables.permuted(paired),
+            tables.permutation_table(paired),
         ),
     ]
     ratings = evaluation.ratings.get(BOTH_VISITS)
@@ -112,13 +112,13 @@ def _prediction(evaluation: StudyEvaluation) -> list[Picture]:
         pictures.append(
             Picture(
                 "findings",
-                plots.predicted_observed(ratings),
+                plots.draw_predicted_observed(ratings),
                 "Left: rated against predicted pain, a line a patient. Right: "
                 "histogram of permuted correlations.",
                 "Pain of patients never seen: rated against predicted, and permuted "
                 "correlations (grey).",
                 "predicted",
-                tables.predicted(ratings),
+                ratings.predictions(),
             )
         )
     if evaluation.calibration is not None:
@@ -126,13 +126,13 @@ def _prediction(evaluation: StudyEvaluation) -> list[Picture]:
         pictures.append(
             Picture(
                 "findings",
-                plots.curves(curve, evaluation.learning),
+                plots.draw_curves(curve, evaluation.learning),
                 "Left: share of answers that came true against probability. Right: "
                 "accuracy against number of patients.",
                 "Left: how well probabilities are meant. Right: accuracy with fewer "
                 "patients.",
                 "calibration",
-                tables.curves(curve, evaluation.learning),
+                tables.curve_table(curve, evaluation.learning),
             )
         )
     return pictures
@@ -159,7 +159,7 @@ def _map_pictures(
         threshold, caption = _threshold(label, mapped.maps)
     pattern = Picture(
         "maps",
-        plots.brain_map(values, affine, threshold),
+        plots.draw_brain_map(values, affine, threshold),
         f"Axial slices with the pattern of {label}.",
         f"{caption}; red rises with the second visit, blue falls.",
         f"{name}_peaks",
@@ -171,7 +171,7 @@ def _map_pictures(
     ratio = np.nan_to_num(mapped.maps.stability.ratio).reshape(shape)
     stability = Picture(
         "maps",
-        plots.brain_map(ratio, affine),
+        plots.draw_brain_map(ratio, affine),
         f"Axial slices with the stability of the weights of {label}.",
         f"{label}, stability: mean of a voxel's weight over bootstrap samples of "
         "patients, by its standard deviation; the strongest tenth (the whole map: "
@@ -212,7 +212,7 @@ def _parameters(name: str, features: CohortFeatures) -> list[Picture]:
     return [
         Picture(
             "parameters",
-            plots.estimates(table[names], errors, "units of prior SD"),
+            plots.draw_estimates(table[names], errors, "units of prior SD"),
             f"Fitted {', '.join(names)} of every visit, in order of size.",
             f"Fitted parameters of every visit's brain, {how}; grey: one prior "
             "standard deviation.",
@@ -241,13 +241,13 @@ def _region_patterns(
         pictures.append(
             Picture(
                 "maps",
-                plots.region_map(values, atlas.centres),
+                plots.draw_region_map(values, atlas.centres),
                 f"Glass brain with the pattern of fitted {label} in {len(rows)} "
                 "regions.",
                 f"{name.capitalize()}: fitted {label}; red rises with the second "
                 "visit, blue falls; size is strength.",
                 f"{name}_{parameter.split('.')[-1]}",
-                tables.regions(values, atlas.regions, "pattern"),
+                tables.region_table(values, atlas.regions, "pattern"),
             )
         )
     return pictures
@@ -263,11 +263,11 @@ def fit_pictures(features: CohortFeatures, fit: FittedBrain | None) -> list[Pict
         pictures.append(
             Picture(
                 "fit",
-                plots.connectivity_pair(recorded, modelled, "recorded (training)"),
+                plots.draw_connectivity_pair(recorded, modelled, "recorded (training)"),
                 MATRICES_ALT,
                 "Training connectivity and the fitted brain running freely.",
                 "fc_group",
-                tables.edges(recorded, modelled, fit.regions),
+                tables.edge_table(recorded, modelled, fit.regions),
             )
         )
     for evidence in features.evidence.values():
@@ -276,13 +276,13 @@ def fit_pictures(features: CohortFeatures, fit: FittedBrain | None) -> list[Pict
         pictures.append(
             Picture(
                 "visit_fits",
-                plots.connectivity_pair(
+                plots.draw_connectivity_pair(
                     recorded, modelled, "recorded (mean of visits)"
                 ),
                 MATRICES_ALT,
                 "Mean over visits: recorded, and analytic of the fitted brains.",
                 "fc_visits",
-                tables.edges(recorded, modelled, features.atlas.regions),
+                tables.edge_table(recorded, modelled, features.atlas.regions),
             )
         )
     return pictures

@@ -179,7 +179,7 @@ def model_pictures(atlas: Atlas, fit: MeanFit, table: pd.DataFrame) -> list[Pict
     return [
         Picture(
             "fits",
-            plots.controls(table, LABELS),
+            plots.draw_controls(table, LABELS),
             "Correlation with held-out connectivity, a dot a visit, for the fitted "
             "brain and every control.",
             "Every visit's brain beside the controls it is read against.",
@@ -188,21 +188,23 @@ def model_pictures(atlas: Atlas, fit: MeanFit, table: pd.DataFrame) -> list[Pict
         ),
         Picture(
             "fits",
-            plots.connectivity_pair(
+            plots.draw_connectivity_pair(
                 fit.recorded, fit.modelled, "recorded (fitted part)"
             ),
             "Recorded and modelled connectivity matrices, and a scatter of one against "
             "the other.",
             "Means over visits: recorded, and of the brains running freely.",
             "fc",
-            tables.edges(fit.recorded, fit.modelled, atlas.regions),
+            tables.edge_table(fit.recorded, fit.modelled, atlas.regions),
         ),
         Picture(
             "parameters",
-            plots.region_map(fit.excitation - fit.excitation.mean(), atlas.centres),
+            plots.draw_region_map(
+                fit.excitation - fit.excitation.mean(), atlas.centres
+            ),
             "Glass brain with fitted excitation by region.",
             "Mean fitted recurrent excitation, against that of all regions.",
             "w_plus",
-            tables.regions(fit.excitation, atlas.regions, "w_plus"),
+            tables.region_table(fit.excitation, atlas.regions, "w_plus"),
         ),
     ]

@@ -194,7 +194,7 @@ def draw_maps(
         viewed = first - feature.map_centre * (first != 0)
     viewer = brain_viewer(viewed, affine, resolution=VIEWER_RESOLUTION)
     shown = maps if _are_alike(maps) else maps[:1]
-    return Figure(plots.slices(shown, affine, feature.map_centre), viewer.html)
+    return Figure(plots.draw_slices(shown, affine, feature.map_centre), viewer.html)
 
 
 def map_picture(
@@ -248,7 +248,7 @@ def draw_fits(visits: Sequence[Visit], rows: FeatureRows) -> Figure:
         for i, visit in enumerate(visits)
     ]
     heads = ("recorded", "fitted brain")
-    return Figure(plots.matrices(pairs, heads, "correlation"))
+    return Figure(plots.draw_matrices(pairs, heads, "correlation"))
 
 
 def fit_picture(
@@ -263,7 +263,7 @@ def fit_picture(
     for i, visit in enumerate(visits):
         label = visit_label(visit)
         agreements.append(f"{label} r = {float(rows.arrays['fc_r'][i]):.3f}")
-        edges = tables.edges(
+        edges = tables.edge_table(
             rows.arrays["recorded"][i], rows.arrays["fc"][i], feature.atlas.regions
         )
         parts.append(edges.assign(visit=label))

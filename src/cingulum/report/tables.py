@@ -1,94 +1,60 @@
-"""What the figures show, as tables."""
+"""The numbers behind the figures, as tables."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from cingulum.prediction import Evaluation
-from cingulum.prediction.regression import Ratings
 from cingulum.report.plots import roc_points
 
 
-def pain(ratings: pd.DataFrame) -> pd.DataFrame:
-    """A row a patient: pain at the first and the second visit."""
-    wide = ratings.pivot(
-        index="participant", columns="state", values="pain"
-    ).reset_index()
-    return wide.set_axis(["participant", "first visit", "second visit"], axis=1)
+def pain_table(ratings: pd.DataFrame) -> pd.DataFrame:
+    """One row per patient: pain at the first and the second visit."""
+    wide = ratings.pivot(index="participant", columns="state", values="pain")
+    columns = ["participant", "first visit", "second visit"]
+    return wide.reset_index().set_axis(columns, axis=1)
 
 
-def performance(evaluation: Evaluation) -> pd.DataFrame:
-    """Accuracy with its interval and what permutations give (a row a model, rate
-    'accuracy'), then the ROC curves."""
-    rows: list[list[Any]] = []
+def roc_table(evaluation: Evaluation) -> pd.DataFrame:
+    """Points of every model's ROC curve."""
+    curves = []
     for name, score in evaluation.scores.items():
-        low, high = (
-            np.quantile(score.null, [0.025, 0.975])
-            if len(score.null)
-            else (np.nan, np.nan)
+        false_positive_rate, sensitivity = roc_points(score.decisions)
+        curve = pd.DataFrame(
+            {
+                "model": name,
+                "1 - specificity": false_positive_rate,
+                "sensitivity": sensitivity,
+            }
         )
-        rows.append(
-            [
-                name,
-                "accuracy",
-                score.accuracy,
-                score.accuracy_ci.low,
-                score.accuracy_ci.high,
-                low,
-                high,
-            ]
-        )
-    head = [
-        "model",
-        "what",
-        "value",
-        "interval low",
-        "interval high",
-        "permuted 2.5 %",
-        "permuted 97.5 %",
-    ]
-    return pd.DataFrame(rows, columns=head)
+        # Ties between decisions give the same point several times.
+        curves.append(curve.drop_duplicates())
+    return pd.concat(curves, ignore_index=True)
 
 
-def roc(evaluation: Evaluation) -> pd.DataFrame:
-    """Points of every model's curve."""
+def permutation_table(evaluation: Evaluation) -> pd.DataFrame:
+    """How often each accuracy came up among the permutations of each model."""
     parts = []
     for name, score in evaluation.scores.items():
-        reach, hit = roc_points(score.decisions)
-        parts.append(
-            pd.DataFrame(
-                {"model": name, "1 - specificity": reach, "sensitivity": hit}
-            ).drop_duplicates()
-        )
+        # Rounded, so that equal accuracies that differ in the last digit are counted
+        # together.
+        rounded = np.round(score.null, 6)
+        accuracies, counts = np.unique(rounded, return_counts=True)
+        part = {"model": name, "accuracy": accuracies, "permutations": counts}
+        parts.append(pd.DataFrame(part))
     return pd.concat(parts, ignore_index=True)
 
 
-def permuted(evaluation: Evaluation) -> pd.DataFrame:
-    """How often each accuracy came up among the permutations."""
-    parts = []
-    for name, score in evaluation.scores.items():
-        value, count = np.unique(np.round(score.null, 6), return_counts=True)
-        parts.append(
-            pd.DataFrame({"model": name, "accuracy": value, "permutations": count})
-        )
-    return pd.concat(parts, ignore_index=True)
-
-
-def predicted(found: Ratings) -> pd.DataFrame:
-    """A row a scan: rating and out-of-fold prediction."""
-    return found.predictions()
-
-
-def curves(calibration: np.ndarray, learning: list[dict[str, Any]]) -> pd.DataFrame:
-    """Calibration (probability given, share that came true, number) and the learning
-    curve."""
-    meant = pd.DataFrame(calibration[:, :3], columns=["x", "y", "n"]).assign(
-        curve="calibration"
-    )
-    grown = [
+def curve_table(
+    calibration: np.ndarray, learning: Sequence[Mapping[str, float]]
+) -> pd.DataFrame:
+    """Calibration (x: probability, y: share that came true, n: number) and the learning
+    curve (x: patients, y: accuracy, sd)."""
+    calibration_rows = pd.DataFrame(calibration[:, :3], columns=["x", "y", "n"])
+    learning_rows = [
         {
             "curve": "learning",
             "x": row["patients"],
@@ -97,14 +63,21 @@ def curves(calibration: np.ndarray, learning: list[dict[str, Any]]) -> pd.DataFr
         }
         for row in learning
     ]
-    table = pd.concat([meant, pd.DataFrame(grown)], ignore_index=True)
-    return table[["curve", "x", "y", *(c for c in ("n", "sd") if c in table)]]
+    parts = [
+        calibration_rows.assign(curve="calibration"),
+        pd.DataFrame(learning_rows),
+    ]
+    table = pd.concat(parts, ignore_index=True)
+    # There is no sd without a learning curve.
+    columns = [name for name in ("curve", "x", "y", "n", "sd") if name in table]
+    return table[columns]
 
 
-def edges(
-    recorded: np.ndarray, modelled: np.ndarray, regions: tuple[str, ...]
+def edge_table(
+    recorded: np.ndarray, modelled: np.ndarray, regions: Sequence[str]
 ) -> pd.DataFrame:
-    """A row a pair of regions: recorded and modelled correlation."""
+    """One row per pair of regions: recorded and modelled correlation."""
+    # Connectivity is symmetric: the lower triangle holds every pair once.
     i, j = np.tril_indices(len(recorded), -1)
     names = np.asarray(regions)
     return pd.DataFrame(
@@ -117,5 +90,8 @@ def edges(
     )
 
 
-def regions(values: np.ndarray, names: tuple[str, ...], what: str) -> pd.DataFrame:
-    return pd.DataFrame({"region": names, what: values})
+def region_table(
+    values: np.ndarray, regions: Sequence[str], value_name: str
+) -> pd.DataFrame:
+    """One row per region and its value, in a column called `value_name`."""
+    return pd.DataFrame({"region": regions, value_name: values})

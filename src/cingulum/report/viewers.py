@@ -1,5 +1,5 @@
-"""Maps to slice with the mouse: nilearn's viewer, made to run inside a page that trusts
-only scripts it knows."""
+"""Maps to slice with the mouse: nilearn's viewer, changed so that it runs inside a page
+that trusts only scripts it knows."""
 
 from __future__ import annotations
 
@@ -10,41 +10,51 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-_SCRIPT = re.compile(r"<script[^>]*>(.*?)</script>", re.S)
+from cingulum.report.plots import strongest_tenth
+
+if TYPE_CHECKING:
+    from nibabel import Nifti1Image
+
+SCRIPT = re.compile(r"<script[^>]*>(.*?)</script>", re.S)
+
+RANDOM_NAME = re.compile(r"-([0-9a-f]{32})\b")
+"""nilearn names elements by random numbers."""
 
 
 @dataclass(frozen=True)
 class Viewer:
-    """A document for a sandboxed frame: it asks nothing of the network, and its scripts
-    are known by their hash."""
+    """A document for a sandboxed frame: it requests nothing from the network, and its
+    scripts are known by their hash."""
 
     html: str
 
     @property
     def hashes(self) -> list[str]:
-        return [script_hash(script) for script in _SCRIPT.findall(self.html)]
+        return list(map(script_hash, SCRIPT.findall(self.html)))
 
 
 def script_hash(script: str) -> str:
     """A script as a content security policy names it."""
-    return (
-        "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    )
+    digest = hashlib.sha256(script.encode()).digest()
+    return "sha256-" + base64.b64encode(digest).decode()
 
 
 def policy(viewers: Iterable[Viewer]) -> str:
     """The content security policy of a page with these viewers: their scripts and
     inline styles, and nothing else."""
-    known = sorted({one for viewer in viewers for one in viewer.hashes})
-    scripts = " ".join(f"'{one}'" for one in known) or "'none'"
+    # Sorted and each only once, so that the same page gives the same bytes.
+    hashes: set[str] = set()
+    for viewer in viewers:
+        hashes.update(viewer.hashes)
+    quoted = [f"'{script}'" for script in sorted(hashes)]
+    scripts = " ".join(quoted) or "'none'"
     return (
         f"default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src "
-        "data:; base-uri 'none'; "
-        "form-action 'none'"
+        "data:; base-uri 'none'; form-action 'none'"
     )
 
 
@@ -55,18 +65,18 @@ def brain_viewer(
     *,
     resolution: int = 2,
 ) -> Viewer:
-    """A map (x, y, z) on the standard brain; no threshold: its strongest tenth of
-    voxels.
+    """A map (x, y, z) on the standard brain; without a threshold, its strongest tenth
+    of voxels.
 
     resolution: of the brain, mm; at 3 a viewer takes a third of the time and of the
         space that it takes at 2
     """
+    # Imported where it is used: nilearn takes seconds to load.
     import nibabel as nib
     from nilearn.plotting import view_img
 
-    strong = np.abs(values[values != 0])
     if threshold is None:
-        threshold = float(np.quantile(strong, 0.9)) if strong.size else 0.0
+        threshold = strongest_tenth(values)
     image = nib.Nifti1Image(values.astype(np.float32), affine)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -77,27 +87,39 @@ def brain_viewer(
             cmap="RdBu_r",
             symmetric_cmap=True,
         ).html
-    return Viewer(_tamed(html))
+    return Viewer(_self_contained(html))
 
 
 @cache
-def _brain(resolution: int) -> Any:
+def _brain(resolution: int) -> Nifti1Image:
     from nilearn.datasets import load_mni152_template
 
     return load_mni152_template(resolution=resolution)
 
 
-def _tamed(html: str) -> str:
-    """Without the icon that nilearn fetches from the network, with names in place of
-    random ones (the same map gives the same bytes), and with words for those who do not
-    see it."""
+def _self_contained(html: str) -> str:
+    # The only link is an icon that would be fetched from the network.
     html = re.sub(r"<link\b[^>]*>", "", html)
-    for i, name in enumerate(dict.fromkeys(re.findall(r"-([0-9a-f]{32})\b", html))):
-        html = html.replace(name, f"viewer{i}")
+    html = _with_fixed_names(html)
+    html = _with_descriptions(html)
+    return html.replace("<head>", '<head><meta charset="utf-8">', 1)
+
+
+def _with_fixed_names(html: str) -> str:
+    """Elements numbered instead of named at random: the same map gives the same
+    bytes."""
+    random_names = dict.fromkeys(RANDOM_NAME.findall(html))
+    for number, name in enumerate(random_names):
+        html = html.replace(name, f"viewer{number}")
+    return html
+
+
+def _with_descriptions(html: str) -> str:
+    """With words for screen readers."""
     html = html.replace(
         '<input type="range"', '<input type="range" aria-label="Opacity"'
     )
-    html = html.replace(
+    # The first canvas shows the slices.
+    return html.replace(
         "<canvas ", '<canvas role="img" aria-label="Three slices through the map" ', 1
     )
-    return html.replace("<head>", '<head><meta charset="utf-8">', 1)
