@@ -67,7 +67,7 @@ free = {
     "mass.b": LogNormal(4.007, 0.08),
     "mass.C": LogNormal(4.771, 0.06),
 }
-found = fit(
+fitted = fit(
     brain,
     recorded,
     free | {"strength": LogNormal(0.405, 0.4)},
@@ -90,5 +90,5 @@ for name, value in planted.items():
     centre_of_prior = free[name].mean.item() if name in free else 1.5
     print(
         f"{name}: prior {centre_of_prior:.4g}, planted {value:.4g}, found "
-        f"{found.estimates[name].item():.4g}"
+        f"{fitted.estimates[name].item():.4g}"
     )

@@ -41,9 +41,9 @@ broken.write_bytes(broken.read_bytes()[:-100])
 plan = MeasurementPlan(
     build_features(["hrv", "cbf", "fc", "quality"]), Denoising("friston24")
 )
-made = write_features(dataset, folder / "results", plan, executor=Executor(jobs=1))
+written = write_features(dataset, folder / "results", plan, executor=Executor(jobs=1))
 print(
-    made.table[
+    written.table[
         [
             "participant_id",
             "session_id",
@@ -54,7 +54,7 @@ print(
         ]
     ].round(1)
 )
-for failure in made.failures:
+for failure in written.failures:
     print(
         f"{failure.participant} {failure.session} {failure.feature}: {failure.reason}"
     )

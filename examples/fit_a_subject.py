@@ -24,7 +24,7 @@ free = {
     "mass.w_plus": LogNormal(math.log(1.4), 0.1).expand([n]),
     "noise": LogNormal(math.log(0.01), 0.5).expand([n]),
 }
-found = fit(
+fitted = fit(
     brain,
     first,
     free,
@@ -34,8 +34,8 @@ found = fit(
     runs=Runs(minutes=14.4, runs=1),
     show_progress=True,
 )
-print(found)
+print(fitted)
 
 # Free-running figures beside everything simpler that predicts as well; the group is
 # what all people share.
-print(verify(found, second, group=hcp.group_fc(folder), seeds=3))
+print(verify(fitted, second, group=hcp.group_fc(folder), seeds=3))

@@ -52,7 +52,7 @@ free = {
         LogNormal(math.log(1.4), 0.01), maps, spread=0.2, names=("front", "other")
     ),
 }
-found = fit(
+fitted = fit(
     brain,
     scan,
     free,
@@ -65,7 +65,7 @@ found = fit(
 )
 print("planted: slope 0.08 on 'front', 0 on 'other'")
 print(
-    laplace(found)
+    laplace(fitted)
     .table()
     .drop(columns=["recording", "shrinkage"])
     .round(4)

@@ -36,7 +36,7 @@ free = {
     "noise": LogNormal(math.log(0.015), 0.5),
     "mass.w_plus": LogNormal(math.log(1.4), 0.2),
 }
-found = fit(
+fitted = fit(
     brain,
     scan,
     free,
@@ -47,7 +47,7 @@ found = fit(
     optimiser="Newton",
     steps=30,
 )
-posterior = laplace(found)
+posterior = laplace(fitted)
 print(
     "How much is known beyond the prior, the worst first (1: nothing; directions are "
     "in units of the prior):\n"
@@ -55,7 +55,7 @@ print(
 print(posterior.directions().round(2).to_string(index=False))
 print("\nRecurrent excitation, held at each value while all others do their best:\n")
 print(
-    profile(found, "mass.w_plus", points=9, steps=30, posterior=posterior)
+    profile(fitted, "mass.w_plus", points=9, steps=30, posterior=posterior)
     .round(3)
     .to_string(index=False)
 )

@@ -52,7 +52,7 @@ free = {
     "noise": LogNormal(math.log(0.02), 0.8),
     "sensor.noise": LogNormal(math.log(0.004), 0.8),
 }
-found = fit(
+fitted = fit(
     brain,
     recorded,
     free,
@@ -63,7 +63,7 @@ found = fit(
     optimiser="Newton",
     steps=20,
 )
-table = laplace(found).table(level=0.9)
+table = laplace(fitted).table(level=0.9)
 table["planted"] = [
     planted[row.parameter][row.recording].item() for row in table.itertuples()
 ]

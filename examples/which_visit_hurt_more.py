@@ -21,14 +21,14 @@ variability = 6 + rng.normal(size=(40, 1, 1)) + 0.4 * rng.normal(size=(40, 2, 1)
 variability[:, 1] -= 0.3
 motion = rng.normal(size=(40, 2, 1))
 
-found = evaluate(
+evaluation = evaluate(
     {"rcbf": blood_flow, "hfhrv": variability, "motion": motion},
     patients,
     controls=("motion",),
     permutations=999,
 )
-print(found.table().round(3).to_string(index=False))
-for name, added in found.contributions.items():
+print(evaluation.table().round(3).to_string(index=False))
+for name, added in evaluation.contributions.items():
     print(
         f"does {name} carry information? p = {added.p:.3f}; paired AUC "
         f"{added.auc_gain:+.3f} with it"
@@ -36,7 +36,7 @@ for name, added in found.contributions.items():
 
 for check in audit(
     {"rcbf": blood_flow, "hfhrv": variability, "motion": motion},
-    found,
+    evaluation,
     rose=np.ones(40, bool),
 ):
     print(f"{check.verdict:5} {check.words}")
@@ -48,4 +48,4 @@ print(
     "them planted"
 )
 
-Path("which_visit_hurt_more.png").write_bytes(draw_performance(found))
+Path("which_visit_hurt_more.png").write_bytes(draw_performance(evaluation))

@@ -58,10 +58,10 @@ print(
 
 # Every visit. The same again measures nothing anew: the key is the files' content, the
 # settings and the version.
-made = write_features(
+written = write_features(
     dataset,
     folder / "results",
     MeasurementPlan({"global": GlobalSignal(), "motion": HeadMotion()}),
 )
 columns = ["participant_id", "session_id", "global_deviation", "global_share", "motion"]
-print(made.table[columns].round(3).to_string(index=False))
+print(written.table[columns].round(3).to_string(index=False))

@@ -74,11 +74,11 @@ options = {
     "optimiser": "Newton",
     "steps": 15,
 }
-found = fit(
+fitted = fit(
     brain,
     scan,
     {"strength": LogNormal(-1.2, 0.5), "noise": LogNormal(-3.0, 0.5)},
     method="analytic",
     **options,
 )
-print("planted: strength 0.45, noise 0.05\n", laplace(found).table().round(3))
+print("planted: strength 0.45, noise 0.05\n", laplace(fitted).table().round(3))

@@ -45,9 +45,9 @@ for name, objective in {
         fc_mismatch(m, r) + 0.1 * spread_mismatch(m, r)
     ),
 }.items():
-    found = fit(brain, scan, free, objective=objective, **options)
+    fitted = fit(brain, scan, free, objective=objective, **options)
     print(
-        f"{name:30} strength {found.estimates['strength'].item():.3f}, FC r "
-        f"{found.fc_r.item():.3f}"
+        f"{name:30} strength {fitted.estimates['strength'].item():.3f}, FC r "
+        f"{fitted.fc_r.item():.3f}"
     )
 print("planted                        strength 0.600")

@@ -49,7 +49,7 @@ def measured(small_cohort):
 def test_names_units_and_settings_can_be_written(measured, name):
     feature, rows = measured[name]
     assert feature.name == name and feature.unit and feature.meaning
-    assert set(feature.needs) and "{visit}" in feature.file
+    assert feature.needs and "{visit}" in feature.file
     json.dumps(dict(feature.settings()))
     for column in feature.columns():
         assert column.unit and column.meaning
