@@ -131,7 +131,7 @@ def _draw_dots(ax: Axes, values: np.ndarray, labels: Sequence[str]) -> None:
 
 
 def _write_label(ax: Axes, label: str, position: tuple[float, float]) -> None:
-    # Three points aside, so that the dot stays visible.
+    # Three points aside, so that the label does not cover its dot.
     ax.annotate(label, position, fontsize=7, xytext=(3, 3), textcoords="offset points")
 
 

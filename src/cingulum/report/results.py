@@ -86,7 +86,7 @@ class Performance:
     """How well a model identifies the second of two visits.
 
     accuracy_exact_ci: Clopper-Pearson; auc: of mirrored decisions
-    patients: for whom the model came to a decision
+    patients: for whom the model reached a decision
     """
 
     accuracy: float
