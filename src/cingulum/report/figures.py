@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from cingulum.features import FEATURES
-from cingulum.features.cohort_features import CohortFeatures
+from cingulum.features import FEATURES, Column
+from cingulum.features.cohort_features import CohortFeatures, FitEvidence
 from cingulum.features.registry import model_label
 from cingulum.io.cohort import Cohort
 from cingulum.prediction import Evaluation
+from cingulum.prediction.decision_calibration import DecisionCalibration
+from cingulum.prediction.regression import Ratings
 from cingulum.prediction.study_evaluation import StudyEvaluation
 from cingulum.prediction.weight_maps import WeightMaps, threshold_fdr
 from cingulum.report import plots, tables
@@ -26,7 +28,7 @@ PARAMETER_NAMES = {
     "mass.w_plus": "recurrent excitation",
     "noise": "noise level",
 }
-"""Regional parameters whose patterns are drawn, and what they are called."""
+"""Regional parameters whose patterns are drawn, with their names in captions."""
 
 MATRICES_ALT = (
     "Recorded and modelled connectivity matrices, and a scatter of one against the "
@@ -49,16 +51,15 @@ def study_pictures(
     mapped: Mapping[str, MappedModel],
 ) -> list[Picture]:
     """Figures of cohort, quality, prediction, maps and fitted parameters."""
-    pictures = [_pain(cohort), *_quality(features, cohort), *_prediction(evaluation)]
-    for name in features.grids:
-        pictures += _map_pictures(name, features, evaluation.paired, mapped.get(name))
-    for name in FEATURES:
-        if name in features.shown:
-            pictures += _parameters(name, features)
-    for name in FEATURES:
-        if name in evaluation.paired.patterns:
-            pictures += _region_patterns(name, features, evaluation.paired)
-    return pictures
+    # The order of a section's figures on the page.
+    return [
+        _pain(cohort),
+        *_quality(features, cohort),
+        *_prediction(evaluation),
+        *_maps(features, evaluation.paired, mapped),
+        *_all_parameters(features),
+        *_all_region_patterns(features, evaluation.paired),
+    ]
 
 
 def _pain(cohort: Cohort) -> Picture:
@@ -75,6 +76,7 @@ def _pain(cohort: Cohort) -> Picture:
 def _quality(features: CohortFeatures, cohort: Cohort) -> list[Picture]:
     table = quality_table(features, cohort)
     drawn = overview(table, features.column_units)
+    # Derivatives without confounds files have no measure of quality.
     if drawn is None:
         return []
     alt = (
@@ -85,100 +87,146 @@ def _quality(features: CohortFeatures, cohort: Cohort) -> list[Picture]:
 
 
 def _prediction(evaluation: StudyEvaluation) -> list[Picture]:
-    paired = evaluation.paired
-    pictures = [
-        Picture(
-            "prediction",
-            plots.draw_performance(paired),
-            "Left: accuracy of each model with its interval. Right: ROC curve of each "
-            "model.",
-            "Left: accuracy with 95 % interval, against the middle 95 % of permuted "
-            "accuracies (grey). Right: ROC of the mirrored paired decisions.",
-            "roc",
-            tables.roc_table(paired),
-        ),
-        Picture(
-            "prediction",
-            plots.draw_permutations(paired),
-            "Histograms of permuted accuracies, one for each model, with the accuracy "
-            "that was found as a line.",
-            "Accuracies under permutation (grey) and as found (red).",
-            "permuted",
-            tables.permutation_table(paired),
-        ),
-    ]
+    pictures = [_performance(evaluation.paired), _permuted(evaluation.paired)]
     ratings = evaluation.ratings.get(BOTH_VISITS)
     if ratings is not None:
-        pictures.append(
-            Picture(
-                "findings",
-                plots.draw_predicted_observed(ratings),
-                "Left: rated against predicted pain, a line a patient. Right: "
-                "histogram of permuted correlations.",
-                "Pain of patients never seen: rated against predicted, and permuted "
-                "correlations (grey).",
-                "predicted",
-                ratings.predictions(),
-            )
-        )
+        pictures.append(_predicted_ratings(ratings))
     if evaluation.calibration is not None:
-        curve = evaluation.calibration.curve
-        pictures.append(
-            Picture(
-                "findings",
-                plots.draw_curves(curve, evaluation.learning),
-                "Left: share of answers that came true against probability. Right: "
-                "accuracy against number of patients.",
-                "Left: how well probabilities are meant. Right: accuracy with fewer "
-                "patients.",
-                "calibration",
-                tables.curve_table(curve, evaluation.learning),
-            )
-        )
+        pictures.append(_curves(evaluation.calibration, evaluation.learning))
     return pictures
 
 
-def _map_pictures(
-    name: str,
+def _performance(evaluation: Evaluation) -> Picture:
+    return Picture(
+        "prediction",
+        plots.draw_performance(evaluation),
+        "Left: accuracy of each model with its interval. Right: ROC curve of each "
+        "model.",
+        "Left: accuracy with 95 % interval, against the middle 95 % of permuted "
+        "accuracies (grey). Right: ROC of the mirrored paired decisions.",
+        "roc",
+        tables.roc_table(evaluation),
+    )
+
+
+def _permuted(evaluation: Evaluation) -> Picture:
+    return Picture(
+        "prediction",
+        plots.draw_permutations(evaluation),
+        "Histograms of permuted accuracies, one for each model, with the accuracy "
+        "that was found as a line.",
+        "Accuracies under permutation (grey) and as found (red).",
+        "permuted",
+        tables.permutation_table(evaluation),
+    )
+
+
+def _predicted_ratings(ratings: Ratings) -> Picture:
+    return Picture(
+        "findings",
+        plots.draw_predicted_observed(ratings),
+        "Left: rated against predicted pain, a line a patient. Right: "
+        "histogram of permuted correlations.",
+        "Pain of patients never seen: rated against predicted, and permuted "
+        "correlations (grey).",
+        "predicted",
+        ratings.predictions(),
+    )
+
+
+def _curves(
+    calibration: DecisionCalibration, learning: list[dict[str, float]]
+) -> Picture:
+    return Picture(
+        "findings",
+        plots.draw_curves(calibration.curve, learning),
+        "Left: share of answers that came true against probability. Right: "
+        "accuracy against number of patients.",
+        "Left: how well probabilities are meant. Right: accuracy with fewer patients.",
+        "calibration",
+        tables.curve_table(calibration.curve, learning),
+    )
+
+
+def _maps(
     features: CohortFeatures,
     evaluation: Evaluation,
-    mapped: MappedModel | None,
+    mapped: Mapping[str, MappedModel],
 ) -> list[Picture]:
-    """The pattern of a feature that is a map and, where its inference was made, the
-    stability of its weights."""
-    if mapped is None and name not in evaluation.patterns:
-        return []
-    label = model_label(name)
+    """Features that are maps, with or without their inference."""
+    pictures = []
+    for name in features.grids:
+        if name in mapped:
+            pictures += _tested_map(name, features, mapped[name])
+        # Inference takes long and may have been switched off.
+        elif name in evaluation.patterns:
+            pictures.append(_untested_map(name, features, evaluation))
+    return pictures
+
+
+@dataclass(frozen=True, eq=False)
+class _ShownMap:
+    """A map (x, y, z) from the threshold on (None: its strongest tenth)."""
+
+    values: np.ndarray
+    affine: np.ndarray
+    threshold: float | None
+    label: str
+
+    def pattern(
+        self, caption: str, name: str, table: pd.DataFrame | None = None
+    ) -> Picture:
+        """The figure of a pattern, with a viewer."""
+        return Picture(
+            "maps",
+            plots.draw_brain_map(self.values, self.affine, self.threshold),
+            f"Axial slices with the pattern of {self.label}.",
+            f"{caption}; red rises with the second visit, blue falls.",
+            name,
+            table,
+            brain_viewer(self.values, self.affine, self.threshold),
+        )
+
+
+def _untested_map(
+    name: str, features: CohortFeatures, evaluation: Evaluation
+) -> Picture:
+    """The pattern of a feature that is a map."""
     shape, affine = features.grids[name]
-    if mapped is None:
-        values = evaluation.patterns[name].reshape(shape)
-        threshold = None
-        caption = f"{label}: the strongest tenth of voxels"
-    else:
-        values = np.nan_to_num(mapped.maps.pattern.z).reshape(shape)
-        threshold, caption = _threshold(label, mapped.maps)
-    pattern = Picture(
-        "maps",
-        plots.draw_brain_map(values, affine, threshold),
-        f"Axial slices with the pattern of {label}.",
-        f"{caption}; red rises with the second visit, blue falls.",
-        f"{name}_peaks",
-        None if mapped is None else mapped.peaks,
-        brain_viewer(values, affine, threshold),
-    )
-    if mapped is None:
-        return [pattern]
+    label = model_label(name)
+    # Without inference there is no threshold to show it from.
+    shown = _ShownMap(evaluation.patterns[name].reshape(shape), affine, None, label)
+    return shown.pattern(f"{label}: the strongest tenth of voxels", f"{name}_peaks")
+
+
+def _tested_map(
+    name: str, features: CohortFeatures, mapped: MappedModel
+) -> list[Picture]:
+    """The pattern of a feature that is a map, and the stability of its weights."""
+    shape, affine = features.grids[name]
+    label = model_label(name)
+    threshold, caption = _threshold(label, mapped.maps)
+    # Constant voxels have neither z nor stability; they are drawn as background.
+    z = np.nan_to_num(mapped.maps.pattern.z).reshape(shape)
+    shown = _ShownMap(z, affine, threshold, label)
     ratio = np.nan_to_num(mapped.maps.stability.ratio).reshape(shape)
-    stability = Picture(
+    return [
+        shown.pattern(caption, f"{name}_peaks", mapped.peaks),
+        _stability(name, _ShownMap(ratio, affine, None, label)),
+    ]
+
+
+def _stability(name: str, shown: _ShownMap) -> Picture:
+    return Picture(
         "maps",
-        plots.draw_brain_map(ratio, affine),
-        f"Axial slices with the stability of the weights of {label}.",
-        f"{label}, stability: mean of a voxel's weight over bootstrap samples of "
+        plots.draw_brain_map(shown.values, shown.affine),
+        f"Axial slices with the stability of the weights of {shown.label}.",
+        f"{shown.label}, stability: mean of a voxel's weight over bootstrap samples of "
         "patients, by its standard deviation; the strongest tenth (the whole map: "
         f"maps/{name}_stability.nii.gz).",
-        viewer=brain_viewer(ratio, affine),
+        # No table: a map of every voxel is a file of its own.
+        viewer=brain_viewer(shown.values, shown.affine),
     )
-    return [pattern, stability]
 
 
 def _threshold(label: str, maps: WeightMaps) -> tuple[float | None, str]:
@@ -196,93 +244,133 @@ def _threshold(label: str, maps: WeightMaps) -> tuple[float | None, str]:
     )
 
 
+def _all_parameters(features: CohortFeatures) -> list[Picture]:
+    """Fitted parameters, in the order in which features are registered."""
+    pictures = []
+    for name in FEATURES:
+        if name in features.shown:
+            pictures += _parameters(name, features)
+    return pictures
+
+
 def _parameters(name: str, features: CohortFeatures) -> list[Picture]:
-    """Fitted parameters of every visit: those that are one for the whole brain."""
+    """Fitted parameters of every visit: those with one value for the whole brain."""
     table = features.shown[name]
     columns = features.fitted_columns.get(name, [])
+    # Those of single regions are drawn as patterns on a glass brain.
     names = [column.name for column in columns if not column.region]
     if not names:
         return []
-    errors = None
+    errors = _standard_deviations(table, names)
     how = "point estimates"
-    if f"sd {names[0]}" in table:
-        errors = table[[f"sd {parameter}" for parameter in names]]
-        errors = errors.set_axis(names, axis=1)
+    if errors is not None:
         how = "with their posterior standard deviations (Laplace)"
-    return [
-        Picture(
-            "parameters",
-            plots.draw_estimates(table[names], errors, "units of prior SD"),
-            f"Fitted {', '.join(names)} of every visit, in order of size.",
-            f"Fitted parameters of every visit's brain, {how}; grey: one prior "
-            "standard deviation.",
-            f"{name}_parameters",
-            table,
-        )
-    ]
+    picture = Picture(
+        "parameters",
+        plots.draw_estimates(table[names], errors, "units of prior SD"),
+        f"Fitted {', '.join(names)} of every visit, in order of size.",
+        f"Fitted parameters of every visit's brain, {how}; grey: one prior "
+        "standard deviation.",
+        f"{name}_parameters",
+        table,
+    )
+    return [picture]
+
+
+def _standard_deviations(table: pd.DataFrame, names: list[str]) -> pd.DataFrame | None:
+    """Posterior standard deviations by parameter; None for point estimates."""
+    # Fits have them for all parameters or for none.
+    if f"sd {names[0]}" not in table:
+        return None
+    columns = [f"sd {parameter}" for parameter in names]
+    return table[columns].set_axis(names, axis=1)
+
+
+def _all_region_patterns(
+    features: CohortFeatures, evaluation: Evaluation
+) -> list[Picture]:
+    """Patterns of regional parameters, in the order in which features are
+    registered."""
+    pictures = []
+    for name in FEATURES:
+        if name in evaluation.patterns:
+            pictures += _region_patterns(name, features, evaluation.patterns[name])
+    return pictures
 
 
 def _region_patterns(
-    name: str, features: CohortFeatures, evaluation: Evaluation
+    name: str, features: CohortFeatures, pattern: np.ndarray
 ) -> list[Picture]:
     """Patterns of the regional parameters of a fitted feature, on a glass brain."""
-    atlas = features.atlas
     columns = features.fitted_columns.get(name, [])
     pictures = []
-    for parameter, label in PARAMETER_NAMES.items():
-        rows = [
-            i
-            for i, column in enumerate(columns)
-            if column.parameter == parameter and column.region
-        ]
-        if len(rows) != len(atlas.regions):
-            continue
-        values = evaluation.patterns[name][rows]
-        pictures.append(
-            Picture(
-                "maps",
-                plots.draw_region_map(values, atlas.centres),
-                f"Glass brain with the pattern of fitted {label} in {len(rows)} "
-                "regions.",
-                f"{name.capitalize()}: fitted {label}; red rises with the second "
-                "visit, blue falls; size is strength.",
-                f"{name}_{parameter.split('.')[-1]}",
-                tables.region_table(values, atlas.regions, "pattern"),
-            )
-        )
+    for parameter in PARAMETER_NAMES:
+        rows = _regional_rows(columns, parameter)
+        # Without a value for every region there is no map.
+        if len(rows) == len(features.atlas.regions):
+            pictures.append(_glass_brain(name, parameter, features, pattern[rows]))
     return pictures
+
+
+def _regional_rows(columns: list[Column], parameter: str) -> list[int]:
+    """Which columns are the values of a parameter in single regions."""
+    rows = []
+    for i, column in enumerate(columns):
+        if column.parameter == parameter and column.region:
+            rows.append(i)
+    return rows
+
+
+def _glass_brain(
+    name: str, parameter: str, features: CohortFeatures, values: np.ndarray
+) -> Picture:
+    atlas = features.atlas
+    label = PARAMETER_NAMES[parameter]
+    # The prefix "mass." would read like a file ending.
+    file = f"{name}_{parameter.split('.')[-1]}"
+    return Picture(
+        "maps",
+        plots.draw_region_map(values, atlas.centres),
+        f"Glass brain with the pattern of fitted {label} in {len(values)} regions.",
+        f"{name.capitalize()}: fitted {label}; red rises with the second "
+        "visit, blue falls; size is strength.",
+        file,
+        tables.region_table(values, atlas.regions, "pattern"),
+    )
 
 
 def fit_pictures(features: CohortFeatures, fit: FittedBrain | None) -> list[Picture]:
     """Recorded and modelled connectivity, of the group's fit and of the mean over
     visits."""
     pictures = []
-    if fit:
-        recorded = fit.train.numpy()
-        modelled = fit.verified.simulated_fc.numpy()
-        pictures.append(
-            Picture(
-                "fit",
-                plots.draw_connectivity_pair(recorded, modelled, "recorded (training)"),
-                MATRICES_ALT,
-                "Training connectivity and the fitted brain running freely.",
-                "fc_group",
-                tables.edge_table(recorded, modelled, fit.regions),
-            )
-        )
+    if fit is not None:
+        pictures.append(_group_fit(fit))
     for evidence in features.evidence.values():
-        recorded = evidence.recorded.mean(0)
-        modelled = evidence.fc.mean(0)
-        pictures.append(
-            Picture(
-                "visit_fits",
-                plots.draw_connectivity_pair(
-                    recorded, modelled, "recorded (mean of visits)"
-                ),
-                MATRICES_ALT,
-                "Mean over visits: recorded, and analytic of the fitted brains.",
-                "fc_visits",
-                tables.edge_table(recorded, modelled, features.atlas.regions),
-            )
-        )
+        pictures.append(_visit_fits(evidence, features.atlas.regions))
     return pictures
+
+
+def _group_fit(fit: FittedBrain) -> Picture:
+    recorded = fit.train.numpy()
+    modelled = fit.verified.simulated_fc.numpy()
+    return Picture(
+        "fit",
+        plots.draw_connectivity_pair(recorded, modelled, "recorded (training)"),
+        MATRICES_ALT,
+        "Training connectivity and the fitted brain running freely.",
+        "fc_group",
+        tables.edge_table(recorded, modelled, fit.regions),
+    )
+
+
+def _visit_fits(evidence: FitEvidence, regions: tuple[str, ...]) -> Picture:
+    recorded = evidence.recorded.mean(0)
+    modelled = evidence.fc.mean(0)
+    return Picture(
+        "visit_fits",
+        plots.draw_connectivity_pair(recorded, modelled, "recorded (mean of visits)"),
+        MATRICES_ALT,
+        "Mean over visits: recorded, and analytic of the fitted brains.",
+        "fc_visits",
+        tables.edge_table(recorded, modelled, regions),
+    )

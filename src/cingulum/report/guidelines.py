@@ -1,4 +1,4 @@
-"""What reporting guidelines ask, answered where the software knows: TRIPOD+AI
+"""Items of reporting guidelines, answered where the software knows: TRIPOD+AI
 (doi:10.1136/bmj-2023-078378) and the COBIDAS checklist of the Organization for Human
 Brain Mapping (doi:10.1038/nn.4500). Topics are in our words."""
 
@@ -6,9 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from cingulum.report.results import StudyResults
+from cingulum.report.results import Age, CohortSection, StudyResults
 from cingulum.report.text import p_words, warnings
 
 Answer = Callable[[StudyResults], str]
@@ -16,9 +15,13 @@ Answer = Callable[[StudyResults], str]
 TRIPOD, COBIDAS = "TRIPOD+AI", "COBIDAS"
 
 
-class Item(NamedTuple):
-    """number: in the guideline; answer: from the results, empty where only the authors
-    know."""
+@dataclass(frozen=True)
+class Item:
+    """An item of a guideline.
+
+    number: in the guideline, or its section
+    answer: from the results; empty where only the authors know
+    """
 
     guideline: str
     number: str
@@ -38,13 +41,15 @@ class AnsweredItem:
 
 def checklist(results: StudyResults) -> list[AnsweredItem]:
     """Every item with its answer."""
-    return [
-        AnsweredItem(item.guideline, item.number, item.topic, item.answer(results))
-        for item in ITEMS
-    ]
+    return [_answered(item, results) for item in ITEMS]
+
+
+def _answered(item: Item, results: StudyResults) -> AnsweredItem:
+    return AnsweredItem(item.guideline, item.number, item.topic, item.answer(results))
 
 
 def _for_authors(results: StudyResults) -> str:
+    """No answer: the page leaves the place empty for the authors."""
     return ""
 
 
@@ -54,25 +59,28 @@ def _always(text: str) -> Answer:
 
 
 def _sample(results: StudyResults) -> str:
-    left_out = ""
-    if results.gaps.left_out:
-        left_out = (
-            f"; {len(results.gaps.left_out)} left out, each named with its reason"
-        )
-    return (
-        f"{results.evaluation.patients} participants with two visits each were "
-        f"analysed{left_out}. No sample size calculation."
+    text = (
+        f"{results.evaluation.patients} participants with two visits each were analysed"
     )
+    # Exclusions are part of the sample: TRIPOD wants the flow of participants.
+    if results.gaps.left_out:
+        text += f"; {_left_out(results)}"
+    return f"{text}. No sample size calculation."
+
+
+def _left_out(results: StudyResults) -> str:
+    return f"{len(results.gaps.left_out)} left out, each named with its reason"
 
 
 def _missing(results: StudyResults) -> str:
     missing = results.evaluation.missing
     if missing:
-        kept = [f"{count} lacking in {name}" for name, count in missing.items()]
-        return f"Participants that lack a modality were kept: {', '.join(kept)}"
+        counts = [f"{count} lacking in {name}" for name, count in missing.items()]
+        return f"Participants that lack a modality were kept: {', '.join(counts)}"
     text = "No participant that was analysed lacks a modality."
+    # Whoever was left out may have been so for missing data.
     if results.gaps.left_out:
-        text += f" {len(results.gaps.left_out)} left out, each named with its reason."
+        text += f" {_left_out(results)}."
     return text
 
 
@@ -104,6 +112,7 @@ def _predictors(results: StudyResults) -> str:
 
 def _validation(results: StudyResults) -> str:
     settings = results.evaluation
+    # Inner folds tune the penalty and train the fusion; without either there are none.
     inner = ""
     if len(settings.fused) > 1 or len(settings.C) > 1:
         inner = f" and {settings.inner_folds} inner"
@@ -114,31 +123,47 @@ def _validation(results: StudyResults) -> str:
 
 
 def _stability(results: StudyResults) -> str:
-    agreement = [
-        f"r = {section.reproducibility:.2f} ({name})"
-        for name, section in results.maps.items()
-        if section.reproducibility is not None
-    ]
+    agreement = []
+    for name, section in results.maps.items():
+        # Unknown where the patients could not be divided into halves.
+        if section.reproducibility is not None:
+            agreement.append(f"r = {section.reproducibility:.2f} ({name})")
     if not agreement:
         return ""
     return f"Weights of halves of the patients agree with {', '.join(agreement)}"
 
 
 def _demographics(results: StudyResults) -> str:
-    cohort = results.cohort
-    parts = []
-    if cohort.age:
-        known = ""
-        if cohort.age.known < cohort.patients:
-            known = f" (known of {cohort.age.known})"
-        parts.append(f"age {cohort.age.mean:.1f} ± {cohort.age.sd:.1f} years{known}")
-    if cohort.sex:
-        counts = [f"{sex} {count}" for sex, count in cohort.sex.items()]
-        parts.append(f"sex {', '.join(counts)}")
-    return "; ".join(parts)
+    texts = [_age_text(results.cohort), _sex_text(results.cohort)]
+    # participants.tsv may lack either column.
+    return "; ".join(filter(None, texts))
+
+
+def _age_text(cohort: CohortSection) -> str:
+    if cohort.age is None:
+        return ""
+    return f"age {_mean_and_sd(cohort.age)} years{_known(cohort.age, cohort.patients)}"
+
+
+def _mean_and_sd(age: Age) -> str:
+    return f"{age.mean:.1f} ± {age.sd:.1f}"
+
+
+def _known(age: Age, patients: int) -> str:
+    if age.known >= patients:
+        return ""
+    return f" (known of {age.known})"
+
+
+def _sex_text(cohort: CohortSection) -> str:
+    if not cohort.sex:
+        return ""
+    counts = [f"{sex} {count}" for sex, count in cohort.sex.items()]
+    return f"sex {', '.join(counts)}"
 
 
 def _participants(results: StudyResults) -> str:
+    # A cohort without demographics still has its numbers.
     return " ".join(filter(None, [_sample(results), _demographics(results)]))
 
 
@@ -161,7 +186,10 @@ def _software(results: StudyResults) -> str:
 
 def _preprocessing(results: StudyResults) -> str:
     pipelines = results.provenance.pipelines
-    return f"As the derivatives say: {', '.join(pipelines)}." if pipelines else ""
+    # Without a name in the derivatives only the authors know.
+    if not pipelines:
+        return ""
+    return f"As the derivatives say: {', '.join(pipelines)}."
 
 
 def _quality(results: StudyResults) -> str:
@@ -169,12 +197,13 @@ def _quality(results: StudyResults) -> str:
 
 
 def _correction(results: StudyResults) -> str:
-    maps = ""
-    if results.maps:
-        maps = "Maps: false discovery rate and largest-statistic permutation. "
-    return f"{maps}Models: each p by itself, uncorrected."
+    models = "Models: each p by itself, uncorrected."
+    if not results.maps:
+        return models
+    return f"Maps: false discovery rate and largest-statistic permutation. {models}"
 
 
+# In the order of the guidelines, which the page keeps.
 ITEMS = (
     Item(TRIPOD, "1–2", "Title and abstract name the kind of study", _for_authors),
     Item(TRIPOD, "3–4", "Background, intended use, objectives", _for_authors),

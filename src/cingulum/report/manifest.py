@@ -1,31 +1,37 @@
-"""The files of a report as one set: what the folder's earlier report had, and this one
-has not, is removed."""
+"""The files of a report as one set: those of the folder's earlier report that are not
+part of the new one are removed."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cingulum.errors import InputError
-from cingulum.io.files import read_json, write_bytes, write_json, write_table
+from cingulum.io.files import (
+    JsonObject,
+    read_json,
+    write_bytes,
+    write_json,
+    write_table,
+)
 from cingulum.io.images import write_image
 from cingulum.report.page import Picture, render
 from cingulum.report.references import Reference, bibtex, listed
 from cingulum.report.results import to_plain
 
+# A summary could name any file of the disk for removal: only these are believed.
 OURS = re.compile(
     r"((patterns|maps|model|figures)/[\w.-]+|[\w-]+\.(tsv|bib|html)|study\.toml|"
     r"connectome\.npy)"
 )
-"""What files of a report are called."""
+"""Names that files of a report have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,54 +46,55 @@ class ReportManifest:
         self, name: str, table: pd.DataFrame, float_format: str | None = None
     ) -> None:
         """Write a table; float_format: as pandas takes it."""
-        options = {} if float_format is None else {"float_format": float_format}
-        write_table(Path(self.out) / name, table, **options)
+        write_table(self._path(name), table, float_format=float_format)
         self.enter(name)
 
     def image(self, name: str, values: np.ndarray, affine: np.ndarray) -> None:
         """Write a NIfTI image."""
-        write_image(Path(self.out) / name, values, affine)
+        write_image(self._path(name), values, affine)
         self.enter(name)
 
-    def json(self, name: str, content: Mapping[str, Any]) -> None:
+    def json(self, name: str, content: JsonObject) -> None:
         """Write a JSON file."""
-        write_json(Path(self.out) / name, dict(content))
+        write_json(self._path(name), content)
         self.enter(name)
 
     def bytes(self, name: str, content: bytes) -> None:
         """Write any file."""
-        write_bytes(Path(self.out) / name, content)
+        write_bytes(self._path(name), content)
         self.enter(name)
 
     def enter(self, name: str) -> None:
-        """A file that was written already."""
-        self.files[name] = _digest(Path(self.out) / name)
+        """Add a file that was written already."""
+        self.files[name] = _digest(self._path(name))
+
+    def _path(self, name: str) -> Path:
+        return Path(self.out) / name
 
     def remove_earlier(self) -> None:
-        """Remove what the last report consisted of, as it was written then, except what
-        this one consists of too."""
+        """Remove the files of the folder's earlier report that nobody changed and that
+        are not part of this one."""
         for name, digest in read_manifest(self.out).items():
-            path = Path(self.out) / name
-            if name in self.files or not path.is_file() or path.is_symlink():
-                continue
-            # A file that was changed since is not ours any more.
-            if _digest(path) == digest:
+            path = self._path(name)
+            if name not in self.files and _is_unchanged(path, digest):
                 path.unlink()
                 self._remove_if_empty(path.parent)
 
     def _remove_if_empty(self, folder: Path) -> None:
-        is_own = folder != Path(self.out) and not folder.is_symlink()
-        if is_own and not any(folder.iterdir()):
+        # The report's own folder stays, and so does one that only a link leads to.
+        if folder == Path(self.out) or folder.is_symlink():
+            return
+        if not any(folder.iterdir()):
             folder.rmdir()
 
 
 @dataclass(frozen=True, eq=False)
 class Page:
-    """A report's page: its template, what it prints, its figures, and the keys of what
-    it cites."""
+    """A report's page: its template, its content, its figures, and the keys of the
+    references it cites."""
 
     template: str
-    content: Mapping[str, Any]
+    content: JsonObject
     pictures: Sequence[Picture]
     citations: Sequence[str]
 
@@ -99,35 +106,41 @@ class Page:
 def write_report(
     manifest: ReportManifest,
     page: Page,
-    extra: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+    extra: JsonObject | None = None,
+) -> JsonObject:
     """Write the tables of figures, references.bib, summary.json and report.html, and
-    remove what the earlier report in this folder had besides.
+    remove other files of the earlier report in this folder.
 
-    extra: what the page prints and summary.json does not hold
+    extra: content of the page that is not in summary.json
     Returns the summary as it is written.
     """
-    for picture in page.pictures:
-        if picture.table is not None:
-            manifest.table(
-                f"figures/{picture.name}.tsv", picture.table, float_format="%.9g"
-            )
+    _write_figure_tables(manifest, page.pictures)
     manifest.bytes("references.bib", bibtex(page.citations).encode())
+    # Pages of participants are written before the report of the study.
     for name in page.content.get("pages", ()):
         manifest.enter(name)
     summary = to_plain({**page.content, "files": manifest.files})
     printed = {**summary, "references": page.references, **(extra or {})}
+    # Whatever fails in the template fails before the earlier report is touched.
     report = render(page.template, printed, page.pictures).encode()
+    # The earlier summary names the earlier files, so it is replaced afterwards.
     manifest.remove_earlier()
     write_json(manifest.out / "summary.json", summary)
     write_bytes(manifest.out / "report.html", report)
     return summary
 
 
+def _write_figure_tables(manifest: ReportManifest, pictures: Sequence[Picture]) -> None:
+    for picture in pictures:
+        if picture.table is not None:
+            # Nine digits restore single precision.
+            manifest.table(f"figures/{picture.name}.tsv", picture.table, "%.9g")
+
+
 def read_manifest(out: Path) -> dict[str, str]:
-    """The files that the report in this folder consists of, pages of participants among
-    them, with their SHA-256; empty where there is none, or, with a warning, where its
-    summary cannot be read."""
+    """The files of the report in this folder, pages of participants among them, with
+    their SHA-256; empty where there is no report or, with a warning, where its summary
+    cannot be read."""
     path = Path(out) / "summary.json"
     if not path.is_file():
         return {}
@@ -139,13 +152,27 @@ def read_manifest(out: Path) -> dict[str, str]:
             stacklevel=2,
         )
         return {}
+    # The summary of another program, or of a version before the manifest.
     if not isinstance(files, dict):
         return {}
-    return {
-        name: digest
-        for name, digest in files.items()
-        if OURS.fullmatch(name) and isinstance(digest, str)
-    }
+    return _believable(files)
+
+
+def _believable(files: JsonObject) -> dict[str, str]:
+    """The entries that a report may have written."""
+    entries = {}
+    for name, digest in files.items():
+        if OURS.fullmatch(name) and isinstance(digest, str):
+            entries[name] = digest
+    return entries
+
+
+def _is_unchanged(path: Path, digest: str) -> bool:
+    """Whether a file is still as the report wrote it; one that was changed since then
+    belongs to whoever changed it."""
+    if not path.is_file() or path.is_symlink():
+        return False
+    return _digest(path) == digest
 
 
 def _digest(path: Path) -> str:

@@ -1,16 +1,15 @@
-"""The report of a study of fitted brains: every visit's brain beside the controls it is
-read against."""
+"""The report of a study of fitted brains: every visit's brain beside its controls."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cingulum.features import StudyRecipe
+from cingulum.io.files import JsonObject
 from cingulum.report import plots, tables
 from cingulum.report.page import Picture
 from cingulum.report.results import Caution, Spread, to_plain
@@ -18,41 +17,51 @@ from cingulum.report.summarise import spread
 from cingulum.signals.atlas import Atlas
 from cingulum.versions import software_versions
 
+# Columns of the table of fits.
 FREE_RUNNING = "free_running"
+LINEAR_CONTROL = "linear_control"
+BASELINE = "baseline"
+CONNECTOME = "sc_fc"
 CEILING = "ceiling"
 
 LABELS = {
     FREE_RUNNING: "Fitted brain, running freely",
-    "linear_control": "Linear network of equal size",
-    "baseline": "Mean connectivity of the other participants",
-    "sc_fc": "Connectome itself",
+    LINEAR_CONTROL: "Linear network of equal size",
+    BASELINE: "Mean connectivity of the other participants",
+    CONNECTOME: "Connectome itself",
     CEILING: "The fitted part of the recording itself",
 }
-"""What is compared with the data, by column of the table."""
+"""What is compared with the data, by column of the table of fits."""
 
 CONTROL_IS_AS_GOOD = {
-    "linear_control": (
+    LINEAR_CONTROL: (
         "A linear network of equal size explains the data as well or better: the fit "
         "by itself is no evidence for the physiology of the model."
     ),
-    "baseline": (
+    BASELINE: (
         "The other participants' mean connectivity explains a visit as well or better "
         "than the brain fitted to it: little of the fit is about the person."
     ),
-    "sc_fc": (
+    CONNECTOME: (
         "The connectome itself explains the data as well or better than the brain that "
         "was fitted on it."
     ),
 }
-"""What follows where a control is as good as the fitted brain."""
+"""The conclusion where a control is as good as the fitted brain."""
 
 ESTIMATES = ("strength", "w_plus", "noise")
 
 RELIABLE = 0.3
-"""Correlation between the parts of a recording below which it judges no model."""
+"""Correlation between the parts of a recording below which it cannot tell good models
+from bad ones."""
+
+POINT_ESTIMATES_NOTE = (
+    "Estimates are point estimates given the model and the connectome. The search "
+    "sees the pattern of connectivity, not its level."
+)
 
 FEWEST_PAIRS = 5
-"""Participants with two visits below which a retest correlation says nothing."""
+"""Participants with two visits that a retest correlation needs."""
 
 
 @dataclass(frozen=True)
@@ -86,32 +95,41 @@ class ModelResults:
 
 def compared_models(table: pd.DataFrame) -> dict[str, ComparedModel]:
     """The fitted brain and every control, over visits."""
-    return {
-        name: ComparedModel(**vars(spread(table[name])), label=label)
-        for name, label in LABELS.items()
-    }
+    models = {}
+    for name, label in LABELS.items():
+        models[name] = ComparedModel(**vars(spread(table[name])), label=label)
+    return models
 
 
 def estimate_spreads(table: pd.DataFrame) -> dict[str, Spread]:
+    """Fitted parameters over visits, and how close to instability they are."""
     return {name: spread(table[name]) for name in (*ESTIMATES, "loop_gain")}
 
 
 def retest_correlations(table: pd.DataFrame) -> dict[str, float | None]:
     """Correlation over participants of the estimates of their first two visits; None
     with fewer than five."""
-    pairs = [
-        rows.iloc[:2] for _, rows in table.groupby("participant_id") if len(rows) >= 2
-    ]
+    pairs = _first_two_visits(table)
     if len(pairs) < FEWEST_PAIRS:
         return dict.fromkeys(ESTIMATES)
-    correlations: dict[str, float | None] = {}
-    for name in ESTIMATES:
-        first, second = np.array([pair[name].to_numpy() for pair in pairs]).T
-        correlations[name] = float(np.corrcoef(first, second)[0, 1])
-    return correlations
+    return {name: _retest_correlation(pairs, name) for name in ESTIMATES}
 
 
-def model_summary(results: ModelResults) -> dict[str, Any]:
+def _first_two_visits(table: pd.DataFrame) -> list[pd.DataFrame]:
+    """The rows of every participant with at least two visits."""
+    pairs = []
+    for _, rows in table.groupby("participant_id"):
+        if len(rows) >= 2:
+            pairs.append(rows.iloc[:2])
+    return pairs
+
+
+def _retest_correlation(pairs: Sequence[pd.DataFrame], name: str) -> float:
+    first, second = np.array([pair[name].to_numpy() for pair in pairs]).T
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def model_summary(results: ModelResults) -> JsonObject:
     """The content of summary.json."""
     return {
         **to_plain(results),
@@ -126,11 +144,8 @@ def model_lead(results: ModelResults) -> str:
     if results.holdout:
         part = "connectivity that its fit never saw"
     own = results.models[FREE_RUNNING].mean
-    control = results.models["linear_control"].mean
-    others = results.models["baseline"].mean
-    baseline = ""
-    if others is not None:
-        baseline = f", the mean of the other participants with r = {others:.3f}"
+    control = results.models[LINEAR_CONTROL].mean
+    baseline = _baseline_text(results.models[BASELINE])
     return (
         f"Running freely, the brain fitted to a visit explains {part} with r = "
         f"{own:.3f} (mean of {results.visits} visits of {results.participants} "
@@ -139,29 +154,54 @@ def model_lead(results: ModelResults) -> str:
     )
 
 
+def _baseline_text(others: ComparedModel) -> str:
+    # A single participant has no others.
+    if others.mean is None:
+        return ""
+    return f", the mean of the other participants with r = {others.mean:.3f}"
+
+
 def model_warnings(results: ModelResults) -> list[Caution]:
     """What a reader must know before believing the page."""
-    own = results.models[FREE_RUNNING].mean
     texts = [
-        f"{name} was left out: {reason}" for name, reason in results.left_out.items()
+        *_left_out_texts(results.left_out),
+        *_control_texts(results.models),
+        *_data_texts(results),
     ]
+    cautions = [Caution("serious", text) for text in texts]
+    return [*cautions, Caution("note", POINT_ESTIMATES_NOTE)]
+
+
+def _left_out_texts(left_out: Mapping[str, str]) -> list[str]:
+    return [f"{name} was left out: {reason}" for name, reason in left_out.items()]
+
+
+def _control_texts(models: Mapping[str, ComparedModel]) -> Iterator[str]:
+    """The conclusion from every control that is as good as the fitted brain."""
+    fitted = models[FREE_RUNNING]
     for name, text in CONTROL_IS_AS_GOOD.items():
-        control = results.models[name].mean
-        if control is not None and own is not None and control >= own:
-            texts.append(text)
-    ceiling = results.models[CEILING].mean
+        if _is_as_good(models[name], fitted):
+            yield text
+
+
+def _is_as_good(control: ComparedModel, fitted: ComparedModel) -> bool:
+    # Without a mean there was nothing to compare.
+    if control.mean is None or fitted.mean is None:
+        return False
+    return control.mean >= fitted.mean
+
+
+def _data_texts(results: ModelResults) -> Iterator[str]:
+    """How much the data allow to say of any model."""
     if not results.holdout:
-        texts.append("Nothing was held out: all figures are in-sample.")
-    elif ceiling is not None and ceiling < RELIABLE:
-        texts.append(
+        yield "Nothing was held out: all figures are in-sample."
+        return
+    ceiling = results.models[CEILING].mean
+    if ceiling is not None and ceiling < RELIABLE:
+        yield (
             f"One part of a recording resembles the other with r = {ceiling:.3f} only: "
             "these recordings are too short or too noisy to judge any model by."
         )
-    note = (
-        "Estimates are point estimates given the model and the connectome. The search "
-        "sees the pattern of connectivity, not its level."
-    )
-    return [*(Caution("serious", text) for text in texts), Caution("note", note)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,34 +217,46 @@ class MeanFit:
 def model_pictures(atlas: Atlas, fit: MeanFit, table: pd.DataFrame) -> list[Picture]:
     """The figures of the report."""
     return [
-        Picture(
-            "fits",
-            plots.draw_controls(table, LABELS),
-            "Correlation with held-out connectivity, a dot a visit, for the fitted "
-            "brain and every control.",
-            "Every visit's brain beside the controls it is read against.",
-            "controls",
-            table,
-        ),
-        Picture(
-            "fits",
-            plots.draw_connectivity_pair(
-                fit.recorded, fit.modelled, "recorded (fitted part)"
-            ),
-            "Recorded and modelled connectivity matrices, and a scatter of one against "
-            "the other.",
-            "Means over visits: recorded, and of the brains running freely.",
-            "fc",
-            tables.edge_table(fit.recorded, fit.modelled, atlas.regions),
-        ),
-        Picture(
-            "parameters",
-            plots.draw_region_map(
-                fit.excitation - fit.excitation.mean(), atlas.centres
-            ),
-            "Glass brain with fitted excitation by region.",
-            "Mean fitted recurrent excitation, against that of all regions.",
-            "w_plus",
-            tables.region_table(fit.excitation, atlas.regions, "w_plus"),
-        ),
+        _controls_picture(table),
+        _connectivity_picture(atlas, fit),
+        _excitation_picture(atlas, fit),
     ]
+
+
+def _controls_picture(table: pd.DataFrame) -> Picture:
+    return Picture(
+        "fits",
+        plots.draw_controls(table, LABELS),
+        "Correlation with held-out connectivity, a dot a visit, for the fitted "
+        "brain and every control.",
+        "Every visit's brain beside the controls it is read against.",
+        "controls",
+        table,
+    )
+
+
+def _connectivity_picture(atlas: Atlas, fit: MeanFit) -> Picture:
+    return Picture(
+        "fits",
+        plots.draw_connectivity_pair(
+            fit.recorded, fit.modelled, "recorded (fitted part)"
+        ),
+        "Recorded and modelled connectivity matrices, and a scatter of one against "
+        "the other.",
+        "Means over visits: recorded, and of the brains running freely.",
+        "fc",
+        tables.edge_table(fit.recorded, fit.modelled, atlas.regions),
+    )
+
+
+def _excitation_picture(atlas: Atlas, fit: MeanFit) -> Picture:
+    # Regions differ by little beside the level that they share.
+    deviation = fit.excitation - fit.excitation.mean()
+    return Picture(
+        "parameters",
+        plots.draw_region_map(deviation, atlas.centres),
+        "Glass brain with fitted excitation by region.",
+        "Mean fitted recurrent excitation, against that of all regions.",
+        "w_plus",
+        tables.region_table(fit.excitation, atlas.regions, "w_plus"),
+    )

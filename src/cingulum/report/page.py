@@ -4,30 +4,34 @@ escaped."""
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from cingulum.features.registry import model_label
+from cingulum.io.files import JsonObject
 from cingulum.report.viewers import Viewer, policy
 
 INLINE = 12
 """Rows of a figure's table that are printed on the page; the whole table can be saved
 from there."""
 
-Content = Mapping[str, Any]
-"""What a page prints, in JSON's types: the same as its summary.json."""
+UNKNOWN = "–"
+"""What the page prints in place of a number that is missing."""
+
+SMALLEST_P = 0.0005
+"""p that would be printed as 0.000."""
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
     """A figure.
 
-    section: where it belongs on the page; png: its content
-    alt: what it shows in words; caption: below it
+    section: of the page; png: the image
+    alt: what it shows, in words; caption: below it
     name: of its files; table: the numbers that it shows
     viewer: for maps, to be sliced with the mouse
     """
@@ -50,6 +54,7 @@ class Picture:
         """The table as a data URL; empty where there is none."""
         if self.table is None:
             return ""
+        # Six digits: the table on the page is for reading, the file has more.
         text = self.table.to_csv(
             sep="\t", index=False, na_rep="n/a", float_format="%.6g"
         )
@@ -61,21 +66,23 @@ class Picture:
         """The first rows of the table, as they are printed."""
         if self.table is None:
             return []
-        rows = self.table.head(INLINE).itertuples(index=False)
-        return [[_cell(value) for value in row] for row in rows]
+        first = self.table.head(INLINE)
+        return [_cells(row) for row in first.itertuples(index=False)]
 
 
-def render(template: str, content: Content, pictures: Sequence[Picture] = ()) -> str:
+def render(template: str, content: JsonObject, pictures: Sequence[Picture] = ()) -> str:
     """A page from its template.
 
-    content: what it prints; sections without numbers are left out
+    content: what it prints, in JSON's types, the same as its summary.json; sections
+        without numbers are left out
     """
+    # The page's security policy names the scripts of its viewers, and no others.
     viewers = [picture.viewer for picture in pictures if picture.viewer]
     page = _template(template)
     return page.render(s=content, pictures=list(pictures), policy=policy(viewers))
 
 
-def render_prediction(content: Content, png: bytes) -> str:
+def render_prediction(content: JsonObject, png: bytes) -> str:
     """The page of a prediction from a table (see
     `cingulum.pipeline.table_prediction`)."""
     picture = Picture(
@@ -86,20 +93,30 @@ def render_prediction(content: Content, png: bytes) -> str:
         "permutations give.",
     )
     page = _template("prediction.html")
+    # No viewer, so no script may run at all.
     return page.render(s=content, picture=picture, policy=policy([]))
 
 
-def _cell(value: Any) -> str:
+def _cells(row: Iterable[object]) -> list[str]:
+    return [_cell(value) for value in row]
+
+
+def _cell(value: object) -> str:
     if not isinstance(value, float):
         return str(value)
-    return "–" if value != value else _with_minus(f"{value:.4g}")
+    if math.isnan(value):
+        return UNKNOWN
+    return _with_minus(f"{value:.4g}")
 
 
 def _template(name: str) -> Template:
     environment = Environment(
         loader=PackageLoader("cingulum.report"),
+        # Labels come from other people's files and could hold markup or scripts.
         autoescape=True,
+        # A misspelt key is an error instead of an empty place on the page.
         undefined=StrictUndefined,
+        # Lines that hold only a tag leave no empty line behind.
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -118,17 +135,28 @@ def _with_minus(number: str) -> str:
     return number.replace("-", "−")
 
 
+def _fixed(value: float | None, digits: int) -> str:
+    if value is None:
+        return UNKNOWN
+    return _with_minus(f"{value:.{digits}f}")
+
+
 def _correlation(value: float | None) -> str:
-    return "–" if value is None else _with_minus(f"{value:.3f}")
+    return _fixed(value, digits=3)
 
 
 def _points(value: float | None) -> str:
-    return "–" if value is None else _with_minus(f"{value:.1f}")
+    return _fixed(value, digits=1)
 
 
 def _percent(value: float | None) -> str:
-    return "–" if value is None else _with_minus(f"{100 * value:.1f}")
+    if value is None:
+        return UNKNOWN
+    return _fixed(100 * value, digits=1)
 
 
 def _p(value: float) -> str:
-    return "< 0.001" if value < 0.0005 else f"{value:.3f}"
+    # The smallest p of permutations is never 0.
+    if value < SMALLEST_P:
+        return "< 0.001"
+    return f"{value:.3f}"

@@ -1,10 +1,11 @@
-"""The page of one participant: what was measured at each visit, how it compares with
-everybody else, and what the models decided."""
+"""The page of one participant: the measures of each visit, how they compare with
+everybody else's, and what the models decided."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -21,13 +22,16 @@ from cingulum.report.viewers import Viewer, brain_viewer
 from cingulum.versions import software_versions
 
 VIEWER_RESOLUTION = 3
-"""mm of the brain in the viewers: maps of one person are smooth, and a page has several
+"""mm of the voxels in the viewers: maps of a person are smooth, and a page has several
 viewers."""
 
 MOST_NUMBERS = 40
 """Columns of a feature that a page prints."""
 
 UNNAMED_VISIT = "the visit"
+
+ANSWERS = {1.0: "right", 0.0: "wrong"}
+"""By the column `correct` of the decisions; a tie is neither."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ class FailedFeature:
 
 @dataclass(frozen=True)
 class ModelDecision:
-    """What a model, that never saw this participant, said of the two visits."""
+    """The decision of a model on the two visits of a participant it was not trained
+    on."""
 
     model: str
     decision: float
@@ -68,8 +73,8 @@ class ModelDecision:
 
 @dataclass(frozen=True)
 class ParticipantPage:
-    """Everything that the page prints; of_study: whether numbers are set against those
-    of other participants."""
+    """Everything that the page prints; of_study: whether numbers are compared with
+    those of other participants."""
 
     title: str
     visits: Sequence[str]
@@ -86,12 +91,17 @@ class ParticipantPage:
 class Figure:
     """A drawn figure, and the page of its viewer; empty where it has none."""
 
+    # Plain bytes and text, so that a drawn figure can be kept in the store.
+
     png: bytes
     viewer: str = ""
 
 
+LabelledMaps = list[tuple[str, np.ndarray]]
+
+
 def visit_label(visit: Visit) -> str:
-    """What a page calls a visit."""
+    """The name of a visit on a page."""
     return visit.session or UNNAMED_VISIT
 
 
@@ -112,31 +122,36 @@ class MeasuredColumn:
     def name(self) -> str:
         return slug(f"{self.feature.name} {self.column.name}")
 
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        # Kept, since every participant's page asks for it.
+        return {name: i for i, name in enumerate(self.visits)}
+
     @property
     def median(self) -> float:
         return float(np.nanmedian(self.values))
 
     def row(self, visits: Sequence[Visit], of_study: bool) -> MeasureRow | None:
         """The row of a participant's page; None where no visit has the number."""
-        position = {name: i for i, name in enumerate(self.visits)}
-        if not any(visit.name in position for visit in visits):
+        names = [visit.name for visit in visits]
+        if not any(name in self._positions for name in names):
             return None
-        cells = []
-        for visit in visits:
-            i = position.get(visit.name)
-            if i is None:
-                cells.append(Cell(None))
-            else:
-                far = of_study and bool(self.far[i])
-                cells.append(Cell(float(self.values[i]), far))
         return MeasureRow(
-            self.name,
-            self.column.meaning,
-            self.column.unit,
-            cells,
-            self.median if of_study else None,
-            self.feature.is_about_quality,
+            measure=self.name,
+            meaning=self.column.meaning,
+            unit=self.column.unit,
+            cells=[self._cell(name, of_study) for name in names],
+            median=self.median if of_study else None,
+            quality=self.feature.is_about_quality,
         )
+
+    def _cell(self, visit: str, of_study: bool) -> Cell:
+        i = self._positions.get(visit)
+        if i is None:
+            return Cell(None)
+        # A single participant has nobody to be far from.
+        far = of_study and bool(self.far[i])
+        return Cell(float(self.values[i]), far)
 
 
 def measured_columns(
@@ -144,40 +159,44 @@ def measured_columns(
 ) -> list[MeasuredColumn]:
     """The columns of a feature that pages print: not those of single regions of a
     fitted brain, which are too many and too uncertain."""
-    shown = []
-    for column in feature.columns():
-        is_regional_estimate = (
-            feature.batch_size > 0
-            and column.region != ""
-            and column.kind is ColumnKind.VALUE
-        )
-        if not is_regional_estimate:
-            shown.append(column)
     names = [visit.name for visit in visits]
     columns = []
-    for column in shown[:MOST_NUMBERS]:
+    for column in _printed_columns(feature):
         values = table[column.name].to_numpy(float)
+        # A measure that no visit has would be an empty row.
         if not np.isnan(values).all():
-            columns.append(
-                MeasuredColumn(feature, column, names, values, far_out(values))
-            )
+            far = far_out(values)
+            columns.append(MeasuredColumn(feature, column, names, values, far))
     return columns
 
 
+def _printed_columns(feature: Feature) -> list[Column]:
+    columns = []
+    for column in feature.columns():
+        if not _is_regional_estimate(feature, column):
+            columns.append(column)
+    return columns[:MOST_NUMBERS]
+
+
+def _is_regional_estimate(feature: Feature, column: Column) -> bool:
+    # Only fits are measured in batches.
+    is_fitted = feature.batch_size > 0
+    is_regional = column.region != ""
+    return is_fitted and is_regional and column.kind is ColumnKind.VALUE
+
+
 def decisions_of(decisions: pd.DataFrame | None) -> list[ModelDecision]:
-    """Out-of-fold decisions on a participant, of models that came to one."""
+    """Out-of-fold decisions on a participant, of models that reached one."""
     if decisions is None:
         return []
-    answers = {1.0: "right", 0.0: "wrong"}
-    return [
-        ModelDecision(
-            model_label(row.model),
-            float(row.decision),
-            answers.get(float(row.correct), "undecided"),
-        )
-        for row in decisions.itertuples()
-        if np.isfinite(row.decision)
-    ]
+    reached = []
+    for row in decisions.itertuples():
+        # A model of a modality that the participant lacks has no decision.
+        if np.isfinite(row.decision):
+            answer = ANSWERS.get(float(row.correct), "undecided")
+            label = model_label(row.model)
+            reached.append(ModelDecision(label, float(row.decision), answer))
+    return reached
 
 
 def draw_maps(
@@ -187,14 +206,20 @@ def draw_maps(
     one map around its centre."""
     affine = measurements[0].place
     maps = _labelled_maps(visits, measurements)
-    first = maps[0][1]
-    if _is_pair(maps):
-        viewed = maps[1][1] - first
-    else:
-        viewed = first - feature.map_centre * (first != 0)
+    viewed = _viewed_map(maps, feature.map_centre)
     viewer = brain_viewer(viewed, affine, resolution=VIEWER_RESOLUTION)
+    # Maps on different grids cannot be cut at the same places.
     shown = maps if _are_alike(maps) else maps[:1]
     return Figure(plots.draw_slices(shown, affine, feature.map_centre), viewer.html)
+
+
+def _viewed_map(maps: LabelledMaps, centre: float) -> np.ndarray:
+    """The difference of two visits, or the first map around its centre."""
+    first = maps[0][1]
+    if _is_pair(maps):
+        return maps[1][1] - first
+    # Outside the brain a map is 0 and has to remain so.
+    return first - centre * (first != 0)
 
 
 def map_picture(
@@ -203,35 +228,35 @@ def map_picture(
     measurements: Sequence[Measurement],
     figure: Figure,
 ) -> Picture:
-    """The drawn maps with their words."""
-    maps = _labelled_maps(visits, measurements)
+    """The drawn maps with their texts."""
     label = model_label(feature.name)
-    which = ""
-    if _is_pair(maps):
-        which = f"; the viewer shows {maps[1][0]} minus {maps[0][0]}"
+    difference = _difference_text(_labelled_maps(visits, measurements))
     return Picture(
         "maps",
         figure.png,
         f"Axial slices of {label}, a row for each visit.",
-        f"{label} ({feature.unit}){which}.",
+        f"{label} ({feature.unit}){difference}.",
         viewer=Viewer(figure.viewer) if figure.viewer else None,
     )
 
 
-LabelledMaps = list[tuple[str, np.ndarray]]
+def _difference_text(maps: LabelledMaps) -> str:
+    if not _is_pair(maps):
+        return ""
+    return f"; the viewer shows {maps[1][0]} minus {maps[0][0]}"
 
 
 def _labelled_maps(
     visits: Sequence[Visit], measurements: Sequence[Measurement]
 ) -> LabelledMaps:
-    return [
-        (visit_label(visit), measurement.values)
-        for visit, measurement in zip(visits, measurements, strict=True)
-    ]
+    labels = [visit_label(visit) for visit in visits]
+    maps = [measurement.values for measurement in measurements]
+    return list(zip(labels, maps, strict=True))
 
 
 def _are_alike(maps: LabelledMaps) -> bool:
-    return len({values.shape for _, values in maps}) == 1
+    shapes = {values.shape for _, values in maps}
+    return len(shapes) == 1
 
 
 def _is_pair(maps: LabelledMaps) -> bool:
@@ -240,13 +265,10 @@ def _is_pair(maps: LabelledMaps) -> bool:
 
 def draw_fits(visits: Sequence[Visit], rows: FeatureRows) -> Figure:
     """Matrices of recorded and modelled connectivity, a row per visit."""
-    pairs = [
-        (
-            visit_label(visit),
-            (rows.arrays["recorded"][i], rows.arrays["fc"][i]),
-        )
-        for i, visit in enumerate(visits)
-    ]
+    pairs = []
+    for i, visit in enumerate(visits):
+        matrices = (rows.arrays["recorded"][i], rows.arrays["fc"][i])
+        pairs.append((visit_label(visit), matrices))
     heads = ("recorded", "fitted brain")
     return Figure(plots.draw_matrices(pairs, heads, "correlation"))
 
@@ -257,16 +279,11 @@ def fit_picture(
     rows: FeatureRows,
     figure: Figure,
 ) -> Picture:
-    """The drawn fits with their words and numbers."""
+    """The drawn fits with their texts and numbers."""
     agreements = []
-    parts = []
     for i, visit in enumerate(visits):
-        label = visit_label(visit)
-        agreements.append(f"{label} r = {float(rows.arrays['fc_r'][i]):.3f}")
-        edges = tables.edge_table(
-            rows.arrays["recorded"][i], rows.arrays["fc"][i], feature.atlas.regions
-        )
-        parts.append(edges.assign(visit=label))
+        r = float(rows.arrays["fc_r"][i])
+        agreements.append(f"{visit_label(visit)} r = {r:.3f}")
     return Picture(
         "fits",
         figure.png,
@@ -275,5 +292,18 @@ def fit_picture(
         "Recorded connectivity and that of the fitted brain, in-sample "
         f"({', '.join(agreements)}).",
         f"fc_{visits[0].participant}",
-        pd.concat(parts, ignore_index=True),
+        _edge_table(visits, rows, feature.atlas.regions),
     )
+
+
+def _edge_table(
+    visits: Sequence[Visit], rows: FeatureRows, regions: tuple[str, ...]
+) -> pd.DataFrame:
+    """A row per visit and pair of regions."""
+    parts = []
+    for i, visit in enumerate(visits):
+        recorded = rows.arrays["recorded"][i]
+        modelled = rows.arrays["fc"][i]
+        edges = tables.edge_table(recorded, modelled, regions)
+        parts.append(edges.assign(visit=visit_label(visit)))
+    return pd.concat(parts, ignore_index=True)

@@ -1,5 +1,5 @@
-"""Quality of a cohort's recordings: what was measured, and which visits are far from
-the others."""
+"""Quality of a cohort's recordings: the measures, and the visits that are far from the
+others."""
 
 from __future__ import annotations
 
@@ -20,22 +20,35 @@ IDENTIFIERS = 2
 def quality_table(features: CohortFeatures, cohort: Cohort) -> pd.DataFrame:
     """A row per visit: participant_id, session_id, features that are controls, and the
     columns of those that are only shown."""
-    order = cohort.ratings.sort_values(["participant", "state"])
-    sessions = [f"ses-{label}" if label else np.nan for label in order["session"]]
-    table = pd.DataFrame(
-        {
-            "participant_id": [f"sub-{label}" for label in order["participant"]],
-            "session_id": sessions,
-        }
-    )
-    for name, feature in FEATURES.items():
-        if feature.role is Role.CONTROL and name in features.values:
+    table = _visits(cohort)
+    for name in _with_role(Role.CONTROL):
+        if name in features.values:
+            # Values are in the order of the rows: patients, then their visits.
             table[name] = features.values[name].ravel()
-    for role in (Role.QUALITY, Role.DESCRIPTIVE):
-        for name, feature in FEATURES.items():
-            if feature.role is role and name in features.shown:
-                table = table.join(_named_columns(name, features.shown[name]))
+    for name in [*_with_role(Role.QUALITY), *_with_role(Role.DESCRIPTIVE)]:
+        if name in features.shown:
+            table = table.join(_named_columns(name, features.shown[name]))
     return table
+
+
+def _visits(cohort: Cohort) -> pd.DataFrame:
+    """Participant and session of every visit, as BIDS writes them."""
+    order = cohort.ratings.sort_values(["participant", "state"])
+    participants = [f"sub-{label}" for label in order["participant"]]
+    sessions = [_session_id(label) for label in order["session"]]
+    return pd.DataFrame({"participant_id": participants, "session_id": sessions})
+
+
+def _session_id(label: str) -> str | float:
+    # BIDS has no label for the session of a dataset without sessions.
+    if not label:
+        return np.nan
+    return f"ses-{label}"
+
+
+def _with_role(role: Role) -> list[str]:
+    """Features of a role, in the order of the registry."""
+    return [name for name, feature in FEATURES.items() if feature.role is role]
 
 
 def _named_columns(name: str, table: pd.DataFrame) -> pd.DataFrame:
@@ -49,14 +62,21 @@ def quality_section(table: pd.DataFrame) -> QualitySection:
     measures = list(table.columns[IDENTIFIERS:])
     outliers = []
     for measure in measures:
-        values = table[measure].to_numpy(float)
-        median = float(np.nanmedian(values))
-        for i in np.flatnonzero(far_out(values)):
-            visit = _visit_name(table.iloc[i])
-            outliers.append(Outlier(visit, measure, values[i], median))
+        outliers += _outliers(table, measure)
     return QualitySection(FAR, measures, outliers)
 
 
+def _outliers(table: pd.DataFrame, measure: str) -> list[Outlier]:
+    values = table[measure].to_numpy(float)
+    median = float(np.nanmedian(values))
+    outliers = []
+    for i in np.flatnonzero(far_out(values)):
+        visit = _visit_name(table.iloc[i])
+        outliers.append(Outlier(visit, measure, values[i], median))
+    return outliers
+
+
 def _visit_name(row: pd.Series) -> str:
+    # A missing session leaves the participant alone.
     labels = row.iloc[:IDENTIFIERS].dropna()
     return " ".join(str(label) for label in labels)

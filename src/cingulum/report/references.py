@@ -1,10 +1,10 @@
-"""What a report cites: entries of data/references.bib, as BibTeX beside the page and as
-a numbered list on it."""
+"""The references of a report: entries of data/references.bib, as BibTeX beside the page
+and as a numbered list on it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -18,9 +18,11 @@ ENTRY = re.compile(r"@(\w+)\{(\w+),\n(.*?)\n\}\n", re.DOTALL)
 FIELD = re.compile(r"^  (\w+) = \{(.*)\},?$", re.MULTILINE)
 
 PREPROCESSING = {"fmriprep": "esteban2019", "aslprep": "adebimpe2022"}
-"""What to cite for a pipeline whose name contains this."""
+"""Keys by a part of the name of a pipeline."""
 
+# The mass model, the haemodynamics, the optimiser, and fitting by gradients.
 BRAIN_MODEL = ("deco2014", "friston2003", "kingma2015", "griffiths2022")
+# TRIPOD+AI and COBIDAS.
 GUIDELINES = ("collins2024", "nichols2017")
 
 
@@ -48,61 +50,98 @@ def parse_bibtex(content: str) -> dict[str, Reference]:
     for match in ENTRY.finditer(content):
         key = match.group(2)
         entry = dict(FIELD.findall(match.group(3)))
-        authors = entry["author"].replace(" and ", "; ")
-        title = entry["title"].strip("{}")
-        where = entry.get("journal") or entry.get("booktitle", "")
-        text = f"{authors} ({entry['year']}). {title}. {where}."
-        references[key] = Reference(key, text, entry.get("doi", ""), match.group(0))
+        doi = entry.get("doi", "")
+        references[key] = Reference(key, _text(entry), doi, match.group(0))
     return references
 
 
+def _text(entry: Mapping[str, str]) -> str:
+    """An entry as the page prints it."""
+    authors = entry["author"].replace(" and ", "; ")
+    # A second pair of braces keeps BibTeX from changing capitals.
+    title = entry["title"].strip("{}")
+    # Conference papers have a book instead of a journal.
+    venue = entry.get("journal") or entry.get("booktitle", "")
+    return f"{authors} ({entry['year']}). {title}. {venue}."
+
+
 def cited_by_study(results: StudyResults) -> list[str]:
-    """Keys of what a study rests on, in the order of its methods."""
-    names = list(results.prediction)
-    has_fits = results.fit is not None or results.visit_fits is not None
-    keys = ["gorgolewski2016", *_pipelines(results.provenance.pipelines)]
+    """Keys of the methods that a study uses, in the order of its methods section."""
+    keys = [
+        # BIDS itself.
+        "gorgolewski2016",
+        *_pipelines(results.provenance.pipelines),
+        *_features(results.prediction),
+        *_brain_model(results),
+        *_evaluation(results),
+        *GUIDELINES,
+    ]
+    return _each_once(keys)
+
+
+def _features(names: Iterable[str]) -> list[str]:
+    keys = []
     for name in names:
+        # A fusion is no feature.
         if name in FEATURES:
             keys += [_key_of(reference) for reference in FEATURES[name].references]
-    if has_fits:
-        keys += ["abraham2014", *BRAIN_MODEL]
-    keys += ["lee2019", "phipson2010"]
+    return keys
+
+
+def _brain_model(results: StudyResults) -> list[str]:
+    if results.fit is None and results.visit_fits is None:
+        return []
+    return ["abraham2014", *BRAIN_MODEL]
+
+
+def _evaluation(results: StudyResults) -> list[str]:
+    # The paired design, and p-values of permutations that are never 0.
+    keys = ["lee2019", "phipson2010"]
+    # Sequential permutation tests.
     if results.evaluation.stop_after:
         keys.append("besag1991")
+    # Patterns of linear models, and false discovery rates.
     if results.maps:
         keys += ["haufe2014", "benjamini1995"]
-    return _each_once([*keys, *GUIDELINES])
+    return keys
 
 
 def cited_by_models(pipelines: Sequence[str]) -> list[str]:
-    """Keys of what a study of fitted brains rests on."""
+    """Keys of the methods that a study of fitted brains uses."""
     keys = ["gorgolewski2016", *_pipelines(pipelines), "abraham2014", *BRAIN_MODEL]
     return _each_once(keys)
 
 
 def _pipelines(names: Sequence[str]) -> list[str]:
+    # Names come with versions, as "fMRIPrep 23.1.0".
     tools = " ".join(names).lower()
     return [key for tool, key in PREPROCESSING.items() if tool in tools]
 
 
 def _each_once(keys: Iterable[str]) -> list[str]:
+    # Unlike a set, a dictionary keeps the order.
     return list(dict.fromkeys(keys))
 
 
 def _key_of(reference: str) -> str:
     """The key of a feature's reference, which is a key or a BibTeX entry."""
-    if reference.startswith("@"):
+    if _is_entry(reference):
         return next(iter(parse_bibtex(reference)))
     return reference
 
 
+def _is_entry(reference: str) -> bool:
+    return reference.startswith("@")
+
+
 def _known_references() -> dict[str, Reference]:
     """All entries, those that features bring themselves included."""
+    # A copy: the cached dictionary is shared.
     references = dict(all_references())
     for feature in FEATURES.values():
-        for reference in feature.references:
-            if reference.startswith("@"):
-                references |= parse_bibtex(reference)
+        # Plugins cannot add to our file, so they declare whole entries.
+        for reference in filter(_is_entry, feature.references):
+            references |= parse_bibtex(reference)
     return references
 
 

@@ -1,7 +1,8 @@
 """The results of a study, in sections: what a report prints and summary.json holds.
 
 Field names are the keys of summary.json, whose schema (docs/summary_schema.json) is
-made from these classes. Numbers become JSON only in `to_plain`, when they are written.
+generated from these classes. Numbers become JSON only in `to_plain`, when they are
+written.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import torch
 
 from cingulum.features import StudyRecipe
 from cingulum.inference.resting import RestingFit
+from cingulum.io.files import JsonObject
 from cingulum.prediction import Contribution
 from cingulum.prediction.dose import DoseResponse
 from cingulum.prediction.leak_audit import Check
 from cingulum.prediction.statistics import Interval
 
+# Keys of summary.json under estimands, between_patients: readers' scripts use them.
 BOTH_VISITS = "both"
 PUBLISHED = "published_2019"
 NOT_ASKED = "not asked"
@@ -27,7 +30,7 @@ NOT_ASKED = "not asked"
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean, SD and range of what is known; None where nothing is."""
+    """Mean, SD and range of the known values; None where no value is known."""
 
     mean: float | None
     sd: float | None
@@ -37,7 +40,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Age(Spread):
-    """Of those whose age is a number; known: how many they are."""
+    """Of the participants whose age is a number; known: their number."""
 
     known: int
 
@@ -73,16 +76,17 @@ class CohortSection:
     pain: PainRatings
     pain_rose_in: int
     orders: Mapping[str, int]
+    # None and empty: participants.tsv has no such column.
     age: Age | None
     sex: Mapping[str, int]
 
 
 @dataclass(frozen=True)
 class Performance:
-    """How well a model names the second of two visits.
+    """How well a model identifies the second of two visits.
 
     accuracy_exact_ci: Clopper-Pearson; auc: of mirrored decisions
-    patients: that it decided
+    patients: for whom the model reached a decision
     """
 
     accuracy: float
@@ -100,7 +104,7 @@ class Performance:
 
 @dataclass(frozen=True)
 class SingleScan:
-    """What one scan alone would tell."""
+    """What a model says from a single scan."""
 
     auc: float | None
     auc_ci: Interval
@@ -119,8 +123,8 @@ class Conformal:
 class RegressionSection:
     """A regression of ratings between patients, beside its baselines.
 
-    figures, intervals: by measure of performance; baselines: the same measures of
-    predictors that know too little
+    figures, intervals: by measure of performance
+    baselines: the same measures of predictors without any brain data
     """
 
     participants: int
@@ -129,6 +133,7 @@ class RegressionSection:
     intervals: Mapping[str, Interval]
     p: float
     p_pooled: float
+    # None without permutations.
     null_r_within_state: Spread | None
     baselines: Mapping[str, Mapping[str, float]]
     conformal: Conformal
@@ -140,7 +145,7 @@ class RegressionSection:
 
 @dataclass(frozen=True)
 class PublishedSection:
-    """The recipe of 2019, with what it gives on noise."""
+    """The recipe of Lee et al. 2019, with its results on noise."""
 
     label: str
     train_r: float
@@ -156,20 +161,25 @@ class PublishedSection:
 class Estimands:
     """The three questions, each with its own figures; never pooled."""
 
+    # Performance on one question does not carry over to another, so they are apart.
     forced_choice: Mapping[str, Performance]
     single_interval: Mapping[str, SingleScan]
+    # A text is the reason why there is no regression.
     between_patients: Mapping[str, RegressionSection | PublishedSection | str]
 
     @property
     def of_both_visits(self) -> RegressionSection | None:
-        """The regression on the ratings of both visits, where it was asked."""
+        """The regression on the ratings of both visits, where there is one."""
         section = self.between_patients.get(BOTH_VISITS)
         return section if isinstance(section, RegressionSection) else None
 
 
 @dataclass(frozen=True)
 class CalibrationSection:
-    """brier: score; curve: rows of probability given, share that came true, number."""
+    """Calibrated probabilities.
+
+    brier: score; curve: rows of predicted probability, observed share, number
+    """
 
     brier: float
     curve: np.ndarray
@@ -177,18 +187,20 @@ class CalibrationSection:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """What the evaluation did.
+    """How the models were trained and tested.
 
-    missing: by modality, patients that lack it; columns: by model, that differ
-    somewhere
+    missing: by modality, patients that lack it
+    columns: by model, number of columns that are not constant
     """
 
     patients: int
+    # The symbol of the penalty in the literature on support vector machines.
     C: Sequence[float]
     folds: int
     fusion: str
     scaled: Sequence[str]
     confounds: Sequence[str]
+    # None: every permutation is computed.
     stop_after: int | None
     dropped: Sequence[str]
     missing: Mapping[str, int]
@@ -201,10 +213,10 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class EvaluationSection:
-    """Everything asked of pairs of visits.
+    """Everything that was evaluated on pairs of visits.
 
     contributions: what each modality adds to the fusion of the others
-    notes: what could not be asked, and why
+    notes: what could not be evaluated, and why
     learning_curve: rows of patients, accuracy and its SD
     """
 
@@ -237,6 +249,27 @@ class QualitySection:
 
 
 @dataclass(frozen=True)
+class Peak:
+    """A peak of a map, and the nearest region of the Dosenbach atlas.
+
+    threshold: in words; cluster: its number, with a letter for further peaks
+    x, y, z: MNI coordinates in mm; peak: z score
+    size_mm3: of the cluster; empty for its further peaks
+    distance_mm: to the centre of the region
+    """
+
+    threshold: str
+    cluster: int | str
+    x: float
+    y: float
+    z: float
+    peak: float
+    size_mm3: float | str
+    region: str
+    distance_mm: float
+
+
+@dataclass(frozen=True)
 class MapSection:
     """A weight map: voxels below each threshold, and its peaks.
 
@@ -248,7 +281,7 @@ class MapSection:
     below_fwe: int
     weights_below_fdr: int
     reproducibility: float
-    peaks: Sequence[Mapping[str, Any]]
+    peaks: Sequence[Peak]
 
 
 @dataclass(frozen=True)
@@ -263,6 +296,7 @@ class FitSection:
     fc_r: Mapping[str, float]
     mean_fc: Mapping[str, float]
     regions: int
+    # More parameters fit better by themselves, so both counts are reported.
     parameters: int
     control_parameters: int
     estimates: Mapping[str, Spread]
@@ -275,14 +309,14 @@ class FitSection:
 
 @dataclass(frozen=True)
 class FittedBrainSection(FitSection):
-    """A fit with the source of its data in words."""
+    """A fit, and where its data come from, in words."""
 
     source: str
 
 
 @dataclass(frozen=True)
 class VisitFitsSection:
-    """Brains fitted to visits, beside the controls they are read against."""
+    """Brains fitted to visits, beside the controls they are compared with."""
 
     visits: int
     regions: int
@@ -320,9 +354,9 @@ class Gaps:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What the results were made with.
+    """Software, settings and equations behind the results.
 
-    recipe: how recordings were treated; pipelines: what made the derivatives
+    recipe: how recordings were processed; pipelines: that wrote the derivatives
     mapped: by weight map, its permutations; equations: of quantified blood flow
     pages: files of the participants' pages
     """
@@ -341,8 +375,8 @@ class StudyResults:
 
     visits: features with one number per visit, by label
     prediction: performance by model
-    planted: correlation of what was read with the truth, for synthetic cohorts
-    flags: what recordings were flagged for, and how many visits
+    planted: correlation of estimates with the truth, for synthetic cohorts
+    flags: reasons for which recordings were flagged, and the number of visits
     notes: sentences put before the other warnings
     synthetic: whether nobody was scanned
     """
@@ -366,14 +400,19 @@ class StudyResults:
 
     @property
     def best(self) -> str:
-        """The model whose score is told first: the fusion, or the only modality."""
-        return "fused" if "fused" in self.prediction else self.evaluation.fused[0]
+        """The model that is reported first: the fusion, or the only modality."""
+        if "fused" in self.prediction:
+            return "fused"
+        return self.evaluation.fused[0]
 
 
 @dataclass(frozen=True, eq=False)
 class FittedBrain:
-    """A fit to show beside a study: where its data come from, and the connectivity it
-    is compared with."""
+    """A fit to show beside a study.
+
+    source: of its data, in words; weights: of the connectome (region, region)
+    train, heldout: connectivity (region, region)
+    """
 
     source: str
     verified: RestingFit
@@ -386,23 +425,44 @@ class FittedBrain:
 def to_plain(value: Any) -> Any:
     """The same in JSON's types: sections as objects, arrays as lists, intervals as
     pairs, what is not finite as null."""
+    # An interval is a dataclass as well, so it is recognised before the others.
     if isinstance(value, Interval):
         return [to_plain(value.low), to_plain(value.high)]
     if is_dataclass(value) and not isinstance(value, type):
-        parts = {part.name: getattr(value, part.name) for part in fields(value)}
-        return to_plain(parts)
+        return _plain_object(_field_values(value))
     if isinstance(value, Mapping):
-        return {str(key): to_plain(item) for key, item in value.items()}
+        return _plain_object(value)
     if isinstance(value, np.ndarray):
         return to_plain(value.tolist())
     if isinstance(value, list | tuple):
         return [to_plain(item) for item in value]
-    return _plain_number(value)
+    return _plain_scalar(value)
 
 
-def _plain_number(value: Any) -> Any:
+def _field_values(section: Any) -> JsonObject:
+    """Values by field; `dataclasses.asdict` would copy arrays and turn intervals into
+    objects."""
+    return {part.name: getattr(section, part.name) for part in fields(section)}
+
+
+def _plain_object(mapping: Mapping[Any, Any]) -> JsonObject:
+    # JSON has no keys but strings.
+    return {str(key): to_plain(item) for key, item in mapping.items()}
+
+
+def _plain_scalar(value: Any) -> Any:
+    # In Python a bool is an int, so this comes before the numbers.
     if isinstance(value, bool | np.bool_):
         return bool(value)
     if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
-    return int(value) if isinstance(value, np.integer) else value
+        return _plain_float(float(value))
+    if isinstance(value, np.integer):
+        return int(value)
+    return value
+
+
+def _plain_float(value: float) -> float | None:
+    # JSON has neither NaN nor infinity.
+    if not np.isfinite(value):
+        return None
+    return value

@@ -1,15 +1,16 @@
-"""The schema of summary.json, made from the classes of its sections."""
+"""The schema of summary.json, generated from the classes of its sections."""
 
 from __future__ import annotations
 
 import inspect
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
+from cingulum.io.files import JsonObject
 from cingulum.prediction.statistics import Interval
 from cingulum.report.results import (
     Caution,
@@ -19,19 +20,19 @@ from cingulum.report.results import (
     StudyResults,
 )
 
-JsonSchema = dict[str, Any]
-
 MERGED = (EvaluationSection, Gaps, Provenance)
 """Sections whose fields are keys of the summary itself."""
 
 NOT_WRITTEN = ("notes", "synthetic")
-"""What is in the results for the words only."""
+"""Fields of the results that only texts depend on."""
+
+TEXT: JsonObject = {"type": "string"}
 
 # What is not finite is written as null.
-NUMBER: JsonSchema = {"type": ["number", "null"]}
+NUMBER: JsonObject = {"type": ["number", "null"]}
 
-PLAIN: dict[Any, JsonSchema] = {
-    str: {"type": "string"},
+SIMPLE: dict[Any, JsonObject] = {
+    str: TEXT,
     int: {"type": "integer"},
     float: NUMBER,
     bool: {"type": "boolean"},
@@ -40,78 +41,115 @@ PLAIN: dict[Any, JsonSchema] = {
     Interval: {"type": "array", "items": NUMBER, "minItems": 2, "maxItems": 2},
     np.ndarray: {"type": "array"},
 }
+"""Schemas of the types that have no parts of their own to describe."""
 
 
-def summary_schema() -> JsonSchema:
+@dataclass(frozen=True)
+class Definitions:
+    """Schemas of the classes of sections, by name."""
+
+    schemas: dict[str, JsonObject] = field(default_factory=dict)
+
+    def schema(self, annotation: Any) -> JsonObject:
+        """The schema of a type; classes of sections are added to the definitions."""
+        if annotation in SIMPLE:
+            return SIMPLE[annotation]
+        if is_dataclass(annotation):
+            return self._reference(annotation)
+        origin = get_origin(annotation)
+        # `int | str` and `Union[int, str]` have different origins.
+        if origin in (Union, types.UnionType):
+            return self._union(annotation)
+        if origin is Literal:
+            return {"enum": list(get_args(annotation))}
+        if isinstance(origin, type):
+            return self._container(annotation, origin)
+        raise _no_schema(annotation)
+
+    def properties(self, section: type) -> dict[str, JsonObject]:
+        """The schemas of a section's fields."""
+        # Annotations are kept as text; type hints are the types they name.
+        hints = get_type_hints(section)
+        return {part.name: self.schema(hints[part.name]) for part in fields(section)}
+
+    def _union(self, annotation: Any) -> JsonObject:
+        return {"anyOf": [self.schema(option) for option in get_args(annotation)]}
+
+    def _container(self, annotation: Any, origin: type) -> JsonObject:
+        """The schema of a mapping or a sequence, by that of its items."""
+        arguments = get_args(annotation)
+        if issubclass(origin, Mapping):
+            # Keys are always strings in JSON, so only the values have a schema.
+            values = self.schema(arguments[1])
+            return {"type": "object", "additionalProperties": values}
+        if issubclass(origin, Sequence):
+            return {"type": "array", "items": self.schema(arguments[0])}
+        raise _no_schema(annotation)
+
+    def _reference(self, section: Any) -> JsonObject:
+        name = section.__name__
+        if name not in self.schemas:
+            # Entered before its fields are read, so that a section may contain itself.
+            self.schemas[name] = {}
+            properties = self.properties(section)
+            self.schemas[name] = _object_schema(_description(section), properties)
+        return {"$ref": f"#/$defs/{name}"}
+
+
+def summary_schema() -> JsonObject:
     """JSON Schema (2020-12) of the summary of a paired study."""
-    definitions: dict[str, JsonSchema] = {}
-    properties: dict[str, JsonSchema] = {}
-    for name, annotation in get_type_hints(StudyResults).items():
-        if annotation in MERGED:
-            properties |= _properties(annotation, definitions)
-        elif name not in NOT_WRITTEN:
-            properties[name] = _schema(annotation, definitions)
-    # A study without a recipe in words writes an empty object.
-    recipe = properties["recipe"]
-    properties["recipe"] = {"anyOf": [recipe, {"type": "object", "maxProperties": 0}]}
-    properties["lead"] = PLAIN[str]
-    properties["warnings"] = _schema(Sequence[Caution], definitions)
-    properties["methods"] = _schema(Sequence[str], definitions)
-    properties["files"] = _schema(Mapping[str, str], definitions)
+    definitions = Definitions()
+    properties = {
+        **_result_properties(definitions),
+        **_text_properties(definitions),
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "summary.json of `cingulum run … group`",
-        "description": _description(StudyResults),
+        **_object_schema(_description(StudyResults), properties),
+        # Sorted, so that a new section changes only its own lines of the file.
+        "$defs": dict(sorted(definitions.schemas.items())),
+    }
+
+
+def _result_properties(definitions: Definitions) -> dict[str, JsonObject]:
+    """The keys that hold numbers."""
+    properties: dict[str, JsonObject] = {}
+    for name, annotation in get_type_hints(StudyResults).items():
+        if annotation in MERGED:
+            properties |= definitions.properties(annotation)
+        elif name not in NOT_WRITTEN:
+            properties[name] = definitions.schema(annotation)
+    # A study without a recipe in words writes an empty object.
+    empty: JsonObject = {"type": "object", "maxProperties": 0}
+    properties["recipe"] = {"anyOf": [properties["recipe"], empty]}
+    return properties
+
+
+def _text_properties(definitions: Definitions) -> dict[str, JsonObject]:
+    """The keys that hold texts, and the files of the report."""
+    return {
+        "lead": TEXT,
+        "warnings": definitions.schema(Sequence[Caution]),
+        "methods": definitions.schema(Sequence[str]),
+        "files": definitions.schema(Mapping[str, str]),
+    }
+
+
+def _object_schema(description: str, properties: dict[str, JsonObject]) -> JsonObject:
+    """The schema of an object with these keys, all of them, and no others."""
+    return {
+        "description": description,
         "type": "object",
         "properties": properties,
+        # A key that vanished is a broken promise to readers' scripts.
         "required": sorted(properties),
         "additionalProperties": False,
-        "$defs": dict(sorted(definitions.items())),
     }
 
 
-def _properties(
-    section: type, definitions: dict[str, JsonSchema]
-) -> dict[str, JsonSchema]:
-    hints = get_type_hints(section)
-    return {
-        part.name: _schema(hints[part.name], definitions) for part in fields(section)
-    }
-
-
-def _schema(annotation: Any, definitions: dict[str, JsonSchema]) -> JsonSchema:
-    """The schema of a type; classes of sections go to the definitions."""
-    if annotation in PLAIN:
-        return PLAIN[annotation]
-    arguments = get_args(annotation)
-    origin = get_origin(annotation)
-    if origin in (Union, types.UnionType):
-        return {"anyOf": [_schema(one, definitions) for one in arguments]}
-    if origin is Literal:
-        return {"enum": list(arguments)}
-    if origin is not None and issubclass(origin, Mapping):
-        values = _schema(arguments[1], definitions)
-        return {"type": "object", "additionalProperties": values}
-    if origin is not None and issubclass(origin, Sequence):
-        return {"type": "array", "items": _schema(arguments[0], definitions)}
-    if is_dataclass(annotation):
-        return _reference(annotation, definitions)
-    raise TypeError(f"{annotation} has no JSON schema; add it to PLAIN.")
-
-
-def _reference(section: Any, definitions: dict[str, JsonSchema]) -> JsonSchema:
-    name = section.__name__
-    if name not in definitions:
-        definitions[name] = {}  # known before its own fields are looked at
-        properties = _properties(section, definitions)
-        definitions[name] = {
-            "description": _description(section),
-            "type": "object",
-            "properties": properties,
-            "required": sorted(properties),
-            "additionalProperties": False,
-        }
-    return {"$ref": f"#/$defs/{name}"}
+def _no_schema(annotation: Any) -> TypeError:
+    return TypeError(f"{annotation} has no JSON schema; add it to SIMPLE.")
 
 
 def _description(section: type) -> str:

@@ -5,21 +5,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
 from cingulum.features import StudyRecipe
-from cingulum.features.cohort_features import CohortFeatures
+from cingulum.features.cohort_features import CohortFeatures, Grid
 from cingulum.features.registry import FEATURES
 from cingulum.io.cohort import Cohort
+from cingulum.io.files import JsonObject
 from cingulum.prediction import Evaluation, PairedSVC
 from cingulum.prediction.map_peaks import peaks
 from cingulum.prediction.permutation import Jobs
 from cingulum.prediction.study_evaluation import MANY, StudyEvaluation
-from cingulum.prediction.weight_maps import WeightMaps, map_weights, threshold_fdr
+from cingulum.prediction.weight_maps import (
+    MapTest,
+    WeightMaps,
+    map_weights,
+    threshold_fdr,
+)
 from cingulum.report.figures import MappedModel, fit_pictures, study_pictures
 from cingulum.report.guidelines import checklist
 from cingulum.report.manifest import Page, ReportManifest, write_report
@@ -27,8 +33,10 @@ from cingulum.report.quality_panel import quality_section, quality_table
 from cingulum.report.references import cited_by_study
 from cingulum.report.results import (
     FittedBrain,
+    FittedBrainSection,
     Gaps,
     MapSection,
+    Peak,
     Provenance,
     StudyResults,
     VisitFitsSection,
@@ -47,10 +55,30 @@ from cingulum.report.text import lead, methods, warnings
 from cingulum.versions import software_versions
 
 FEWEST_FLIPS = 5000
-"""A count cannot tell small p apart, and maps are cheap: never fewer sign flips."""
+"""Sign flips of a map, at least: with fewer, small p-values of voxels are coarse."""
 
 MANY_FLIPS = 500
-"""Of many patients maps are not cheap."""
+"""The same for many patients, whose maps take long."""
+
+RESAMPLES = 1000
+"""Bootstrap samples for the stability of weights."""
+
+MANY_RESAMPLES = 200
+"""The same for many patients."""
+
+LOWEST_PEAK = 2.0
+"""z below which no voxel is listed as a peak, however low the corrected threshold."""
+
+UNCORRECTED = 0.005
+"""One-sided p of the threshold where nothing survives correction: two-sided .01."""
+
+SIGNIFICANT = 0.05
+
+MOST_PEAKS = 12
+"""Peaks in summary.json and on the page; the table beside it has all."""
+
+SHORT_HASH = 16
+"""Digits of a SHA-256 that tell recordings apart."""
 
 CONFOUNDS_NOTE = (
     "Maps and patterns are of features as they are: confounds were regressed out for "
@@ -58,15 +86,18 @@ CONFOUNDS_NOTE = (
 )
 
 
+Reason = TypeVar("Reason")
+
+
 @dataclass(frozen=True, eq=False)
 class StudyMaterial:
-    """What a report is made from.
+    """The inputs of a report.
 
     mapped: weight maps by feature
     fit: a fit to show beside the study
-    planted: correlation of what was read with the truth, for synthetic cohorts
+    planted: correlation of estimates with the truth, for synthetic cohorts
     notes: sentences put before the other warnings
-    recipe: how recordings were treated; pipelines: what made the derivatives
+    recipe: how recordings were processed; pipelines: that wrote the derivatives
     pages: files of the participants' pages beside the report
     synthetic: whether nobody was scanned
     """
@@ -93,51 +124,74 @@ def study_maps(
 ) -> dict[str, WeightMaps]:
     """Weight maps, with their inference, of every feature that is a map.
 
-    jobs: who permutes, as for `evaluate`
+    jobs: processes or a cluster that compute the permutations, as for `evaluate`
     """
-    paired = evaluation.paired
-    is_small = len(paired.patients) <= MANY
-    flips = FEWEST_FLIPS if is_small else MANY_FLIPS
     mapped = {}
     for name in features.grids:
-        if name not in paired.weights:
+        # Features that were measured and not predicted from have no weights.
+        if name not in evaluation.paired.weights:
             continue
-        values = features.values[name]
-        complete = values[~np.isnan(values).all((1, 2))]
-        mapped[name] = map_weights(
-            complete,
-            permutations=max(paired.permutations, flips),
-            resamples=1000 if is_small else 200,
-            seed=paired.seed,
-            jobs=jobs,
-            show_progress=show_progress,
-        )
+        values = _complete(features.values[name])
+        mapped[name] = _feature_maps(values, evaluation.paired, jobs, show_progress)
     return mapped
 
 
-def write_study_report(
-    material: StudyMaterial, manifest: ReportManifest
-) -> dict[str, Any]:
+def _complete(values: np.ndarray) -> np.ndarray:
+    """Values (patient, visit, column) of the patients that have the feature."""
+    return values[~np.isnan(values).all((1, 2))]
+
+
+def _feature_maps(
+    values: np.ndarray, evaluation: Evaluation, jobs: Jobs, show_progress: bool
+) -> WeightMaps:
+    is_small = len(evaluation.patients) <= MANY
+    flips = FEWEST_FLIPS if is_small else MANY_FLIPS
+    return map_weights(
+        values,
+        permutations=max(evaluation.permutations, flips),
+        resamples=RESAMPLES if is_small else MANY_RESAMPLES,
+        seed=evaluation.seed,
+        jobs=jobs,
+        show_progress=show_progress,
+    )
+
+
+def write_study_report(material: StudyMaterial, manifest: ReportManifest) -> JsonObject:
     """Write report.html, summary.json, features.tsv, predictions.tsv, patterns/, maps/
     and model/ to the manifest's folder; returns the summary."""
     features = material.features
-    paired = material.evaluation.paired
-    mapped = {
-        name: MappedModel(one, _write_maps(manifest, name, features, one))
-        for name, one in material.mapped.items()
-    }
+    mapped = _write_all_maps(material, manifest)
     results = study_results(material, mapped)
     pictures = [
         *study_pictures(material.cohort, features, material.evaluation, mapped),
         *fit_pictures(features, material.fit),
     ]
-    _write_model(manifest, features, paired)
-    manifest.table("features.tsv", features.table(material.cohort.ratings))
-    manifest.table("predictions.tsv", paired.predictions())
-    for visits, ratings in material.evaluation.ratings.items():
-        manifest.table(f"predictions_between_{visits}.tsv", ratings.predictions())
+    _write_model(manifest, features, material.evaluation.paired)
+    _write_tables(material, manifest)
     page = Page("page.html", summary_of(results), pictures, cited_by_study(results))
     return write_report(manifest, page, {"checklist": checklist(results)})
+
+
+def _write_all_maps(
+    material: StudyMaterial, manifest: ReportManifest
+) -> dict[str, MappedModel]:
+    """Write the maps and peaks of every feature that is a map."""
+    mapped = {}
+    for name, maps in material.mapped.items():
+        grid = material.features.grids[name]
+        _write_images(manifest, name, grid, maps)
+        table = _peaks(grid, maps.pattern)
+        manifest.table(f"maps/{name}_peaks.tsv", table)
+        mapped[name] = MappedModel(maps, table)
+    return mapped
+
+
+def _write_tables(material: StudyMaterial, manifest: ReportManifest) -> None:
+    evaluation = material.evaluation
+    manifest.table("features.tsv", material.features.table(material.cohort.ratings))
+    manifest.table("predictions.tsv", evaluation.paired.predictions())
+    for visits, ratings in evaluation.ratings.items():
+        manifest.table(f"predictions_between_{visits}.tsv", ratings.predictions())
 
 
 def study_results(
@@ -155,11 +209,11 @@ def study_results(
         evaluation=evaluation_settings(paired, features),
         section=evaluation_section(material.evaluation),
         quality=quality_section(quality_table(features, cohort)),
-        maps={name: _map_section(one) for name, one in mapped.items()},
+        maps={name: _map_section(model) for name, model in mapped.items()},
         gaps=_gaps(cohort, features),
         provenance=_provenance(material),
         flags=features.flags,
-        fit=fitted_brain_section(material.fit) if material.fit else None,
+        fit=_fit(material.fit),
         visit_fits=_visit_fits(features),
         planted=material.planted,
         notes=material.notes,
@@ -167,26 +221,22 @@ def study_results(
     )
 
 
-def summary_of(results: StudyResults) -> dict[str, Any]:
+def summary_of(results: StudyResults) -> JsonObject:
     """The content of summary.json, by the schema of docs/summary_schema.json."""
-    section = to_plain(results.section)
-    if results.evaluation.confounds:
-        section["notes"].append(CONFOUNDS_NOTE)
-    provenance = to_plain(results.provenance)
-    provenance["recipe"] = provenance["recipe"] or {}
+    # Readers look through the file from its top, so the keys keep this order.
     return {
         "title": results.title,
         "cohort": to_plain(results.cohort),
         "visits": to_plain(results.visits),
         "prediction": to_plain(results.prediction),
         "evaluation": to_plain(results.evaluation),
-        **section,
+        **_plain_evaluation(results),
         "fit": to_plain(results.fit),
         "visit_fits": to_plain(results.visit_fits),
         "planted": to_plain(results.planted),
         "flags": to_plain(results.flags),
         **to_plain(results.gaps),
-        **provenance,
+        **_plain_provenance(results.provenance),
         "quality": to_plain(results.quality),
         "maps": to_plain(results.maps),
         "lead": lead(results),
@@ -195,79 +245,135 @@ def summary_of(results: StudyResults) -> dict[str, Any]:
     }
 
 
+def _plain_evaluation(results: StudyResults) -> JsonObject:
+    section = to_plain(results.section)
+    if results.evaluation.confounds:
+        section["notes"].append(CONFOUNDS_NOTE)
+    return section
+
+
+def _plain_provenance(provenance: Provenance) -> JsonObject:
+    plain = to_plain(provenance)
+    # An empty object, so that readers' scripts can look keys up without a check.
+    plain["recipe"] = plain["recipe"] or {}
+    return plain
+
+
 def _gaps(cohort: Cohort, features: CohortFeatures) -> Gaps:
     return Gaps(
-        {f"sub-{name}": reason for name, reason in cohort.left_out.items()},
-        [f"sub-{name}" for name in cohort.absent],
-        {f"sub-{name}": why for name, why in sorted(features.lacking.items())},
+        left_out=_by_participant(cohort.left_out),
+        absent=[f"sub-{label}" for label in cohort.absent],
+        # Features are measured in any order; the report keeps that of the labels.
+        lacking=_by_participant(dict(sorted(features.lacking.items()))),
     )
+
+
+def _by_participant(reasons: Mapping[str, Reason]) -> dict[str, Reason]:
+    """By participant as BIDS writes it, instead of its bare label."""
+    return {f"sub-{label}": reason for label, reason in reasons.items()}
 
 
 def _provenance(material: StudyMaterial) -> Provenance:
     return Provenance(
         versions=software_versions(),
         recipe=material.recipe,
-        mapped={
-            name: one.pattern.permutations for name, one in material.mapped.items()
-        },
+        mapped=_permutations_of_maps(material.mapped),
         pipelines=list(material.pipelines),
         equations=material.features.equations,
         pages=list(material.pages),
     )
 
 
+def _permutations_of_maps(mapped: Mapping[str, WeightMaps]) -> dict[str, int]:
+    return {name: maps.pattern.permutations for name, maps in mapped.items()}
+
+
+def _fit(fit: FittedBrain | None) -> FittedBrainSection | None:
+    if fit is None:
+        return None
+    return fitted_brain_section(fit)
+
+
 def _visit_fits(features: CohortFeatures) -> VisitFitsSection | None:
     """The brains fitted to visits, of the first feature that has their
     connectivity."""
-    for name, evidence in features.evidence.items():
-        return visit_fits_section(evidence, len(features.columns[name]))
-    return None
+    if not features.evidence:
+        return None
+    name, evidence = next(iter(features.evidence.items()))
+    return visit_fits_section(evidence, len(features.columns[name]))
 
 
 def _map_section(mapped: MappedModel) -> MapSection:
     pattern = mapped.maps.pattern
     return MapSection(
+        # Voxels outside the brain have no z.
         features=int(np.isfinite(pattern.z).sum()),
-        below_fdr=int((pattern.q <= 0.05).sum()),
-        below_fwe=int((pattern.p_fwe <= 0.05).sum()),
-        weights_below_fdr=int((mapped.maps.weights.q <= 0.05).sum()),
+        below_fdr=_significant(pattern.q),
+        below_fwe=_significant(pattern.p_fwe),
+        weights_below_fdr=_significant(mapped.maps.weights.q),
         reproducibility=mapped.maps.stability.reproducibility,
-        peaks=mapped.peaks.head(12).to_dict("records"),
+        peaks=_peak_rows(mapped.peaks),
     )
 
 
-def _write_maps(
-    manifest: ReportManifest, name: str, features: CohortFeatures, found: WeightMaps
-) -> pd.DataFrame:
-    """Maps of a feature as NIfTI, and its table of peaks below a false discovery rate
-    of .05 (else at p < .01, uncorrected, and so named)."""
-    grid = features.grids[name]
-    images = {f"patterns/{name}_pattern": found.pattern.values}
-    for what, part in (("weights", found.weights), ("pattern", found.pattern)):
-        images[f"maps/{name}_{what}_z"] = part.z
-        images[f"maps/{name}_{what}_q"] = _one_where_unknown(part.q)
-        images[f"maps/{name}_{what}_pfwe"] = _one_where_unknown(part.p_fwe)
-    images[f"maps/{name}_weights"] = found.weights.values
-    images[f"maps/{name}_stability"] = found.stability.ratio
+def _significant(p: np.ndarray) -> int:
+    """Number of voxels; those without a p-value do not count."""
+    return int((p <= SIGNIFICANT).sum())
+
+
+def _peak_rows(table: pd.DataFrame) -> list[Peak]:
+    rows = table.head(MOST_PEAKS).to_dict("records")
+    return [Peak(**row) for row in rows]
+
+
+def _write_images(
+    manifest: ReportManifest, name: str, grid: Grid, maps: WeightMaps
+) -> None:
+    """Write the maps of a feature as NIfTI."""
+    images = {
+        f"patterns/{name}_pattern": maps.pattern.values,
+        **_inference_images(f"maps/{name}_weights", maps.weights),
+        **_inference_images(f"maps/{name}_pattern", maps.pattern),
+        f"maps/{name}_weights": maps.weights.values,
+        f"maps/{name}_stability": maps.stability.ratio,
+    }
     for file, values in images.items():
+        # Viewers of NIfTI draw NaN in surprising ways; outside the brain is 0.
         image = np.nan_to_num(values).reshape(grid.shape).astype(np.float32)
         manifest.image(f"{file}.nii.gz", image, grid.affine)
-    level = threshold_fdr(found.pattern)
-    is_corrected = bool(np.isfinite(level))
-    threshold = float(norm.isf(0.005))
-    if is_corrected:
-        # A little lower, so that the voxel that decides the threshold is a peak.
-        threshold = max(level - 1e-6, 2.0)
-    z = np.nan_to_num(found.pattern.z).reshape(grid.shape)
-    table = peaks(z, grid.affine, threshold=threshold, voxels=0)
-    named = "FDR .05" if is_corrected else "p < .01, uncorrected"
-    table.insert(0, "threshold", named)
-    manifest.table(f"maps/{name}_peaks.tsv", table)
-    return table
+
+
+def _inference_images(start: str, test: MapTest) -> dict[str, np.ndarray]:
+    """z, false discovery rate and familywise p of a map, by file."""
+    return {
+        f"{start}_z": test.z,
+        f"{start}_q": _one_where_unknown(test.q),
+        f"{start}_pfwe": _one_where_unknown(test.p_fwe),
+    }
 
 
 def _one_where_unknown(p: np.ndarray) -> np.ndarray:
+    # A 0 outside the brain would be the smallest p of the map.
     return np.where(np.isfinite(p), p, 1.0)
+
+
+def _peaks(grid: Grid, pattern: MapTest) -> pd.DataFrame:
+    """Peaks of a pattern below a false discovery rate of .05 (else at p < .01,
+    uncorrected, and so named)."""
+    threshold, label = _peak_threshold(pattern)
+    z = np.nan_to_num(pattern.z).reshape(grid.shape)
+    table = peaks(z, grid.affine, threshold=threshold, voxels=0)
+    table.insert(0, "threshold", label)
+    return table
+
+
+def _peak_threshold(pattern: MapTest) -> tuple[float, str]:
+    """z beyond which voxels are peaks, and its name in the table."""
+    level = threshold_fdr(pattern)
+    if not np.isfinite(level):
+        return float(norm.isf(UNCORRECTED)), "p < .01, uncorrected"
+    # A little lower, so that the voxel that decides the threshold is a peak.
+    return max(level - 1e-6, LOWEST_PEAK), "FDR .05"
 
 
 def _write_model(
@@ -277,32 +383,46 @@ def _write_model(
     signs them."""
     modalities = {}
     for name in evaluation.fused:
-        weights = evaluation.weights[name]
-        if name in features.grids:
-            grid = features.grids[name]
-            file = f"{name}_weights.nii.gz"
-            image = weights.reshape(grid.shape).astype(np.float32)
-            manifest.image(f"model/{file}", image, grid.affine)
-        else:
-            file = f"{name}_weights.tsv"
-            columns = [column or name for column in features.columns[name]]
-            table = pd.DataFrame({"column": columns, "weight": weights})
-            manifest.table(f"model/{file}", table)
-        unit = _signature_unit(name, features)
-        modalities[name] = {"File": file, "Unit": unit}
+        file = _write_weights(manifest, name, features, evaluation.weights[name])
+        # Keys of model.json are written in BIDS style.
+        modalities[name] = {"File": file, "Unit": _signature_unit(name, features)}
     description = {
         "Modalities": modalities,
         "Fusion": fusion_weights(evaluation),
         "Confounds": list(evaluation.confounds),
-        "TrainedOn": sorted(source[:16] for source in features.sources),
+        # Whose recordings a signature has seen, without naming anybody.
+        "TrainedOn": sorted(source[:SHORT_HASH] for source in features.sources),
     }
     manifest.json("model/model.json", description)
 
 
+def _write_weights(
+    manifest: ReportManifest, name: str, features: CohortFeatures, weights: np.ndarray
+) -> str:
+    """Write the weights of a feature, as a map where it is one; returns the file."""
+    if name in features.grids:
+        grid = features.grids[name]
+        file = f"{name}_weights.nii.gz"
+        image = weights.reshape(grid.shape).astype(np.float32)
+        manifest.image(f"model/{file}", image, grid.affine)
+        return file
+    file = f"{name}_weights.tsv"
+    manifest.table(f"model/{file}", _weight_table(name, features, weights))
+    return file
+
+
+def _weight_table(
+    name: str, features: CohortFeatures, weights: np.ndarray
+) -> pd.DataFrame:
+    # The column of a feature with one number has no name of its own.
+    columns = [column or name for column in features.columns[name]]
+    return pd.DataFrame({"column": columns, "weight": weights})
+
+
 def _signature_unit(name: str, features: CohortFeatures) -> str:
     """The unit of a feature in the words of signatures."""
-    own = FEATURES[name].signature_unit if name in FEATURES else ""
-    return own or features.units[name]
+    unit = FEATURES[name].signature_unit if name in FEATURES else ""
+    return unit or features.units[name]
 
 
 def fusion_weights(evaluation: Evaluation) -> dict[str, float]:
@@ -315,12 +435,26 @@ def fusion_weights(evaluation: Evaluation) -> dict[str, float]:
     scores = [evaluation.scores[name].decisions for name in evaluation.fused]
     decisions = np.stack(scores, 1)
     if evaluation.fusion == "log_odds":
-        mean = np.nanmean(decisions, 0)
-        variance = np.nanvar(decisions, 0, ddof=1)
-        weights = np.maximum(0.0, 2 * mean / variance)
+        weights = _log_odds_weights(decisions)
     else:
-        complete = decisions[np.isfinite(decisions).all(1)]
-        penalty = evaluation.C[len(evaluation.C) // 2]
-        signs = np.ones(len(complete), int)
-        weights = PairedSVC(C=penalty).fit(complete, signs).coef_[0]
+        weights = _stacked_weights(decisions, evaluation.C)
     return dict(zip(evaluation.fused, weights.tolist(), strict=True))
+
+
+def _log_odds_weights(decisions: np.ndarray) -> np.ndarray:
+    """Slopes of the log-odds of Gaussian decisions (patient, modality)."""
+    mean = np.nanmean(decisions, 0)
+    variance = np.nanvar(decisions, 0, ddof=1)
+    # Decisions are mirrored, so both classes have this variance and means ±mean. A
+    # modality that is worse than chance counts as nothing.
+    return np.maximum(0.0, 2 * mean / variance)
+
+
+def _stacked_weights(decisions: np.ndarray, penalties: Sequence[float]) -> np.ndarray:
+    """Weights of the second support vector machine on decisions (patient,
+    modality)."""
+    complete = decisions[np.isfinite(decisions).all(1)]
+    # Folds may have chosen different penalties; the middle one is a compromise.
+    penalty = penalties[len(penalties) // 2]
+    signs = np.ones(len(complete), int)
+    return PairedSVC(C=penalty).fit(complete, signs).coef_[0]

@@ -11,22 +11,24 @@ from cingulum.prediction import Contribution
 from cingulum.prediction.statistics import RESAMPLES
 from cingulum.report.results import (
     Caution,
+    CohortSection,
     EvaluationSettings,
     FitSection,
     Gaps,
+    Performance,
     StudyResults,
 )
 from cingulum.signals.bold import Denoising
 
 ONE_ORDER = 0.65
-"""Share of patients with the same order of visits beyond which the order may be what is
-recognised."""
+"""Share of patients with the same order of visits above which a model may recognise the
+order instead of pain."""
 
 NAMED = 20
-"""Participants that are named with their reason; all are in summary.json."""
+"""Participants that are listed with their reason; all are in summary.json."""
 
 FEW_PATIENTS = 100
-"""Patients below which intervals are wide."""
+"""Number of patients below which intervals are wide."""
 
 SIGNIFICANT = 0.05
 
@@ -45,31 +47,55 @@ FUSIONS = {
     ),
 }
 
+SMALLEST_P = 0.0005
+"""p that would be printed as 0.000."""
+
+PAIRED_AUC_NOTE = (
+    "The paired AUC is that of mirrored decisions (as in Lee et al. 2019), a "
+    "signed-rank quantity. “Single-scan AUC” tells what one scan alone would."
+)
+
+NOT_A_DIAGNOSIS = (
+    "This is a comparison of two visits of one person, not a diagnosis from one scan."
+)
+
+MECHANISM_NOTE = (
+    "Mechanism parameters are estimates given the model and a connectome from "
+    "a distance rule (unless one was supplied). Measurement noise lowers "
+    "recorded connectivity and so the fitted coupling: compare visits, not "
+    "absolute values."
+)
+
 
 def p_words(p: float) -> str:
-    """p is never 0: the smallest says what it is smaller than."""
-    return "p < 0.001" if p < 0.0005 else f"p = {p:.3f}"
+    """p in words; never 0, since the smallest only has an upper limit."""
+    if p < SMALLEST_P:
+        return "p < 0.001"
+    return f"p = {p:.3f}"
 
 
 def lead(results: StudyResults) -> str:
     """The result in two sentences."""
     best = results.best
     score = results.prediction[best]
+    text = _score_text(best, score)
+    # Without a score of single scans, one modality is not taken for a diagnostic test.
+    if score.single_scan_auc is None and best != "fused":
+        return text
+    return f"{text} {NOT_A_DIAGNOSIS}"
+
+
+def _score_text(model: str, score: Performance) -> str:
+    label = model_label(model)
     interval = score.accuracy_ci
     verdict = "not distinguishable from guessing"
     if score.p < SIGNIFICANT:
         verdict = "better than guessing"
-    text = (
-        f"Of two visits of a patient it had never seen, the model “{model_label(best)}”"
+    return (
+        f"Of two visits of a patient it had never seen, the model “{label}”"
         f" recognised the second in {100 * score.accuracy:.1f} % of {score.patients} "
         f"patients (95 % interval {100 * interval.low:.1f} to "
         f"{100 * interval.high:.1f} %, {p_words(score.p)}): {verdict}."
-    )
-    if score.single_scan_auc is None and best != "fused":
-        return text
-    return (
-        f"{text} This is a comparison of two visits of one person, not a diagnosis "
-        "from one scan."
     )
 
 
@@ -81,16 +107,15 @@ def warnings(results: StudyResults) -> list[Caution]:
         *_about_order(results),
         *_about_controls(results),
         *_about_size(results),
-        _note(
-            "The paired AUC is that of mirrored decisions (as in Lee et al. 2019), a "
-            "signed-rank quantity. “Single-scan AUC” tells what one scan alone would."
-        ),
+        _note(PAIRED_AUC_NOTE),
         *_about_features(results),
         *_about_fits(results),
         *_about_audit(results),
     ]
-    notes = [_serious(note) for note in results.notes]
-    return notes + sorted(cautions, key=lambda caution: caution.kind != "serious")
+    # Sorting keeps the order above within each kind.
+    cautions.sort(key=lambda caution: caution.kind != "serious")
+    # Notes of the caller are about the data as a whole, so they come first.
+    return [*(_serious(note) for note in results.notes), *cautions]
 
 
 def _about_data(results: StudyResults) -> Iterator[Caution]:
@@ -102,25 +127,38 @@ def _about_data(results: StudyResults) -> Iterator[Caution]:
 
 def gap_warnings(gaps: Gaps) -> list[Caution]:
     """Who was left out, and who was analysed without some modality, and why."""
-    cautions = []
-    if gaps.absent:
-        cautions.append(_note(_absent_text(gaps.absent)))
-    left_out = [
-        f"{name} was left out: {reason}" for name, reason in gaps.left_out.items()
+    left_out = []
+    for name, reason in gaps.left_out.items():
+        left_out.append(f"{name} was left out: {reason}")
+    lacking = []
+    for name, reasons in gaps.lacking.items():
+        lacking.append(_lacking_text(name, reasons))
+    return [
+        *_about_absent(gaps.absent),
+        *_first_of(left_out, "left_out"),
+        *_first_of(lacking, "lacking"),
     ]
-    lacking = [
+
+
+def _lacking_text(name: str, reasons: Mapping[str, str]) -> str:
+    # One damaged file may explain several modalities: its reason is printed once.
+    different = dict.fromkeys(reasons.values())
+    return (
         f"{name} has no {', no '.join(reasons)} and was judged by the other "
-        f"modalities: {'; '.join(dict.fromkeys(reasons.values()))}"
-        for name, reasons in gaps.lacking.items()
-    ]
-    cautions += _first_of(left_out, "left_out")
-    cautions += _first_of(lacking, "lacking")
-    return cautions
+        f"modalities: {'; '.join(different)}"
+    )
+
+
+def _about_absent(absent: Sequence[str]) -> Iterator[Caution]:
+    if absent:
+        yield _note(_absent_text(absent))
 
 
 def _absent_text(absent: Sequence[str]) -> str:
     names = ", ".join(absent[:NAMED])
-    more = f" and {len(absent) - NAMED} more" if len(absent) > NAMED else ""
+    more = ""
+    if len(absent) > NAMED:
+        more = f" and {len(absent) - NAMED} more"
     return (
         f"participants.tsv also names {names}{more}: no visit of theirs was found "
         "(labels are letters and digits)."
@@ -128,30 +166,25 @@ def _absent_text(absent: Sequence[str]) -> str:
 
 
 def _first_of(texts: Sequence[str], key: str) -> list[Caution]:
-    """The first sentences of a kind: a hundred of them would bury the rest."""
+    """The first sentences of a kind: a hundred of them would bury the others.
+
+    key: of summary.json, where all are
+    """
     cautions = [_serious(text) for text in texts[:NAMED]]
-    if len(texts) > NAMED:
-        cautions.append(
-            _serious(
-                f"{len(texts) - NAMED} more of this kind are named in summary.json "
-                f"({key})."
-            )
-        )
+    hidden = len(texts) - NAMED
+    if hidden > 0:
+        more = f"{hidden} more of this kind are named in summary.json ({key})."
+        cautions.append(_serious(more))
     return cautions
 
 
 def _about_order(results: StudyResults) -> Iterator[Caution]:
     """Whether the order of visits, or their pain, could be what is recognised."""
     cohort = results.cohort
+    # Orders are sorted: the first is the commonest.
     order, count = next(iter(cohort.orders.items()))
     if count > ONE_ORDER * cohort.patients:
-        who = f"{count} of {cohort.patients} patients"
-        if count == cohort.patients:
-            who = "Every patient"
-        yield _serious(
-            f"{who} had the visits in the same order ({order}). Whatever else changed "
-            "with time or order cannot be told apart from pain."
-        )
+        yield _serious(_same_order_text(cohort, order, count))
     if cohort.pain_rose_in < cohort.patients:
         yield _serious(
             f"Pain rose in only {cohort.pain_rose_in} of {cohort.patients} patients: "
@@ -160,19 +193,34 @@ def _about_order(results: StudyResults) -> Iterator[Caution]:
         )
 
 
+def _same_order_text(cohort: CohortSection, order: str, count: int) -> str:
+    who = f"{count} of {cohort.patients} patients"
+    if count == cohort.patients:
+        who = "Every patient"
+    return (
+        f"{who} had the visits in the same order ({order}). Whatever else changed "
+        "with time or order cannot be told apart from pain."
+    )
+
+
 def _about_controls(results: StudyResults) -> Iterator[Caution]:
     """What each control achieves by itself."""
     for _, control in all_controls():
-        score = results.prediction.get(control.name)
-        if score is None:
-            continue
-        name = control.label.removesuffix(" (control)")
-        text = (
-            f"{name} alone recognises the visit in {100 * score.accuracy:.1f} % of "
-            f"patients ({p_words(score.p)}); read the {control.held_against} results "
-            "against it."
-        )
-        yield _serious(text) if score.p < SIGNIFICANT else _note(text)
+        if control.name in results.prediction:
+            yield _about_control(control, results.prediction[control.name])
+
+
+def _about_control(control: Control, score: Performance) -> Caution:
+    name = control.label.removesuffix(" (control)")
+    text = (
+        f"{name} alone recognises the visit in {100 * score.accuracy:.1f} % of "
+        f"patients ({p_words(score.p)}); read the {control.held_against} results "
+        "against it."
+    )
+    # A control that carries information may explain the main result.
+    if score.p < SIGNIFICANT:
+        return _serious(text)
+    return _note(text)
 
 
 def _about_size(results: StudyResults) -> Iterator[Caution]:
@@ -184,25 +232,33 @@ def _about_size(results: StudyResults) -> Iterator[Caution]:
 
 
 def _about_features(results: StudyResults) -> Iterator[Caution]:
-    """What features say of themselves."""
+    """The cautions that features declare themselves."""
     for name in results.prediction:
+        # Fusions and the caller's own columns are no registered features.
         if name in FEATURES and FEATURES[name].caution:
             yield _note(FEATURES[name].caution)
 
 
 def _about_audit(results: StudyResults) -> Iterator[Caution]:
-    """A failed check of the leak audit, and whether a feature of which it is asked
+    """Failed checks of the leak audit, and whether a feature that declares a question
     adds anything."""
     for check in results.section.audit:
         if check.verdict == "fail":
             yield _serious(f"Leak audit: {check.words}")
     for name, contribution in results.section.contributions.items():
-        subject = FEATURES[name].contribution_subject if name in FEATURES else ""
+        subject = _contribution_subject(name)
         if subject:
             yield _note(_contribution_text(subject, contribution))
 
 
+def _contribution_subject(name: str) -> str:
+    if name not in FEATURES:
+        return ""
+    return FEATURES[name].contribution_subject
+
+
 def _contribution_text(subject: str, contribution: Contribution) -> str:
+    # No significant gain is no proof that there is none.
     verdict = "are not shown to add to"
     if contribution.p < SIGNIFICANT:
         verdict = "add to"
@@ -216,20 +272,21 @@ def _contribution_text(subject: str, contribution: Contribution) -> str:
 
 def _about_fits(results: StudyResults) -> Iterator[Caution]:
     """How far a fitted brain may be believed."""
-    fit = results.fit
-    if fit and fit.fc_r["linear_control_heldout"] >= fit.fc_r["heldout"]:
+    if results.fit is not None:
+        yield from _about_linear_control(results.fit.fc_r)
+    if results.visit_fits is not None:
+        yield _note(MECHANISM_NOTE)
+
+
+def _about_linear_control(fc_r: Mapping[str, float]) -> Iterator[Caution]:
+    """Where the linear network explains held-out data as well as the fitted brain."""
+    control = fc_r["linear_control_heldout"]
+    fitted = fc_r["heldout"]
+    if control >= fitted:
         yield _note(
             "A linear network of equal size explains held-out connectivity better (r = "
-            f"{fit.fc_r['linear_control_heldout']:.3f}) than the fitted brain (r = "
-            f"{fit.fc_r['heldout']:.3f}): the fit by itself is no evidence for the "
-            "physiology of the model."
-        )
-    if results.visit_fits:
-        yield _note(
-            "Mechanism parameters are estimates given the model and a connectome from "
-            "a distance rule (unless one was supplied). Measurement noise lowers "
-            "recorded connectivity and so the fitted coupling: compare visits, not "
-            "absolute values."
+            f"{control:.3f}) than the fitted brain (r = {fitted:.3f}): the fit by "
+            "itself is no evidence for the physiology of the model."
         )
 
 
@@ -243,27 +300,35 @@ def _note(text: str) -> Caution:
 
 def methods(results: StudyResults) -> list[str]:
     """Paragraphs for a methods section, with the settings of this run."""
-    provenance = results.provenance
-    recipe = provenance.recipe or StudyRecipe(Denoising().description())
-    paragraphs = []
-    if provenance.pipelines:
-        paragraphs.append(
-            f"Preprocessing, as the derivatives say: {', '.join(provenance.pipelines)}."
-        )
-    fused = results.evaluation.fused
+    # Tables from elsewhere have no recipe; denoising then is that of the defaults.
+    recipe = results.provenance.recipe or StudyRecipe(Denoising().description())
+    # In the order in which papers describe an analysis.
+    return [
+        *_preprocessing_texts(results.provenance.pipelines),
+        *_feature_texts(results.evaluation.fused, recipe),
+        *_control_texts(results),
+        *_blood_flow_texts(results.provenance.equations),
+        _evaluation_text(results, recipe),
+        *_fit_texts(results.fit),
+    ]
+
+
+def _preprocessing_texts(pipelines: Sequence[str]) -> Iterator[str]:
+    if pipelines:
+        yield f"Preprocessing, as the derivatives say: {', '.join(pipelines)}."
+
+
+def _feature_texts(fused: Sequence[str], recipe: StudyRecipe) -> Iterator[str]:
     for name in fused:
         text = FEATURES[name].methods_text(recipe) if name in FEATURES else ""
         if text:
-            paragraphs.append(text)
+            yield text
+
+
+def _control_texts(results: StudyResults) -> Iterator[str]:
     for _, control in all_controls():
         if control.name in results.prediction:
-            paragraphs.append(_control_text(control, fused))
-    for equation in provenance.equations:
-        paragraphs.append(f"Blood flow was quantified from raw ASL: {equation}.")
-    paragraphs.append(_evaluation_text(results, recipe))
-    if results.fit:
-        paragraphs.append(_fit_text(results.fit))
-    return paragraphs
+            yield _control_text(control, results.evaluation.fused)
 
 
 def _control_text(control: Control, fused: Sequence[str]) -> str:
@@ -273,66 +338,109 @@ def _control_text(control: Control, fused: Sequence[str]) -> str:
     return f"{control.methods_text}, {use}."
 
 
+def _blood_flow_texts(equations: Sequence[str]) -> Iterator[str]:
+    for equation in equations:
+        yield f"Blood flow was quantified from raw ASL: {equation}."
+
+
+def _fit_texts(fit: FitSection | None) -> Iterator[str]:
+    if fit is not None:
+        yield _fit_text(fit)
+
+
 def _evaluation_text(results: StudyResults, recipe: StudyRecipe) -> str:
     """How the prediction was made and tested."""
     settings = results.evaluation
-    sentences = [_classifier_text(settings)]
-    if len(settings.fused) > 1:
-        fusion = FUSIONS[settings.fusion].format(
-            names=", ".join(settings.fused), folds=settings.inner_folds
-        )
-        sentences.append(f"Fusion: {fusion}.")
-    if settings.missing:
-        lacking = [f"{count} {name}" for name, count in settings.missing.items()]
-        sentences.append(
-            "Participants that lack a modality were kept and judged by the others "
-            f"(lacking: {', '.join(lacking)})."
-        )
-    if settings.confounds:
-        confounds = ", ".join(settings.confounds)
-        sentences.append(f"Regressed out in every fold: {confounds}.")
-    sentences.append(_test_text(settings))
-    if results.section.contributions:
-        sentences.append(
-            "Contributions: one modality's signs flipped, the others kept."
-        )
-    if results.provenance.mapped:
-        sentences.append(_maps_text(results.provenance.mapped))
-    regression = _regression_text(results, recipe)
-    if regression:
-        sentences.append(regression)
-    return " ".join(sentences)
+    sentences = [
+        _classifier_text(settings),
+        _fusion_text(settings),
+        _missing_text(settings.missing),
+        _confounds_text(settings.confounds),
+        _test_text(settings),
+        _contributions_text(results.section.contributions),
+        _maps_text(results.provenance.mapped),
+        _regression_text(results, recipe),
+    ]
+    # What was not done has an empty sentence.
+    return " ".join(filter(None, sentences))
 
 
 def _classifier_text(settings: EvaluationSettings) -> str:
-    folds = f"{settings.folds} folds of patients"
-    if settings.folds == settings.patients:
-        folds = "leave-one-patient-out"
-    penalties = ", ".join(f"{penalty:g}" for penalty in settings.C)
-    if len(settings.C) > 1:
-        penalties += " (tuned inside the folds)"
     return (
         "Evaluation: linear support vector machine through the origin on the "
         "difference of a patient's two visits and its mirror image (C = "
-        f"{penalties}), {folds} over {settings.patients} patients."
+        f"{_penalties_text(settings.C)}), {_folds_text(settings)} over "
+        f"{settings.patients} patients."
     )
+
+
+def _penalties_text(penalties: Sequence[float]) -> str:
+    text = ", ".join(f"{penalty:g}" for penalty in penalties)
+    if len(penalties) > 1:
+        text += " (tuned inside the folds)"
+    return text
+
+
+def _folds_text(settings: EvaluationSettings) -> str:
+    if settings.folds == settings.patients:
+        return "leave-one-patient-out"
+    return f"{settings.folds} folds of patients"
+
+
+def _fusion_text(settings: EvaluationSettings) -> str:
+    # A single modality is not fused with anything.
+    if len(settings.fused) < 2:
+        return ""
+    names = ", ".join(settings.fused)
+    template = FUSIONS[settings.fusion]
+    fusion = template.format(names=names, folds=settings.inner_folds)
+    return f"Fusion: {fusion}."
+
+
+def _missing_text(missing: Mapping[str, int]) -> str:
+    if not missing:
+        return ""
+    counts = [f"{count} {name}" for name, count in missing.items()]
+    return (
+        "Participants that lack a modality were kept and judged by the others "
+        f"(lacking: {', '.join(counts)})."
+    )
+
+
+def _confounds_text(confounds: Sequence[str]) -> str:
+    if not confounds:
+        return ""
+    return f"Regressed out in every fold: {', '.join(confounds)}."
 
 
 def _test_text(settings: EvaluationSettings) -> str:
-    flips = f"{settings.permutations} sign flips, (b + 1)/(m + 1)"
-    if settings.stop_after:
-        flips = (
-            f"at most {settings.permutations} sign flips, of each model until "
-            f"{settings.stop_after} were as good (Besag and Clifford 1991)"
-        )
     return (
-        f"p: {flips}, whole patients and all modalities together, everything refitted; "
-        "one-sided, of the accuracy, AUC deciding between equal ones; seed "
-        f"{settings.seed}. Intervals: {RESAMPLES} bootstrap samples of patients."
+        f"p: {_flips_text(settings)}, whole patients and all modalities together, "
+        "everything refitted; one-sided, of the accuracy, AUC deciding between equal "
+        f"ones; seed {settings.seed}. Intervals: {RESAMPLES} bootstrap samples of "
+        "patients."
     )
 
 
+def _flips_text(settings: EvaluationSettings) -> str:
+    if not settings.stop_after:
+        return f"{settings.permutations} sign flips, (b + 1)/(m + 1)"
+    # A sequential test has another estimate of p, whose source is cited.
+    return (
+        f"at most {settings.permutations} sign flips, of each model until "
+        f"{settings.stop_after} were as good (Besag and Clifford 1991)"
+    )
+
+
+def _contributions_text(contributions: Mapping[str, Contribution]) -> str:
+    if not contributions:
+        return ""
+    return "Contributions: one modality's signs flipped, the others kept."
+
+
 def _maps_text(mapped: Mapping[str, int]) -> str:
+    if not mapped:
+        return ""
     flips = [f"{name}: {count} sign flips" for name, count in mapped.items()]
     return (
         f"Maps ({', '.join(flips)}): z in permuted standard deviations, "
@@ -344,15 +452,20 @@ def _regression_text(results: StudyResults, recipe: StudyRecipe) -> str:
     regression = results.section.estimands.of_both_visits
     if regression is None:
         return ""
-    inside = ""
-    if recipe.site:
-        inside = f" inside their site ({recipe.site} of participants.tsv)"
     return (
         f"Between patients: {regression.model} regression on {regression.on}, "
         f"{regression.folds} folds of patients, tuned inside them, machines fitted "
-        f"anew in each; p: whole patients exchange their ratings{inside}, of the "
-        "correlation within states."
+        "anew in each; p: whole patients exchange their ratings"
+        f"{_site_text(recipe.site)}, of the correlation within states."
     )
+
+
+def _site_text(site: str | None) -> str:
+    # Sites may differ in scanner and in patients: an exchange between them would mix
+    # both into the null distribution.
+    if not site:
+        return ""
+    return f" inside their site ({site} of participants.tsv)"
 
 
 def _fit_text(fit: FitSection) -> str:
