@@ -334,6 +334,18 @@ def test_the_order_in_which_penalties_are_typed_does_not_matter():
         np.testing.assert_array_equal(score.decisions, down.scores[name].decisions)
 
 
+@pytest.mark.parametrize("widths", [(3, 4), (3, 80)])
+def test_a_control_is_scored_as_if_it_were_evaluated_alone(widths):
+    """A control has no inner responses; its outer models still see every part."""
+    values = cohort(14, widths)
+    options = {"permutations": 9, "inner_folds": 3}
+    control = evaluate(values, NAMES[:14], controls=("m1",), **options).scores["m1"]
+    alone = evaluate({"m1": values["m1"]}, NAMES[:14], **options).scores["m1"]
+    np.testing.assert_array_equal(control.decisions, alone.decisions)
+    np.testing.assert_array_equal(control.scans, alone.scans)
+    np.testing.assert_array_equal(control.null, alone.null)
+
+
 def test_a_study_of_controls_only_is_refused():
     with pytest.raises(InputError, match="Every modality is a control"):
         evaluate(cohort(12, (3,)), NAMES[:12], controls=("m0",), permutations=0)

@@ -115,6 +115,25 @@ def test_leaving_out_equals_never_having_had(p):
             assert (inside[b, f, outer == f] == 0).all()
 
 
+@pytest.mark.parametrize("copies", [1, 3])
+def test_outer_models_do_not_depend_on_inner_responses(copies):
+    """With one mean scan per fold there are no inner models; copies of patients leave
+    some problems to coordinate descent."""
+    rng = np.random.default_rng(5)
+    d = np.tile(rng.normal(size=(6, 4)), (copies, 1))
+    n = len(d)
+    gram, outer, inner = d @ d.T, np.arange(n), np.arange(n) % 3
+    signs = rng.choice([-1.0, 1.0], size=(20, n))
+    with_inner = responses.held_out(
+        gram, gram, np.zeros((n, 4, n)), signs, outer, inner, 2.0
+    )
+    without = responses.held_out(
+        gram, gram, np.zeros((n, 1, n)), signs, outer, inner, 2.0
+    )
+    np.testing.assert_array_equal(without[0], with_inner[0])
+    np.testing.assert_array_equal(without[1], with_inner[1])
+
+
 def test_ten_orders_of_magnitude_in_scale_change_nothing():
     rng = np.random.default_rng(2)
     x = rng.normal(size=(15, 40))

@@ -98,13 +98,12 @@ def held_out(gram, cross, middle, signs, outer, inner, penalty):  # type: ignore
         start_from_zero(everybody, problem)
         settled = solve(everybody, problem)
         for k in range(nobody + 1):
-            # Known fault: where no inner responses are made, 0 is both `nobody` and the
-            # first part, so that the outer models miss that part as well.
-            copy_tableau(without_part, everybody)
-            part_settled = settled and leave_out(without_part, problem, inner, k)
+            # Not `nobody`: without inner responses that is 0, the first part as well.
             part = k
             if k == nobody:
                 part = -1
+            copy_tableau(without_part, everybody)
+            part_settled = settled and leave_out(without_part, problem, inner, part)
             for f in range(folds):
                 fit_without(
                     model, without_part, part_settled, problem, outer, f, inner, part
