@@ -420,7 +420,7 @@ def test_bad_input_is_told(change, message):
 
 def test_few_patients_are_refused_unless_forced():
     values = cohort(8, (3,))
-    with pytest.raises(InputError, match="at least 10 patients; came 8.*force"):
+    with pytest.raises(InputError, match="at least 10 patients; got 8.*force"):
         evaluate(values, NAMES[:8], permutations=0)
     assert len(evaluate(values, NAMES[:8], permutations=0, force=True).patients) == 8
     with pytest.raises(InputError, match="at least 4 patients"):

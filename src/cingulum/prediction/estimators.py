@@ -39,7 +39,7 @@ class _Paired(ClassifierMixin, BaseEstimator):
             raise ValueError(
                 "Only binary classification is supported. Expected two classes: "
                 "labels 0 (first − second) and 1 "
-                f"(second − first), or any two of your own; came {len(classes)} "
+                f"(second − first), or any two of your own; got {len(classes)} "
                 f"{plural}: {classes[:5]}."
             )
         self.classes_ = classes
@@ -126,7 +126,7 @@ class FusedPairedSVC(_Paired):
         widths = list(self.widths)
         if sum(widths) != columns or min(widths) < 1:
             raise ValueError(
-                f"widths are to add up to the {columns} columns of X; came {widths}."
+                f"widths are to add up to the {columns} columns of X; got {widths}."
             )
         return np.split(X, np.cumsum(widths)[:-1], axis=1)
 
@@ -150,7 +150,7 @@ class FusedPairedSVC(_Paired):
 def _duals(X: np.ndarray, signs: np.ndarray, C: float) -> np.ndarray:
     """Signed duals (patient,) of the machine trained on rows X."""
     if not C > 0:
-        raise ValueError(f"C must be positive; came {C}.")
+        raise ValueError(f"C must be positive; got {C}.")
     gram = (X @ X.T).astype(np.float64)
     return solver.duals(gram, signs[None], 2.0 * C)[0]
 

@@ -40,7 +40,7 @@ class PairedVisits:
         floats = _each(_as_float, self.values)
         object.__setattr__(self, "values", floats)
         if not floats:
-            raise InputError("Expected at least one modality; came none.")
+            raise InputError("Expected at least one modality; got none.")
         _check_names(self.patients)
         for name, values in floats.items():
             _check_shape(name, values, len(self.patients))
@@ -171,7 +171,7 @@ def _check_number(patients: int, force: bool) -> None:
     if patients >= fewest:
         return
     message = (
-        f"Paired evaluation needs at least {fewest} patients; came {patients}. With "
+        f"Paired evaluation needs at least {fewest} patients; got {patients}. With "
         f"fewer than {FEWEST} even a perfect score is hardly distinguishable from luck "
         "and its interval spans a third of the scale"
     )

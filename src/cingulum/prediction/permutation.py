@@ -103,7 +103,7 @@ def p_value(observed: float, null: np.ndarray, side: Side = "greater") -> float:
     if side == "two-sided":
         return min(1.0, 2 * min(above, below))
     if side not in ("greater", "less"):
-        raise InputError(f"side is greater, less or two-sided; came {side!r}.")
+        raise InputError(f"side is greater, less or two-sided; got {side!r}.")
     return above if side == "greater" else below
 
 
@@ -126,7 +126,7 @@ def check_enough(enough: int | None) -> None:
     """Raises InputError for an early stop that would not look at anything."""
     if enough is not None and enough < 1:
         raise InputError(
-            "stop_after is at least 1 permutation as good as what was found; came "
+            "stop_after is at least 1 permutation as good as what was found; got "
             f"{enough}."
         )
 

@@ -67,13 +67,13 @@ class Svm:
         object.__setattr__(self, "C", rising)
         if not rising or not all(0 < c < np.inf for c in rising):
             listed = ", ".join(map(str, rising))
-            raise InputError(f"C must be positive; came {listed}.")
+            raise InputError(f"C must be positive; got {listed}.")
         if self.fusion not in ("stacked", "kernels", "log_odds"):
             raise InputError(
-                f"fusion is stacked, kernels or log_odds; came {self.fusion!r}."
+                f"fusion is stacked, kernels or log_odds; got {self.fusion!r}."
             )
         if self.missing not in ("complete", "log_odds"):
-            raise InputError(f"missing is complete or log_odds; came {self.missing!r}.")
+            raise InputError(f"missing is complete or log_odds; got {self.missing!r}.")
         # Only log-odds can do without the decision of a missing modality.
         if self.missing == "log_odds":
             object.__setattr__(self, "fusion", "log_odds")

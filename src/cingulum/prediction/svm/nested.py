@@ -96,12 +96,12 @@ def _check_folds(number: int, validation: Validation) -> None:
     folds = validation.folds
     if folds is not None and not 2 <= folds <= number:
         raise InputError(
-            f"folds is between 2 and the number of patients, {number}; came {folds}."
+            f"folds is between 2 and the number of patients, {number}; got {folds}."
         )
     # Half, so that every part of the training patients holds at least two.
     if not 2 <= validation.inner_folds <= number // 2:
         raise InputError(
-            f"inner_folds is between 2 and half the patients, {number // 2}; came "
+            f"inner_folds is between 2 and half the patients, {number // 2}; got "
             f"{validation.inner_folds}."
         )
 
