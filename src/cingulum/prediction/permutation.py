@@ -9,7 +9,7 @@ shuffles inside a group only, which with one label per patient changes nothing.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Literal, TypeVar
 
 import joblib
@@ -46,7 +46,8 @@ def sign_flips(
     if blocks is None:
         return rng.choice([-1.0, 1.0], size=(times, patients))
     names, member = np.unique(blocks, return_inverse=True)
-    return rng.choice([-1.0, 1.0], size=(times, len(names)))[:, member]
+    flips = rng.choice([-1.0, 1.0], size=(times, len(names)))
+    return flips[:, member]
 
 
 def exchanges(
@@ -54,12 +55,11 @@ def exchanges(
 ) -> np.ndarray:
     """Orders (times, patient): whose ratings each patient gets; patients exchange
     ratings within their site only."""
-    site = np.zeros(patients, int)
-    if sites is not None:
-        site = np.unique(sites, return_inverse=True)[1]
+    # Without sites, everybody is of one.
+    site = np.zeros(patients) if sites is None else np.asarray(sites)
     orders = np.tile(np.arange(patients), (times, 1))
-    for k in range(site.max() + 1):
-        rows = np.flatnonzero(site == k)
+    for value in np.unique(site):
+        rows = np.flatnonzero(site == value)
         orders[:, rows] = rng.permuted(np.tile(rows, (times, 1)), axis=1)
     return orders
 
@@ -77,11 +77,7 @@ def in_blocks(
     if callable(jobs):
         yield from track(jobs(work, blocks), label, total=number, show=show_progress)
         return
-    # Threads, since the compiled code releases Python's lock.
-    workers = joblib.Parallel(
-        n_jobs=jobs or joblib.cpu_count(), prefer="threads", return_as="generator"
-    )
-    results = workers(joblib.delayed(work)(block) for block in blocks)
+    results = _by_threads(work, blocks, jobs)
     with warnings.catch_warnings():
         # joblib warns when the caller stops early, which is meant.
         warnings.filterwarnings(
@@ -93,18 +89,34 @@ def in_blocks(
             results.close()
 
 
+def _by_threads(
+    work: Callable[[np.ndarray], T], blocks: Sequence[np.ndarray], jobs: int | None
+) -> Generator[T]:
+    # Threads, since the compiled code releases Python's lock.
+    workers = joblib.Parallel(
+        n_jobs=jobs or joblib.cpu_count(), prefer="threads", return_as="generator"
+    )
+    return workers(joblib.delayed(work)(block) for block in blocks)
+
+
 def p_value(observed: float, null: np.ndarray, side: Side = "greater") -> float:
     """(b + 1) / (m + 1) of m permuted statistics, of which b are at least as extreme;
     two-sided: twice the smaller."""
     null = np.asarray(null)
-    # The observed statistic is one of those exchanged, so p is never 0.
-    above = (1 + int((null >= observed - ALIKE).sum())) / (1 + len(null))
-    below = (1 + int((null <= observed + ALIKE).sum())) / (1 + len(null))
+    above = _share_reached(null >= observed - ALIKE)
+    below = _share_reached(null <= observed + ALIKE)
+    if side == "greater":
+        return above
+    if side == "less":
+        return below
     if side == "two-sided":
         return min(1.0, 2 * min(above, below))
-    if side not in ("greater", "less"):
-        raise InputError(f"side is greater, less or two-sided; got {side!r}.")
-    return above if side == "greater" else below
+    raise InputError(f"side is greater, less or two-sided; got {side!r}.")
+
+
+def _share_reached(is_extreme: np.ndarray) -> float:
+    # The observed statistic is one of those exchanged, so p is never 0.
+    return (1 + int(is_extreme.sum())) / (1 + len(is_extreme))
 
 
 def sequential_p(observed: float, null: np.ndarray, enough: int) -> tuple[float, int]:
@@ -134,8 +146,9 @@ def check_enough(enough: int | None) -> None:
 def max_statistic_p(observed: np.ndarray, largest: np.ndarray) -> np.ndarray:
     """Family-wise p of many statistics (feature,) against the largest of each
     permutation (m,)."""
-    rank = np.searchsorted(np.sort(largest), np.asarray(observed) - ALIKE, side="left")
-    return (1 + len(largest) - rank) / (1 + len(largest))
+    m = len(largest)
+    smaller = np.searchsorted(np.sort(largest), np.asarray(observed) - ALIKE)
+    return (1 + m - smaller) / (1 + m)
 
 
 def fdr(p: np.ndarray) -> np.ndarray:
