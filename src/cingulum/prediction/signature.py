@@ -105,7 +105,11 @@ def read_signature(folder: Path) -> Signature:
     published = [file for file, _, _ in LEE2019.values()]
     if all((folder / file).is_file() for file in published):
         return _read_published(folder)
-    raise InputError(
+    raise _no_signature(folder, published)
+
+
+def _no_signature(folder: Path, published: list[str]) -> InputError:
+    return InputError(
         f"{folder}: is not a signature. Expected signature.json (made by `cingulum "
         f"signature export`), or the published maps of 2019 ({', '.join(published)})."
     )
@@ -131,16 +135,21 @@ def _read_published_map(path: Path, unit: str, intercept: float) -> ModalityWeig
 
 def _read_own(folder: Path) -> Signature:
     metadata = read_json(folder / "signature.json")
-    parts = {}
+    # Whatever is wrong with a file that somebody edited, the remedy is the same.
     try:
-        for name, entry in metadata["Modalities"].items():
-            parts[name] = _read_weights(folder, entry)
-        fusion = {str(n): float(w) for n, w in metadata.get("Fusion", {}).items()}
+        return _signature_of(metadata, folder)
     except (KeyError, TypeError, AttributeError, OSError) as error:
         raise InputError(
             f"{folder / 'signature.json'}: is not whole ({type(error).__name__}: "
             f"{error}). Export it again."
         ) from None
+
+
+def _signature_of(metadata: JsonObject, folder: Path) -> Signature:
+    parts = {}
+    for name, entry in metadata["Modalities"].items():
+        parts[name] = _read_weights(folder, entry)
+    fusion = {str(n): float(w) for n, w in metadata.get("Fusion", {}).items()}
     name = str(metadata.get("Name", folder.name))
     return Signature(name, parts, fusion, metadata)
 
@@ -149,16 +158,20 @@ def _read_weights(folder: Path, entry: JsonObject) -> ModalityWeights:
     """Weights of an entry of `Modalities` in signature.json."""
     # Only the name: a signature must not point to files outside its folder.
     path = folder / Path(entry["File"]).name
-    if _sha256(path) != entry["SHA256"]:
-        raise InputError(
-            f"{path}: is not the file that was signed (SHA-256 differs). Fetch the "
-            "signature again."
-        )
+    _check_hash(path, entry["SHA256"])
     unit = entry["Unit"]
     intercept = float(entry["Intercept"])
     if path.suffix == ".tsv":
         return read_column_weights(path, unit, intercept)
     return read_map_weights(path, unit, intercept)
+
+
+def _check_hash(path: Path, expected: str) -> None:
+    if _sha256(path) != expected:
+        raise InputError(
+            f"{path}: is not the file that was signed (SHA-256 differs). Fetch the "
+            "signature again."
+        )
 
 
 def read_column_weights(path: Path, unit: str, intercept: float) -> ModalityWeights:
@@ -193,12 +206,23 @@ def write_signature(signature: Signature, folder: Path, card: str) -> Path:
     entries = {}
     for name, part in signature.parts.items():
         entries[name] = _write_weights(folder, name, part)
-    metadata = {"Name": signature.name, **signature.metadata, "Modalities": entries}
-    metadata["Fusion"] = dict(signature.fusion)
-    metadata["GeneratedBy"] = [{"Name": "cingulum", "Version": __version__}]
-    write_json(folder / "signature.json", metadata)
+    # Last of the data: without it a folder that was interrupted is no signature.
+    write_json(folder / "signature.json", dict(_metadata_to_write(signature, entries)))
     write_bytes(folder / "model_card.md", card.encode())
     return folder
+
+
+def _metadata_to_write(
+    signature: Signature, entries: dict[str, dict[str, str | float]]
+) -> JsonObject:
+    # What a signature was read with gives way to what is written now.
+    return {
+        "Name": signature.name,
+        **signature.metadata,
+        "Modalities": entries,
+        "Fusion": dict(signature.fusion),
+        "GeneratedBy": [{"Name": "cingulum", "Version": __version__}],
+    }
 
 
 def _write_weights(
@@ -210,11 +234,14 @@ def _write_weights(
         write_image(path, part.weights.astype(np.float32), part.affine)
     else:
         path = folder / f"{name}_weights.tsv"
-        table = {"column": part.columns, "weight": part.weights}
-        write_table(path, pd.DataFrame(table))
+        write_table(path, _column_table(part))
     return {
         "File": path.name,
         "Unit": part.unit,
         "Intercept": part.intercept,
         "SHA256": _sha256(path),
     }
+
+
+def _column_table(part: ModalityWeights) -> pd.DataFrame:
+    return pd.DataFrame({"column": part.columns, "weight": part.weights})
