@@ -20,8 +20,7 @@ def conformal_reach(
     the remaining 1/(n + 1) (CDF pooling of Dunn, Wasserman and Ramdas 2023,
     doi:10.1080/01621459.2022.2060112).
     """
-    if not 0 < level < 1:
-        raise InputError(f"level is between 0 and 1; got {level}.")
+    _check_level(level)
     size = np.abs(residuals)
     order = np.argsort(size)
     # Sums of weights that should equal the level may fall short of it by rounding.
@@ -30,6 +29,11 @@ def conformal_reach(
     if not covered.any():
         return float("inf")
     return float(size[order][covered.argmax()])
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise InputError(f"level is between 0 and 1; got {level}.")
 
 
 def _weights(patient: np.ndarray) -> np.ndarray:

@@ -62,11 +62,15 @@ def _curve(probability: np.ndarray, bins: int) -> np.ndarray:
     answers = np.concatenate([probability, 1 - probability])
     correct = np.repeat([1.0, 0.0], len(probability))
     member = _quantile_bins(answers, bins)
-    rows = []
-    for k in np.unique(member):
-        inside = member == k
-        rows.append([answers[inside].mean(), correct[inside].mean(), inside.sum()])
+    # Equal answers may leave a bin empty.
+    rows = [_curve_row(answers, correct, member == k) for k in np.unique(member)]
     return np.array(rows)
+
+
+def _curve_row(
+    answers: np.ndarray, correct: np.ndarray, inside: np.ndarray
+) -> list[float]:
+    return [answers[inside].mean(), correct[inside].mean(), inside.sum()]
 
 
 def _quantile_bins(values: np.ndarray, bins: int) -> np.ndarray:

@@ -38,27 +38,22 @@ class PairedFeatures:
         for name, values in self.modalities.items():
             _check_features(name, values, len(patients))
         self._check_copies(patients)
-        # After the other checks, whose messages tell more about a table that is wrong.
-        if len(patients) < MINIMUM_PATIENTS:
-            raise InputError(
-                f"Regression between patients needs at least {MINIMUM_PATIENTS} "
-                f"patients; got {len(patients)}."
-            )
+        # After the other checks, whose messages say more about a table that is wrong.
+        _check_number(len(patients))
 
     def _check_copies(self, patients: Sequence[str]) -> None:
         twins = copy_of(list(self.modalities.values()))
-        if twins:
-            raise InputError(
-                f"{patients[twins[0]]} and {patients[twins[1]]} have the same features "
-                "to the last digit: one is a copy of the other and would be tested on "
-                "itself. Leave one out."
-            )
+        if twins is not None:
+            first, second = twins
+            raise _copy_error(patients[first], patients[second])
 
     def kernel(self, visits: tuple[int, ...], sites: np.ndarray | None) -> ScanKernel:
         """Kernel of the features of some visits; sites (patient,): removed."""
         rows = {name: _scan_rows(v, visits) for name, v in self.modalities.items()}
-        site_rows = None if sites is None else np.repeat(sites, len(visits))
-        return feature_kernel(rows, self.scale, self._confound_rows(visits), site_rows)
+        scan_sites = None
+        if sites is not None:
+            scan_sites = np.repeat(sites, len(visits))
+        return feature_kernel(rows, self.scale, self._confound_rows(visits), scan_sites)
 
     def confound_baseline(self, visits: tuple[int, ...]) -> dict[str, ScanKernel]:
         """Kernel of the confounds alone, by name; empty without any."""
@@ -83,12 +78,12 @@ class PairedFeatures:
     def _responses_to(self, name: str, plan: FoldPlan) -> np.ndarray:
         """Decision responses (fold, patient, visit) to one modality."""
         kernel = self._svm_kernel(name, plan)
-        held = kernel.held_out(np.ones((1, len(plan.outer))))
+        responses = kernel.held_out(np.ones((1, len(plan.outer))))
+        is_tested = ~plan.is_training
         # Training patients need responses by SVMs that never saw them, or a regression
         # would learn from responses that are better than those it meets in the test.
-        tested = plan.outer == np.arange(plan.folds)[:, None]
-        first = np.where(tested, held.first, held.inside_first[0])
-        change = np.where(tested, held.decision, held.inside[0])
+        first = np.where(is_tested, responses.first, responses.inside_first[0])
+        change = np.where(is_tested, responses.decision, responses.inside[0])
         return np.stack([first, first + change], -1)
 
     def _svm_kernel(self, name: str, plan: FoldPlan) -> ModalityKernel:
@@ -98,6 +93,21 @@ class PairedFeatures:
         return ModalityKernel.of(
             plan, values, everybody, scaled, self.confounds, fused=True
         )
+
+
+def _check_number(patients: int) -> None:
+    if patients < MINIMUM_PATIENTS:
+        raise InputError(
+            f"Regression between patients needs at least {MINIMUM_PATIENTS} patients; "
+            f"got {patients}."
+        )
+
+
+def _copy_error(first: str, second: str) -> InputError:
+    return InputError(
+        f"{first} and {second} have the same features to the last digit: one is a copy "
+        "of the other and would be tested on itself. Leave one out."
+    )
 
 
 def response_kernel(responses: np.ndarray, visits: tuple[int, ...]) -> ScanKernel:

@@ -22,11 +22,10 @@ class Scans:
     site: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        known = np.isfinite(self.rating)
-        if not known.all():
-            raise InputError(
-                f"Ratings: {int((~known).sum())} are missing. Leave those scans out."
-            )
+        missing = int((~np.isfinite(self.rating)).sum())
+        if missing:
+            raise InputError(f"Ratings: {missing} are missing. Leave those scans out.")
+        # A constant is predicted without error by any model.
         if np.ptp(self.rating) == 0:
             raise InputError(
                 f"Ratings are all {self.rating[0]:g}: there is nothing to predict."
@@ -44,10 +43,7 @@ class Scans:
         n = len(self.names)
         if number is None:
             return np.arange(n)
-        if not 2 <= number <= n:
-            raise InputError(
-                f"folds is between 2 and the number of patients, {n}; got {number}."
-            )
+        _check_folds(number, n)
         # Fold sizes differ by at most one patient.
         return rng.permutation(n) % number
 
@@ -59,7 +55,7 @@ class Scans:
             patients = np.tile(np.arange(len(rows)), (times, 1))
             order = rng.permuted(patients, axis=1)  # (times, patient)
             permuted = self.rating[rows[order]]  # (times, patient, scan)
-            # Ratings move with their states, so that what the state alone gives stays.
+            # Ratings move with their states: what the state alone predicts is kept.
             ratings[rows.ravel()] = permuted.reshape(times, rows.size).T
         return ratings
 
@@ -68,6 +64,7 @@ class Scans:
         groups: dict[tuple[int, ...], list[np.ndarray]] = {}
         for patient, site in enumerate(self._site_numbers()):
             rows = self.rows_of(patient)
+            # Site and states, so that ratings of other conditions never mix.
             key = (int(site), *self.state[rows].tolist())
             groups.setdefault(key, []).append(rows)
         return [np.stack(rows) for rows in groups.values()]
@@ -77,6 +74,13 @@ class Scans:
         if self.site is None:
             return np.zeros(len(self.names), int)
         return np.unique(self.site, return_inverse=True)[1]
+
+
+def _check_folds(number: int, patients: int) -> None:
+    if not 2 <= number <= patients:
+        raise InputError(
+            f"folds is between 2 and the number of patients, {patients}; got {number}."
+        )
 
 
 def paired_scans(
