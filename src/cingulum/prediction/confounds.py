@@ -95,6 +95,9 @@ class ComBat(TransformerMixin, BaseEstimator):
         X = validate_data(self, X, reset=False, dtype=np.float64)
         if self.site is None:
             return X[:, self.kept_]
+        return self._harmonised(X)
+
+    def _harmonised(self, X: np.ndarray) -> np.ndarray:
         sites = self._sites(X)
         self._refuse_unseen(sites)
         z = self._without_sites(self._standardised(X), sites)
@@ -138,11 +141,7 @@ class ComBat(TransformerMixin, BaseEstimator):
         """Columns of sites and covariates."""
         of_site = np.eye(len(self.sites_))[member]
         design = np.column_stack([of_site, self._covariates(X) - self.centre_])
-        if np.linalg.matrix_rank(design) < design.shape[1]:
-            raise ValueError(
-                "Covariates and sites cannot be separated: a covariate is constant "
-                "within every site."
-            )
+        _check_separable(design)
         return design
 
     def _fit_sites(self, z: np.ndarray, member: np.ndarray) -> None:
@@ -161,21 +160,38 @@ class ComBat(TransformerMixin, BaseEstimator):
         return np.divide(residual, self.scale_, out=zeros, where=self.scale_ > 0)
 
     def _refuse_single_scans(self, member: np.ndarray) -> None:
+        if self.site is None:
+            return
+        # One scan has no variance.
         count = np.bincount(member)
-        if self.site is not None and count.min() < 2:
-            raise ValueError(
-                "Every site needs at least two training scans; site "
-                f"{self.sites_[count.argmin()]:g} has 1."
-            )
+        if count.min() < 2:
+            raise _single_scan_error(self.sites_[count.argmin()])
 
     def _refuse_unseen(self, sites: np.ndarray) -> None:
         new = ~np.isin(sites, self.sites_)
         if new.any() and self.unseen == "refuse":
-            raise ValueError(
-                f"Site {sites[new][0]:g} was not in training, so its effect is not "
-                "known. Leave it out, or say unseen='unadjusted' to treat it as an "
-                "average site."
-            )
+            raise _unseen_error(sites[new][0])
+
+
+def _single_scan_error(site: float) -> ValueError:
+    return ValueError(
+        f"Every site needs at least two training scans; site {site:g} has 1."
+    )
+
+
+def _unseen_error(site: float) -> ValueError:
+    return ValueError(
+        f"Site {site:g} was not in training, so its effect is not known. Leave it out, "
+        "or say unseen='unadjusted' to treat it as an average site."
+    )
+
+
+def _check_separable(design: np.ndarray) -> None:
+    if np.linalg.matrix_rank(design) < design.shape[1]:
+        raise ValueError(
+            "Covariates and sites cannot be separated: a covariate is constant within "
+            "every site."
+        )
 
 
 def _check_unseen(unseen: str) -> None:
@@ -279,11 +295,14 @@ def _refuse_outcome(
     outcome = _as_numbers(y)
     for column in covariates:
         if _same_up_to_scale(X[:, column], outcome):
-            raise ValueError(
-                f"Covariate column {column} is the outcome. Keeping the outcome's "
-                "effect while sites are adjusted puts the answer into the features: "
-                "leave it out."
-            )
+            raise _outcome_error(column)
+
+
+def _outcome_error(column: int) -> ValueError:
+    return ValueError(
+        f"Covariate column {column} is the outcome. Keeping the outcome's effect while "
+        "sites are adjusted puts the answer into the features: leave it out."
+    )
 
 
 def _as_numbers(y: np.ndarray) -> np.ndarray:
@@ -295,6 +314,7 @@ def _as_numbers(y: np.ndarray) -> np.ndarray:
 
 
 def _same_up_to_scale(a: np.ndarray, b: np.ndarray) -> bool:
+    # A constant has no correlation.
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return False
     # Below 1, so that a rounded copy of the outcome is recognised as well.

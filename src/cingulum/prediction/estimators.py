@@ -91,6 +91,7 @@ class PairedSVC(_Paired):
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> PairedSVC:
         X, signs = self._signs(X, y)
+        # In the shapes of scikit-learn's SVC.
         self.dual_coef_ = _duals(X, signs, self.C)[None]
         self.coef_ = self.dual_coef_ @ X
         self.intercept_ = np.zeros(1)

@@ -220,6 +220,7 @@ class _Draws:
 def _check_kernel_fusion(svm: Svm, visits: PairedVisits) -> None:
     if svm.fusion != "kernels":
         return
+    # All three are fitted inside the folds, where summed kernels are not.
     if svm.scale or visits.confounds or len(svm.C) > 1:
         raise InputError(
             "fusion='kernels' takes features as they are and one C: without scale, "
@@ -455,6 +456,7 @@ class _Judge:
         """observed (3,), null (3, permutation): statistics of one model."""
         ranked = _ranked(observed)
         ranked_null = _ranked(null)
+        # The first statistic is the one that is reported as p.
         accuracy, permutations = self._p(ranked[0], ranked_null[0])
         auc, _ = self._p(ranked[1], ranked_null[1])
         single_scan_auc, _ = self._p(ranked[2], ranked_null[2])
@@ -511,6 +513,7 @@ def _decisions(model: ModelResponses) -> np.ndarray:
 def _scan_scores(model: ModelResponses) -> np.ndarray:
     """Scores (patient, visit) of single scans; NaN for patients without data."""
     first = model.first[0]
+    # The decision is the difference of the two scores.
     scans = np.stack([first, first + model.decision[0]], -1)
     scans[~model.available] = np.nan
     return scans

@@ -50,10 +50,8 @@ class PairedFeatures:
     def kernel(self, visits: tuple[int, ...], sites: np.ndarray | None) -> ScanKernel:
         """Kernel of the features of some visits; sites (patient,): removed."""
         rows = {name: _scan_rows(v, visits) for name, v in self.modalities.items()}
-        scan_sites = None
-        if sites is not None:
-            scan_sites = np.repeat(sites, len(visits))
-        return feature_kernel(rows, self.scale, self._confound_rows(visits), scan_sites)
+        confounds = self._confound_rows(visits)
+        return feature_kernel(rows, self.scale, confounds, _scan_sites(sites, visits))
 
     def confound_baseline(self, visits: tuple[int, ...]) -> dict[str, ScanKernel]:
         """Kernel of the confounds alone, by name; empty without any."""
@@ -88,11 +86,17 @@ class PairedFeatures:
 
     def _svm_kernel(self, name: str, plan: FoldPlan) -> ModalityKernel:
         values = self.modalities[name]
+        # `check` has refused patients without a modality.
         everybody = np.ones(len(values), bool)
         scaled = name in self.scale
         return ModalityKernel.of(
             plan, values, everybody, scaled, self.confounds, fused=True
         )
+
+
+def _scan_sites(sites: np.ndarray | None, visits: tuple[int, ...]) -> np.ndarray | None:
+    # Both visits of a patient are of one site.
+    return None if sites is None else np.repeat(sites, len(visits))
 
 
 def _check_number(patients: int) -> None:
@@ -116,23 +120,32 @@ def response_kernel(responses: np.ndarray, visits: tuple[int, ...]) -> ScanKerne
 
 
 def _check_features(name: str, values: np.ndarray, patients: int) -> None:
-    if values.shape[:2] != (patients, 2) or not np.isfinite(values).all():
-        raise InputError(
-            f"{name}: expected finite values (patient, 2, feature) of {patients} "
-            f"patients; got {values.shape}."
-        )
+    is_whole = values.shape[:2] == (patients, 2) and np.isfinite(values).all()
+    if not is_whole:
+        raise _feature_error(name, values.shape, patients)
+
+
+def _feature_error(name: str, shape: tuple[int, ...], patients: int) -> InputError:
+    return InputError(
+        f"{name}: expected finite values (patient, 2, feature) of {patients} patients; "
+        f"got {shape}."
+    )
 
 
 def stacked_confounds(confounds: dict[str, np.ndarray] | None) -> np.ndarray | None:
     """Confounds (patient, visit, confound), or None."""
     if not confounds:
         return None
-    stacked = np.stack([np.asarray(c, float) for c in confounds.values()], -1)
+    stacked = np.stack(list(confounds.values()), -1).astype(float)
+    _check_finite_confounds(stacked, list(confounds))
+    return stacked
+
+
+def _check_finite_confounds(stacked: np.ndarray, names: list[str]) -> None:
     if not np.isfinite(stacked).all():
         raise InputError(
-            f"Confounds {', '.join(confounds)}: values are missing or infinite."
+            f"Confounds {', '.join(names)}: values are missing or infinite."
         )
-    return stacked
 
 
 def _scan_rows(values: np.ndarray, visits: tuple[int, ...]) -> np.ndarray:

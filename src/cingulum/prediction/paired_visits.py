@@ -111,11 +111,12 @@ class PairedVisits:
 
     def _check_confounds(self) -> None:
         confounds = self.stacked_confounds
-        if confounds is not None and not np.isfinite(confounds).all():
-            raise InputError(
-                f"Confounds {', '.join(self.confounds)}: values are missing. Fill "
-                "them, or leave them out."
-            )
+        if confounds is None or np.isfinite(confounds).all():
+            return
+        listed = ", ".join(self.confounds)
+        raise InputError(
+            f"Confounds {listed}: values are missing. Fill them, or leave them out."
+        )
 
     def _check_copies(self) -> None:
         # Twins and siblings may be alike: they are never on both sides of a fold.
@@ -160,10 +161,11 @@ def _check_names(patients: list[str]) -> None:
 
 
 def _check_shape(name: str, values: np.ndarray, patients: int) -> None:
-    if values.ndim != 3 or values.shape[:2] != (patients, 2):
+    shape = values.shape
+    if len(shape) != 3 or shape[:2] != (patients, 2):
         raise InputError(
             f"{name}: expected (patient, visit, feature) with {patients} patients; "
-            f"got {values.shape}."
+            f"got {shape}."
         )
 
 
@@ -190,8 +192,9 @@ def _check_values(name: str, known: np.ndarray) -> None:
     is_missing = ~np.isfinite(known)
     if is_missing.any():
         raise _gap_error(name, is_missing)
-    # Without a difference there is nothing that a sign could be learnt from.
-    if not len(known) or not (known[:, 1] != known[:, 0]).any():
+    # Without a difference there is nothing that a sign could be learnt from; of nobody,
+    # none differs.
+    if not (known[:, 1] != known[:, 0]).any():
         raise InputError(
             f"{name}: does not differ between the visits of any patient, so it cannot "
             "tell them apart."

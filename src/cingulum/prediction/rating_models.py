@@ -93,9 +93,12 @@ def _with_model(kernel: np.ndarray, train: np.ndarray, model: Model) -> np.ndarr
     its distances."""
     # With this size a penalty means the same whatever the number of features.
     size = mean_diagonal(kernel, train)
+    # A modality that does not vary has no size to be scaled by.
     if size > 0:
         kernel = kernel / size
-    return _gaussian(kernel, train) if model == "kernel_ridge" else kernel
+    if model == "kernel_ridge":
+        return _gaussian(kernel, train)
+    return kernel
 
 
 def _gaussian(kernel: np.ndarray, train: np.ndarray) -> np.ndarray:
@@ -160,11 +163,9 @@ def _hat_matrices(split: Split) -> list[np.ndarray]:
     # One eigendecomposition serves all penalties and all permuted ratings.
     values, vectors = np.linalg.eigh(split.among_training)
     from_train = split.test_with_training @ vectors
-    matrices = []
     # Rounding may leave eigenvalues just below 0.
-    for penalty in PENALTIES:
-        matrices.append((from_train / (values.clip(0) + penalty)) @ vectors.T)
-    return matrices
+    values = values.clip(0)
+    return [(from_train / (values + penalty)) @ vectors.T for penalty in PENALTIES]
 
 
 def _linear(hat: np.ndarray, ratings: np.ndarray) -> np.ndarray:

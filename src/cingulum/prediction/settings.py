@@ -74,7 +74,8 @@ class Svm:
 
 
 def _check_penalties(penalties: tuple[float, ...]) -> None:
-    if not penalties or not all(0 < c < np.inf for c in penalties):
+    are_positive = [0 < c < np.inf for c in penalties]
+    if not penalties or not all(are_positive):
         listed = ", ".join(map(str, penalties))
         raise InputError(f"C must be positive; got {listed}.")
 

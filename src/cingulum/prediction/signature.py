@@ -128,9 +128,14 @@ def _read_published_map(path: Path, unit: str, intercept: float) -> ModalityWeig
     # The published files have a fourth axis with one volume.
     image = read_image(path, 4)
     weights = np.asarray(image.dataobj, float)[..., 0]
+    _check_not_empty(weights, path)
+    return ModalityWeights(weights, unit, intercept, image.affine)
+
+
+def _check_not_empty(weights: np.ndarray, path: Path) -> None:
+    # What is left of a map where a download or a conversion failed.
     if not weights.any():
         raise InputError(f"{path}: expected a map of weights; it is zero everywhere.")
-    return ModalityWeights(weights, unit, intercept, image.affine)
 
 
 def _read_own(folder: Path) -> Signature:
@@ -139,19 +144,27 @@ def _read_own(folder: Path) -> Signature:
     try:
         return _signature_of(metadata, folder)
     except (KeyError, TypeError, AttributeError, OSError) as error:
-        raise InputError(
-            f"{folder / 'signature.json'}: is not whole ({type(error).__name__}: "
-            f"{error}). Export it again."
-        ) from None
+        raise _incomplete(folder / "signature.json", error) from None
+
+
+def _incomplete(path: Path, error: Exception) -> InputError:
+    return InputError(
+        f"{path}: is not whole ({type(error).__name__}: {error}). Export it again."
+    )
 
 
 def _signature_of(metadata: JsonObject, folder: Path) -> Signature:
     parts = {}
     for name, entry in metadata["Modalities"].items():
         parts[name] = _read_weights(folder, entry)
-    fusion = {str(n): float(w) for n, w in metadata.get("Fusion", {}).items()}
     name = str(metadata.get("Name", folder.name))
-    return Signature(name, parts, fusion, metadata)
+    return Signature(name, parts, _fusion_weights(metadata), metadata)
+
+
+def _fusion_weights(metadata: JsonObject) -> dict[str, float]:
+    # Signatures of one modality have none.
+    weights = metadata.get("Fusion", {})
+    return {str(name): float(weight) for name, weight in weights.items()}
 
 
 def _read_weights(folder: Path, entry: JsonObject) -> ModalityWeights:

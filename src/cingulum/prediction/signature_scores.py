@@ -82,14 +82,18 @@ def _squares(weights: np.ndarray) -> float:
 
 def _inside_all(data: np.ndarray, what: str) -> np.ndarray:
     """Voxels inside the brain of every scan; data (scan, x, y, z)."""
-    if not np.isfinite(data).all():
-        raise InputError(
-            f"{what}: NaN or infinite values; expected zero outside the brain."
-        )
+    _check_finite(data, what)
     inside = (data != 0).all(0)
     if not inside.any():
         raise InputError(f"{what}: has no voxel inside the brain of every scan.")
     return inside
+
+
+def _check_finite(data: np.ndarray, what: str) -> None:
+    if not np.isfinite(data).all():
+        raise InputError(
+            f"{what}: NaN or infinite values; expected zero outside the brain."
+        )
 
 
 def score_columns(
@@ -115,9 +119,11 @@ def _check_values(part: ModalityWeights, x: np.ndarray, what: str) -> None:
 def _check_columns(part: ModalityWeights, columns: Sequence[str], what: str) -> None:
     missing = [column for column in part.columns if column not in columns]
     if missing:
+        # A few examples are enough to find the mistake.
+        listed = ", ".join(missing[:5])
+        number = len(part.columns)
         raise InputError(
-            f"{what}: lacks {', '.join(missing[:5])}; the signature needs "
-            f"{len(part.columns)} columns."
+            f"{what}: lacks {listed}; the signature needs {number} columns."
         )
 
 
@@ -163,9 +169,13 @@ def _flag_spread(data: np.ndarray) -> tuple[str, ...]:
     low, high = CREDIBLE_SPREAD
     if low < spread < high:
         return ()
+    return (_spread_words(spread),)
+
+
+def _spread_words(spread: float) -> str:
     return (
         f"differences between scans have SD {spread:.3g}; the published data had about "
-        "0.35",
+        "0.35"
     )
 
 
@@ -238,6 +248,7 @@ def _resampled(
     if part.affine is None:
         raise TypeError("Maps need the weights of a map; these are of columns.")
     shape = part.weights.shape
+    # On the same grid interpolation would only add rounding errors.
     if data.shape == shape and np.allclose(affine, part.affine):
         return data
     # From voxels of the weights to voxels of the data.

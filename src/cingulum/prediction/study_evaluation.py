@@ -165,6 +165,7 @@ class _Study:
     def evaluate(self, learning: bool) -> StudyEvaluation:
         paired = self._paired()
         answers = StudyEvaluation(paired)
+        # The model that is reported first is the one that is calibrated.
         decisions = paired.scores[answers.best].decisions
         answers = replace(answers, calibration=calibrate_decisions(decisions))
         # All other results are of the patients that were evaluated.
@@ -364,7 +365,8 @@ class BetweenPatients:
 
     def published(self, seed: int) -> PublishedRegression | None:
         """The 2019 recipe, which takes the second visit for the one in more pain."""
-        if not (self.ratings[:, 1] > self.ratings[:, 0]).all():
+        rises = self.ratings[:, 1] > self.ratings[:, 0]
+        if not rises.all():
             return None
         return published_regression(self.values, self.ratings, seed=seed)
 
