@@ -42,11 +42,13 @@ def _probabilities(decisions: np.ndarray) -> np.ndarray:
     # Without units, so that the penalty of the regression means the same for any SVM.
     size = np.abs(decisions).mean() or 1.0
     scaled = decisions[:, None] / size
-    probabilities = np.empty(len(decisions))
-    for i in range(len(decisions)):
-        curve = _logistic_curve(np.delete(scaled, i, axis=0))
-        probabilities[i] = curve.predict_proba(scaled[[i]])[0, 1]
-    return probabilities
+    patients = range(len(decisions))
+    return np.array([_probability_from_others(scaled, i) for i in patients])
+
+
+def _probability_from_others(scaled: np.ndarray, patient: int) -> float:
+    curve = _logistic_curve(np.delete(scaled, patient, axis=0))
+    return float(curve.predict_proba(scaled[[patient]])[0, 1])
 
 
 def _logistic_curve(decisions: np.ndarray) -> LogisticRegression:
@@ -75,7 +77,8 @@ def _curve_row(
 
 def _quantile_bins(values: np.ndarray, bins: int) -> np.ndarray:
     """Bin of each value; quantiles, so that no bin stands on a handful of values."""
-    edges = np.quantile(values, np.linspace(0, 1, bins + 1))
+    shares = np.linspace(0, 1, bins + 1)
+    edges = np.quantile(values, shares)
     member = np.searchsorted(edges, values, side="right") - 1
     # The largest value is its own edge.
     return np.clip(member, 0, bins - 1)

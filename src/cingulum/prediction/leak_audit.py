@@ -121,9 +121,7 @@ class NoiseEvaluation:
         """With the options of an evaluation, and noise of the shape of its fused
         modalities."""
         _check_present(evaluation.fused, modalities)
-        widths = {}
-        for name in evaluation.fused:
-            widths[name] = min(modalities[name].shape[-1], NOISE_FEATURES)
+        widths = _noise_widths(evaluation.fused, modalities)
         scale = tuple(name for name in evaluation.scaled if name in widths)
         return NoiseEvaluation(
             patients=len(evaluation.patients),
@@ -156,8 +154,11 @@ class NoiseEvaluation:
         noise = {}
         for name, width in self.widths.items():
             noise[name] = rng.normal(size=(self.patients, 2, width))
-        names = [str(i) for i in range(self.patients)]
-        return PairedVisits(noise, names, confounds=self.confounds)
+        return PairedVisits(noise, self._names, confounds=self.confounds)
+
+    @property
+    def _names(self) -> list[str]:
+        return [str(i) for i in range(self.patients)]
 
 
 def _check_present(names: list[str], modalities: dict[str, np.ndarray]) -> None:
@@ -167,6 +168,12 @@ def _check_present(names: list[str], modalities: dict[str, np.ndarray]) -> None:
             "The audit needs every modality that was evaluated; missing: "
             f"{', '.join(absent)}."
         )
+
+
+def _noise_widths(
+    names: list[str], modalities: dict[str, np.ndarray]
+) -> dict[str, int]:
+    return {name: min(modalities[name].shape[-1], NOISE_FEATURES) for name in names}
 
 
 def _same_validation(evaluation: Evaluation, seed: int) -> Validation:

@@ -100,11 +100,15 @@ def _subsets(
     for size in sizes or _default_sizes(n):
         times = 1 if size == n else repeats
         for repeat in range(times):
-            rows = np.sort(rng.choice(n, size, replace=False))
             # Other folds in every subset, too; all patients keep those of `evaluate`,
             # since their only repeat is 0.
-            subsets.append(_Subset(rows, seed + repeat))
+            subsets.append(_Subset(_drawn(n, size, rng), seed + repeat))
     return subsets
+
+
+def _drawn(n: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows of so many of n patients, in the order of the table."""
+    return np.sort(rng.choice(n, size, replace=False))
 
 
 def _default_sizes(n: int) -> list[int]:

@@ -140,10 +140,15 @@ def group_responses(values: np.ndarray, C: float = 1.0) -> np.ndarray:
     """Responses (patient, visit) of all scans to the paired SVM fitted to all patients:
     in-sample."""
     differences = (values[:, 1] - values[:, 0]).astype(np.float64)
+    return values @ _weights(differences, C)
+
+
+def _weights(differences: np.ndarray, C: float) -> np.ndarray:
+    """Weights (feature,) of the SVM fitted to all differences (patient, feature)."""
     everybody = np.ones((1, len(differences)))
     # Each difference stands for itself and its mirror image, hence twice C.
     dual = solver.duals(differences @ differences.T, everybody, 2 * C)[0]
-    return values @ (dual @ differences)
+    return dual @ differences
 
 
 def _group_responses(modalities: Iterable[np.ndarray], C: float) -> np.ndarray:

@@ -345,8 +345,12 @@ class _PermutedStatistics:
         # One modality alone is not fused: its own decisions are the answer.
         if len(others) == 1:
             return self.observed.models[others[0]]
-        ones = np.ones((1, len(self.plan.outer)))
-        return fuse(self.plan, self.kernels, others, self.observed.held_out, ones).model
+        return self._observed_fusion(others)
+
+    def _observed_fusion(self, names: list[str]) -> ModelResponses:
+        unflipped = np.ones((1, len(self.plan.outer)))
+        held_out = self.observed.held_out
+        return fuse(self.plan, self.kernels, names, held_out, unflipped).model
 
 
 def _permuted(
@@ -384,11 +388,14 @@ def _count_reached(
     observed: dict[str, np.ndarray], permuted: dict[str, np.ndarray]
 ) -> np.ndarray:
     """How many permutations reached what was observed (model, 3)."""
-    counts = []
-    for name, target in observed.items():
-        reached = _ranked(permuted[name]) >= _ranked(target)[:, None] - ALIKE
-        counts.append(reached.sum(1))
+    counts = [_reached(permuted[name], observed[name]) for name in observed]
     return np.stack(counts)
+
+
+def _reached(permuted: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """Of one model, by statistic (3,)."""
+    is_reached = _ranked(permuted) >= _ranked(observed)[:, None] - ALIKE
+    return is_reached.sum(1)
 
 
 def _ranked(rows: np.ndarray) -> np.ndarray:
@@ -465,12 +472,14 @@ class _Judge:
     def contributions(self, statistics: _PermutedStatistics) -> dict[str, Contribution]:
         """What each modality adds to the fusion, where that was permuted."""
         contributions = {}
+        observed = statistics.observed
         for k, name in enumerate(statistics.permuted_alone):
-            weight = float(statistics.observed.weights[0, k])
-            without = statistics.fusion_without(name)
-            whole = statistics.observed.models["fused"]
-            null = self.nulls[f"without {name}"]
-            contributions[name] = self._contribution(weight, whole, without, null)
+            contributions[name] = self._contribution(
+                weight=float(observed.weights[0, k]),
+                whole=observed.models["fused"],
+                without=statistics.fusion_without(name),
+                null=self.nulls[f"without {name}"],
+            )
         return contributions
 
     def _contribution(

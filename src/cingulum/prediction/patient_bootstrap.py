@@ -38,11 +38,14 @@ class PatientResamples:
         if known.all() and self._equally_long:
             return values[np.stack(self.rows)].mean(1)
         # Zeros in place of NaN, which leave a sum as it is.
-        known_values = np.where(known, values, 0)
-        sums = np.array([known_values[rows].sum() for rows in self.rows])
-        counts = np.array([known[rows].sum() for rows in self.rows])
+        sums = self._sums(np.where(known, values, 0))
+        counts = self._sums(known)
         unknown = np.full(len(self.rows), np.nan)
         return np.divide(sums, counts, out=unknown, where=counts > 0)
+
+    def _sums(self, values: np.ndarray) -> np.ndarray:
+        """Sum of each resample; their lengths may differ."""
+        return np.array([values[rows].sum() for rows in self.rows])
 
     def mirrored_auc(self, decisions: np.ndarray) -> np.ndarray:
         """AUCs of the mirrored decisions (patient,)."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
 import joblib
@@ -78,13 +79,19 @@ def in_blocks(
         yield from track(jobs(work, blocks), label, total=number, show=show_progress)
         return
     results = _by_threads(work, blocks, jobs)
+    with _closed_in_silence(results):
+        yield from track(results, label, total=number, show=show_progress)
+
+
+@contextmanager
+def _closed_in_silence(results: Generator[T]) -> Iterator[None]:
     with warnings.catch_warnings():
         # joblib warns when the caller stops early, which is meant.
         warnings.filterwarnings(
             "ignore", "[0-9]+ tasks have been successfully executed"
         )
         try:
-            yield from track(results, label, total=number, show=show_progress)
+            yield
         finally:
             results.close()
 
@@ -127,11 +134,12 @@ def sequential_p(observed: float, null: np.ndarray, enough: int) -> tuple[float,
     enough / looked at. If that never happens, p = (b + 1) / (m + 1). Both are exact.
     """
     check_enough(enough)
-    hits = np.flatnonzero(np.asarray(null) >= observed - ALIKE)
-    if len(hits) >= enough:
-        examined = int(hits[enough - 1]) + 1
-        return enough / examined, examined
-    return (len(hits) + 1) / (len(null) + 1), len(null)
+    is_extreme = np.asarray(null) >= observed - ALIKE
+    hits = np.flatnonzero(is_extreme)
+    if len(hits) < enough:
+        return _share_reached(is_extreme), len(null)
+    examined = int(hits[enough - 1]) + 1
+    return enough / examined, examined
 
 
 def check_enough(enough: int | None) -> None:

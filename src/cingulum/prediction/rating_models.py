@@ -205,8 +205,7 @@ def training_state_means(scans: Scans, outer: np.ndarray) -> np.ndarray:
     """The same over scans in the state of the scan only."""
     fold = outer[scans.patient]
     means = []
-    for scan in range(len(fold)):
-        same_state = scans.state == scans.state[scan]
-        comparable = (fold != fold[scan]) & same_state
+    for own_fold, own_state in zip(fold, scans.state, strict=True):
+        comparable = (fold != own_fold) & (scans.state == own_state)
         means.append(scans.rating[comparable].mean())
     return np.array(means)

@@ -22,14 +22,8 @@ class Scans:
     site: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        missing = int((~np.isfinite(self.rating)).sum())
-        if missing:
-            raise InputError(f"Ratings: {missing} are missing. Leave those scans out.")
-        # A constant is predicted without error by any model.
-        if np.ptp(self.rating) == 0:
-            raise InputError(
-                f"Ratings are all {self.rating[0]:g}: there is nothing to predict."
-            )
+        _check_known(self.rating)
+        _check_varying(self.rating)
 
     def rows_of(self, patient: int) -> np.ndarray:
         """Rows of a patient's scans, by state."""
@@ -74,6 +68,18 @@ class Scans:
         if self.site is None:
             return np.zeros(len(self.names), int)
         return np.unique(self.site, return_inverse=True)[1]
+
+
+def _check_known(rating: np.ndarray) -> None:
+    missing = int((~np.isfinite(rating)).sum())
+    if missing:
+        raise InputError(f"Ratings: {missing} are missing. Leave those scans out.")
+
+
+def _check_varying(rating: np.ndarray) -> None:
+    # A constant is predicted without error by any model.
+    if np.ptp(rating) == 0:
+        raise InputError(f"Ratings are all {rating[0]:g}: there is nothing to predict.")
 
 
 def _check_folds(number: int, patients: int) -> None:

@@ -74,10 +74,14 @@ class Svm:
 
 
 def _check_penalties(penalties: tuple[float, ...]) -> None:
-    are_positive = [0 < c < np.inf for c in penalties]
-    if not penalties or not all(are_positive):
+    if not penalties or not all(map(_is_penalty, penalties)):
         listed = ", ".join(map(str, penalties))
         raise InputError(f"C must be positive; got {listed}.")
+
+
+def _is_penalty(c: float) -> bool:
+    # NaN compares as false.
+    return 0 < c < np.inf
 
 
 def _check_fusion(fusion: str) -> None:

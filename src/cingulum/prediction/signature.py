@@ -169,14 +169,19 @@ def _fusion_weights(metadata: JsonObject) -> dict[str, float]:
 
 def _read_weights(folder: Path, entry: JsonObject) -> ModalityWeights:
     """Weights of an entry of `Modalities` in signature.json."""
-    # Only the name: a signature must not point to files outside its folder.
-    path = folder / Path(entry["File"]).name
-    _check_hash(path, entry["SHA256"])
+    path = _signed_file(folder, entry)
     unit = entry["Unit"]
     intercept = float(entry["Intercept"])
     if path.suffix == ".tsv":
         return read_column_weights(path, unit, intercept)
     return read_map_weights(path, unit, intercept)
+
+
+def _signed_file(folder: Path, entry: JsonObject) -> Path:
+    # Only the name: a signature must not point to files outside its folder.
+    path = folder / Path(entry["File"]).name
+    _check_hash(path, entry["SHA256"])
+    return path
 
 
 def _check_hash(path: Path, expected: str) -> None:
@@ -242,18 +247,24 @@ def _write_weights(
     folder: Path, name: str, part: ModalityWeights
 ) -> dict[str, str | float]:
     """Writes one file of weights; returns its entry in signature.json."""
-    if part.affine is not None:
-        path = folder / f"{name}_weights.nii.gz"
-        write_image(path, part.weights.astype(np.float32), part.affine)
-    else:
-        path = folder / f"{name}_weights.tsv"
-        write_table(path, _column_table(part))
+    path = _write_file(folder, name, part)
     return {
         "File": path.name,
         "Unit": part.unit,
         "Intercept": part.intercept,
         "SHA256": _sha256(path),
     }
+
+
+def _write_file(folder: Path, name: str, part: ModalityWeights) -> Path:
+    """Writes a map, or a table where the weights are of columns."""
+    if part.affine is None:
+        path = folder / f"{name}_weights.tsv"
+        write_table(path, _column_table(part))
+        return path
+    path = folder / f"{name}_weights.nii.gz"
+    write_image(path, part.weights.astype(np.float32), part.affine)
+    return path
 
 
 def _column_table(part: ModalityWeights) -> pd.DataFrame:

@@ -52,8 +52,13 @@ def percentile(values: np.ndarray, level: float = 0.95) -> Interval:
     known = np.asarray(values)[np.isfinite(values)]
     if not len(known):
         return Interval(float("nan"), float("nan"))
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(known, _tails(level))
     return Interval(float(low), float(high))
+
+
+def _tails(level: float) -> list[float]:
+    """Shares below the two ends of the middle `level`."""
+    return [(1 - level) / 2, (1 + level) / 2]
 
 
 def exact_interval(correct: float, n: int) -> Interval:

@@ -210,15 +210,16 @@ class _Study:
     def _with_regressions(
         self, answers: StudyEvaluation, between: BetweenPatients
     ) -> StudyEvaluation:
-        regressions: dict[str, Ratings] = {}
-        for visits in between.varying_visits():
-            regressions[visits] = self._ratings(between, visits)
         return replace(
             answers,
-            ratings=regressions,
+            ratings=self._regressions(between),
             published=between.published(self.seed),
             words=[*answers.words, *between.constant_ratings()],
         )
+
+    def _regressions(self, between: BetweenPatients) -> dict[str, Ratings]:
+        varying = between.varying_visits()
+        return {visits: self._ratings(between, visits) for visits in varying}
 
     def _ratings(self, between: BetweenPatients, visits: Visits) -> Ratings:
         return evaluate_ratings(
@@ -323,10 +324,7 @@ class BetweenPatients:
         count."""
         values = {}
         for name, features in modalities.items():
-            values[name] = features
-            # Gaps are reported, not compacted.
-            if name not in scale and not np.isnan(features).any():
-                values[name] = compact(features)
+            values[name] = features if name in scale else _compacted(features)
         return BetweenPatients(values, ratings)
 
     def obstacles(self) -> list[str]:
@@ -369,6 +367,13 @@ class BetweenPatients:
         if not rises.all():
             return None
         return published_regression(self.values, self.ratings, seed=seed)
+
+
+def _compacted(features: np.ndarray) -> np.ndarray:
+    # Gaps are reported, not compacted.
+    if np.isnan(features).any():
+        return features
+    return compact(features)
 
 
 def _constant_words(visits: Visits) -> str:

@@ -340,10 +340,15 @@ def _same_sign(
     resampled = resampled.astype(np.float32)
     # Maps of all resamples at once would not fit into memory.
     for chunk in _chunks(len(share)):
-        block = differences[:, chunk]
-        same = np.sign(resampled @ block) == np.sign(observed @ block)
-        share[chunk] = same.mean(0)
+        share[chunk] = _agreement(resampled, observed, differences[:, chunk])
     return share
+
+
+def _agreement(
+    resampled: np.ndarray, observed: np.ndarray, images: np.ndarray
+) -> np.ndarray:
+    same = np.sign(resampled @ images) == np.sign(observed @ images)
+    return same.mean(0)
 
 
 def _reproducibility(halves: np.ndarray, gram: np.ndarray) -> float:
