@@ -19,9 +19,9 @@ def theirs(gram, signs, box):
     )
     dual = np.zeros(2 * len(rows))
     dual[model.support_] = model.dual_coef_[0]
-    found = np.zeros(len(gram))
-    found[rows] = dual[: len(rows)] - dual[len(rows) :]
-    return found
+    signed = np.zeros(len(gram))
+    signed[rows] = dual[: len(rows)] - dual[len(rows) :]
+    return signed
 
 
 def objective(gram, signs, dual):

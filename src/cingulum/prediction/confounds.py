@@ -168,9 +168,9 @@ class ComBat(TransformerMixin, BaseEstimator):
             raise _single_scan_error(self.sites_[count.argmin()])
 
     def _refuse_unseen(self, sites: np.ndarray) -> None:
-        new = ~np.isin(sites, self.sites_)
-        if new.any() and self.unseen == "refuse":
-            raise _unseen_error(sites[new][0])
+        new = sites[~np.isin(sites, self.sites_)]
+        if len(new) and self.unseen == "refuse":
+            raise _unseen_error(new[0])
 
 
 def _single_scan_error(site: float) -> ValueError:

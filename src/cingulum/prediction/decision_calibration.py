@@ -76,7 +76,7 @@ def _curve_row(
 
 
 def _quantile_bins(values: np.ndarray, bins: int) -> np.ndarray:
-    """Bin of each value; quantiles, so that no bin stands on a handful of values."""
+    """Bin of each value; quantiles, so that no bin has only a handful of values."""
     shares = np.linspace(0, 1, bins + 1)
     edges = np.quantile(values, shares)
     member = np.searchsorted(edges, values, side="right") - 1

@@ -16,7 +16,7 @@ from cingulum.prediction.paired_visits import PairedVisits
 from cingulum.prediction.permutation import Jobs, in_blocks
 from cingulum.prediction.regression import Ratings, RegressionSettings, regress
 from cingulum.prediction.scan_kernels import feature_kernel
-from cingulum.prediction.scores import Evaluation
+from cingulum.prediction.scores import Evaluation, Score
 from cingulum.prediction.settings import Permutations, Svm, Validation
 from cingulum.random_streams import Stream, generator
 
@@ -26,7 +26,7 @@ change nothing."""
 
 ALIASED = 0.65
 """Share of patients with the same order of visits beyond which order and pain cannot be
-told apart."""
+distinguished."""
 
 Verdict = Literal["pass", "warn", "fail"]
 
@@ -258,27 +258,27 @@ def _order_oracle(rose: np.ndarray) -> Check:
 
 
 def _order_words(alias: float) -> str:
-    words = (
-        f"Who knows nothing but which visit came later is right in {100 * alias:.0f} % "
-        "of patients"
-    )
-    if alias <= ALIASED:
-        return f"{words}."
+    ending = "."
+    if alias > ALIASED:
+        ending = ": whatever changes with time or order cannot be told apart from pain."
     return (
-        f"{words}: whatever changes with time or order cannot be told apart from pain."
+        f"Who knows nothing but which visit came later is right in {100 * alias:.0f} % "
+        f"of patients{ending}"
     )
 
 
 def _control_alone(name: str, evaluation: Evaluation) -> Check:
     score = evaluation.scores[name]
-    words = (
-        f"{name} alone recognises the visit in {100 * score.accuracy:.1f} % of "
-        f"patients (p = {score.p:.3f})."
-    )
+    words = f"{name} alone {_recognition(score)}."
     # A warning only: a control may differ because of the pain.
     verdict = _pass_or("warn", score.p >= 0.05)
     expected = "not distinguishable from 50 %"
     return Check(f"{name} alone", score.accuracy, expected, verdict, words)
+
+
+def _recognition(score: Score) -> str:
+    share = 100 * score.accuracy
+    return f"recognises the visit in {share:.1f} % of patients (p = {score.p:.3f})"
 
 
 def audit_ratings(ratings: Ratings, noise: int = 0, seed: int = 0) -> list[Check]:
@@ -300,18 +300,20 @@ def audit_ratings(ratings: Ratings, noise: int = 0, seed: int = 0) -> list[Check
 
 
 def _state_oracle(ratings: Ratings, oracle_r: float) -> Check:
+    # A margin, since the oracle's r is an estimate too.
+    verdict = _pass_or("warn", ratings.performance["r"] > oracle_r + 0.02)
+    expected = "below the model's pooled r"
+    words = _state_words(ratings, oracle_r)
+    return Check("state-only oracle", oracle_r, expected, verdict, words)
+
+
+def _state_words(ratings: Ratings, oracle_r: float) -> str:
     r = ratings.performance["r"]
     within = ratings.performance["r_within_state"]
-    return Check(
-        "state-only oracle",
-        oracle_r,
-        "below the model's pooled r",
-        # A margin, since the oracle's r is an estimate too.
-        _pass_or("warn", r > oracle_r + 0.02),
-        "Who knows only before from after predicts ratings with r = "
-        f"{oracle_r:.2f}; the model's pooled r "
-        f"is {r:.2f}. Read the r within states "
-        f"({within:.2f}) instead.",
+    return (
+        f"Who knows only before from after predicts ratings with r = {oracle_r:.2f}; "
+        f"the model's pooled r is {r:.2f}. Read the r within states ({within:.2f}) "
+        "instead."
     )
 
 

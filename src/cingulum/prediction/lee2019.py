@@ -108,12 +108,16 @@ class _NoiseSummary:
         return _NoiseSummary(float(np.mean(values)), Interval(float(low), float(high)))
 
     @property
+    def _verdict(self) -> str:
+        # On noise a split of patients has no r above 0 on average.
+        return "leaks:" if self.mean > LEAKING_R else "is no split of patients;"
+
+    @property
     def label(self) -> str:
         """What is printed beside the published figures."""
-        leaks = "leaks: on" if self.mean > LEAKING_R else "is no split of patients; on"
         return (
-            f"The published split {leaks} white noise of the same shape it gives a "
-            f"test r of {self.mean:.2f} ({self.range.low:.2f} to "
+            f"The published split {self._verdict} on white noise of the same shape it "
+            f"gives a test r of {self.mean:.2f} ({self.range.low:.2f} to "
             f"{self.range.high:.2f}). Shown for comparison, never as a result."
         )
 
@@ -146,7 +150,7 @@ def group_responses(values: np.ndarray, C: float = 1.0) -> np.ndarray:
 def _weights(differences: np.ndarray, C: float) -> np.ndarray:
     """Weights (feature,) of the SVM fitted to all differences (patient, feature)."""
     everybody = np.ones((1, len(differences)))
-    # Each difference stands for itself and its mirror image, hence twice C.
+    # Each difference counts for itself and its mirror image, hence twice C.
     dual = solver.duals(differences @ differences.T, everybody, 2 * C)[0]
     return dual @ differences
 

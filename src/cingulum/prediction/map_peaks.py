@@ -51,6 +51,10 @@ def _with_regions(table: pd.DataFrame, atlas: Atlas) -> pd.DataFrame:
     )
 
 
+def _is_exceeded(z: np.ndarray, threshold: float) -> bool:
+    return bool(np.isfinite(threshold) and (np.abs(z) > threshold).any())
+
+
 def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Between points (a, b) of two lists (point, 3), in mm."""
     return np.linalg.norm(a[:, None] - b[None], axis=-1)
@@ -60,7 +64,7 @@ def _clusters(
     z: np.ndarray, affine: np.ndarray, threshold: float, voxels: int
 ) -> pd.DataFrame:
     # nilearn takes neither an infinite threshold nor a map without any cluster.
-    if not np.isfinite(threshold) or not (np.abs(z) > threshold).any():
+    if not _is_exceeded(z, threshold):
         return pd.DataFrame()
     # Imported late: nilearn's reporting takes a second that most commands need not pay.
     import nibabel as nib

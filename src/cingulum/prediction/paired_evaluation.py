@@ -1,9 +1,9 @@
 """Which of two visits hurt more? Evaluation of paired classifiers, one per modality and
 one that fuses them.
 
-Nothing that is tested was seen in training: a patient's two visits leave together, and
-the decisions on which the fusion is trained come from models that saw neither the
-patient they judge nor the patient under test.
+Nothing that is tested takes part in training: a patient's two visits leave together,
+and the decisions on which the fusion is trained come from models that were trained on
+neither the patient they judge nor the patient under test.
 """
 
 from __future__ import annotations

@@ -122,15 +122,14 @@ class PairedVisits:
         # Twins and siblings may be alike: they are never on both sides of a fold.
         twins = copy_of(list(self.values.values()), self.blocks)
         if twins is not None:
-            first, second = twins
-            raise _copy_error(self.patients[first], self.patients[second])
+            raise _copy_error(self.patients, *twins)
 
 
-def _copy_error(first: str, second: str) -> InputError:
+def _copy_error(patients: list[str], first: int, second: int) -> InputError:
     return InputError(
-        f"{first} and {second} have the same features to the last digit at both "
-        "visits: one is a copy of the other and would be tested on itself. Leave one "
-        "out."
+        f"{patients[first]} and {patients[second]} have the same features to the last "
+        "digit at both visits: one is a copy of the other and would be tested on "
+        "itself. Leave one out."
     )
 
 

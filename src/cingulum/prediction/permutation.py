@@ -45,10 +45,13 @@ def sign_flips(
 ) -> np.ndarray:
     """Signs (times, patient); patients of one block (a family, say) flip together."""
     if blocks is None:
-        return rng.choice([-1.0, 1.0], size=(times, patients))
+        return _random_signs(times, patients, rng)
     names, member = np.unique(blocks, return_inverse=True)
-    flips = rng.choice([-1.0, 1.0], size=(times, len(names)))
-    return flips[:, member]
+    return _random_signs(times, len(names), rng)[:, member]
+
+
+def _random_signs(times: int, number: int, rng: np.random.Generator) -> np.ndarray:
+    return rng.choice([-1.0, 1.0], size=(times, number))
 
 
 def exchanges(
@@ -160,7 +163,7 @@ def max_statistic_p(observed: np.ndarray, largest: np.ndarray) -> np.ndarray:
 
 
 def fdr(p: np.ndarray) -> np.ndarray:
-    """False discovery rates by Benjamini and Hochberg (scipy's); NaN stays NaN and does
+    """False discovery rates by Benjamini and Hochberg (scipy's); NaN is kept and does
     not count."""
     q = np.full(np.shape(p), np.nan)
     known = np.isfinite(p)

@@ -204,8 +204,13 @@ def training_means(scans: Scans, outer: np.ndarray) -> np.ndarray:
 def training_state_means(scans: Scans, outer: np.ndarray) -> np.ndarray:
     """The same over scans in the state of the scan only."""
     fold = outer[scans.patient]
-    means = []
-    for own_fold, own_state in zip(fold, scans.state, strict=True):
-        comparable = (fold != own_fold) & (scans.state == own_state)
-        means.append(scans.rating[comparable].mean())
-    return np.array(means)
+    means = np.empty(len(fold))
+    for scan in range(len(fold)):
+        comparable = _comparable(fold, scans.state, scan)
+        means[scan] = scans.rating[comparable].mean()
+    return means
+
+
+def _comparable(fold: np.ndarray, state: np.ndarray, scan: int) -> np.ndarray:
+    """Scans in the state of the scan, outside its fold."""
+    return (fold != fold[scan]) & (state == state[scan])

@@ -77,7 +77,7 @@ own, so that small blocks let an early stop take effect."""
 class RegressionSettings:
     """How ratings are predicted and tested.
 
-    on: recorded in the result; what the kernels are made of is up to the caller
+    on: recorded in the result; the caller chooses what the kernels are computed from
     inner_folds: parts of the training patients that choose the ridge penalty
     permutations, stop_after: stop once so many permutations reach the observed values
         of both p (`sequential_p`); None: all permutations
@@ -401,8 +401,9 @@ class _Permutations:
         return _both_correlations(self.state, deviation, predictions.scans.rating[None])
 
     def _blocks(self, exchanged: np.ndarray) -> list[np.ndarray]:
-        starts = range(0, exchanged.shape[1], self._block_size)
-        return [exchanged[:, start : start + self._block_size] for start in starts]
+        size = self._block_size
+        starts = range(0, exchanged.shape[1], size)
+        return [exchanged[:, start : start + size] for start in starts]
 
     @property
     def _block_size(self) -> int:

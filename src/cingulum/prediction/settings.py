@@ -1,4 +1,4 @@
-"""How a prediction is made and tested, as values that are passed on whole."""
+"""How a prediction is trained and tested, as values that are passed on whole."""
 
 from __future__ import annotations
 

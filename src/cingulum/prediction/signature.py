@@ -102,16 +102,20 @@ def read_signature(folder: Path) -> Signature:
     folder = Path(folder)
     if (folder / "signature.json").is_file():
         return _read_own(folder)
-    published = [file for file, _, _ in LEE2019.values()]
-    if all((folder / file).is_file() for file in published):
+    if _has_published_maps(folder):
         return _read_published(folder)
-    raise _no_signature(folder, published)
+    raise _no_signature(folder)
 
 
-def _no_signature(folder: Path, published: list[str]) -> InputError:
+def _has_published_maps(folder: Path) -> bool:
+    return all((folder / file).is_file() for file, _, _ in LEE2019.values())
+
+
+def _no_signature(folder: Path) -> InputError:
+    published = ", ".join(file for file, _, _ in LEE2019.values())
     return InputError(
         f"{folder}: is not a signature. Expected signature.json (made by `cingulum "
-        f"signature export`), or the published maps of 2019 ({', '.join(published)})."
+        f"signature export`), or the published maps of 2019 ({published})."
     )
 
 

@@ -64,14 +64,21 @@ def _tails(level: float) -> list[float]:
 def exact_interval(correct: float, n: int) -> Interval:
     """95 % Clopper-Pearson interval of a proportion; `correct` may be a half count."""
     # Not scipy's binomtest: it takes whole counts only, and gives the same for them.
-    low = 0.0
-    high = 1.0
-    # The beta distributions are not defined at the ends, where the bound is exact.
-    if correct > 0:
-        low = float(beta.ppf(0.025, correct, n - correct + 1))
-    if correct < n:
-        high = float(beta.ppf(0.975, correct + 1, n - correct))
-    return Interval(low, high)
+    return Interval(_lower_bound(correct, n), _upper_bound(correct, n))
+
+
+def _lower_bound(correct: float, n: int) -> float:
+    # The beta distribution is not defined at the end, where the bound is exact.
+    if correct <= 0:
+        return 0.0
+    return float(beta.ppf(0.025, correct, n - correct + 1))
+
+
+def _upper_bound(correct: float, n: int) -> float:
+    # As for the lower one.
+    if correct >= n:
+        return 1.0
+    return float(beta.ppf(0.975, correct + 1, n - correct))
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> float:

@@ -190,9 +190,8 @@ class _Study:
 
     def _kept(self, paired: Evaluation) -> np.ndarray:
         """Rows of the patients that were evaluated."""
-        evaluated = set(paired.patients)
-        names = self.data.visits.patients
-        return np.array([row for row, name in enumerate(names) if name in evaluated])
+        is_evaluated = np.isin(self.data.visits.patients, paired.patients)
+        return np.flatnonzero(is_evaluated)
 
     def with_ratings(
         self, answers: StudyEvaluation, decisions: np.ndarray, ratings: np.ndarray
@@ -355,11 +354,9 @@ class BetweenPatients:
 
     def constant_ratings(self) -> list[str]:
         """A sentence for each of the others."""
-        constant = set(self.by_visits()) - set(self.varying_visits())
-        # In the order of the visits, which a set does not keep.
-        return [
-            _constant_words(visits) for visits in self.by_visits() if visits in constant
-        ]
+        varying = self.varying_visits()
+        constant = [visits for visits in self.by_visits() if visits not in varying]
+        return [_constant_words(visits) for visits in constant]
 
     def published(self, seed: int) -> PublishedRegression | None:
         """The 2019 recipe, which takes the second visit for the one in more pain."""

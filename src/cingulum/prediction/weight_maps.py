@@ -49,7 +49,7 @@ class MapTest:
 
     Counted p never go below 1 / (m + 1), which over 200,000 voxels no false discovery
     rate could use. A sum of flipped signs has tails no heavier than the normal
-    (Hoeffding 1963), so the normal tail stands in for more permutations.
+    (Hoeffding 1963), so the normal tail replaces more permutations.
     """
 
     values: np.ndarray
@@ -102,7 +102,7 @@ def map_weights(
     """
     differences = _complete_differences(values)
     draws = _Draws.of(len(differences), permutations, resamples, seed)
-    # Each difference stands for itself and its mirror image, hence twice C.
+    # Each difference counts for itself and its mirror image, hence twice C.
     svms = _PairedSvms(inner_products(differences), 2 * C, jobs, show_progress)
     flipped = svms.duals(draws.signs, "flipped maps")
     patterns = _patterns(flipped, svms.gram)

@@ -232,7 +232,7 @@ class ModalityKernel:
         products = mean_scan_products(self.shared.gram, self.shared.cross, trains)
         if self.wants_inside:
             return products
-        # The compiled code is made for arrays without gaps.
+        # The compiled code expects contiguous arrays.
         return np.ascontiguousarray(products[:, -1:])
 
     def _from_fitted_products(

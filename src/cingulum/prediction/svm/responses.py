@@ -71,7 +71,7 @@ def held_out(gram, cross, middle, signs, outer, inner, penalty):  # type: ignore
     gram: (n, n) inner products of differences; cross: (n, n) of first visits with
     differences; middle: (fold, part + 1, n) of each model's mean training scan with
     them, the outer model last: scores are about that scan. With one entry per fold no
-    inner responses are made.
+    inner responses are computed.
     signs: (problem, n); outer, inner: fold and part of each patient; penalty: 2 C of
     the mirrored problem
 

@@ -41,7 +41,7 @@ def weights_on_everybody(
 def _duals_on_everybody(kernel: ModalityKernel, penalty: float) -> np.ndarray:
     """Duals (patient,); 0 for patients without the modality."""
     signs = kernel.available[None].astype(float)
-    # Each difference stands for itself and its mirror image, hence twice C.
+    # Each difference counts for itself and its mirror image, hence twice C.
     return solver.duals(kernel.shared.gram, signs, 2 * penalty)[0]
 
 
