@@ -29,12 +29,18 @@ class DecisionCalibration:
 
 def calibrate_decisions(decisions: np.ndarray, bins: int = 5) -> DecisionCalibration:
     """decisions: out of fold (patient,), NaN for patients without data."""
-    known = np.flatnonzero(np.isfinite(decisions))
+    known = np.isfinite(decisions)
+    calibrated = _probabilities(decisions[known])
     probability = np.full(len(decisions), np.nan)
-    probability[known] = _probabilities(decisions[known])
-    calibrated = probability[known]
-    brier = float(np.square(1 - calibrated).mean())
-    return DecisionCalibration(probability, brier, _curve(calibrated, bins))
+    probability[known] = calibrated
+    return DecisionCalibration(
+        probability, _brier(calibrated), _curve(calibrated, bins)
+    )
+
+
+def _brier(probability: np.ndarray) -> float:
+    """Mean squared error of probabilities of the correct answer."""
+    return float(np.square(1 - probability).mean())
 
 
 def _probabilities(decisions: np.ndarray) -> np.ndarray:

@@ -121,12 +121,19 @@ class FusedPairedSVC(_Paired):
         X, signs = self._signs(X, y)
         blocks = self._blocks(X)
         self.fusion_ = self._block_weights(blocks, signs)
-        coefficients = [_duals(block, signs, self.C) @ block for block in blocks]
-        # One linear machine: each block's, times the weight of its decision.
-        weighted = [w * c for w, c in zip(self.fusion_, coefficients, strict=True)]
-        self.coef_ = np.concatenate(weighted)[None]
+        self.coef_ = self._fused_weights(blocks, signs)[None]
         self.intercept_ = np.zeros(1)
         return self
+
+    def _fused_weights(
+        self, blocks: Sequence[np.ndarray], signs: np.ndarray
+    ) -> np.ndarray:
+        """Weights (feature,) of one linear machine: each block's, times the weight of
+        its decision."""
+        weighted = []
+        for weight, block in zip(self.fusion_, blocks, strict=True):
+            weighted.append(weight * (_duals(block, signs, self.C) @ block))
+        return np.concatenate(weighted)
 
     def _blocks(self, X: np.ndarray) -> list[np.ndarray]:
         """Columns of X, as `widths` says."""
@@ -181,6 +188,7 @@ def _inner_responses(
     which every label is +1."""
     gram = _gram(X)
     is_training = parts != np.arange(parts.max() + 1)[:, None]
+    # A sign of 0 leaves a patient out.
     kept = np.where(is_training, signs, 0.0)
     decisions = solver.duals(gram, kept, 2.0 * C) @ gram
     return decisions[parts, np.arange(len(X))] * signs

@@ -23,10 +23,9 @@ def compact(values: np.ndarray) -> np.ndarray:
     """Features (patient, visit, k) with k at most the number of scans and the same
     inner products: for linear models the same data, without the voxels."""
     n, visits, features = values.shape
-    scans = n * visits
-    if features <= scans:
+    if features <= n * visits:
         return values.astype(np.float64)
-    gram = inner_products(values.reshape(scans, features))
+    gram = inner_products(values.reshape(-1, features))
     return _square_root(gram).reshape(n, visits, -1)
 
 

@@ -303,7 +303,9 @@ class _PermutedStatistics:
         """Accuracy, AUC and single-scan AUC (3, problem) of every model, and of the
         fusion with one modality flipped alone, under the name `without <modality>`."""
         permuted = decide(self.plan, self.kernels, self.fused, signs)
-        rows = {name: model.statistics for name, model in permuted.models.items()}
+        rows = {}
+        for name, model in permuted.models.items():
+            rows[name] = model.statistics
         for name in self.permuted_alone:
             alone = self._flipped_alone(name, permuted, signs)
             rows[f"without {name}"] = alone.statistics
@@ -514,8 +516,9 @@ class _Judge:
 
 def _decisions(model: ModelResponses) -> np.ndarray:
     """Decisions (patient,) of the first problem; NaN for patients without data."""
-    decisions = np.full(len(model.available), np.nan)
-    decisions[model.available] = rounded(model.decision[0, model.available])
+    available = model.available
+    decisions = np.full(len(available), np.nan)
+    decisions[available] = rounded(model.decision[0, available])
     return decisions
 
 

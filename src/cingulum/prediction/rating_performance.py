@@ -180,7 +180,8 @@ def _slope(predicted: np.ndarray, rating: np.ndarray) -> float:
         return NAN
     spread = predicted - predicted.mean()
     covariation = (spread * (rating - rating.mean())).sum()
-    return float(covariation / float(np.square(spread).sum()))
+    squares = float(np.square(spread).sum())
+    return float(covariation / squares)
 
 
 def _patient_means(predictions: RatingPredictions) -> _PatientMeans:

@@ -120,11 +120,11 @@ def _design(confounds: np.ndarray | None, scans: int) -> np.ndarray:
 
 
 def _standardised(x: np.ndarray, train: np.ndarray) -> np.ndarray:
-    x = x - x[train].mean(0)
-    size = x[train].std(0)
+    centred = x - x[train].mean(0)
+    size = centred[train].std(0)
     # A constant column has a spread of rounding errors; it becomes 0, not noise.
-    varies = size > 1e-12 * np.abs(x).max(initial=1e-300)
-    return np.divide(x, size, out=np.zeros_like(x), where=varies)
+    varies = size > 1e-12 * np.abs(centred).max(initial=1e-300)
+    return np.divide(centred, size, out=np.zeros_like(centred), where=varies)
 
 
 def _harmonised(x: np.ndarray, site: np.ndarray, train: np.ndarray) -> np.ndarray:

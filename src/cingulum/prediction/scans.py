@@ -46,8 +46,7 @@ class Scans:
         with a patient of the same site and with as many scans in the same states."""
         ratings = np.repeat(self.rating[:, None], times, axis=1)
         for rows in self._exchangeable():
-            patients = np.tile(np.arange(len(rows)), (times, 1))
-            order = rng.permuted(patients, axis=1)  # (times, patient)
+            order = _orders(len(rows), times, rng)  # (times, patient)
             permuted = self.rating[rows[order]]  # (times, patient, scan)
             # Ratings move with their states: what the state alone predicts is kept.
             ratings[rows.ravel()] = permuted.reshape(times, rows.size).T
@@ -56,18 +55,25 @@ class Scans:
     def _exchangeable(self) -> list[np.ndarray]:
         """Rows (patient, scan) of each group of patients that may exchange ratings."""
         groups: dict[tuple[int, ...], list[np.ndarray]] = {}
-        for patient, site in enumerate(self._site_numbers()):
+        for patient, site in enumerate(self._site_numbers().tolist()):
             rows = self.rows_of(patient)
-            # Site and states, so that ratings of other conditions never mix.
-            key = (int(site), *self.state[rows].tolist())
-            groups.setdefault(key, []).append(rows)
+            groups.setdefault(self._condition(site, rows), []).append(rows)
         return [np.stack(rows) for rows in groups.values()]
+
+    def _condition(self, site: int, rows: np.ndarray) -> tuple[int, ...]:
+        # Site and states, so that ratings of other conditions never mix.
+        return site, *self.state[rows].tolist()
 
     def _site_numbers(self) -> np.ndarray:
         """Site of each patient as a whole number; one site where none are named."""
         if self.site is None:
             return np.zeros(len(self.names), int)
         return np.unique(self.site, return_inverse=True)[1]
+
+
+def _orders(patients: int, times: int, rng: np.random.Generator) -> np.ndarray:
+    """Random orders (times, patient)."""
+    return rng.permuted(np.tile(np.arange(patients), (times, 1)), axis=1)
 
 
 def _check_known(rating: np.ndarray) -> None:

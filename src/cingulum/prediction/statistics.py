@@ -88,9 +88,9 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
     decided = (first != 0) & (second != 0)
     by_first = first[decided] > 0
     by_second = second[decided] > 0
-    only_first = int((by_first & ~by_second).sum())
-    only_second = int((by_second & ~by_first).sum())
-    return _sign_test(only_first, only_first + only_second)
+    # Patients that both or neither recognise say nothing about which is better.
+    disagreements = int((by_first != by_second).sum())
+    return _sign_test(int((by_first & ~by_second).sum()), disagreements)
 
 
 def _sign_test(wins: int, number: int) -> float:
@@ -113,9 +113,13 @@ class DeLong:
     def interval(self, model: int = 0, level: float = 0.95) -> Interval:
         """Normal interval of one AUC, cut to 0 to 1."""
         auc = float(self.aucs[model])
-        error = np.sqrt(self.covariance[model, model])
-        reach = float(norm.ppf((1 + level) / 2) * error)
+        reach = self._reach(model, level)
         return Interval(max(0.0, auc - reach), min(1.0, auc + reach))
+
+    def _reach(self, model: int, level: float) -> float:
+        """Half width of the interval."""
+        error = np.sqrt(self.covariance[model, model])
+        return float(norm.ppf((1 + level) / 2) * error)
 
     def p(self, a: int = 0, b: int = 1) -> float:
         """Two-sided p that two models have the same AUC."""

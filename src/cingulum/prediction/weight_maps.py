@@ -328,7 +328,9 @@ def _bootstrap_ratio(resampled: np.ndarray, differences: np.ndarray) -> np.ndarr
     mean = resampled.mean(0).astype(np.float32) @ differences
     covariance = np.atleast_2d(np.cov(resampled.T, bias=True))
     sd = _map_sd(covariance, differences)
-    return np.divide(mean, sd, out=np.full_like(mean, np.nan), where=sd > 0)
+    # A feature that never changes has no ratio.
+    undefined = np.full_like(mean, np.nan)
+    return np.divide(mean, sd, out=undefined, where=sd > 0)
 
 
 def _same_sign(
@@ -356,10 +358,13 @@ def _reproducibility(halves: np.ndarray, gram: np.ndarray) -> float:
     first, second = np.split(halves, 2)
     # Correlation about zero, so that it needs inner products only.
     inner = _map_products(first, gram, second)
-    squares = _map_products(first, gram, first) * _map_products(second, gram, second)
     # A half that agrees on nothing has a map of zeros.
-    correlation = inner / np.sqrt(squares).clip(1e-300)
+    correlation = inner / _product_of_norms(first, gram, second).clip(1e-300)
     return float(correlation.mean())
+
+
+def _product_of_norms(a: np.ndarray, gram: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.sqrt(_map_products(a, gram, a) * _map_products(b, gram, b))
 
 
 def _map_products(a: np.ndarray, gram: np.ndarray, b: np.ndarray) -> np.ndarray:
