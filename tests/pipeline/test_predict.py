@@ -317,7 +317,7 @@ def test_hostile_labels_are_escaped(tmp_path):
             ("--design", "between", "--outcome", "const"),
             "has no column 'const'",
         ),
-        (lambda t: t.head(10), FEATURES, "at least 10 patients; came 5"),
+        (lambda t: t.head(10), FEATURES, "at least 10 patients; got 5"),
         (lambda t: t.assign(session_id="ses-1"), FEATURES, "more than once"),
         (lambda t: t, ("--features", "sex"), "cannot be a feature: it is not numeric"),
         (lambda t: t, ("--features", "f9"), "Did you mean f"),

@@ -36,7 +36,7 @@ def study():
 
 
 def test_every_way_around_the_brain_is_asked(study):
-    values, ratings, found = study
+    values, ratings, evaluation = study
     only = {"a": values["a"]}
     rated = evaluate_ratings(
         only,
@@ -49,7 +49,7 @@ def test_every_way_around_the_brain_is_asked(study):
     checks = {
         c.name: c
         for c in audit(
-            values, found, rose=np.ones(40, bool), ratings=rated, published=recipe
+            values, evaluation, rose=np.ones(40, bool), ratings=rated, published=recipe
         )
     }
     assert (
@@ -77,28 +77,29 @@ def test_every_way_around_the_brain_is_asked(study):
 
 
 def test_a_pipeline_that_beats_its_own_permutations_on_average_fails(study):
-    values, _, found = study
-    leaky = replace(found.scores["a"], null=np.full(99, 0.7))
+    values, _, evaluation = study
+    leaky = replace(evaluation.scores["a"], null=np.full(99, 0.7))
     checks = audit(
-        values, replace(found, scores={**found.scores, "a": leaky}), repeats=5
+        values, replace(evaluation, scores={**evaluation.scores, "a": leaky}), repeats=5
     )
     assert [c.name for c in failed(checks)] == ["shuffled visits"]
 
 
 def test_a_balanced_order_passes(study):
-    values, _, found = study
+    values, _, evaluation = study
     checks = {
-        c.name: c for c in audit(values, found, rose=np.arange(40) % 2 == 0, repeats=5)
+        c.name: c
+        for c in audit(values, evaluation, rose=np.arange(40) % 2 == 0, repeats=5)
     }
     assert checks["order oracle"].verdict == "pass"
 
 
 def test_learning_curves_rise_with_patients_and_end_at_the_score(study):
-    values, _, found = study
+    values, _, evaluation = study
     curve = learning_curve({"a": values["a"]}, NAMES, repeats=15, sizes=(10, 20, 40))
     assert curve["patients"].tolist() == [10, 20, 40]
     assert curve["accuracy"].iloc[0] < curve["accuracy"].iloc[-1] + 0.05
-    assert curve["accuracy"].iloc[-1] == pytest.approx(found.scores["a"].accuracy)
+    assert curve["accuracy"].iloc[-1] == pytest.approx(evaluation.scores["a"].accuracy)
 
 
 def test_compacted_features_have_the_same_inner_products():
@@ -114,13 +115,13 @@ def test_probabilities_are_meant_as_they_are_said():
     (integrated here); ours, learnt from 200 patients, within .03; noise gives .25."""
     rng = np.random.default_rng(0)
     d = rng.normal(1, 1, size=200)
-    found = calibrate_decisions(d)
+    calibration = calibrate_decisions(d)
     many = rng.normal(1, 1, size=200_000)
-    assert found.brier == pytest.approx(
+    assert calibration.brier == pytest.approx(
         np.mean((1 - 1 / (1 + np.exp(-2 * many))) ** 2), abs=0.03
     )
-    assert found.curve.shape[1] == 3 and found.curve[:, 2].sum() == 400
-    assert np.abs(found.curve[:, 0] - found.curve[:, 1]).max() < 0.15
+    assert calibration.curve.shape[1] == 3 and calibration.curve[:, 2].sum() == 400
+    assert np.abs(calibration.curve[:, 0] - calibration.curve[:, 1]).max() < 0.15
     assert calibrate_decisions(rng.normal(size=200)).brier == pytest.approx(
         0.25, abs=0.02
     )
@@ -128,9 +129,11 @@ def test_probabilities_are_meant_as_they_are_said():
 
 
 def test_whoever_does_the_work_finds_the_same(study):
-    values, _, found = study
-    one, two = (audit(values, found, repeats=4, jobs=jobs)[0] for jobs in (1, 2))
-    assert one == two
+    values, _, evaluation = study
+    by_one_job, by_two_jobs = (
+        audit(values, evaluation, repeats=4, jobs=jobs)[0] for jobs in (1, 2)
+    )
+    assert by_one_job == by_two_jobs
     a, b = (
         learning_curve({"a": values["a"]}, NAMES, repeats=3, sizes=(10, 20), jobs=jobs)
         for jobs in (1, 2)

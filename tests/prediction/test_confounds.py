@@ -78,10 +78,10 @@ def test_unseen_sites_follow_the_rule_that_was_given():
     np.testing.assert_allclose(kept, new[:, 2:])
 
 
-def test_what_cannot_be_told_apart_is_refused():
+def test_what_cannot_be_separated_is_refused():
     x, *_ = scans()
     x[:, 1] = x[:, 0]
-    with pytest.raises(ValueError, match="cannot be told apart"):
+    with pytest.raises(ValueError, match="cannot be separated"):
         ComBat(site=0, covariates=(1,)).fit(x)
     x[0, 0] = 7
     with pytest.raises(ValueError, match="at least two training scans"):

@@ -71,10 +71,10 @@ def test_keeps_scikit_learns_manners():
 def test_scikit_learn_finds_nothing_wrong_with_our_estimators(estimator):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that array API checks are skipped
-        found = check_estimator(estimator, on_fail=None)
+        checks = check_estimator(estimator, on_fail=None)
     assert not [
         (c["check_name"], c["exception"])
-        for c in found
+        for c in checks
         if c["status"] not in ("passed", "skipped")
     ]
 
@@ -89,14 +89,14 @@ def test_our_estimators_work_in_scikit_learns_pipelines():
     pipe = make_pipeline(
         Deconfounder(confounds=(8,)), FusedPairedSVC(widths=(5, 3), inner_folds=3)
     )
-    found = cross_val_predict(
+    decisions = cross_val_predict(
         clone(pipe), d, y, groups=groups, cv=GroupKFold(4), method="decision_function"
     )
     train, test = next(GroupKFold(4).split(d, y, groups))
     model = clone(pipe).fit(d[train], y[train])
-    np.testing.assert_allclose(found[test], model.decision_function(d[test]))
+    np.testing.assert_allclose(decisions[test], model.decision_function(d[test]))
     np.testing.assert_allclose(
-        found[test], model[0].transform(d[test]) @ model[1].coef_[0]
+        decisions[test], model[0].transform(d[test]) @ model[1].coef_[0]
     )
     assert set(model.predict(d)) <= {"after", "before"} and model[1].fusion_.shape == (
         2,
@@ -113,7 +113,9 @@ def test_evaluation_equals_a_plain_scikit_learn_loop():
         "b": planted(rng, 16, 1, 1.0),
         "c": planted(rng, 16, 60, 1.0),
     }
-    found = evaluate(values, [str(i) for i in range(16)], permutations=3, inner_folds=4)
+    evaluation = evaluate(
+        values, [str(i) for i in range(16)], permutations=3, inner_folds=4
+    )
     differences = {k: v[:, 1] - v[:, 0] for k, v in values.items()}
 
     def response(d, train, test):
@@ -123,7 +125,7 @@ def test_evaluation_equals_a_plain_scikit_learn_loop():
     fused = []
     for i in range(16):
         others = np.array([j for j in range(16) if j != i])
-        fold = found.parts[others]
+        fold = evaluation.parts[others]
         inner = np.zeros((15, 3))
         for k in range(4):
             for m, d in enumerate(differences.values()):
@@ -137,10 +139,10 @@ def test_evaluation_equals_a_plain_scikit_learn_loop():
             response(d, [j for j in range(16) if j != i], [i])[0] for i in range(16)
         ]
         np.testing.assert_allclose(
-            found.scores[name].decisions, plain, rtol=1e-5, atol=1e-6
+            evaluation.scores[name].decisions, plain, rtol=1e-5, atol=1e-6
         )
     np.testing.assert_allclose(
-        found.scores["fused"].decisions, fused, rtol=1e-4, atol=1e-5
+        evaluation.scores["fused"].decisions, fused, rtol=1e-4, atol=1e-5
     )
 
 
@@ -155,11 +157,19 @@ def test_same_seed_same_numbers_at_any_number_of_workers():
     rng = np.random.default_rng(0)
     values = {"a": planted(rng, 12, 30, 1.0), "b": planted(rng, 12, 2, 1.0)}
     names = list(map(str, range(12)))
-    two = evaluate(values, names, permutations=120, inner_folds=3, seed=5, jobs=2)
-    one = evaluate(values, names, permutations=120, inner_folds=3, seed=5, jobs=1)
-    for name in one.scores:
-        assert np.array_equal(one.scores[name].null, two.scores[name].null)
-        assert np.array_equal(one.scores[name].decisions, two.scores[name].decisions)
+    by_two_jobs = evaluate(
+        values, names, permutations=120, inner_folds=3, seed=5, jobs=2
+    )
+    by_one_job = evaluate(
+        values, names, permutations=120, inner_folds=3, seed=5, jobs=1
+    )
+    for name in by_one_job.scores:
+        assert np.array_equal(
+            by_one_job.scores[name].null, by_two_jobs.scores[name].null
+        )
+        assert np.array_equal(
+            by_one_job.scores[name].decisions, by_two_jobs.scores[name].decisions
+        )
 
 
 def test_missing_values_and_too_few_patients_are_refused():

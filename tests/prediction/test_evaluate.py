@@ -36,21 +36,21 @@ def plain(differences, parts, C=1.0):
     """Nested leave-one-patient-out in scikit-learn: decisions of every modality and of
     the stacked fusion."""
     n = len(parts)
-    found = {name: np.zeros(n) for name in (*differences, "fused")}
+    decisions = {name: np.zeros(n) for name in (*differences, "fused")}
     for i in range(n):
         train = np.delete(np.arange(n), i)
         inside = np.zeros((n, len(differences)))
         for m, (name, d) in enumerate(differences.items()):
-            found[name][i] = d[i] @ weights(d[train], C)
+            decisions[name][i] = d[i] @ weights(d[train], C)
             for k in range(parts.max() + 1):
                 judged = train[parts[train] == k]
                 if len(judged):
                     inside[judged, m] = d[judged] @ weights(
                         d[train[parts[train] != k]], C
                     )
-        outer = np.array([found[name][i] for name in differences])
-        found["fused"][i] = outer @ weights(inside[train], C)
-    return found
+        outer = np.array([decisions[name][i] for name in differences])
+        decisions["fused"][i] = outer @ weights(inside[train], C)
+    return decisions
 
 
 def statistic(decisions):
@@ -59,19 +59,19 @@ def statistic(decisions):
 
 def check_against_plain(seed, widths, n):
     values = cohort(n, widths, seed=seed)
-    found = evaluate(
+    evaluation = evaluate(
         values, NAMES[:n], permutations=0, seed=seed, inner_folds=3, contributions=False
     )
     expected = plain(
-        {name: v[:, 1] - v[:, 0] for name, v in values.items()}, found.parts
+        {name: v[:, 1] - v[:, 0] for name, v in values.items()}, evaluation.parts
     )
     for name, decisions in expected.items():
         scale = np.abs(decisions).max()
         np.testing.assert_allclose(
-            found.scores[name].decisions, decisions, atol=2e-3 * scale
+            evaluation.scores[name].decisions, decisions, atol=2e-3 * scale
         )
         clear = np.abs(decisions) > 2e-3 * scale
-        assert (np.sign(decisions) == np.sign(found.scores[name].decisions))[
+        assert (np.sign(decisions) == np.sign(evaluation.scores[name].decisions))[
             clear
         ].all()
 
@@ -97,27 +97,29 @@ def test_p_values_equal_brute_force():
     contribution."""
     n, m = 10, 19
     values = cohort(n, (6, 2), seed=3)
-    found = evaluate(values, NAMES[:n], permutations=m, seed=3, inner_folds=2)
+    evaluation = evaluate(values, NAMES[:n], permutations=m, seed=3, inner_folds=2)
     d = {name: v[:, 1] - v[:, 0] for name, v in values.items()}
     signs = sign_flips(m, n, np.random.default_rng((3, 0, 1)))
-    reached = {name: statistic(x) for name, x in plain(d, found.parts).items()}
+    reached = {name: statistic(x) for name, x in plain(d, evaluation.parts).items()}
     null = {name: [] for name in reached}
     alone = []
     for s in signs:
         for name, x in plain(
-            {k: v * s[:, None] for k, v in d.items()}, found.parts
+            {k: v * s[:, None] for k, v in d.items()}, evaluation.parts
         ).items():
             null[name].append(statistic(x))
         alone.append(
             statistic(
-                plain({"m0": d["m0"] * s[:, None], "m1": d["m1"]}, found.parts)["fused"]
+                plain({"m0": d["m0"] * s[:, None], "m1": d["m1"]}, evaluation.parts)[
+                    "fused"
+                ]
             )
         )
     for name, target in reached.items():
-        assert found.scores[name].p == pytest.approx(
+        assert evaluation.scores[name].p == pytest.approx(
             (1 + np.sum(np.array(null[name]) >= target - 1e-9)) / (m + 1)
         )
-    assert found.contributions["m0"].p == pytest.approx(
+    assert evaluation.contributions["m0"].p == pytest.approx(
         (1 + np.sum(np.array(alone) >= reached["fused"] - 1e-9)) / (m + 1)
     )
 
@@ -126,7 +128,9 @@ def test_p_approaches_that_of_all_sign_flips():
     """All 2⁸ flips enumerated; 2000 drawn ones within four binomial standard errors
     (false alarm 6 in 100,000)."""
     values = cohort(8, (3,), effect=1.5, seed=1)
-    found = evaluate(values, NAMES[:8], permutations=2000, inner_folds=2, force=True)
+    evaluation = evaluate(
+        values, NAMES[:8], permutations=2000, inner_folds=2, force=True
+    )
     d = values["m0"][:, 1] - values["m0"][:, 0]
 
     def flipped(s):
@@ -137,7 +141,7 @@ def test_p_approaches_that_of_all_sign_flips():
 
     every = np.array([flipped(s) for s in itertools.product([-1.0, 1.0], repeat=8)])
     exact = np.mean(every >= every[-1] - 1e-9)
-    assert found.scores["m0"].p == pytest.approx(
+    assert evaluation.scores["m0"].p == pytest.approx(
         exact, abs=4 * np.sqrt(exact * (1 - exact) / 2000) + 1e-3
     )
 
@@ -145,8 +149,8 @@ def test_p_approaches_that_of_all_sign_flips():
 def test_tuned_penalties_are_chosen_inside():
     """The penalty of every fold, from its inner accuracy alone, written out."""
     values, grid = cohort(12, (5,), effect=1.0, seed=2), (1e-3, 1.0)
-    found = evaluate(values, NAMES[:12], permutations=0, inner_folds=3, C=grid)
-    d, parts = values["m0"][:, 1] - values["m0"][:, 0], found.parts
+    evaluation = evaluate(values, NAMES[:12], permutations=0, inner_folds=3, C=grid)
+    d, parts = values["m0"][:, 1] - values["m0"][:, 0], evaluation.parts
     for i in range(12):
         train = np.delete(np.arange(12), i)
         reached = []
@@ -156,7 +160,7 @@ def test_tuned_penalties_are_chosen_inside():
             ]
             reached.append(accuracy(np.array(inside)))
         expected = d[i] @ weights(d[train], grid[int(np.argmax(reached))])
-        assert found.scores["m0"].decisions[i] == pytest.approx(expected, abs=1e-4)
+        assert evaluation.scores["m0"].decisions[i] == pytest.approx(expected, abs=1e-4)
 
 
 def test_scaling_and_confounds_are_fitted_to_training_patients():
@@ -165,7 +169,7 @@ def test_scaling_and_confounds_are_fitted_to_training_patients():
     values = {"a": rng.normal(size=(n, 2, 6)) * np.array([1, 5, 20, 0.1, 3, 2])}
     motion = rng.normal(size=(n, 2))
     values["a"] += motion[..., None] * np.arange(6)
-    found = evaluate(
+    evaluation = evaluate(
         values,
         NAMES[:n],
         permutations=0,
@@ -179,14 +183,14 @@ def test_scaling_and_confounds_are_fitted_to_training_patients():
         slope = c[train] @ d[train] / (c[train] @ c[train])
         left = d - np.outer(c, slope)
         left = left / np.sqrt(np.square(left[train]).mean(0))
-        assert found.scores["a"].decisions[i] == pytest.approx(
+        assert evaluation.scores["a"].decisions[i] == pytest.approx(
             left[i] @ weights(left[train]), rel=1e-3, abs=1e-4
         )
 
 
 def test_kernel_fusion_is_one_machine_on_aligned_kernels():
     values = cohort(11, (4, 7), effect=3.0, seed=5)
-    found = evaluate(
+    evaluation = evaluate(
         values, NAMES[:11], permutations=0, inner_folds=2, fusion="kernels"
     )
     d = [v[:, 1] - v[:, 0] for v in values.values()]
@@ -201,7 +205,7 @@ def test_kernel_fusion_is_one_machine_on_aligned_kernels():
         x = np.concatenate(
             [np.sqrt(w) * b for w, b in zip(share, blocks, strict=True)], 1
         )
-        assert found.scores["fused"].decisions[i] == pytest.approx(
+        assert evaluation.scores["fused"].decisions[i] == pytest.approx(
             x[i] @ weights(x[train]), rel=1e-3, abs=1e-4
         )
 
@@ -254,26 +258,28 @@ def test_families_are_left_out_together():
         size=(40, 1, 30)
     )
     values = {"a": np.concatenate([0 * d, d], 1)}
-    found = evaluate(values, NAMES, permutations=0, blocks=np.repeat(np.arange(20), 2))
+    evaluation = evaluate(
+        values, NAMES, permutations=0, blocks=np.repeat(np.arange(20), 2)
+    )
     alone = evaluate(values, NAMES, permutations=0)
     assert (
         alone.scores["a"].accuracy > 0.95
-        and abs(found.scores["a"].accuracy - 0.5) < 0.25
+        and abs(evaluation.scores["a"].accuracy - 0.5) < 0.25
     )
-    assert (found.folds[::2] == found.folds[1::2]).all() and (
-        found.parts[::2] == found.parts[1::2]
+    assert (evaluation.folds[::2] == evaluation.folds[1::2]).all() and (
+        evaluation.parts[::2] == evaluation.parts[1::2]
     ).all()
 
 
 def test_single_scans_do_not_depend_on_a_constant():
     values = cohort(30, (5,), effect=2.0, seed=3)
-    here = evaluate(values, NAMES[:30], permutations=0).scores["m0"].single_scan_auc
+    near = evaluate(values, NAMES[:30], permutations=0).scores["m0"].single_scan_auc
     far = (
         evaluate({"m0": values["m0"] + 1000}, NAMES[:30], permutations=0)
         .scores["m0"]
         .single_scan_auc
     )
-    assert here == pytest.approx(far, abs=1e-9)
+    assert near == pytest.approx(far, abs=1e-9)
 
 
 def test_whole_numbers_have_the_weights_of_the_same_decimals():
@@ -288,20 +294,20 @@ def test_whole_numbers_have_the_weights_of_the_same_decimals():
 def test_undecided_patients_count_half_everywhere():
     """Ordinal features: differences of 0 decide nothing."""
     values = np.random.default_rng(1).integers(0, 2, size=(20, 2, 1)).astype(float)
-    found = evaluate({"a": values, "b": values[::-1]}, NAMES[:20], permutations=19)
-    score = found.scores["a"]
+    evaluation = evaluate({"a": values, "b": values[::-1]}, NAMES[:20], permutations=19)
+    score = evaluation.scores["a"]
     assert (score.decisions == 0).sum() == (values[:, 0] == values[:, 1]).sum()
-    table = found.predictions().query("model == 'a'")
+    table = evaluation.predictions().query("model == 'a'")
     assert table["correct"].mean() == pytest.approx(score.accuracy)
 
 
 def test_a_modality_that_few_have_does_no_harm():
     values = cohort(20, (4, 1), seed=2)
     values["m1"][3:] = np.nan
-    found = evaluate(values, NAMES[:20], permutations=19, missing="log_odds")
-    assert np.isfinite(found.scores["fused"].decisions).all() and found.missing == {
-        "m1": 17
-    }
+    evaluation = evaluate(values, NAMES[:20], permutations=19, missing="log_odds")
+    assert np.isfinite(
+        evaluation.scores["fused"].decisions
+    ).all() and evaluation.missing == {"m1": 17}
 
 
 def test_a_copied_patient_is_refused_under_any_name():
@@ -334,6 +340,18 @@ def test_the_order_in_which_penalties_are_typed_does_not_matter():
         np.testing.assert_array_equal(score.decisions, down.scores[name].decisions)
 
 
+@pytest.mark.parametrize("widths", [(3, 4), (3, 80)])
+def test_a_control_is_scored_as_if_it_were_evaluated_alone(widths):
+    """A control has no inner responses; its outer models still see every part."""
+    values = cohort(14, widths)
+    options = {"permutations": 9, "inner_folds": 3}
+    control = evaluate(values, NAMES[:14], controls=("m1",), **options).scores["m1"]
+    alone = evaluate({"m1": values["m1"]}, NAMES[:14], **options).scores["m1"]
+    np.testing.assert_array_equal(control.decisions, alone.decisions)
+    np.testing.assert_array_equal(control.scans, alone.scans)
+    np.testing.assert_array_equal(control.null, alone.null)
+
+
 def test_a_study_of_controls_only_is_refused():
     with pytest.raises(InputError, match="Every modality is a control"):
         evaluate(cohort(12, (3,)), NAMES[:12], controls=("m0",), permutations=0)
@@ -342,14 +360,12 @@ def test_a_study_of_controls_only_is_refused():
 def test_models_are_compared_patient_by_patient():
     values = cohort(30, (4, 1), effect=1.5, seed=2)
     scores = evaluate(values, NAMES[:30], permutations=0).scores
-    found = difference(scores["m0"], scores["m1"])
-    assert found.accuracy == pytest.approx(
-        scores["m0"].accuracy - scores["m1"].accuracy
-    )
-    assert found.auc == pytest.approx(scores["m0"].auc - scores["m1"].auc)
+    gain = difference(scores["m0"], scores["m1"])
+    assert gain.accuracy == pytest.approx(scores["m0"].accuracy - scores["m1"].accuracy)
+    assert gain.auc == pytest.approx(scores["m0"].auc - scores["m1"].auc)
     assert (
-        found.accuracy_ci.low <= found.accuracy <= found.accuracy_ci.high
-        and 0 < found.mcnemar <= 1
+        gain.accuracy_ci.low <= gain.accuracy <= gain.accuracy_ci.high
+        and 0 < gain.mcnemar <= 1
     )
     same = difference(scores["m0"], scores["m0"])
     assert (same.accuracy, same.auc, same.mcnemar) == (0.0, 0.0, 1.0)
@@ -358,9 +374,9 @@ def test_models_are_compared_patient_by_patient():
 def test_visits_in_the_order_of_time_are_turned():
     values, higher = cohort(20, (5,), effect=2.0), np.arange(20) % 3 > 0
     timed = {"m0": np.where(higher[:, None, None], values["m0"], values["m0"][:, ::-1])}
-    found = evaluate(timed, NAMES[:20], higher=higher, permutations=0).scores["m0"]
+    score = evaluate(timed, NAMES[:20], higher=higher, permutations=0).scores["m0"]
     np.testing.assert_array_equal(
-        found.decisions,
+        score.decisions,
         evaluate(values, NAMES[:20], permutations=0).scores["m0"].decisions,
     )
 
@@ -408,7 +424,7 @@ def test_bad_input_is_told(change, message):
 
 def test_few_patients_are_refused_unless_forced():
     values = cohort(8, (3,))
-    with pytest.raises(InputError, match="at least 10 patients; came 8.*force"):
+    with pytest.raises(InputError, match="at least 10 patients; got 8.*force"):
         evaluate(values, NAMES[:8], permutations=0)
     assert len(evaluate(values, NAMES[:8], permutations=0, force=True).patients) == 8
     with pytest.raises(InputError, match="at least 4 patients"):

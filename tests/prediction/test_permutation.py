@@ -53,8 +53,8 @@ def test_blocks_flip_together_and_sites_keep_their_own():
 
 
 def test_the_largest_of_each_permutation_bounds_the_family():
-    found = max_statistic_p(np.array([1.0, 3.0, 9.0]), np.array([2.0, 3.0, 4.0, 5.0]))
-    np.testing.assert_allclose(found, [1.0, 0.8, 0.2])
+    p = max_statistic_p(np.array([1.0, 3.0, 9.0]), np.array([2.0, 3.0, 4.0, 5.0]))
+    np.testing.assert_allclose(p, [1.0, 0.8, 0.2])
 
 
 def test_false_discovery_rates_skip_what_is_not_known():

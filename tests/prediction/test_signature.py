@@ -171,9 +171,9 @@ def test_a_signature_is_read_back_as_written_and_refused_when_changed(own, tmp_p
     table.write_text(table.read_text().replace("-2", "-3"))
     with pytest.raises(InputError, match="SHA-256 differs"):
         read_signature(folder)
-    told = json.loads((folder / "signature.json").read_text())
-    del told["Modalities"]
-    (folder / "signature.json").write_text(json.dumps(told))
+    metadata = json.loads((folder / "signature.json").read_text())
+    del metadata["Modalities"]
+    (folder / "signature.json").write_text(json.dumps(metadata))
     with pytest.raises(InputError, match="is not whole"):
         read_signature(folder)
     with pytest.raises(InputError, match="is not a signature"):

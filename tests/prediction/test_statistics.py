@@ -35,15 +35,17 @@ def test_delong_equals_the_published_example():
     against K-G score p = .9102, total protein against it p = .4561."""
     data = np.array(OVARIAN.split(), float).reshape(-1, 4)
     data[:, 2] = 10 - data[:, 2]
-    found = delong(data[data[:, 3] == 1, :3].T, data[data[:, 3] == 0, :3].T)
-    np.testing.assert_allclose(found.aucs, [0.7366, 0.6478, 0.7258], atol=5e-5)
+    comparison = delong(data[data[:, 3] == 1, :3].T, data[data[:, 3] == 0, :3].T)
+    np.testing.assert_allclose(comparison.aucs, [0.7366, 0.6478, 0.7258], atol=5e-5)
     np.testing.assert_allclose(
-        np.sqrt(np.diag(found.covariance)), [0.0927, 0.1000, 0.1028], atol=5e-5
+        np.sqrt(np.diag(comparison.covariance)), [0.0927, 0.1000, 0.1028], atol=5e-5
     )
-    assert found.p(0, 2) == pytest.approx(0.9102, abs=5e-5) and found.p(
+    assert comparison.p(0, 2) == pytest.approx(0.9102, abs=5e-5) and comparison.p(
         1, 2
     ) == pytest.approx(0.4561, abs=5e-5)
-    assert found.interval(0).low == pytest.approx(0.7366 - 1.95996 * 0.0927, abs=2e-4)
+    assert comparison.interval(0).low == pytest.approx(
+        0.7366 - 1.95996 * 0.0927, abs=2e-4
+    )
     assert delong(data[:5, 0], data[5:, 0]).p(0, 0) == 1.0
 
 

@@ -20,16 +20,26 @@ def conformal_reach(
     the remaining 1/(n + 1) (CDF pooling of Dunn, Wasserman and Ramdas 2023,
     doi:10.1080/01621459.2022.2060112).
     """
-    if not 0 < level < 1:
-        raise InputError(f"level is between 0 and 1; got {level}.")
+    _check_level(level)
     size = np.abs(residuals)
-    order = np.argsort(size)
+    return _weighted_quantile(size, _weights(patient), level)
+
+
+def _weighted_quantile(values: np.ndarray, weights: np.ndarray, level: float) -> float:
+    """Smallest value up to which the weights reach the level; infinite if there is
+    none."""
+    order = np.argsort(values)
     # Sums of weights that should equal the level may fall short of it by rounding.
-    covered = np.cumsum(_weights(patient)[order]) >= level - 1e-12
+    covered = np.cumsum(weights[order]) >= level - 1e-12
     # The new patient's own residual, which may be any size, has the remaining weight.
     if not covered.any():
         return float("inf")
-    return float(size[order][covered.argmax()])
+    return float(values[order][covered.argmax()])
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise InputError(f"level is between 0 and 1; got {level}.")
 
 
 def _weights(patient: np.ndarray) -> np.ndarray:
@@ -43,10 +53,10 @@ def conformal_intervals(
 ) -> np.ndarray:
     """Intervals (scan, 2) of tested patients, each from the out-of-fold residuals of
     the other patients."""
-    residuals = rating - predicted
-    intervals = np.empty((len(predicted), 2))
+    reach = np.empty(len(predicted))
     for i in np.unique(patient):
         own = patient == i
-        reach = conformal_reach(residuals[~own], patient[~own], level)
-        intervals[own] = predicted[own, None] + np.array([-reach, reach])
-    return intervals
+        # A patient's own residuals would make its interval fit them.
+        residuals = rating[~own] - predicted[~own]
+        reach[own] = conformal_reach(residuals, patient[~own], level)
+    return np.stack([predicted - reach, predicted + reach], 1)

@@ -33,19 +33,24 @@ class Deconfounder(TransformerMixin, BaseEstimator):
     def fit(self, X: np.ndarray, y: object = None) -> Deconfounder:
         X = validate_data(self, X, dtype=np.float64)
         self.kept_ = _others(self.confounds, X.shape[1])
-        confounds = X[:, list(self.confounds)]
-        self.centre_ = confounds.mean(0)
+        self.centre_ = self._confounds(X).mean(0)
         features = X[:, self.kept_]
         # The pseudo-inverse lets confounds repeat each other.
-        inverse = np.linalg.pinv(confounds - self.centre_, rcond=1e-8)
+        inverse = np.linalg.pinv(self._centred(X), rcond=1e-8)
         self.slope_ = inverse @ (features - features.mean(0))
         return self
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=np.float64)
-        confounds = X[:, list(self.confounds)]
-        return X[:, self.kept_] - (confounds - self.centre_) @ self.slope_
+        return X[:, self.kept_] - self._centred(X) @ self.slope_
+
+    def _confounds(self, X: np.ndarray) -> np.ndarray:
+        return X[:, list(self.confounds)]
+
+    def _centred(self, X: np.ndarray) -> np.ndarray:
+        """Confounds about their training mean, so that features keep theirs."""
+        return self._confounds(X) - self.centre_
 
 
 class ComBat(TransformerMixin, BaseEstimator):
@@ -76,12 +81,10 @@ class ComBat(TransformerMixin, BaseEstimator):
 
     def fit(self, X: np.ndarray, y: np.ndarray | None = None) -> ComBat:
         X = validate_data(self, X, dtype=np.float64)
-        if self.unseen not in ("refuse", "unadjusted"):
-            raise ValueError(f"unseen is refuse or unadjusted; got {self.unseen!r}.")
+        _check_unseen(self.unseen)
         _refuse_outcome(X, self.covariates, y)
         self.kept_ = _others(self._set_aside(), X.shape[1])
-        sites = self._sites(X)
-        self.sites_, member = np.unique(sites, return_inverse=True)
+        self.sites_, member = np.unique(self._sites(X), return_inverse=True)
         self._refuse_single_scans(member)
         self._fit_pooled(X, member)
         self._fit_sites(self._standardised(X), member)
@@ -92,6 +95,9 @@ class ComBat(TransformerMixin, BaseEstimator):
         X = validate_data(self, X, reset=False, dtype=np.float64)
         if self.site is None:
             return X[:, self.kept_]
+        return self._harmonised(X)
+
+    def _harmonised(self, X: np.ndarray) -> np.ndarray:
         sites = self._sites(X)
         self._refuse_unseen(sites)
         z = self._without_sites(self._standardised(X), sites)
@@ -129,20 +135,13 @@ class ComBat(TransformerMixin, BaseEstimator):
         # The average site: sites weighted by their number of scans, as in the paper.
         self.mean_ = count @ fitted[: len(count)] / len(X)
         self.slope_ = fitted[len(count) :]
-        self.scale_ = _root_mean_square(features - design @ fitted)
-        # A constant feature has a spread of rounding errors, which must not be scaled
-        # up.
-        self.scale_[self.scale_ <= 1e-12 * np.abs(features).max(0)] = 0.0
+        self.scale_ = _scale(features - design @ fitted, features)
 
     def _design(self, X: np.ndarray, member: np.ndarray) -> np.ndarray:
         """Columns of sites and covariates."""
         of_site = np.eye(len(self.sites_))[member]
         design = np.column_stack([of_site, self._covariates(X) - self.centre_])
-        if np.linalg.matrix_rank(design) < design.shape[1]:
-            raise ValueError(
-                "Covariates and sites cannot be told apart: a covariate is constant "
-                "within every site."
-            )
+        _check_separable(design)
         return design
 
     def _fit_sites(self, z: np.ndarray, member: np.ndarray) -> None:
@@ -161,21 +160,43 @@ class ComBat(TransformerMixin, BaseEstimator):
         return np.divide(residual, self.scale_, out=zeros, where=self.scale_ > 0)
 
     def _refuse_single_scans(self, member: np.ndarray) -> None:
+        if self.site is None:
+            return
+        # One scan has no variance.
         count = np.bincount(member)
-        if self.site is not None and count.min() < 2:
-            raise ValueError(
-                "Every site needs at least two training scans; site "
-                f"{self.sites_[count.argmin()]:g} has 1."
-            )
+        if count.min() < 2:
+            raise _single_scan_error(self.sites_[count.argmin()])
 
     def _refuse_unseen(self, sites: np.ndarray) -> None:
-        new = ~np.isin(sites, self.sites_)
-        if new.any() and self.unseen == "refuse":
-            raise ValueError(
-                f"Site {sites[new][0]:g} was not in training, so its effect is not "
-                "known. Leave it out, or say unseen='unadjusted' to treat it as an "
-                "average site."
-            )
+        new = sites[~np.isin(sites, self.sites_)]
+        if len(new) and self.unseen == "refuse":
+            raise _unseen_error(new[0])
+
+
+def _single_scan_error(site: float) -> ValueError:
+    return ValueError(
+        f"Every site needs at least two training scans; site {site:g} has 1."
+    )
+
+
+def _unseen_error(site: float) -> ValueError:
+    return ValueError(
+        f"Site {site:g} was not in training, so its effect is not known. Leave it out, "
+        "or say unseen='unadjusted' to treat it as an average site."
+    )
+
+
+def _check_separable(design: np.ndarray) -> None:
+    if np.linalg.matrix_rank(design) < design.shape[1]:
+        raise ValueError(
+            "Covariates and sites cannot be separated: a covariate is constant within "
+            "every site."
+        )
+
+
+def _check_unseen(unseen: str) -> None:
+    if unseen not in ("refuse", "unadjusted"):
+        raise ValueError(f"unseen is refuse or unadjusted; got {unseen!r}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,12 +220,13 @@ class _Prior:
     @staticmethod
     def of(effect: _SiteEffect) -> _Prior:
         """By the moments of the estimates over features."""
-        # Variances that are all the same would make the prior infinitely sure.
+        shift = effect.shift
         mean = effect.variance.mean()
+        # Variances that are all the same would make the prior infinitely sure.
         variance = max(effect.variance.var(ddof=1), 1e-12)
         return _Prior(
-            shift_mean=effect.shift.mean(),
-            shift_variance=effect.shift.var(ddof=1),
+            shift_mean=shift.mean(),
+            shift_variance=shift.var(ddof=1),
             shape=2 + mean**2 / variance,
             rate=mean + mean**3 / variance,
         )
@@ -214,9 +236,12 @@ class _Prior:
     ) -> _SiteEffect:
         """Posterior means given the other of the two estimates; z (scan, feature)."""
         shift = self._shift(len(z), raw.shift, effect.variance)
-        squares = np.square(z - shift).sum(0)
-        variance = (self.rate + 0.5 * squares) / (len(z) / 2 + self.shape - 1)
-        return _SiteEffect(shift, variance)
+        return _SiteEffect(shift, self._variance(z - shift))
+
+    def _variance(self, residual: np.ndarray) -> np.ndarray:
+        """Mean of the inverse gamma posterior; residual (scan, feature)."""
+        squares = np.square(residual).sum(0)
+        return (self.rate + 0.5 * squares) / (len(residual) / 2 + self.shape - 1)
 
     def _shift(self, n: int, raw: np.ndarray, variance: np.ndarray) -> np.ndarray:
         """Mean of n scans' raw shift and the prior's, weighted by their precision."""
@@ -232,6 +257,11 @@ def _site_effect(z: np.ndarray) -> _SiteEffect:
     # A prior over features needs at least three that differ.
     if z.shape[1] < 3 or np.ptp(raw.shift) == 0:
         return raw
+    return _shrunk(z, raw)
+
+
+def _shrunk(z: np.ndarray, raw: _SiteEffect) -> _SiteEffect:
+    """Empirical Bayes estimates: shift and variance in turn until they settle."""
     prior = _Prior.of(raw)
     effect = raw
     for _ in range(ITERATIONS):
@@ -242,8 +272,12 @@ def _site_effect(z: np.ndarray) -> _SiteEffect:
     return effect
 
 
-def _root_mean_square(residual: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.square(residual).mean(0))
+def _scale(residual: np.ndarray, features: np.ndarray) -> np.ndarray:
+    """Standard deviation (feature,) of the residual, 0 for constant features."""
+    scale = np.sqrt(np.square(residual).mean(0))
+    # A constant feature has a spread of rounding errors, which must not be scaled up.
+    scale[scale <= 1e-12 * np.abs(features).max(0)] = 0.0
+    return scale
 
 
 def _largest_change(a: _SiteEffect, b: _SiteEffect) -> float:
@@ -258,20 +292,29 @@ def _refuse_outcome(
     """Raises ValueError where a covariate is the outcome in the same or other units."""
     if y is None or not len(covariates):
         return
-    outcome = np.asarray(y)
-    # Labels of two groups are numbered, so that they can be compared, too.
-    if outcome.dtype.kind not in "fiu":
-        outcome = np.unique(outcome, return_inverse=True)[1]
+    outcome = _as_numbers(y)
     for column in covariates:
         if _same_up_to_scale(X[:, column], outcome):
-            raise ValueError(
-                f"Covariate column {column} is the outcome. Keeping the outcome's "
-                "effect while sites are adjusted puts the answer into the features: "
-                "leave it out."
-            )
+            raise _outcome_error(column)
+
+
+def _outcome_error(column: int) -> ValueError:
+    return ValueError(
+        f"Covariate column {column} is the outcome. Keeping the outcome's effect while "
+        "sites are adjusted puts the answer into the features: leave it out."
+    )
+
+
+def _as_numbers(y: np.ndarray) -> np.ndarray:
+    outcome = np.asarray(y)
+    if outcome.dtype.kind in "fiu":
+        return outcome
+    # Labels of two groups are numbered, so that they can be compared, too.
+    return np.unique(outcome, return_inverse=True)[1]
 
 
 def _same_up_to_scale(a: np.ndarray, b: np.ndarray) -> bool:
+    # A constant has no correlation.
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return False
     # Below 1, so that a rounded copy of the outcome is recognised as well.
@@ -280,11 +323,16 @@ def _same_up_to_scale(a: np.ndarray, b: np.ndarray) -> bool:
 
 def _others(aside: Sequence[int], columns: int) -> np.ndarray:
     """Positions of the columns that are not set aside."""
-    outside = [c for c in aside if not -columns <= c < columns]
-    if outside:
-        raise ValueError(f"Columns {outside} are not among the {columns} columns of X.")
+    _check_positions(aside, columns)
     positions = np.arange(columns)
     kept = np.setdiff1d(positions, positions[list(aside)])
     if not len(kept):
         raise ValueError("No feature is left beside confounds, sites and covariates.")
     return kept
+
+
+def _check_positions(aside: Sequence[int], columns: int) -> None:
+    # Negative ones count from the end, as everywhere in Python.
+    outside = [c for c in aside if not -columns <= c < columns]
+    if outside:
+        raise ValueError(f"Columns {outside} are not among the {columns} columns of X.")

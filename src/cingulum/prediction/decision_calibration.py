@@ -29,12 +29,18 @@ class DecisionCalibration:
 
 def calibrate_decisions(decisions: np.ndarray, bins: int = 5) -> DecisionCalibration:
     """decisions: out of fold (patient,), NaN for patients without data."""
-    known = np.flatnonzero(np.isfinite(decisions))
+    known = np.isfinite(decisions)
+    calibrated = _probabilities(decisions[known])
     probability = np.full(len(decisions), np.nan)
-    probability[known] = _probabilities(decisions[known])
-    calibrated = probability[known]
-    brier = float(np.square(1 - calibrated).mean())
-    return DecisionCalibration(probability, brier, _curve(calibrated, bins))
+    probability[known] = calibrated
+    return DecisionCalibration(
+        probability, _brier(calibrated), _curve(calibrated, bins)
+    )
+
+
+def _brier(probability: np.ndarray) -> float:
+    """Mean squared error of probabilities of the correct answer."""
+    return float(np.square(1 - probability).mean())
 
 
 def _probabilities(decisions: np.ndarray) -> np.ndarray:
@@ -42,11 +48,13 @@ def _probabilities(decisions: np.ndarray) -> np.ndarray:
     # Without units, so that the penalty of the regression means the same for any SVM.
     size = np.abs(decisions).mean() or 1.0
     scaled = decisions[:, None] / size
-    probabilities = np.empty(len(decisions))
-    for i in range(len(decisions)):
-        curve = _logistic_curve(np.delete(scaled, i, axis=0))
-        probabilities[i] = curve.predict_proba(scaled[[i]])[0, 1]
-    return probabilities
+    patients = range(len(decisions))
+    return np.array([_probability_from_others(scaled, i) for i in patients])
+
+
+def _probability_from_others(scaled: np.ndarray, patient: int) -> float:
+    curve = _logistic_curve(np.delete(scaled, patient, axis=0))
+    return float(curve.predict_proba(scaled[[patient]])[0, 1])
 
 
 def _logistic_curve(decisions: np.ndarray) -> LogisticRegression:
@@ -62,16 +70,21 @@ def _curve(probability: np.ndarray, bins: int) -> np.ndarray:
     answers = np.concatenate([probability, 1 - probability])
     correct = np.repeat([1.0, 0.0], len(probability))
     member = _quantile_bins(answers, bins)
-    rows = []
-    for k in np.unique(member):
-        inside = member == k
-        rows.append([answers[inside].mean(), correct[inside].mean(), inside.sum()])
+    # Equal answers may leave a bin empty.
+    rows = [_curve_row(answers, correct, member == k) for k in np.unique(member)]
     return np.array(rows)
 
 
+def _curve_row(
+    answers: np.ndarray, correct: np.ndarray, inside: np.ndarray
+) -> list[float]:
+    return [answers[inside].mean(), correct[inside].mean(), inside.sum()]
+
+
 def _quantile_bins(values: np.ndarray, bins: int) -> np.ndarray:
-    """Bin of each value; quantiles, so that no bin stands on a handful of values."""
-    edges = np.quantile(values, np.linspace(0, 1, bins + 1))
+    """Bin of each value; quantiles, so that no bin has only a handful of values."""
+    shares = np.linspace(0, 1, bins + 1)
+    edges = np.quantile(values, shares)
     member = np.searchsorted(edges, values, side="right") - 1
     # The largest value is its own edge.
     return np.clip(member, 0, bins - 1)

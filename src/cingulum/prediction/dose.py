@@ -51,6 +51,7 @@ def dose_response(
         partial_r = _partial_correlation(decisions, change, confounds[known])
     return DoseResponse(
         r=r,
+        # Patients are drawn whole: decision and change belong together.
         r_ci=percentile(pearson_r(decisions[rows], change[rows])),
         rho=_rank_correlation(decisions, change),
         p=p_value(r, null),

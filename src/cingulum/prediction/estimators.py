@@ -29,21 +29,8 @@ class _Paired(ClassifierMixin, BaseEstimator):
     def _signs(self, X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
         check_classification_targets(y)
-        classes = np.unique(y)
-        # Differences of one direction only are enough: the other is their mirror image.
-        if set(classes.tolist()) <= {0, 1}:
-            classes = np.array([0, 1])
-        if len(classes) != 2:
-            # scikit-learn's estimator checks look for its own words in the message.
-            plural = "class" if len(classes) == 1 else "classes"
-            raise ValueError(
-                "Only binary classification is supported. Expected two classes: "
-                "labels 0 (first − second) and 1 "
-                f"(second − first), or any two of your own; came {len(classes)} "
-                f"{plural}: {classes[:5]}."
-            )
-        self.classes_ = classes
-        return X, np.where(y == classes[1], 1.0, -1.0)
+        self.classes_ = _two_classes(y)
+        return X, np.where(y == self.classes_[1], 1.0, -1.0)
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
         """Decision responses (patient,): positive for the second class."""
@@ -60,6 +47,29 @@ class _Paired(ClassifierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = False
         return tags
+
+
+def _two_classes(y: np.ndarray) -> np.ndarray:
+    """The two labels. Raises ValueError for more, and for a single one of a user's
+    own."""
+    classes = np.unique(y)
+    # Differences of one direction only are enough: the other is their mirror image.
+    if set(classes.tolist()) <= {0, 1}:
+        return np.array([0, 1])
+    if len(classes) != 2:
+        raise _class_error(classes)
+    return classes
+
+
+def _class_error(classes: np.ndarray) -> ValueError:
+    # scikit-learn's estimator checks look for its own words in the message.
+    plural = "class" if len(classes) == 1 else "classes"
+    return ValueError(
+        "Only binary classification is supported. Expected two classes: "
+        "labels 0 (first − second) and 1 "
+        f"(second − first), or any two of your own; got {len(classes)} "
+        f"{plural}: {classes[:5]}."
+    )
 
 
 class PairedSVC(_Paired):
@@ -81,6 +91,7 @@ class PairedSVC(_Paired):
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> PairedSVC:
         X, signs = self._signs(X, y)
+        # In the shapes of scikit-learn's SVC.
         self.dual_coef_ = _duals(X, signs, self.C)[None]
         self.coef_ = self.dual_coef_ @ X
         self.intercept_ = np.zeros(1)
@@ -110,24 +121,26 @@ class FusedPairedSVC(_Paired):
         X, signs = self._signs(X, y)
         blocks = self._blocks(X)
         self.fusion_ = self._block_weights(blocks, signs)
-        weighted = []
-        for weight, block in zip(self.fusion_, blocks, strict=True):
-            coefficients = _duals(block, signs, self.C) @ block
-            weighted.append(weight * coefficients)
-        self.coef_ = np.concatenate(weighted)[None]
+        self.coef_ = self._fused_weights(blocks, signs)[None]
         self.intercept_ = np.zeros(1)
         return self
 
+    def _fused_weights(
+        self, blocks: Sequence[np.ndarray], signs: np.ndarray
+    ) -> np.ndarray:
+        """Weights (feature,) of one linear machine: each block's, times the weight of
+        its decision."""
+        weighted = []
+        for weight, block in zip(self.fusion_, blocks, strict=True):
+            weighted.append(weight * (_duals(block, signs, self.C) @ block))
+        return np.concatenate(weighted)
+
     def _blocks(self, X: np.ndarray) -> list[np.ndarray]:
         """Columns of X, as `widths` says."""
-        columns = X.shape[1]
         if self.widths is None:
             return [X]
         widths = list(self.widths)
-        if sum(widths) != columns or min(widths) < 1:
-            raise ValueError(
-                f"widths are to add up to the {columns} columns of X; came {widths}."
-            )
+        _check_widths(widths, X.shape[1])
         return np.split(X, np.cumsum(widths)[:-1], axis=1)
 
     def _block_weights(
@@ -135,24 +148,37 @@ class FusedPairedSVC(_Paired):
     ) -> np.ndarray:
         if len(blocks) == 1:
             return np.ones(1)
-        n = len(signs)
-        # At least two parts, and two patients in each where there are enough.
-        number = max(2, min(self.inner_folds, n // 2))
-        parts = np.arange(n) % number
-        responses = []
-        for block in blocks:
-            responses.append(_inner_responses(block, signs, parts, self.C))
+        parts = self._parts(len(signs))
+        responses = [_inner_responses(block, signs, parts, self.C) for block in blocks]
         inside = np.stack(responses, 1)
         # Responses are in the frame in which every label is +1.
-        return _duals(inside, np.ones(n), self.C) @ inside
+        return _duals(inside, np.ones(len(signs)), self.C) @ inside
+
+    def _parts(self, patients: int) -> np.ndarray:
+        """Inner part of each patient (patient,)."""
+        # At least two parts, and two patients in each where there are enough.
+        number = max(2, min(self.inner_folds, patients // 2))
+        return np.arange(patients) % number
+
+
+def _check_widths(widths: list[int], columns: int) -> None:
+    if sum(widths) != columns or min(widths) < 1:
+        raise ValueError(
+            f"widths are to add up to the {columns} columns of X; got {widths}."
+        )
 
 
 def _duals(X: np.ndarray, signs: np.ndarray, C: float) -> np.ndarray:
     """Signed duals (patient,) of the machine trained on rows X."""
+    # Written so that NaN is refused as well.
     if not C > 0:
-        raise ValueError(f"C must be positive; came {C}.")
-    gram = (X @ X.T).astype(np.float64)
-    return solver.duals(gram, signs[None], 2.0 * C)[0]
+        raise ValueError(f"C must be positive; got {C}.")
+    return solver.duals(_gram(X), signs[None], 2.0 * C)[0]
+
+
+def _gram(X: np.ndarray) -> np.ndarray:
+    """Inner products of rows, in the precision of the solver."""
+    return (X @ X.T).astype(np.float64)
 
 
 def _inner_responses(
@@ -160,8 +186,9 @@ def _inner_responses(
 ) -> np.ndarray:
     """Decisions of patients by machines that did not see their part, in the frame in
     which every label is +1."""
-    gram = (X @ X.T).astype(np.float64)
+    gram = _gram(X)
     is_training = parts != np.arange(parts.max() + 1)[:, None]
+    # A sign of 0 leaves a patient out.
     kept = np.where(is_training, signs, 0.0)
     decisions = solver.duals(gram, kept, 2.0 * C) @ gram
     return decisions[parts, np.arange(len(X))] * signs

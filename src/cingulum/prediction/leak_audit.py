@@ -16,7 +16,7 @@ from cingulum.prediction.paired_visits import PairedVisits
 from cingulum.prediction.permutation import Jobs, in_blocks
 from cingulum.prediction.regression import Ratings, RegressionSettings, regress
 from cingulum.prediction.scan_kernels import feature_kernel
-from cingulum.prediction.scores import Evaluation
+from cingulum.prediction.scores import Evaluation, Score
 from cingulum.prediction.settings import Permutations, Svm, Validation
 from cingulum.random_streams import Stream, generator
 
@@ -26,7 +26,7 @@ change nothing."""
 
 ALIASED = 0.65
 """Share of patients with the same order of visits beyond which order and pain cannot be
-told apart."""
+distinguished."""
 
 Verdict = Literal["pass", "warn", "fail"]
 
@@ -64,20 +64,15 @@ def audit(  # noqa: PLR0913
     the evaluation; repeats: of the whole evaluation on noise
     """
     noise = NoiseEvaluation.like(evaluation, modalities, confounds or {}, seed)
+    # One repeat per block: each is an evaluation of its own, so that cores share them.
     blocks = list(np.arange(repeats)[:, None])
-    accuracies = np.concatenate(
-        list(in_blocks(noise, blocks, jobs, show_progress, "audit on noise"))
-    )
-    what = f"The same pipeline on noise of the same shape, {repeats} times: accuracy"
-    checks = [
-        _no_better("noise features", what, accuracies, 0.5),
-        _shuffled_visits(evaluation),
-    ]
+    results = in_blocks(noise, blocks, jobs, show_progress, "audit on noise")
+    checks = [_noise_features(np.concatenate(list(results)))]
+    checks.append(_shuffled_visits(evaluation))
     if rose is not None:
         checks.append(_order_oracle(rose))
-    for name in evaluation.scores:
-        if name not in (*evaluation.fused, "fused"):
-            checks.append(_control_alone(name, evaluation))
+    for name in _controls(evaluation):
+        checks.append(_control_alone(name, evaluation))
     if ratings is not None:
         checks += audit_ratings(ratings)
     if published is not None:
@@ -88,6 +83,11 @@ def audit(  # noqa: PLR0913
 def failed(checks: Sequence[Check]) -> list[Check]:
     """The checks that say not to believe the score."""
     return [check for check in checks if check.verdict == "fail"]
+
+
+def _controls(evaluation: Evaluation) -> list[str]:
+    models = (*evaluation.fused, "fused")
+    return [name for name in evaluation.scores if name not in models]
 
 
 def _best(evaluation: Evaluation) -> str:
@@ -120,27 +120,16 @@ class NoiseEvaluation:
     ) -> NoiseEvaluation:
         """With the options of an evaluation, and noise of the shape of its fused
         modalities."""
-        absent = [name for name in evaluation.fused if name not in modalities]
-        if absent:
-            raise InputError(
-                "The audit needs every modality that was evaluated; missing: "
-                f"{', '.join(absent)}."
-            )
-        widths = {}
-        for name in evaluation.fused:
-            widths[name] = min(modalities[name].shape[-1], NOISE_FEATURES)
+        _check_present(evaluation.fused, modalities)
+        widths = _noise_widths(evaluation.fused, modalities)
         scale = tuple(name for name in evaluation.scaled if name in widths)
-        n = len(evaluation.patients)
-        folds = int(evaluation.folds.max()) + 1
-        validation = Validation(
-            folds=None if folds == n else folds,
-            inner_folds=evaluation.inner_folds,
-            seed=seed,
-            # The evaluation itself was made with as few patients.
-            force=True,
+        return NoiseEvaluation(
+            patients=len(evaluation.patients),
+            widths=widths,
+            svm=Svm(evaluation.C, scale, evaluation.fusion),
+            validation=_same_validation(evaluation, seed),
+            confounds=confounds,
         )
-        svm = Svm(evaluation.C, scale, evaluation.fusion)
-        return NoiseEvaluation(n, widths, svm, validation, confounds)
 
     def __call__(self, repeats: np.ndarray) -> np.ndarray:
         """Accuracies (repeat,) of these repeats."""
@@ -149,13 +138,10 @@ class NoiseEvaluation:
     def _accuracy(self, repeat: int) -> float:
         seed = self.validation.seed
         rng = generator(seed, Stream.AUDIT_NOISE, repeat + 1)
-        noise = {}
-        for name, width in self.widths.items():
-            noise[name] = rng.normal(size=(self.patients, 2, width))
-        names = [str(i) for i in range(self.patients)]
         evaluation = evaluate_visits(
-            PairedVisits(noise, names, confounds=self.confounds),
+            self._noise(rng),
             svm=self.svm,
+            # Other folds in every repeat, as other noise.
             validation=replace(self.validation, seed=seed + repeat),
             permutations=Permutations(0),
             contributions=False,
@@ -163,6 +149,54 @@ class NoiseEvaluation:
             jobs=1,
         )
         return evaluation.scores[_best(evaluation)].accuracy
+
+    def _noise(self, rng: np.random.Generator) -> PairedVisits:
+        noise = {}
+        for name, width in self.widths.items():
+            noise[name] = rng.normal(size=(self.patients, 2, width))
+        return PairedVisits(noise, self._names, confounds=self.confounds)
+
+    @property
+    def _names(self) -> list[str]:
+        return [str(i) for i in range(self.patients)]
+
+
+def _check_present(names: list[str], modalities: dict[str, np.ndarray]) -> None:
+    absent = [name for name in names if name not in modalities]
+    if absent:
+        raise InputError(
+            "The audit needs every modality that was evaluated; missing: "
+            f"{', '.join(absent)}."
+        )
+
+
+def _noise_widths(
+    names: list[str], modalities: dict[str, np.ndarray]
+) -> dict[str, int]:
+    return {name: min(modalities[name].shape[-1], NOISE_FEATURES) for name in names}
+
+
+def _same_validation(evaluation: Evaluation, seed: int) -> Validation:
+    """Folds as those of the evaluation."""
+    folds = int(evaluation.folds.max()) + 1
+    # One patient in every fold is what None means.
+    leaves_one_out = folds == len(evaluation.patients)
+    return Validation(
+        folds=None if leaves_one_out else folds,
+        inner_folds=evaluation.inner_folds,
+        seed=seed,
+        # The evaluation itself had as few patients.
+        force=True,
+    )
+
+
+def _noise_features(accuracies: np.ndarray) -> Check:
+    """accuracies (repeat,) of the pipeline on noise."""
+    what = (
+        f"The same pipeline on noise of the same shape, {len(accuracies)} times: "
+        "accuracy"
+    )
+    return _no_better("noise features", what, accuracies, 0.5)
 
 
 def _no_better(name: str, what: str, reached: np.ndarray, guessing: float) -> Check:
@@ -172,70 +206,79 @@ def _no_better(name: str, what: str, reached: np.ndarray, guessing: float) -> Ch
     # Only too good is a failure: leaving one out is pessimistic, visibly so with few
     # features. Four standard errors, since accuracies of few features are skewed.
     ok = mean - guessing <= 4 * error + 1e-9
-    verdict = "better than guessing: something leaks"
-    if ok:
-        verdict = "no better than guessing, as it should be"
     return Check(
         name,
         mean,
         f"at most {guessing:g} and 4 standard errors",
         _pass_or("fail", ok),
-        f"{what} {mean:.3f} ± {error:.3f} ({verdict}).",
+        f"{what} {mean:.3f} ± {error:.3f} ({_on_noise(ok)}).",
     )
+
+
+def _on_noise(ok: bool) -> str:
+    if ok:
+        return "no better than guessing, as it should be"
+    return "better than guessing: something leaks"
 
 
 def _shuffled_visits(evaluation: Evaluation) -> Check:
     null = evaluation.scores[_best(evaluation)].null
-    name = "shuffled visits"
-    expected = "at most 50 %"
-    if not len(null):
-        words = "No permutations were asked for."
-        return Check(name, float("nan"), expected, "warn", words)
-    mean = float(null.mean())
-    error = float(null.std() / np.sqrt(len(null)))
+    mean = float("nan")
+    verdict: Verdict = "warn"
+    words = "No permutations were asked for."
+    if len(null):
+        mean = float(null.mean())
+        verdict = _pass_or("fail", _is_at_chance(null))
+        words = _shuffled_words(mean, len(null))
+    return Check("shuffled visits", mean, "at most 50 %", verdict, words)
+
+
+def _is_at_chance(null: np.ndarray) -> bool:
+    error = null.std() / np.sqrt(len(null))
     # One percentage point besides, since permutations share their patients.
-    ok = mean <= 0.5 + 3 * error + 0.01
-    words = (
+    return bool(null.mean() <= 0.5 + 3 * error + 0.01)
+
+
+def _shuffled_words(mean: float, permutations: int) -> str:
+    return (
         f"The real features with visits swapped at random: {100 * mean:.1f} % on "
-        f"average over {len(null)} permutations "
+        f"average over {permutations} permutations "
         "(below 50 % is the known pessimism of leaving one out, and costs power, not "
         "validity)."
     )
-    return Check(name, mean, expected, _pass_or("fail", ok), words)
 
 
 def _order_oracle(rose: np.ndarray) -> Check:
     share = float(np.mean(rose))
     # Which of the two orders is more frequent does not matter.
     alias = max(share, 1 - share)
-    words = (
-        f"Who knows nothing but which visit came later is right in {100 * alias:.0f} % "
-        "of patients"
-    )
-    verdict: Verdict = "pass"
+    expected = "near 50 % in a counterbalanced design"
+    verdict = _pass_or("warn", alias <= ALIASED)
+    return Check("order oracle", alias, expected, verdict, _order_words(alias))
+
+
+def _order_words(alias: float) -> str:
     ending = "."
     if alias > ALIASED:
-        verdict = "warn"
         ending = ": whatever changes with time or order cannot be told apart from pain."
-    return Check(
-        "order oracle",
-        alias,
-        "near 50 % in a counterbalanced design",
-        verdict,
-        words + ending,
+    return (
+        f"Who knows nothing but which visit came later is right in {100 * alias:.0f} % "
+        f"of patients{ending}"
     )
 
 
 def _control_alone(name: str, evaluation: Evaluation) -> Check:
     score = evaluation.scores[name]
-    return Check(
-        f"{name} alone",
-        score.accuracy,
-        "not distinguishable from 50 %",
-        _pass_or("warn", score.p >= 0.05),
-        f"{name} alone recognises the visit in {100 * score.accuracy:.1f} % of "
-        f"patients (p = {score.p:.3f}).",
-    )
+    words = f"{name} alone {_recognition(score)}."
+    # A warning only: a control may differ because of the pain.
+    verdict = _pass_or("warn", score.p >= 0.05)
+    expected = "not distinguishable from 50 %"
+    return Check(f"{name} alone", score.accuracy, expected, verdict, words)
+
+
+def _recognition(score: Score) -> str:
+    share = 100 * score.accuracy
+    return f"recognises the visit in {share:.1f} % of patients (p = {score.p:.3f})"
 
 
 def audit_ratings(ratings: Ratings, noise: int = 0, seed: int = 0) -> list[Check]:
@@ -248,6 +291,7 @@ def audit_ratings(ratings: Ratings, noise: int = 0, seed: int = 0) -> list[Check
     if oracle:
         checks.append(_state_oracle(ratings, oracle["r"]))
     for name, alone in ratings.baselines.items():
+        # What is left are predictors of the user's own, such as confounds.
         if name not in ("training mean", "state only"):
             checks.append(_baseline_alone(name, ratings, alone["r_within_state"]))
     if len(ratings.null):
@@ -256,18 +300,20 @@ def audit_ratings(ratings: Ratings, noise: int = 0, seed: int = 0) -> list[Check
 
 
 def _state_oracle(ratings: Ratings, oracle_r: float) -> Check:
+    # A margin, since the oracle's r is an estimate too.
+    verdict = _pass_or("warn", ratings.performance["r"] > oracle_r + 0.02)
+    expected = "below the model's pooled r"
+    words = _state_words(ratings, oracle_r)
+    return Check("state-only oracle", oracle_r, expected, verdict, words)
+
+
+def _state_words(ratings: Ratings, oracle_r: float) -> str:
     r = ratings.performance["r"]
     within = ratings.performance["r_within_state"]
-    return Check(
-        "state-only oracle",
-        oracle_r,
-        "below the model's pooled r",
-        # A margin, since the oracle's r is an estimate too.
-        _pass_or("warn", r > oracle_r + 0.02),
-        "Who knows only before from after predicts ratings with r = "
-        f"{oracle_r:.2f}; the model's pooled r "
-        f"is {r:.2f}. Read the r within states "
-        f"({within:.2f}) instead.",
+    return (
+        f"Who knows only before from after predicts ratings with r = {oracle_r:.2f}; "
+        f"the model's pooled r is {r:.2f}. Read the r within states ({within:.2f}) "
+        "instead."
     )
 
 
@@ -296,19 +342,23 @@ def _shuffled_patients(ratings: Ratings) -> Check:
 
 def _noise_ratings(ratings: Ratings, repeats: int, seed: int) -> Check:
     rng = generator(seed, Stream.AUDIT_RATINGS)
-    scans = ratings.scans
-    n = len(scans.rating)
     correlations = []
     for repeat in range(repeats):
-        kernel = feature_kernel({"noise": rng.normal(size=(n, n))})
-        settings = RegressionSettings(permutations=0, bootstrap=0, seed=seed + repeat)
-        on_noise = regress(scans, kernel, ratings.folds, settings, jobs=1)
-        correlations.append(on_noise.performance["r_within_state"])
+        correlations.append(_r_on_noise(ratings, rng, seed + repeat))
     what = (
         f"A ridge regression on noise with the same folds, {repeats} times: r "
         "within states"
     )
     return _no_better("noise features, ratings", what, np.array(correlations), 0.0)
+
+
+def _r_on_noise(ratings: Ratings, rng: np.random.Generator, seed: int) -> float:
+    # As many features as scans, with which a model can fit anything.
+    n = len(ratings.scans.rating)
+    kernel = feature_kernel({"noise": rng.normal(size=(n, n))})
+    settings = RegressionSettings(permutations=0, bootstrap=0, seed=seed)
+    on_noise = regress(ratings.scans, kernel, ratings.folds, settings, jobs=1)
+    return on_noise.performance["r_within_state"]
 
 
 def _published_split(published: PublishedRegression) -> Check:

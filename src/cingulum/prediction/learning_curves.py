@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 from cingulum.prediction.paired_evaluation import evaluate
 from cingulum.prediction.permutation import Jobs, in_blocks
-from cingulum.prediction.scores import Evaluation
+from cingulum.prediction.scores import Evaluation, Score
 from cingulum.prediction.svm.products import inner_products
 from cingulum.random_streams import Stream, generator
 
@@ -25,10 +25,15 @@ def compact(values: np.ndarray) -> np.ndarray:
     n, visits, features = values.shape
     if features <= n * visits:
         return values.astype(np.float64)
-    gram = inner_products(values.reshape(n * visits, features))
+    gram = inner_products(values.reshape(-1, features))
+    return _square_root(gram).reshape(n, visits, -1)
+
+
+def _square_root(gram: np.ndarray) -> np.ndarray:
+    """Rows (row, column) with these inner products."""
     size, vectors = np.linalg.eigh(gram)
     # Rounding may leave eigenvalues just below 0.
-    return (vectors * np.sqrt(size.clip(0))).reshape(n, visits, -1)
+    return vectors * np.sqrt(size.clip(0))
 
 
 # Keywords instead of settings: it is called as `evaluate` is.
@@ -92,12 +97,17 @@ def _subsets(
     rng = generator(seed, Stream.LEARNING_CURVE)
     subsets = []
     for size in sizes or _default_sizes(n):
-        for repeat in range(1 if size == n else repeats):
-            rows = np.sort(rng.choice(n, size, replace=False))
-            # Other folds in every subset, too; all patients keep those of `evaluate`.
-            subset_seed = seed + repeat if size < n else seed
-            subsets.append(_Subset(rows, subset_seed))
+        times = 1 if size == n else repeats
+        for repeat in range(times):
+            # Other folds in every subset, too; all patients keep those of `evaluate`,
+            # since their only repeat is 0.
+            subsets.append(_Subset(_drawn(n, size, rng), seed + repeat))
     return subsets
+
+
+def _drawn(n: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows of so many of n patients, in the order of the table."""
+    return np.sort(rng.choice(n, size, replace=False))
 
 
 def _default_sizes(n: int) -> list[int]:
@@ -113,25 +123,22 @@ class _SubsetEvaluation:
     confounds: dict[str, np.ndarray]
     folds: int | None
     subsets: list[_Subset]
-    options: dict[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, numbers: np.ndarray) -> np.ndarray:
         return np.array([self._accuracy_and_auc(self.subsets[i]) for i in numbers])
 
     def _accuracy_and_auc(self, subset: _Subset) -> tuple[float, float]:
-        evaluation = self._evaluated(subset)
-        scores = evaluation.scores
-        best = scores.get("fused") or scores[evaluation.fused[0]]
-        return best.accuracy, best.auc
+        score = _best_score(self._evaluated(subset))
+        return score.accuracy, score.auc
 
     def _evaluated(self, subset: _Subset) -> Evaluation:
         rows = subset.rows
-        folds = None if self.folds is None else min(self.folds, len(rows))
         return evaluate(
-            {name: v[rows] for name, v in self.values.items()},
+            _rows_of(self.values, rows),
             [self.patients[i] for i in rows],
-            confounds={name: c[rows] for name, c in self.confounds.items()},
-            folds=folds,
+            confounds=_rows_of(self.confounds, rows),
+            folds=self._folds(len(rows)),
             # A curve needs the scores only.
             permutations=0,
             contributions=False,
@@ -142,10 +149,24 @@ class _SubsetEvaluation:
             **self.options,
         )
 
+    def _folds(self, patients: int) -> int | None:
+        # A small subset may have fewer patients than the study has folds.
+        return None if self.folds is None else min(self.folds, patients)
+
+
+def _best_score(evaluation: Evaluation) -> Score:
+    # One modality alone is not fused.
+    scores = evaluation.scores
+    return scores.get("fused") or scores[evaluation.fused[0]]
+
+
+def _rows_of(tables: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: table[rows] for name, table in tables.items()}
+
 
 def _table(subsets: list[_Subset], results: np.ndarray) -> pd.DataFrame:
     """One row per size; results (subset, 2): accuracy and AUC."""
-    # By size, since sizes may be given twice or in any order.
+    # By size, since sizes may be repeated and in any order.
     table = pd.DataFrame(results, columns=["accuracy", "auc"])
     table["patients"] = [len(subset.rows) for subset in subsets]
     means = table.groupby("patients").agg(

@@ -79,36 +79,60 @@ def published_regression(
     null = [_fit(responses, ratings[order], test_visit).test_r for order in orders]
     widths = [values.shape[-1] for values in modalities.values()]
     noise = [_test_r_on_noise(widths, ratings, C, rng) for _ in range(noises)]
-    noise_r = float(np.mean(noise))
-    noise_range = _middle_range(noise)
+    summary = _NoiseSummary.of(noise)
     return PublishedRegression(
         train_r=fit.train_r,
         train_rmse=fit.train_rmse,
         test_r=fit.test_r,
         test_rmse=fit.test_rmse,
         p=p_value(fit.test_r, np.array(null)),
-        noise_r=noise_r,
-        noise_range=noise_range,
+        noise_r=summary.mean,
+        noise_range=summary.range,
         noise=np.array(noise),
         test_visit=test_visit,
         predicted=fit.predicted,
-        label=_label(noise_r, noise_range),
+        label=summary.label,
     )
 
 
-def _middle_range(values: list[float]) -> Interval:
-    """Where the middle 95 % lie."""
-    low, high = np.quantile(values, [0.025, 0.975])
-    return Interval(float(low), float(high))
+@dataclass(frozen=True)
+class _NoiseSummary:
+    """Mean and middle 95 % of the test r on noise."""
+
+    mean: float
+    range: Interval
+
+    @staticmethod
+    def of(values: list[float]) -> _NoiseSummary:
+        low, high = np.quantile(values, [0.025, 0.975])
+        return _NoiseSummary(float(np.mean(values)), Interval(float(low), float(high)))
+
+    @property
+    def _verdict(self) -> str:
+        # On noise a split of patients has no r above 0 on average.
+        return "leaks:" if self.mean > LEAKING_R else "is no split of patients;"
+
+    @property
+    def label(self) -> str:
+        """What is printed beside the published figures."""
+        return (
+            f"The published split {self._verdict} on white noise of the same shape it "
+            f"gives a test r of {self.mean:.2f} ({self.range.low:.2f} to "
+            f"{self.range.high:.2f}). Shown for comparison, never as a result."
+        )
 
 
 def _check_complete(modalities: dict[str, np.ndarray], patients: int) -> None:
     for values in modalities.values():
-        if values.shape[:2] != (patients, 2) or not np.isfinite(values).all():
+        if not _is_complete(values, patients):
             raise InputError(
                 "The published recipe needs finite features (patient, 2, feature) of "
                 "every patient."
             )
+
+
+def _is_complete(values: np.ndarray, patients: int) -> bool:
+    return values.shape[:2] == (patients, 2) and bool(np.isfinite(values).all())
 
 
 def _test_visits(patients: int, rng: np.random.Generator) -> np.ndarray:
@@ -116,23 +140,19 @@ def _test_visits(patients: int, rng: np.random.Generator) -> np.ndarray:
     return rng.permuted(np.arange(patients) % 2)
 
 
-def _label(noise_r: float, noise_range: Interval) -> str:
-    leaks = "leaks: on" if noise_r > LEAKING_R else "is no split of patients; on"
-    return (
-        f"The published split {leaks} white noise of the same shape it gives a test r "
-        f"of {noise_r:.2f} ({noise_range.low:.2f} to {noise_range.high:.2f}). Shown "
-        "for comparison, never as a result."
-    )
-
-
 def group_responses(values: np.ndarray, C: float = 1.0) -> np.ndarray:
     """Responses (patient, visit) of all scans to the paired SVM fitted to all patients:
     in-sample."""
     differences = (values[:, 1] - values[:, 0]).astype(np.float64)
+    return values @ _weights(differences, C)
+
+
+def _weights(differences: np.ndarray, C: float) -> np.ndarray:
+    """Weights (feature,) of the SVM fitted to all differences (patient, feature)."""
     everybody = np.ones((1, len(differences)))
-    # Each difference stands for itself and its mirror image, hence twice C.
+    # Each difference counts for itself and its mirror image, hence twice C.
     dual = solver.duals(differences @ differences.T, everybody, 2 * C)[0]
-    return values @ (dual @ differences)
+    return dual @ differences
 
 
 def _group_responses(modalities: Iterable[np.ndarray], C: float) -> np.ndarray:
@@ -154,16 +174,13 @@ class _Fit:
 
 def _fit(responses: np.ndarray, ratings: np.ndarray, test_visit: np.ndarray) -> _Fit:
     """responses (patient, visit, modality), ratings (patient, visit)."""
-    trained = _of_visit(responses, 1 - test_visit)
     rated = _of_visit(ratings, 1 - test_visit)
     truth = _of_visit(ratings, test_visit)
-    # The published scaling is not known; without any, large units never converge.
-    centre = trained.mean(0)
-    size = _training_size(trained)
-    x = (trained - centre) / size
+    scaled = _scaled(responses, test_visit)
+    x = _of_visit(scaled, 1 - test_visit)
     model = SVR(kernel="linear", max_iter=1_000_000).fit(x, rated)
     fitted = model.predict(x)
-    predicted = model.predict((_of_visit(responses, test_visit) - centre) / size)
+    predicted = model.predict(_of_visit(scaled, test_visit))
     return _Fit(
         train_r=float(pearson_r(fitted, rated)),
         train_rmse=_rmse(fitted, rated),
@@ -171,6 +188,13 @@ def _fit(responses: np.ndarray, ratings: np.ndarray, test_visit: np.ndarray) -> 
         test_rmse=_rmse(predicted, truth),
         predicted=predicted,
     )
+
+
+def _scaled(responses: np.ndarray, test_visit: np.ndarray) -> np.ndarray:
+    """Responses about their training mean, in training standard deviations."""
+    # The published scaling is not known; without any, large units never converge.
+    training = _of_visit(responses, 1 - test_visit)
+    return (responses - training.mean(0)) / _training_size(training)
 
 
 def _of_visit(values: np.ndarray, visit: np.ndarray) -> np.ndarray:
@@ -194,9 +218,12 @@ def _test_r_on_noise(
 ) -> float:
     """widths: number of features of each modality."""
     n = len(ratings)
-    noise = []
-    for features in widths:
-        shape = (n, 2, min(features, NOISE_FEATURES))
-        noise.append(rng.normal(size=shape))
+    # The noise first, then the split: the order is part of what a seed means.
+    noise = [_noise(n, features, rng) for features in widths]
     responses = _group_responses(noise, C)
     return _fit(responses, ratings, _test_visits(n, rng)).test_r
+
+
+def _noise(patients: int, features: int, rng: np.random.Generator) -> np.ndarray:
+    """White noise (patient, visit, feature)."""
+    return rng.normal(size=(patients, 2, min(features, NOISE_FEATURES)))

@@ -32,9 +32,6 @@ def peaks(
     nilearn's `get_clusters_table` does the work.
     """
     z = np.nan_to_num(z)
-    # nilearn takes neither an infinite threshold nor a map without any cluster.
-    if not np.isfinite(threshold) or not (np.abs(z) > threshold).any():
-        return pd.DataFrame(columns=COLUMNS)
     table = _clusters(z, affine, threshold, voxels)
     if not len(table):
         return pd.DataFrame(columns=COLUMNS)
@@ -45,9 +42,8 @@ def peaks(
 
 def _with_regions(table: pd.DataFrame, atlas: Atlas) -> pd.DataFrame:
     """The table with the nearest region of each peak."""
-    centres = np.asarray(atlas.centres)
     positions = table[["x", "y", "z"]].to_numpy(float)
-    distance = np.linalg.norm(positions[:, None] - centres[None], axis=-1)
+    distance = _distances(positions, np.asarray(atlas.centres))
     nearest = distance.argmin(1)
     return table.assign(
         region=[atlas.regions[i] for i in nearest],
@@ -55,9 +51,21 @@ def _with_regions(table: pd.DataFrame, atlas: Atlas) -> pd.DataFrame:
     )
 
 
+def _is_exceeded(z: np.ndarray, threshold: float) -> bool:
+    return bool(np.isfinite(threshold) and (np.abs(z) > threshold).any())
+
+
+def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Between points (a, b) of two lists (point, 3), in mm."""
+    return np.linalg.norm(a[:, None] - b[None], axis=-1)
+
+
 def _clusters(
     z: np.ndarray, affine: np.ndarray, threshold: float, voxels: int
 ) -> pd.DataFrame:
+    # nilearn takes neither an infinite threshold nor a map without any cluster.
+    if not _is_exceeded(z, threshold):
+        return pd.DataFrame()
     # Imported late: nilearn's reporting takes a second that most commands need not pay.
     import nibabel as nib
     from nilearn.reporting import get_clusters_table

@@ -1,9 +1,9 @@
 """Which of two visits hurt more? Evaluation of paired classifiers, one per modality and
 one that fuses them.
 
-Nothing that is tested was seen in training: a patient's two visits leave together, and
-the decisions on which the fusion is trained come from models that saw neither the
-patient they judge nor the patient under test.
+Nothing that is tested takes part in training: a patient's two visits leave together,
+and the decisions on which the fusion is trained come from models that were trained on
+neither the patient they judge nor the patient under test.
 """
 
 from __future__ import annotations
@@ -117,10 +117,8 @@ def evaluate(  # noqa: PLR0913
     constant modality, too few patients.
     """
     penalties = tuple(float(c) for c in np.atleast_1d(C))
-    members = None
-    if blocks is not None:
-        members = np.asarray(list(map(str, blocks)))
-    names = list(map(str, patients))
+    names = [str(patient) for patient in patients]
+    members = _block_names(blocks)
     visits = PairedVisits(modalities, names, controls, confounds or {}, members)
     if higher is not None:
         visits = visits.ordered(higher)
@@ -134,6 +132,13 @@ def evaluate(  # noqa: PLR0913
         jobs=jobs,
         show_progress=show_progress,
     )
+
+
+def _block_names(blocks: Sequence[str] | None) -> np.ndarray | None:
+    if blocks is None:
+        return None
+    # As text, so that numbered families and named ones are compared alike.
+    return np.asarray([str(block) for block in blocks])
 
 
 def evaluate_visits(
@@ -153,18 +158,14 @@ def evaluate_visits(
     visits = visits.select(usable)
     visits.check(validation.force)
     _check_kernel_fusion(svm, visits)
-    n = len(visits.patients)
-    if validation.force:
-        fewer = min(validation.inner_folds, n // 2)
-        validation = replace(validation, inner_folds=fewer)
-    plan = FoldPlan.of(n, validation, svm, visits.blocks)
+    validation = _possible_validation(validation, len(visits.patients))
+    plan = FoldPlan.of(len(visits.patients), validation, svm, visits.blocks)
     statistics = _PermutedStatistics.of(visits, plan, svm, contributions)
-    rng = generator(validation.seed, Stream.PAIRED_PERMUTATION)
-    # Flips are drawn before resamples: the order is part of what a seed means.
-    signs = sign_flips(permutations.n, n, rng, visits.blocks)
-    drawn = PatientResamples.draw(n, visits.blocks, rng, bootstrap)
-    nulls = _permuted(statistics, signs, permutations.stop_after, jobs, show_progress)
-    judge = _Judge(nulls, drawn, permutations.stop_after)
+    draws = _Draws.of(visits, permutations.n, bootstrap, validation.seed)
+    nulls = _permuted(
+        statistics, draws.signs, permutations.stop_after, jobs, show_progress
+    )
+    judge = _Judge(nulls, draws.resamples, permutations.stop_after)
     weights = _WeightsByName.of(visits, statistics.kernels, plan.penalty)
     return Evaluation(
         scores=judge.scores(statistics),
@@ -189,9 +190,37 @@ def evaluate_visits(
     )
 
 
+def _possible_validation(validation: Validation, patients: int) -> Validation:
+    """The validation; where it is forced, with inner folds that so few patients can be
+    dealt into."""
+    if not validation.force:
+        return validation
+    fewer = min(validation.inner_folds, patients // 2)
+    return replace(validation, inner_folds=fewer)
+
+
+@dataclass(frozen=True, eq=False)
+class _Draws:
+    """Flipped signs (permutation, patient), and resamples of the patients."""
+
+    signs: np.ndarray
+    resamples: PatientResamples
+
+    @staticmethod
+    def of(
+        visits: PairedVisits, permutations: int, bootstrap: int, seed: int
+    ) -> _Draws:
+        n = len(visits.patients)
+        rng = generator(seed, Stream.PAIRED_PERMUTATION)
+        # Flips are drawn before resamples: the order is part of what a seed means.
+        signs = sign_flips(permutations, n, rng, visits.blocks)
+        return _Draws(signs, PatientResamples.draw(n, visits.blocks, rng, bootstrap))
+
+
 def _check_kernel_fusion(svm: Svm, visits: PairedVisits) -> None:
     if svm.fusion != "kernels":
         return
+    # All three are fitted inside the folds, where summed kernels are not.
     if svm.scale or visits.confounds or len(svm.C) > 1:
         raise InputError(
             "fusion='kernels' takes features as they are and one C: without scale, "
@@ -274,12 +303,18 @@ class _PermutedStatistics:
         """Accuracy, AUC and single-scan AUC (3, problem) of every model, and of the
         fusion with one modality flipped alone, under the name `without <modality>`."""
         permuted = decide(self.plan, self.kernels, self.fused, signs)
-        rows = {name: model.statistics for name, model in permuted.models.items()}
-        if self.contributions:
-            for name in self.fused:
-                alone = self._flipped_alone(name, permuted, signs)
-                rows[f"without {name}"] = alone.statistics
+        rows = {}
+        for name, model in permuted.models.items():
+            rows[name] = model.statistics
+        for name in self.permuted_alone:
+            alone = self._flipped_alone(name, permuted, signs)
+            rows[f"without {name}"] = alone.statistics
         return rows
+
+    @property
+    def permuted_alone(self) -> list[str]:
+        """Modalities whose contribution to the fusion is tested."""
+        return self.fused if self.contributions else []
 
     def observed_statistics(self) -> dict[str, np.ndarray]:
         """By the same names, the statistics (3,) that permutations are compared
@@ -287,9 +322,8 @@ class _PermutedStatistics:
         rows = {}
         for name, model in self.observed.models.items():
             rows[name] = model.statistics[:, 0]
-        if self.contributions:
-            for name in self.fused:
-                rows[f"without {name}"] = rows["fused"]
+        for name in self.permuted_alone:
+            rows[f"without {name}"] = rows["fused"]
         return rows
 
     def _flipped_alone(
@@ -298,20 +332,27 @@ class _PermutedStatistics:
         """The fusion with the differences of one modality flipped, the others as they
         were observed."""
         if self.plan.fusion == "kernels":
-            kernels = [self.kernels[fused] for fused in self.fused]
-            modality = self.fused.index(name)
-            return fuse_with_flipped(self.plan, kernels, modality, signs)
+            return self._kernels_flipped_alone(name, signs)
+        # Responses of the other modalities need not be computed again.
         held_out = {**self.observed.held_out, name: permuted.held_out[name]}
         return fuse(self.plan, self.kernels, self.fused, held_out, signs).model
 
+    def _kernels_flipped_alone(self, name: str, signs: np.ndarray) -> ModelResponses:
+        kernels = [self.kernels[fused] for fused in self.fused]
+        return fuse_with_flipped(self.plan, kernels, self.fused.index(name), signs)
+
     def fusion_without(self, name: str) -> ModelResponses:
         """The observed fusion of the other modalities."""
-        others = list(self.fused)
-        others.remove(name)
+        others = [other for other in self.fused if other != name]
+        # One modality alone is not fused: its own decisions are the answer.
         if len(others) == 1:
             return self.observed.models[others[0]]
-        ones = np.ones((1, len(self.plan.outer)))
-        return fuse(self.plan, self.kernels, others, self.observed.held_out, ones).model
+        return self._observed_fusion(others)
+
+    def _observed_fusion(self, names: list[str]) -> ModelResponses:
+        unflipped = np.ones((1, len(self.plan.outer)))
+        held_out = self.observed.held_out
+        return fuse(self.plan, self.kernels, names, held_out, unflipped).model
 
 
 def _permuted(
@@ -323,31 +364,40 @@ def _permuted(
 ) -> dict[str, np.ndarray]:
     """Statistics (3, permutation) by model; with `stop_after`, of as many permutations
     as every model needs."""
-    blocks = [signs[start : start + BLOCK] for start in range(0, len(signs), BLOCK)]
     observed = statistics.observed_statistics()
     hits = np.zeros((len(observed), 3), int)
     # The empty first block, so that no permutations are a null distribution as well.
     done = [dict.fromkeys(observed, np.zeros((3, 0)))]
-    for permuted in in_blocks(statistics, blocks, jobs, show):
+    for permuted in in_blocks(statistics, _blocks_of(signs), jobs, show):
         done.append(permuted)
         hits += _count_reached(observed, permuted)
+        # The model that needs the most permutations decides for all.
         if stop_after is not None and hits.min() >= stop_after:
             break
-    nulls = {}
-    for name in observed:
-        nulls[name] = np.concatenate([block[name] for block in done], 1)
-    return nulls
+    return {name: _joined(done, name) for name in observed}
+
+
+def _blocks_of(signs: np.ndarray) -> list[np.ndarray]:
+    return [signs[start : start + BLOCK] for start in range(0, len(signs), BLOCK)]
+
+
+def _joined(blocks: list[dict[str, np.ndarray]], name: str) -> np.ndarray:
+    """Statistics (3, permutation) of one model over all blocks."""
+    return np.concatenate([block[name] for block in blocks], 1)
 
 
 def _count_reached(
     observed: dict[str, np.ndarray], permuted: dict[str, np.ndarray]
 ) -> np.ndarray:
     """How many permutations reached what was observed (model, 3)."""
-    counts = []
-    for name, target in observed.items():
-        reached = _ranked(permuted[name]) >= _ranked(target)[:, None] - ALIKE
-        counts.append(reached.sum(1))
+    counts = [_reached(permuted[name], observed[name]) for name in observed]
     return np.stack(counts)
+
+
+def _reached(permuted: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """Of one model, by statistic (3,)."""
+    is_reached = _ranked(permuted) >= _ranked(observed)[:, None] - ALIKE
+    return is_reached.sum(1)
 
 
 def _ranked(rows: np.ndarray) -> np.ndarray:
@@ -355,6 +405,17 @@ def _ranked(rows: np.ndarray) -> np.ndarray:
     decides between equal ones), AUC, single-scan AUC."""
     accuracy, auc, single_scan_auc = rows
     return np.stack([accuracy + TIE * auc, auc, single_scan_auc])
+
+
+@dataclass(frozen=True)
+class _PValues:
+    """One-sided p of the three statistics, and how many permutations that of the
+    accuracy needed."""
+
+    accuracy: float
+    auc: float
+    single_scan_auc: float
+    permutations: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -378,9 +439,7 @@ class _Judge:
     def _score(self, model: ModelResponses, null: np.ndarray) -> Score:
         observed = model.statistics[:, 0]
         accuracy, auc, single_scan_auc = observed.tolist()
-        ranked = _ranked(observed)
-        ranked_null = _ranked(null)
-        p, permutations = self._p(ranked[0], ranked_null[0])
+        p = self._p_values(observed, null)
         decisions = _decisions(model)
         scans = _scan_scores(model)
         n = int(model.available.sum())
@@ -394,37 +453,59 @@ class _Judge:
             scans=scans,
             single_scan_auc=single_scan_auc,
             single_scan_auc_ci=percentile(self.drawn.single_scan_auc(scans)),
-            single_scan_p=self._p(ranked[2], ranked_null[2])[0],
-            p=p,
-            p_auc=self._p(ranked[1], ranked_null[1])[0],
+            single_scan_p=p.single_scan_auc,
+            p=p.accuracy,
+            p_auc=p.auc,
             null=null[0],
             null_auc=null[1],
-            permutations=permutations,
+            permutations=p.permutations,
         )
+
+    def _p_values(self, observed: np.ndarray, null: np.ndarray) -> _PValues:
+        """observed (3,), null (3, permutation): statistics of one model."""
+        ranked = _ranked(observed)
+        ranked_null = _ranked(null)
+        # The first statistic is the one that is reported as p.
+        accuracy, permutations = self._p(ranked[0], ranked_null[0])
+        auc, _ = self._p(ranked[1], ranked_null[1])
+        single_scan_auc, _ = self._p(ranked[2], ranked_null[2])
+        return _PValues(accuracy, auc, single_scan_auc, permutations)
 
     def contributions(self, statistics: _PermutedStatistics) -> dict[str, Contribution]:
         """What each modality adds to the fusion, where that was permuted."""
-        if not statistics.contributions:
-            return {}
-        whole = statistics.observed.models["fused"]
-        observed = _ranked(whole.statistics[:, 0])[0]
         contributions = {}
-        for k, name in enumerate(statistics.fused):
-            decisions = _decisions(statistics.fusion_without(name))
-            gain = _difference(_decisions(whole), decisions, self.drawn)
-            null = _ranked(self.nulls[f"without {name}"])[0]
-            contributions[name] = Contribution(
-                weight=float(statistics.observed.weights[0, k]),
-                accuracy=float(np.nanmean(correctness(decisions))),
-                auc=_mirrored_auc(decisions),
-                accuracy_gain=gain.accuracy,
-                accuracy_gain_ci=gain.accuracy_ci,
-                auc_gain=gain.auc,
-                auc_gain_ci=gain.auc_ci,
-                p=self._p(observed, null)[0],
-                mcnemar=gain.mcnemar,
+        observed = statistics.observed
+        for k, name in enumerate(statistics.permuted_alone):
+            contributions[name] = self._contribution(
+                weight=float(observed.weights[0, k]),
+                whole=observed.models["fused"],
+                without=statistics.fusion_without(name),
+                null=self.nulls[f"without {name}"],
             )
         return contributions
+
+    def _contribution(
+        self,
+        weight: float,
+        whole: ModelResponses,
+        without: ModelResponses,
+        null: np.ndarray,
+    ) -> Contribution:
+        """whole, without: the fusion with and without a modality; null (3,
+        permutation): statistics of the fusion with that modality flipped alone."""
+        decisions = _decisions(without)
+        gain = _difference(_decisions(whole), decisions, self.drawn)
+        return Contribution(
+            weight=weight,
+            accuracy=float(np.nanmean(correctness(decisions))),
+            auc=_mirrored_auc(decisions),
+            accuracy_gain=gain.accuracy,
+            accuracy_gain_ci=gain.accuracy_ci,
+            auc_gain=gain.auc,
+            auc_gain_ci=gain.auc_ci,
+            p=self._p_values(whole.statistics[:, 0], null).accuracy,
+            mcnemar=gain.mcnemar,
+        )
 
     def _p(self, observed: float, null: np.ndarray) -> tuple[float, int]:
         """One-sided p, and how many permutations it needed."""
@@ -435,14 +516,16 @@ class _Judge:
 
 def _decisions(model: ModelResponses) -> np.ndarray:
     """Decisions (patient,) of the first problem; NaN for patients without data."""
-    decisions = np.full(len(model.available), np.nan)
-    decisions[model.available] = rounded(model.decision[0, model.available])
+    available = model.available
+    decisions = np.full(len(available), np.nan)
+    decisions[available] = rounded(model.decision[0, available])
     return decisions
 
 
 def _scan_scores(model: ModelResponses) -> np.ndarray:
     """Scores (patient, visit) of single scans; NaN for patients without data."""
     first = model.first[0]
+    # The decision is the difference of the two scores.
     scans = np.stack([first, first + model.decision[0]], -1)
     scans[~model.available] = np.nan
     return scans
@@ -467,14 +550,15 @@ def _difference(
 ) -> Difference:
     """Of decisions (patient,), on the patients that both models decide."""
     both = np.isfinite(first) & np.isfinite(second)
+    # NaN, not left out, so that resamples draw the same patients from both.
     first = np.where(both, first, np.nan)
     second = np.where(both, second, np.nan)
     gain = correctness(first) - correctness(second)
     auc_gains = drawn.mirrored_auc(first) - drawn.mirrored_auc(second)
     return Difference(
-        float(np.nanmean(gain)),
-        percentile(drawn.mean(gain)),
-        _mirrored_auc(first) - _mirrored_auc(second),
-        percentile(auc_gains),
-        mcnemar(first[both], second[both]),
+        accuracy=float(np.nanmean(gain)),
+        accuracy_ci=percentile(drawn.mean(gain)),
+        auc=_mirrored_auc(first) - _mirrored_auc(second),
+        auc_ci=percentile(auc_gains),
+        mcnemar=mcnemar(first[both], second[both]),
     )

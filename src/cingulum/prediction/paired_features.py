@@ -38,27 +38,20 @@ class PairedFeatures:
         for name, values in self.modalities.items():
             _check_features(name, values, len(patients))
         self._check_copies(patients)
-        # After the other checks, whose messages tell more about a table that is wrong.
-        if len(patients) < MINIMUM_PATIENTS:
-            raise InputError(
-                f"Regression between patients needs at least {MINIMUM_PATIENTS} "
-                f"patients; got {len(patients)}."
-            )
+        # After the other checks, whose messages say more about a table that is wrong.
+        _check_number(len(patients))
 
     def _check_copies(self, patients: Sequence[str]) -> None:
         twins = copy_of(list(self.modalities.values()))
-        if twins:
-            raise InputError(
-                f"{patients[twins[0]]} and {patients[twins[1]]} have the same features "
-                "to the last digit: one is a copy of the other and would be tested on "
-                "itself. Leave one out."
-            )
+        if twins is not None:
+            first, second = twins
+            raise _copy_error(patients[first], patients[second])
 
     def kernel(self, visits: tuple[int, ...], sites: np.ndarray | None) -> ScanKernel:
         """Kernel of the features of some visits; sites (patient,): removed."""
         rows = {name: _scan_rows(v, visits) for name, v in self.modalities.items()}
-        site_rows = None if sites is None else np.repeat(sites, len(visits))
-        return feature_kernel(rows, self.scale, self._confound_rows(visits), site_rows)
+        confounds = self._confound_rows(visits)
+        return feature_kernel(rows, self.scale, confounds, _scan_sites(sites, visits))
 
     def confound_baseline(self, visits: tuple[int, ...]) -> dict[str, ScanKernel]:
         """Kernel of the confounds alone, by name; empty without any."""
@@ -83,21 +76,42 @@ class PairedFeatures:
     def _responses_to(self, name: str, plan: FoldPlan) -> np.ndarray:
         """Decision responses (fold, patient, visit) to one modality."""
         kernel = self._svm_kernel(name, plan)
-        held = kernel.held_out(np.ones((1, len(plan.outer))))
+        responses = kernel.held_out(np.ones((1, len(plan.outer))))
+        is_tested = ~plan.is_training
         # Training patients need responses by SVMs that never saw them, or a regression
         # would learn from responses that are better than those it meets in the test.
-        tested = plan.outer == np.arange(plan.folds)[:, None]
-        first = np.where(tested, held.first, held.inside_first[0])
-        change = np.where(tested, held.decision, held.inside[0])
+        first = np.where(is_tested, responses.first, responses.inside_first[0])
+        change = np.where(is_tested, responses.decision, responses.inside[0])
         return np.stack([first, first + change], -1)
 
     def _svm_kernel(self, name: str, plan: FoldPlan) -> ModalityKernel:
         values = self.modalities[name]
+        # `check` has refused patients without a modality.
         everybody = np.ones(len(values), bool)
         scaled = name in self.scale
         return ModalityKernel.of(
             plan, values, everybody, scaled, self.confounds, fused=True
         )
+
+
+def _scan_sites(sites: np.ndarray | None, visits: tuple[int, ...]) -> np.ndarray | None:
+    # Both visits of a patient are of one site.
+    return None if sites is None else np.repeat(sites, len(visits))
+
+
+def _check_number(patients: int) -> None:
+    if patients < MINIMUM_PATIENTS:
+        raise InputError(
+            f"Regression between patients needs at least {MINIMUM_PATIENTS} patients; "
+            f"got {patients}."
+        )
+
+
+def _copy_error(first: str, second: str) -> InputError:
+    return InputError(
+        f"{first} and {second} have the same features to the last digit: one is a copy "
+        "of the other and would be tested on itself. Leave one out."
+    )
 
 
 def response_kernel(responses: np.ndarray, visits: tuple[int, ...]) -> ScanKernel:
@@ -106,23 +120,32 @@ def response_kernel(responses: np.ndarray, visits: tuple[int, ...]) -> ScanKerne
 
 
 def _check_features(name: str, values: np.ndarray, patients: int) -> None:
-    if values.shape[:2] != (patients, 2) or not np.isfinite(values).all():
-        raise InputError(
-            f"{name}: expected finite values (patient, 2, feature) of {patients} "
-            f"patients; got {values.shape}."
-        )
+    is_whole = values.shape[:2] == (patients, 2) and np.isfinite(values).all()
+    if not is_whole:
+        raise _feature_error(name, values.shape, patients)
+
+
+def _feature_error(name: str, shape: tuple[int, ...], patients: int) -> InputError:
+    return InputError(
+        f"{name}: expected finite values (patient, 2, feature) of {patients} patients; "
+        f"got {shape}."
+    )
 
 
 def stacked_confounds(confounds: dict[str, np.ndarray] | None) -> np.ndarray | None:
     """Confounds (patient, visit, confound), or None."""
     if not confounds:
         return None
-    stacked = np.stack([np.asarray(c, float) for c in confounds.values()], -1)
+    stacked = np.stack(list(confounds.values()), -1).astype(float)
+    _check_finite_confounds(stacked, list(confounds))
+    return stacked
+
+
+def _check_finite_confounds(stacked: np.ndarray, names: list[str]) -> None:
     if not np.isfinite(stacked).all():
         raise InputError(
-            f"Confounds {', '.join(confounds)}: values are missing or infinite."
+            f"Confounds {', '.join(names)}: values are missing or infinite."
         )
-    return stacked
 
 
 def _scan_rows(values: np.ndarray, visits: tuple[int, ...]) -> np.ndarray:

@@ -37,12 +37,11 @@ class PairedVisits:
 
     def __post_init__(self) -> None:
         # Whole numbers would overflow in inner products.
-        floats = _each(_as_float, self.values)
-        object.__setattr__(self, "values", floats)
-        if not floats:
-            raise InputError("Expected at least one modality; came none.")
+        object.__setattr__(self, "values", _each(_as_float, self.values))
+        if not self.values:
+            raise InputError("Expected at least one modality; got none.")
         _check_names(self.patients)
-        for name, values in floats.items():
+        for name, values in self.values.items():
             _check_shape(name, values, len(self.patients))
 
     @property
@@ -85,15 +84,12 @@ class PairedVisits:
         def select(values: np.ndarray) -> np.ndarray:
             return np.asarray(values)[rows]
 
-        blocks = self.blocks
-        if blocks is not None:
-            blocks = select(blocks)
         return replace(
             self,
             values=_each(select, self.values),
             patients=select(np.asarray(self.patients)).tolist(),
             confounds=_each(select, self.confounds),
-            blocks=blocks,
+            blocks=None if self.blocks is None else select(self.blocks),
         )
 
     def only(self, modalities: list[str]) -> PairedVisits:
@@ -111,25 +107,30 @@ class PairedVisits:
             raise InputError(
                 "Every modality is a control; at least one must be evaluated."
             )
+        self._check_confounds()
+
+    def _check_confounds(self) -> None:
         confounds = self.stacked_confounds
-        if confounds is not None and not np.isfinite(confounds).all():
-            raise InputError(
-                f"Confounds {', '.join(self.confounds)}: values are missing. Fill "
-                "them, or leave them out."
-            )
+        if confounds is None or np.isfinite(confounds).all():
+            return
+        listed = ", ".join(self.confounds)
+        raise InputError(
+            f"Confounds {listed}: values are missing. Fill them, or leave them out."
+        )
 
     def _check_copies(self) -> None:
         # Twins and siblings may be alike: they are never on both sides of a fold.
         twins = copy_of(list(self.values.values()), self.blocks)
-        if twins is None:
-            return
-        first = self.patients[twins[0]]
-        second = self.patients[twins[1]]
-        raise InputError(
-            f"{first} and {second} have the same features to the last digit at both "
-            "visits: one is a copy of the other and would be tested on itself. Leave "
-            "one out."
-        )
+        if twins is not None:
+            raise _copy_error(self.patients, *twins)
+
+
+def _copy_error(patients: list[str], first: int, second: int) -> InputError:
+    return InputError(
+        f"{patients[first]} and {patients[second]} have the same features to the last "
+        "digit at both visits: one is a copy of the other and would be tested on "
+        "itself. Leave one out."
+    )
 
 
 def _each(
@@ -148,52 +149,61 @@ def _as_float(values: np.ndarray) -> np.ndarray:
 
 
 def _check_names(patients: list[str]) -> None:
-    if len(set(patients)) == len(patients):
-        return
-    twice = sorted({name for name in patients if patients.count(name) > 1})
-    raise InputError(
-        f"Patients must differ: {', '.join(twice[:5])} came more than once. One on "
-        "both sides of a fold would be a leak; join their visits."
-    )
+    repeated = {name for name in patients if patients.count(name) > 1}
+    if repeated:
+        # A few examples are enough to find the mistake.
+        listed = ", ".join(sorted(repeated)[:5])
+        raise InputError(
+            f"Patients must differ: {listed} occur more than once. One on both sides "
+            "of a fold would be a leak; join their visits."
+        )
 
 
 def _check_shape(name: str, values: np.ndarray, patients: int) -> None:
-    if values.ndim != 3 or values.shape[:2] != (patients, 2):
+    shape = values.shape
+    if len(shape) != 3 or shape[:2] != (patients, 2):
         raise InputError(
             f"{name}: expected (patient, visit, feature) with {patients} patients; "
-            f"came {values.shape}."
+            f"got {shape}."
         )
 
 
 def _check_number(patients: int, force: bool) -> None:
     # Fewer than 4 cannot be dealt into two inner parts.
     fewest = FEWEST_FORCED if force else FEWEST
-    if patients >= fewest:
-        return
-    message = (
-        f"Paired evaluation needs at least {fewest} patients; came {patients}. With "
+    if patients < fewest:
+        remedy = "."
+        if not force:
+            remedy = "; force=True does it all the same (`cingulum predict --force`)."
+        raise InputError(_too_few(patients, fewest) + remedy)
+
+
+def _too_few(patients: int, fewest: int) -> str:
+    return (
+        f"Paired evaluation needs at least {fewest} patients; got {patients}. With "
         f"fewer than {FEWEST} even a perfect score is hardly distinguishable from luck "
         "and its interval spans a third of the scale"
-    )
-    if force:
-        raise InputError(f"{message}.")
-    raise InputError(
-        f"{message}; force=True does it all the same (`cingulum predict --force`)."
     )
 
 
 def _check_values(name: str, known: np.ndarray) -> None:
     """known: values of those who have the modality."""
-    bad = ~np.isfinite(known)
-    if bad.any():
-        raise InputError(
-            f"{name}: {bad.mean():.2%} of its values are missing or infinite, in "
-            f"{int(bad.any((1, 2)).sum())} patients. A patient may lack a whole "
-            "modality (all NaN), not parts of one: leave those features out or fill "
-            "them."
-        )
-    if not len(known) or not (known[:, 1] != known[:, 0]).any():
+    is_missing = ~np.isfinite(known)
+    if is_missing.any():
+        raise _gap_error(name, is_missing)
+    # Without a difference there is nothing that a sign could be learnt from; of nobody,
+    # none differs.
+    if not (known[:, 1] != known[:, 0]).any():
         raise InputError(
             f"{name}: does not differ between the visits of any patient, so it cannot "
             "tell them apart."
         )
+
+
+def _gap_error(name: str, is_missing: np.ndarray) -> InputError:
+    patients = int(is_missing.any((1, 2)).sum())
+    return InputError(
+        f"{name}: {is_missing.mean():.2%} of its values are missing or infinite, in "
+        f"{patients} patients. A patient may lack a whole modality (all NaN), not "
+        "parts of one: leave those features out or fill them."
+    )

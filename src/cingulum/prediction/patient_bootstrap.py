@@ -1,6 +1,6 @@
 """Uncertainty of a finite number of patients: statistics of patients drawn with
 replacement. Models are not refitted: it is the uncertainty of the patients under test,
-given their decisions."""
+whose decisions are fixed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class PatientResamples:
         """Of n patients; blocks (families) are drawn whole."""
         if blocks is None:
             return PatientResamples(list(resamples(n, rng, times)))
-        members = [np.flatnonzero(blocks == block) for block in np.unique(blocks)]
+        members = _members(blocks)
         rows = []
         for drawn in resamples(len(members), rng, times):
             rows.append(np.concatenate([members[i] for i in drawn]))
@@ -38,13 +38,14 @@ class PatientResamples:
         if known.all() and self._equally_long:
             return values[np.stack(self.rows)].mean(1)
         # Zeros in place of NaN, which leave a sum as it is.
-        known_values = np.where(known, values, 0)
-        means = np.full(len(self.rows), np.nan)
-        for i, rows in enumerate(self.rows):
-            count = known[rows].sum()
-            if count:
-                means[i] = known_values[rows].sum() / count
-        return means
+        sums = self._sums(np.where(known, values, 0))
+        counts = self._sums(known)
+        unknown = np.full(len(self.rows), np.nan)
+        return np.divide(sums, counts, out=unknown, where=counts > 0)
+
+    def _sums(self, values: np.ndarray) -> np.ndarray:
+        """Sum of each resample; their lengths may differ."""
+        return np.array([values[rows].sum() for rows in self.rows])
 
     def mirrored_auc(self, decisions: np.ndarray) -> np.ndarray:
         """AUCs of the mirrored decisions (patient,)."""
@@ -69,9 +70,16 @@ class PatientResamples:
         where each has as many patients, since that is much faster."""
         if known.all() and self._equally_long:
             return statistic(np.stack(self.rows))
-        values = np.full(len(self.rows), np.nan)
-        for i, rows in enumerate(self.rows):
-            kept = rows[known[rows]]
-            if len(kept):
-                values[i] = statistic(kept[None])[0]
-        return values
+        return np.array([_of_known(rows[known[rows]], statistic) for rows in self.rows])
+
+
+def _members(blocks: np.ndarray) -> list[np.ndarray]:
+    """Rows of the patients of each block."""
+    return [np.flatnonzero(blocks == block) for block in np.unique(blocks)]
+
+
+def _of_known(rows: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> float:
+    """The statistic of one resample; NaN where it drew nobody with data."""
+    if not len(rows):
+        return float("nan")
+    return float(statistic(rows[None])[0])

@@ -9,7 +9,8 @@ shuffles inside a group only, which with one label per patient changes nothing.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
 import joblib
@@ -44,9 +45,13 @@ def sign_flips(
 ) -> np.ndarray:
     """Signs (times, patient); patients of one block (a family, say) flip together."""
     if blocks is None:
-        return rng.choice([-1.0, 1.0], size=(times, patients))
+        return _random_signs(times, patients, rng)
     names, member = np.unique(blocks, return_inverse=True)
-    return rng.choice([-1.0, 1.0], size=(times, len(names)))[:, member]
+    return _random_signs(times, len(names), rng)[:, member]
+
+
+def _random_signs(times: int, number: int, rng: np.random.Generator) -> np.ndarray:
+    return rng.choice([-1.0, 1.0], size=(times, number))
 
 
 def exchanges(
@@ -54,12 +59,11 @@ def exchanges(
 ) -> np.ndarray:
     """Orders (times, patient): whose ratings each patient gets; patients exchange
     ratings within their site only."""
-    site = np.zeros(patients, int)
-    if sites is not None:
-        site = np.unique(sites, return_inverse=True)[1]
+    # Without sites, everybody is of one.
+    site = np.zeros(patients) if sites is None else np.asarray(sites)
     orders = np.tile(np.arange(patients), (times, 1))
-    for k in range(site.max() + 1):
-        rows = np.flatnonzero(site == k)
+    for value in np.unique(site):
+        rows = np.flatnonzero(site == value)
         orders[:, rows] = rng.permuted(np.tile(rows, (times, 1)), axis=1)
     return orders
 
@@ -77,34 +81,52 @@ def in_blocks(
     if callable(jobs):
         yield from track(jobs(work, blocks), label, total=number, show=show_progress)
         return
-    # Threads, since the compiled code releases Python's lock.
-    workers = joblib.Parallel(
-        n_jobs=jobs or joblib.cpu_count(), prefer="threads", return_as="generator"
-    )
-    results = workers(joblib.delayed(work)(block) for block in blocks)
+    results = _by_threads(work, blocks, jobs)
+    with _closed_in_silence(results):
+        yield from track(results, label, total=number, show=show_progress)
+
+
+@contextmanager
+def _closed_in_silence(results: Generator[T]) -> Iterator[None]:
     with warnings.catch_warnings():
         # joblib warns when the caller stops early, which is meant.
         warnings.filterwarnings(
             "ignore", "[0-9]+ tasks have been successfully executed"
         )
         try:
-            yield from track(results, label, total=number, show=show_progress)
+            yield
         finally:
             results.close()
+
+
+def _by_threads(
+    work: Callable[[np.ndarray], T], blocks: Sequence[np.ndarray], jobs: int | None
+) -> Generator[T]:
+    # Threads, since the compiled code releases Python's lock.
+    workers = joblib.Parallel(
+        n_jobs=jobs or joblib.cpu_count(), prefer="threads", return_as="generator"
+    )
+    return workers(joblib.delayed(work)(block) for block in blocks)
 
 
 def p_value(observed: float, null: np.ndarray, side: Side = "greater") -> float:
     """(b + 1) / (m + 1) of m permuted statistics, of which b are at least as extreme;
     two-sided: twice the smaller."""
     null = np.asarray(null)
-    # The observed statistic is one of those exchanged, so p is never 0.
-    above = (1 + int((null >= observed - ALIKE).sum())) / (1 + len(null))
-    below = (1 + int((null <= observed + ALIKE).sum())) / (1 + len(null))
+    above = _share_reached(null >= observed - ALIKE)
+    below = _share_reached(null <= observed + ALIKE)
+    if side == "greater":
+        return above
+    if side == "less":
+        return below
     if side == "two-sided":
         return min(1.0, 2 * min(above, below))
-    if side not in ("greater", "less"):
-        raise InputError(f"side is greater, less or two-sided; came {side!r}.")
-    return above if side == "greater" else below
+    raise InputError(f"side is greater, less or two-sided; got {side!r}.")
+
+
+def _share_reached(is_extreme: np.ndarray) -> float:
+    # The observed statistic is one of those exchanged, so p is never 0.
+    return (1 + int(is_extreme.sum())) / (1 + len(is_extreme))
 
 
 def sequential_p(observed: float, null: np.ndarray, enough: int) -> tuple[float, int]:
@@ -115,18 +137,19 @@ def sequential_p(observed: float, null: np.ndarray, enough: int) -> tuple[float,
     enough / looked at. If that never happens, p = (b + 1) / (m + 1). Both are exact.
     """
     check_enough(enough)
-    hits = np.flatnonzero(np.asarray(null) >= observed - ALIKE)
-    if len(hits) >= enough:
-        examined = int(hits[enough - 1]) + 1
-        return enough / examined, examined
-    return (len(hits) + 1) / (len(null) + 1), len(null)
+    is_extreme = np.asarray(null) >= observed - ALIKE
+    hits = np.flatnonzero(is_extreme)
+    if len(hits) < enough:
+        return _share_reached(is_extreme), len(null)
+    examined = int(hits[enough - 1]) + 1
+    return enough / examined, examined
 
 
 def check_enough(enough: int | None) -> None:
     """Raises InputError for an early stop that would not look at anything."""
     if enough is not None and enough < 1:
         raise InputError(
-            "stop_after is at least 1 permutation as good as what was found; came "
+            "stop_after is at least 1 permutation as good as what was found; got "
             f"{enough}."
         )
 
@@ -134,12 +157,13 @@ def check_enough(enough: int | None) -> None:
 def max_statistic_p(observed: np.ndarray, largest: np.ndarray) -> np.ndarray:
     """Family-wise p of many statistics (feature,) against the largest of each
     permutation (m,)."""
-    rank = np.searchsorted(np.sort(largest), np.asarray(observed) - ALIKE, side="left")
-    return (1 + len(largest) - rank) / (1 + len(largest))
+    m = len(largest)
+    smaller = np.searchsorted(np.sort(largest), np.asarray(observed) - ALIKE)
+    return (1 + m - smaller) / (1 + m)
 
 
 def fdr(p: np.ndarray) -> np.ndarray:
-    """False discovery rates by Benjamini and Hochberg (scipy's); NaN stays NaN and does
+    """False discovery rates by Benjamini and Hochberg (scipy's); NaN is kept and does
     not count."""
     q = np.full(np.shape(p), np.nan)
     known = np.isfinite(p)

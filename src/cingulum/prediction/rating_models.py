@@ -58,9 +58,9 @@ def regression_folds(
     folds = []
     for fold in range(int(outer.max()) + 1):
         train = outer[scans.patient] != fold
-        fitted = _with_model(kernel(train, fold), train, model)
-        splits = _inner_splits(kernel, train, fold, inner[scans.patient], model)
-        folds.append(RegressionFold(Split(train, ~train, fitted), splits, model))
+        split = _split(kernel, train, ~train, fold, model)
+        inside = _inner_splits(kernel, train, fold, inner[scans.patient], model)
+        folds.append(RegressionFold(split, inside, model))
     return folds
 
 
@@ -77,9 +77,15 @@ def _inner_splits(
         judged = train & (inner == part)
         # With few patients a whole part may lie in the fold that is left out.
         if kept.any() and judged.any():
-            fitted = _with_model(kernel(kept, fold), kept, model)
-            splits.append(Split(kept, judged, fitted))
+            splits.append(_split(kernel, kept, judged, fold, model))
     return tuple(splits)
+
+
+def _split(
+    kernel: ScanKernel, train: np.ndarray, test: np.ndarray, fold: int, model: Model
+) -> Split:
+    fitted = _with_model(kernel(train, fold), train, model)
+    return Split(train, test, fitted)
 
 
 def _with_model(kernel: np.ndarray, train: np.ndarray, model: Model) -> np.ndarray:
@@ -87,22 +93,29 @@ def _with_model(kernel: np.ndarray, train: np.ndarray, model: Model) -> np.ndarr
     its distances."""
     # With this size a penalty means the same whatever the number of features.
     size = mean_diagonal(kernel, train)
+    # A modality that does not vary has no size to be scaled by.
     if size > 0:
         kernel = kernel / size
-    return _gaussian(kernel, train) if model == "kernel_ridge" else kernel
+    if model == "kernel_ridge":
+        return _gaussian(kernel, train)
+    return kernel
 
 
 def _gaussian(kernel: np.ndarray, train: np.ndarray) -> np.ndarray:
     """Gaussian kernel with the median squared distance between training scans as its
     width."""
-    diagonal = np.diag(kernel)
-    # Rounding may leave squared distances of equal scans just below 0.
-    distance = np.maximum(0, diagonal[:, None] + diagonal[None] - 2 * kernel)
+    distance = _squared_distances(kernel)
     different = ~np.eye(train.sum(), dtype=bool)
     # Adapts to the data without a search; each scan's distance of 0 to itself would
     # make it too narrow.
     width = np.median(distance[np.ix_(train, train)][different])
     return np.exp(-distance / (width or 1.0))
+
+
+def _squared_distances(kernel: np.ndarray) -> np.ndarray:
+    diagonal = np.diag(kernel)
+    # Rounding may leave squared distances of equal scans just below 0.
+    return np.maximum(0, diagonal[:, None] + diagonal[None] - 2 * kernel)
 
 
 def out_of_fold(folds: list[RegressionFold], ratings: np.ndarray) -> np.ndarray:
@@ -132,11 +145,16 @@ def _inner_errors(fold: RegressionFold, ratings: np.ndarray) -> np.ndarray:
     """Squared errors (penalty, problem) over the inner splits."""
     errors = np.zeros((len(PENALTIES), ratings.shape[1]))
     for split in fold.inner:
-        known = ratings[split.train]
         for k, hat in enumerate(_hat_matrices(split)):
-            error = ratings[split.test] - known.mean(0) - _linear(hat, known)
-            errors[k] += np.square(error).sum(0)
+            errors[k] += _squared_error(split, hat, ratings)
     return errors
+
+
+def _squared_error(split: Split, hat: np.ndarray, ratings: np.ndarray) -> np.ndarray:
+    """Summed over the test scans of a split (problem,)."""
+    known = ratings[split.train]
+    error = ratings[split.test] - known.mean(0) - _linear(hat, known)
+    return np.square(error).sum(0)
 
 
 def _hat_matrices(split: Split) -> list[np.ndarray]:
@@ -145,11 +163,9 @@ def _hat_matrices(split: Split) -> list[np.ndarray]:
     # One eigendecomposition serves all penalties and all permuted ratings.
     values, vectors = np.linalg.eigh(split.among_training)
     from_train = split.test_with_training @ vectors
-    matrices = []
     # Rounding may leave eigenvalues just below 0.
-    for penalty in PENALTIES:
-        matrices.append((from_train / (values.clip(0) + penalty)) @ vectors.T)
-    return matrices
+    values = values.clip(0)
+    return [(from_train / (values + penalty)) @ vectors.T for penalty in PENALTIES]
 
 
 def _linear(hat: np.ndarray, ratings: np.ndarray) -> np.ndarray:
@@ -163,12 +179,19 @@ def _svr(fold: RegressionFold, ratings: np.ndarray) -> np.ndarray:
     tested = fold.outer.test_with_training
     predictions = np.empty((len(tested), ratings.shape[1]))
     for problem, y in enumerate(ratings[fold.outer.train].T):
-        # C and ε have the unit of the ratings, so these are brought to a standard
-        # deviation of 1 (constant ones stay as they are).
-        size = y.std() or 1.0
-        model = SVR(kernel="precomputed").fit(trained, (y - y.mean()) / size)
-        predictions[:, problem] = model.predict(tested) * size
+        predictions[:, problem] = _predicted_by_svr(trained, y, tested)
     return predictions
+
+
+def _predicted_by_svr(
+    trained: np.ndarray, y: np.ndarray, tested: np.ndarray
+) -> np.ndarray:
+    """Predictions (test scan,) minus the mean of the training ratings y."""
+    # C and ε have the unit of the ratings, so these are brought to a standard deviation
+    # of 1 (constant ones keep theirs).
+    size = y.std() or 1.0
+    model = SVR(kernel="precomputed").fit(trained, (y - y.mean()) / size)
+    return model.predict(tested) * size
 
 
 def training_means(scans: Scans, outer: np.ndarray) -> np.ndarray:
@@ -181,8 +204,13 @@ def training_means(scans: Scans, outer: np.ndarray) -> np.ndarray:
 def training_state_means(scans: Scans, outer: np.ndarray) -> np.ndarray:
     """The same over scans in the state of the scan only."""
     fold = outer[scans.patient]
-    means = []
-    for own_fold, own_state in zip(fold, scans.state, strict=True):
-        comparable = (fold != own_fold) & (scans.state == own_state)
-        means.append(scans.rating[comparable].mean())
-    return np.array(means)
+    means = np.empty(len(fold))
+    for scan in range(len(fold)):
+        comparable = _comparable(fold, scans.state, scan)
+        means[scan] = scans.rating[comparable].mean()
+    return means
+
+
+def _comparable(fold: np.ndarray, state: np.ndarray, scan: int) -> np.ndarray:
+    """Scans in the state of the scan, outside its fold."""
+    return (fold != fold[scan]) & (state == state[scan])

@@ -95,20 +95,24 @@ def bootstrap_performance(
 ) -> dict[str, Interval]:
     """95 % intervals of MEASURES over resampled patients; models are not refitted."""
     scans = predictions.scans
-    rows = [np.flatnonzero(scans.patient == i) for i in range(len(scans.names))]
+    rows = _rows_by_patient(scans)
     means = _patient_means(predictions)
-    drawn = []
+    samples = []
     for patients in resamples(len(rows), rng, times):
         # All scans of a patient together: they depend on each other.
         resampled = np.concatenate([rows[i] for i in patients])
         # Few patients may be drawn with one rating only, which has no correlation.
         if np.ptp(scans.rating[resampled]) > 0:
-            drawn.append(_performance_of(predictions, resampled, means.of(patients)))
-    return {name: _interval(drawn, name) for name in MEASURES}
+            samples.append(_performance_of(predictions, resampled, means.of(patients)))
+    return {name: _interval(samples, name) for name in MEASURES}
 
 
-def _interval(drawn: list[dict[str, float]], name: str) -> Interval:
-    return percentile(np.array([measures[name] for measures in drawn], float))
+def _rows_by_patient(scans: Scans) -> list[np.ndarray]:
+    return [np.flatnonzero(scans.patient == i) for i in range(len(scans.names))]
+
+
+def _interval(samples: list[dict[str, float]], name: str) -> Interval:
+    return percentile(np.array([measures[name] for measures in samples], float))
 
 
 def r_within_state(
@@ -116,13 +120,16 @@ def r_within_state(
 ) -> np.ndarray:
     """Correlation (problem,) after the mean of each state is taken out of both; rows
     (problem, scan)."""
-    predicted = predicted.copy()
-    ratings = ratings.copy()
+    return pearson_r(_without_state(state, predicted), _without_state(state, ratings))
+
+
+def _without_state(state: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """values (problem, scan) minus the mean of their state."""
+    centred = values.copy()
     for value in np.unique(state):
         rows = state == value
-        predicted[:, rows] -= predicted[:, rows].mean(1, keepdims=True)
-        ratings[:, rows] -= ratings[:, rows].mean(1, keepdims=True)
-    return pearson_r(predicted, ratings)
+        centred[:, rows] -= centred[:, rows].mean(1, keepdims=True)
+    return centred
 
 
 def _performance_of(
@@ -150,12 +157,15 @@ def _error_measures(
 ) -> dict[str, float]:
     """Of predictions beside the training mean (scan,)."""
     error = predicted - rating
-    error_of_mean = mean - rating
     return {
-        "r2": float(1 - np.square(error).sum() / np.square(error_of_mean).sum()),
+        "r2": _prediction_r2(error, mean - rating),
         "rmse": float(np.sqrt(np.square(error).mean())),
         "mae": float(np.abs(error).mean()),
     }
+
+
+def _prediction_r2(error: np.ndarray, error_of_mean: np.ndarray) -> float:
+    return float(1 - np.square(error).sum() / np.square(error_of_mean).sum())
 
 
 def _calibration_line(predicted: np.ndarray, rating: np.ndarray) -> dict[str, float]:
@@ -170,7 +180,8 @@ def _slope(predicted: np.ndarray, rating: np.ndarray) -> float:
         return NAN
     spread = predicted - predicted.mean()
     covariation = (spread * (rating - rating.mean())).sum()
-    return float(covariation / float(np.square(spread).sum()))
+    squares = float(np.square(spread).sum())
+    return float(covariation / squares)
 
 
 def _patient_means(predictions: RatingPredictions) -> _PatientMeans:
@@ -185,6 +196,7 @@ def _patient_means(predictions: RatingPredictions) -> _PatientMeans:
 def _change(values: np.ndarray, state: np.ndarray) -> np.ndarray:
     """Change (column,) of a patient's scans (scan, column) from the first state to the
     last; NaN where there is one state."""
+    # Scans are sorted by state.
     if state[0] == state[-1]:
         return np.full(values.shape[1], np.nan)
     return values[-1] - values[0]

@@ -77,7 +77,7 @@ own, so that small blocks let an early stop take effect."""
 class RegressionSettings:
     """How ratings are predicted and tested.
 
-    on: recorded in the result; what the kernels are made of is up to the caller
+    on: recorded in the result; the caller chooses what the kernels are computed from
     inner_folds: parts of the training patients that choose the ridge penalty
     permutations, stop_after: stop once so many permutations reach the observed values
         of both p (`sequential_p`); None: all permutations
@@ -93,13 +93,19 @@ class RegressionSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.on not in ("responses", "features"):
-            raise InputError(f"on is responses or features; got {self.on!r}.")
-        if self.model not in MODELS:
-            raise InputError(
-                f"model is ridge, kernel_ridge or svr; got {self.model!r}."
-            )
+        _check_predictors(self.on)
+        _check_model(self.model)
         check_enough(self.stop_after)
+
+
+def _check_predictors(on: str) -> None:
+    if on not in ("responses", "features"):
+        raise InputError(f"on is responses or features; got {on!r}.")
+
+
+def _check_model(model: str) -> None:
+    if model not in MODELS:
+        raise InputError(f"model is ridge, kernel_ridge or svr; got {model!r}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +141,7 @@ class Ratings:
         scans = self.scans
         return pd.DataFrame(
             {
+                # Names, not numbers, which only the order of a table gives meaning.
                 "participant_id": [scans.names[i] for i in scans.patient],
                 "state": scans.state,
                 "fold": self.folds[scans.patient],
@@ -242,8 +249,7 @@ def regress(
     # One stream in this order: inner folds, permutations, bootstrap. Another order
     # would change every published number.
     rng = generator(settings.seed, Stream.REGRESSION_PERMUTATION)
-    inner = rng.permutation(len(scans.names)) % settings.inner_folds
-    division = _Division(scans, outer, inner)
+    division = _Division.of(scans, outer, settings.inner_folds, rng)
     folds = division.folds(kernel, settings.model)
     predictions = division.predictions(folds)
     exchanged = scans.exchanged(settings.permutations, rng)
@@ -282,6 +288,14 @@ class _Division:
     outer: np.ndarray
     inner: np.ndarray
 
+    @staticmethod
+    def of(
+        scans: Scans, outer: np.ndarray, parts: int, rng: np.random.Generator
+    ) -> _Division:
+        # Patients, not scans, are dealt into parts: a patient's scans are alike.
+        inner = rng.permutation(len(scans.names)) % parts
+        return _Division(scans, outer, inner)
+
     def folds(self, kernel: ScanKernel, model: Model) -> list[RegressionFold]:
         return regression_folds(self.scans, kernel, self.outer, self.inner, model)
 
@@ -293,12 +307,15 @@ class _Division:
         """Performance of the training mean, of the training mean of each state where
         there are states, and of a ridge regression on each of the kernels."""
         measures = {"training mean": self._training_mean()}
+        # With one state, its mean is the training mean again.
         if len(np.unique(self.scans.state)) > 1:
             measures["state only"] = performance(self._state_only())
         for name, kernel in kernels.items():
-            folds = self.folds(kernel, "ridge")
-            measures[name] = performance(self.predictions(folds))
+            measures[name] = self._ridge_on(kernel)
         return measures
+
+    def _ridge_on(self, kernel: ScanKernel) -> dict[str, float]:
+        return performance(self.predictions(self.folds(kernel, "ridge")))
 
     def _training_mean(self) -> dict[str, float]:
         nothing = self._around_mean(np.zeros(len(self.scans.rating)))
@@ -364,9 +381,7 @@ class _Permutations:
     ) -> _NullCorrelations:
         """Correlations of exchanged ratings (scan, permutation); as many as needed with
         an early stop."""
-        observed = _both_correlations(
-            self.state, predictions.deviation[None], predictions.scans.rating[None]
-        )
+        observed = self._observed(predictions)
         work = _PermutedCorrelations(self.folds, self.state)
         # So that no permutations at all give an empty null, not an error.
         correlations = [np.zeros((2, 0))]
@@ -380,10 +395,20 @@ class _Permutations:
         within, pooled = np.concatenate(correlations, 1)
         return _NullCorrelations(within, pooled)
 
+    def _observed(self, predictions: RatingPredictions) -> np.ndarray:
+        """Both correlations (2, 1) of the ratings as they are."""
+        deviation = predictions.deviation[None]
+        return _both_correlations(self.state, deviation, predictions.scans.rating[None])
+
     def _blocks(self, exchanged: np.ndarray) -> list[np.ndarray]:
-        size = SVR_BLOCK if self.folds[0].model == "svr" else BLOCK
+        size = self._block_size
         starts = range(0, exchanged.shape[1], size)
         return [exchanged[:, start : start + size] for start in starts]
+
+    @property
+    def _block_size(self) -> int:
+        # All folds share the model.
+        return SVR_BLOCK if self.folds[0].model == "svr" else BLOCK
 
     def _may_stop(self, reached: np.ndarray) -> bool:
         # Both p need their permutations, so that the later of the two decides.

@@ -49,13 +49,10 @@ def feature_kernel(
     if sites is not None:
         member = np.unique(sites, return_inverse=True)[1].astype(float)
         return _FeatureKernel(rows, scale, confounds, member, {})
-    shared = {}
-    for name, values in rows.items():
-        # Removing confounds is linear in the scans, so that products of features that
-        # are neither scaled nor harmonised need one pass over the features, not one a
-        # fold.
-        if name not in scale:
-            shared[name] = inner_products(values)
+    # Removing confounds is linear in the scans, so that products of features that are
+    # neither scaled nor harmonised need one pass over the features, not one per fold.
+    unscaled = [name for name in rows if name not in scale]
+    shared = {name: inner_products(rows[name]) for name in unscaled}
     return _FeatureKernel(rows, scale, confounds, None, shared)
 
 
@@ -86,14 +83,16 @@ class _FeatureKernel:
     ) -> np.ndarray:
         if name in self.shared:
             return residual @ self.shared[name] @ residual.T
-        x = self.rows[name]
-        if self.site is not None:
-            x = _harmonised(x, self.site, train)
-        x = residual @ x
+        x = residual @ self._without_sites(self.rows[name], train)
         # Last, so that features have variance 1 after all else was removed.
         if name in self.scale:
             x = _standardised(x, train)
         return x @ x.T
+
+    def _without_sites(self, x: np.ndarray, train: np.ndarray) -> np.ndarray:
+        if self.site is None:
+            return x
+        return _harmonised(x, self.site, train)
 
 
 def mean_diagonal(kernel: np.ndarray, train: np.ndarray) -> float:
@@ -105,32 +104,43 @@ def _residual_maker(confounds: np.ndarray | None, train: np.ndarray) -> np.ndarr
     """Matrix (scan, scan) that takes the training scans' regression on confounds, with
     an intercept, out of features."""
     n = len(train)
-    design = np.ones((n, 1))
-    if confounds is not None:
-        design = np.column_stack([design, confounds])
+    design = _design(confounds, n)
     # The pseudo-inverse lets confounds repeat each other.
     slope = np.zeros((design.shape[1], n))
     slope[:, train] = np.linalg.pinv(design[train], rcond=1e-8)
     return np.eye(n) - design @ slope
 
 
+def _design(confounds: np.ndarray | None, scans: int) -> np.ndarray:
+    """Columns of the regression: the intercept, and confounds where there are any."""
+    intercept = np.ones((scans, 1))
+    if confounds is None:
+        return intercept
+    return np.column_stack([intercept, confounds])
+
+
 def _standardised(x: np.ndarray, train: np.ndarray) -> np.ndarray:
-    x = x - x[train].mean(0)
-    size = x[train].std(0)
+    centred = x - x[train].mean(0)
+    size = centred[train].std(0)
     # A constant column has a spread of rounding errors; it becomes 0, not noise.
-    varies = size > 1e-12 * np.abs(x).max(initial=1e-300)
-    return np.divide(x, size, out=np.zeros_like(x), where=varies)
+    varies = size > 1e-12 * np.abs(centred).max(initial=1e-300)
+    return np.divide(centred, size, out=np.zeros_like(centred), where=varies)
 
 
 def _harmonised(x: np.ndarray, site: np.ndarray, train: np.ndarray) -> np.ndarray:
     """Features without site effects; x as it is where no site has enough training
     scans."""
-    member = site.astype(int)
-    count = np.bincount(member[train], minlength=int(site.max()) + 1)
-    # A site that is too small is treated as an unseen one.
-    known = train & (count[member] >= MINIMUM_OF_SITE)
+    known = train & _is_of_large_site(site, train)
     if not known.any():
         return x
     with_site = np.column_stack([site, x])
     combat = ComBat(site=0, unseen="unadjusted").fit(with_site[known])
     return combat.transform(with_site)
+
+
+def _is_of_large_site(site: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """(scan,): whether a scan's site has enough training scans; a site that is too
+    small is treated as an unseen one."""
+    member = site.astype(int)
+    count = np.bincount(member[train], minlength=int(site.max()) + 1)
+    return count[member] >= MINIMUM_OF_SITE

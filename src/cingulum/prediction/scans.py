@@ -22,15 +22,8 @@ class Scans:
     site: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        known = np.isfinite(self.rating)
-        if not known.all():
-            raise InputError(
-                f"Ratings: {int((~known).sum())} are missing. Leave those scans out."
-            )
-        if np.ptp(self.rating) == 0:
-            raise InputError(
-                f"Ratings are all {self.rating[0]:g}: there is nothing to predict."
-            )
+        _check_known(self.rating)
+        _check_varying(self.rating)
 
     def rows_of(self, patient: int) -> np.ndarray:
         """Rows of a patient's scans, by state."""
@@ -44,10 +37,7 @@ class Scans:
         n = len(self.names)
         if number is None:
             return np.arange(n)
-        if not 2 <= number <= n:
-            raise InputError(
-                f"folds is between 2 and the number of patients, {n}; got {number}."
-            )
+        _check_folds(number, n)
         # Fold sizes differ by at most one patient.
         return rng.permutation(n) % number
 
@@ -56,27 +46,53 @@ class Scans:
         with a patient of the same site and with as many scans in the same states."""
         ratings = np.repeat(self.rating[:, None], times, axis=1)
         for rows in self._exchangeable():
-            patients = np.tile(np.arange(len(rows)), (times, 1))
-            order = rng.permuted(patients, axis=1)  # (times, patient)
+            order = _orders(len(rows), times, rng)  # (times, patient)
             permuted = self.rating[rows[order]]  # (times, patient, scan)
-            # Ratings move with their states, so that what the state alone gives stays.
+            # Ratings move with their states: what the state alone predicts is kept.
             ratings[rows.ravel()] = permuted.reshape(times, rows.size).T
         return ratings
 
     def _exchangeable(self) -> list[np.ndarray]:
         """Rows (patient, scan) of each group of patients that may exchange ratings."""
         groups: dict[tuple[int, ...], list[np.ndarray]] = {}
-        for patient, site in enumerate(self._site_numbers()):
+        for patient, site in enumerate(self._site_numbers().tolist()):
             rows = self.rows_of(patient)
-            key = (int(site), *self.state[rows].tolist())
-            groups.setdefault(key, []).append(rows)
+            groups.setdefault(self._condition(site, rows), []).append(rows)
         return [np.stack(rows) for rows in groups.values()]
+
+    def _condition(self, site: int, rows: np.ndarray) -> tuple[int, ...]:
+        # Site and states, so that ratings of other conditions never mix.
+        return site, *self.state[rows].tolist()
 
     def _site_numbers(self) -> np.ndarray:
         """Site of each patient as a whole number; one site where none are named."""
         if self.site is None:
             return np.zeros(len(self.names), int)
         return np.unique(self.site, return_inverse=True)[1]
+
+
+def _orders(patients: int, times: int, rng: np.random.Generator) -> np.ndarray:
+    """Random orders (times, patient)."""
+    return rng.permuted(np.tile(np.arange(patients), (times, 1)), axis=1)
+
+
+def _check_known(rating: np.ndarray) -> None:
+    missing = int((~np.isfinite(rating)).sum())
+    if missing:
+        raise InputError(f"Ratings: {missing} are missing. Leave those scans out.")
+
+
+def _check_varying(rating: np.ndarray) -> None:
+    # A constant is predicted without error by any model.
+    if np.ptp(rating) == 0:
+        raise InputError(f"Ratings are all {rating[0]:g}: there is nothing to predict.")
+
+
+def _check_folds(number: int, patients: int) -> None:
+    if not 2 <= number <= patients:
+        raise InputError(
+            f"folds is between 2 and the number of patients, {patients}; got {number}."
+        )
 
 
 def paired_scans(

@@ -43,6 +43,17 @@ class Score:
     null_auc: np.ndarray = field(repr=False)
     permutations: int
 
+    def summary(self) -> dict[str, float]:
+        """The figures of one row of `Evaluation.table`."""
+        return {
+            "accuracy": self.accuracy,
+            "accuracy_low": self.accuracy_ci.low,
+            "accuracy_high": self.accuracy_ci.high,
+            "auc": self.auc,
+            "single_scan_auc": self.single_scan_auc,
+            "p": self.p,
+        }
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -121,31 +132,25 @@ class Evaluation:
         """One row per model."""
         rows = []
         for name, score in self.scores.items():
-            row = {
-                "model": name,
-                "accuracy": score.accuracy,
-                "accuracy_low": score.accuracy_ci.low,
-                "accuracy_high": score.accuracy_ci.high,
-                "auc": score.auc,
-                "single_scan_auc": score.single_scan_auc,
-                "p": score.p,
-            }
-            rows.append(row)
+            rows.append({"model": name, **score.summary()})
         return pd.DataFrame(rows)
 
     def predictions(self) -> pd.DataFrame:
         """One row per patient and model: fold, decision, scores of both scans; all out
         of fold."""
-        tables = []
-        for name, score in self.scores.items():
-            columns = {
-                "participant_id": self.patients,
-                "model": name,
-                "fold": self.folds,
-                "decision": score.decisions,
-                "correct": correctness(score.decisions),
-                "score_first": score.scans[:, 0],
-                "score_second": score.scans[:, 1],
-            }
-            tables.append(pd.DataFrame(columns))
+        tables = [self._predictions_of(name) for name in self.scores]
+        # Rows are numbered through: patients occur once per model.
         return pd.concat(tables, ignore_index=True)
+
+    def _predictions_of(self, model: str) -> pd.DataFrame:
+        score = self.scores[model]
+        columns = {
+            "participant_id": self.patients,
+            "model": model,
+            "fold": self.folds,
+            "decision": score.decisions,
+            "correct": correctness(score.decisions),
+            "score_first": score.scans[:, 0],
+            "score_second": score.scans[:, 1],
+        }
+        return pd.DataFrame(columns)

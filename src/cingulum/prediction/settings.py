@@ -1,4 +1,4 @@
-"""How a prediction is made and tested, as values that are passed on whole."""
+"""How a prediction is trained and tested, as values that are passed on whole."""
 
 from __future__ import annotations
 
@@ -65,15 +65,30 @@ class Svm:
         # Penalties are compared from the smallest, whatever order they were typed in.
         rising = tuple(sorted(float(c) for c in self.C))
         object.__setattr__(self, "C", rising)
-        if not rising or not all(0 < c < np.inf for c in rising):
-            listed = ", ".join(map(str, rising))
-            raise InputError(f"C must be positive; came {listed}.")
-        if self.fusion not in ("stacked", "kernels", "log_odds"):
-            raise InputError(
-                f"fusion is stacked, kernels or log_odds; came {self.fusion!r}."
-            )
-        if self.missing not in ("complete", "log_odds"):
-            raise InputError(f"missing is complete or log_odds; came {self.missing!r}.")
+        _check_penalties(rising)
+        _check_fusion(self.fusion)
+        _check_missing(self.missing)
         # Only log-odds can do without the decision of a missing modality.
         if self.missing == "log_odds":
             object.__setattr__(self, "fusion", "log_odds")
+
+
+def _check_penalties(penalties: tuple[float, ...]) -> None:
+    if not penalties or not all(map(_is_penalty, penalties)):
+        listed = ", ".join(map(str, penalties))
+        raise InputError(f"C must be positive; got {listed}.")
+
+
+def _is_penalty(c: float) -> bool:
+    # NaN compares as false.
+    return 0 < c < np.inf
+
+
+def _check_fusion(fusion: str) -> None:
+    if fusion not in ("stacked", "kernels", "log_odds"):
+        raise InputError(f"fusion is stacked, kernels or log_odds; got {fusion!r}.")
+
+
+def _check_missing(missing: str) -> None:
+    if missing not in ("complete", "log_odds"):
+        raise InputError(f"missing is complete or log_odds; got {missing!r}.")

@@ -102,12 +102,20 @@ def read_signature(folder: Path) -> Signature:
     folder = Path(folder)
     if (folder / "signature.json").is_file():
         return _read_own(folder)
-    published = [file for file, _, _ in LEE2019.values()]
-    if all((folder / file).is_file() for file in published):
+    if _has_published_maps(folder):
         return _read_published(folder)
-    raise InputError(
+    raise _no_signature(folder)
+
+
+def _has_published_maps(folder: Path) -> bool:
+    return all((folder / file).is_file() for file, _, _ in LEE2019.values())
+
+
+def _no_signature(folder: Path) -> InputError:
+    published = ", ".join(file for file, _, _ in LEE2019.values())
+    return InputError(
         f"{folder}: is not a signature. Expected signature.json (made by `cingulum "
-        f"signature export`), or the published maps of 2019 ({', '.join(published)})."
+        f"signature export`), or the published maps of 2019 ({published})."
     )
 
 
@@ -124,41 +132,68 @@ def _read_published_map(path: Path, unit: str, intercept: float) -> ModalityWeig
     # The published files have a fourth axis with one volume.
     image = read_image(path, 4)
     weights = np.asarray(image.dataobj, float)[..., 0]
+    _check_not_empty(weights, path)
+    return ModalityWeights(weights, unit, intercept, image.affine)
+
+
+def _check_not_empty(weights: np.ndarray, path: Path) -> None:
+    # What is left of a map where a download or a conversion failed.
     if not weights.any():
         raise InputError(f"{path}: expected a map of weights; it is zero everywhere.")
-    return ModalityWeights(weights, unit, intercept, image.affine)
 
 
 def _read_own(folder: Path) -> Signature:
     metadata = read_json(folder / "signature.json")
-    parts = {}
+    # Whatever is wrong with a file that somebody edited, the remedy is the same.
     try:
-        for name, entry in metadata["Modalities"].items():
-            parts[name] = _read_weights(folder, entry)
-        fusion = {str(n): float(w) for n, w in metadata.get("Fusion", {}).items()}
+        return _signature_of(metadata, folder)
     except (KeyError, TypeError, AttributeError, OSError) as error:
-        raise InputError(
-            f"{folder / 'signature.json'}: is not whole ({type(error).__name__}: "
-            f"{error}). Export it again."
-        ) from None
+        raise _incomplete(folder / "signature.json", error) from None
+
+
+def _incomplete(path: Path, error: Exception) -> InputError:
+    return InputError(
+        f"{path}: is not whole ({type(error).__name__}: {error}). Export it again."
+    )
+
+
+def _signature_of(metadata: JsonObject, folder: Path) -> Signature:
+    parts = {}
+    for name, entry in metadata["Modalities"].items():
+        parts[name] = _read_weights(folder, entry)
     name = str(metadata.get("Name", folder.name))
-    return Signature(name, parts, fusion, metadata)
+    return Signature(name, parts, _fusion_weights(metadata), metadata)
+
+
+def _fusion_weights(metadata: JsonObject) -> dict[str, float]:
+    # Signatures of one modality have none.
+    weights = metadata.get("Fusion", {})
+    return {str(name): float(weight) for name, weight in weights.items()}
 
 
 def _read_weights(folder: Path, entry: JsonObject) -> ModalityWeights:
     """Weights of an entry of `Modalities` in signature.json."""
-    # Only the name: a signature must not point to files outside its folder.
-    path = folder / Path(entry["File"]).name
-    if _sha256(path) != entry["SHA256"]:
-        raise InputError(
-            f"{path}: is not the file that was signed (SHA-256 differs). Fetch the "
-            "signature again."
-        )
+    path = _signed_file(folder, entry)
     unit = entry["Unit"]
     intercept = float(entry["Intercept"])
     if path.suffix == ".tsv":
         return read_column_weights(path, unit, intercept)
     return read_map_weights(path, unit, intercept)
+
+
+def _signed_file(folder: Path, entry: JsonObject) -> Path:
+    # Only the name: a signature must not point to files outside its folder.
+    path = folder / Path(entry["File"]).name
+    _check_hash(path, entry["SHA256"])
+    return path
+
+
+def _check_hash(path: Path, expected: str) -> None:
+    if _sha256(path) != expected:
+        raise InputError(
+            f"{path}: is not the file that was signed (SHA-256 differs). Fetch the "
+            "signature again."
+        )
 
 
 def read_column_weights(path: Path, unit: str, intercept: float) -> ModalityWeights:
@@ -193,28 +228,48 @@ def write_signature(signature: Signature, folder: Path, card: str) -> Path:
     entries = {}
     for name, part in signature.parts.items():
         entries[name] = _write_weights(folder, name, part)
-    metadata = {"Name": signature.name, **signature.metadata, "Modalities": entries}
-    metadata["Fusion"] = dict(signature.fusion)
-    metadata["GeneratedBy"] = [{"Name": "cingulum", "Version": __version__}]
-    write_json(folder / "signature.json", metadata)
+    # Last of the data: without it a folder that was interrupted is no signature.
+    write_json(folder / "signature.json", dict(_metadata_to_write(signature, entries)))
     write_bytes(folder / "model_card.md", card.encode())
     return folder
+
+
+def _metadata_to_write(
+    signature: Signature, entries: dict[str, dict[str, str | float]]
+) -> JsonObject:
+    # What a signature was read with gives way to what is written now.
+    return {
+        "Name": signature.name,
+        **signature.metadata,
+        "Modalities": entries,
+        "Fusion": dict(signature.fusion),
+        "GeneratedBy": [{"Name": "cingulum", "Version": __version__}],
+    }
 
 
 def _write_weights(
     folder: Path, name: str, part: ModalityWeights
 ) -> dict[str, str | float]:
     """Writes one file of weights; returns its entry in signature.json."""
-    if part.affine is not None:
-        path = folder / f"{name}_weights.nii.gz"
-        write_image(path, part.weights.astype(np.float32), part.affine)
-    else:
-        path = folder / f"{name}_weights.tsv"
-        table = {"column": part.columns, "weight": part.weights}
-        write_table(path, pd.DataFrame(table))
+    path = _write_file(folder, name, part)
     return {
         "File": path.name,
         "Unit": part.unit,
         "Intercept": part.intercept,
         "SHA256": _sha256(path),
     }
+
+
+def _write_file(folder: Path, name: str, part: ModalityWeights) -> Path:
+    """Writes a map, or a table where the weights are of columns."""
+    if part.affine is None:
+        path = folder / f"{name}_weights.tsv"
+        write_table(path, _column_table(part))
+        return path
+    path = folder / f"{name}_weights.nii.gz"
+    write_image(path, part.weights.astype(np.float32), part.affine)
+    return path
+
+
+def _column_table(part: ModalityWeights) -> pd.DataFrame:
+    return pd.DataFrame({"column": part.columns, "weight": part.weights})

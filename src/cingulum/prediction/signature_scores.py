@@ -32,6 +32,9 @@ CREDIBLE_SPREAD = (0.02, 7)
 LARGEST_LOG_POWER = 15
 """Larger values cannot be logarithms of a heart rate variability in ms²."""
 
+SHIFTS = range(-8, 9, 2)
+"""Shifts in voxels that are tried with a flipped brain."""
+
 
 @dataclass(frozen=True)
 class SignatureScores:
@@ -62,9 +65,15 @@ def score_maps(
     weights = np.where(mask, part.weights, 0.0)
     coverage = _squares(weights) / _squares(part.weights)
     flags += _check_coverage(coverage, what)
-    on_grid = (_resampled(values, affine, part) for values in data)
-    scores = [float((weights * values).sum()) for values in on_grid]
+    # One map at a time, since a grid of many would not fit into memory.
+    scores = []
+    for values in data:
+        scores.append(_score(weights, _resampled(values, affine, part)))
     return SignatureScores(np.array(scores), coverage, flags)
+
+
+def _score(weights: np.ndarray, values: np.ndarray) -> float:
+    return float((weights * values).sum())
 
 
 def _squares(weights: np.ndarray) -> float:
@@ -73,14 +82,18 @@ def _squares(weights: np.ndarray) -> float:
 
 def _inside_all(data: np.ndarray, what: str) -> np.ndarray:
     """Voxels inside the brain of every scan; data (scan, x, y, z)."""
-    if not np.isfinite(data).all():
-        raise InputError(
-            f"{what}: NaN or infinite values; expected zero outside the brain."
-        )
+    _check_finite(data, what)
     inside = (data != 0).all(0)
     if not inside.any():
         raise InputError(f"{what}: has no voxel inside the brain of every scan.")
     return inside
+
+
+def _check_finite(data: np.ndarray, what: str) -> None:
+    if not np.isfinite(data).all():
+        raise InputError(
+            f"{what}: NaN or infinite values; expected zero outside the brain."
+        )
 
 
 def score_columns(
@@ -89,21 +102,28 @@ def score_columns(
     """Scores of values (scan, column). Raises InputError for columns that are missing
     and for other units."""
     _check_columns(part, columns, what)
+    # By name: a table may have its columns in any order.
     order = [list(columns).index(column) for column in part.columns]
     x = np.asarray(values, float)[:, order]
+    _check_values(part, x, what)
+    return SignatureScores(x @ part.weights, 1.0, ())
+
+
+def _check_values(part: ModalityWeights, x: np.ndarray, what: str) -> None:
     if not np.isfinite(x).all():
         raise InputError(f"{what}: values are missing.")
     if part.unit == LOG_POWER:
         _check_log_power(x, what)
-    return SignatureScores(x @ part.weights, 1.0, ())
 
 
 def _check_columns(part: ModalityWeights, columns: Sequence[str], what: str) -> None:
     missing = [column for column in part.columns if column not in columns]
     if missing:
+        # A few examples are enough to find the mistake.
+        listed = ", ".join(missing[:5])
+        number = len(part.columns)
         raise InputError(
-            f"{what}: lacks {', '.join(missing[:5])}; the signature needs "
-            f"{len(part.columns)} columns."
+            f"{what}: lacks {listed}; the signature needs {number} columns."
         )
 
 
@@ -125,11 +145,19 @@ def _check_relative_flow(means: np.ndarray, what: str) -> None:
     low, high = CREDIBLE_MEAN
     if ((low <= means) & (means <= high)).all():
         return
+    raise _flow_error(_farthest_from_one(means), what)
+
+
+def _farthest_from_one(means: np.ndarray) -> float:
+    # As a factor, so that 0.5 is as far as 2.
     factor = np.abs(np.log(np.abs(means).clip(1e-9)))
-    worst = means[factor.argmax()]
+    return float(means[factor.argmax()])
+
+
+def _flow_error(worst: float, what: str) -> InputError:
     # Grey and white matter together have a mean flow of about 50 ml/100 g/min.
     hint = " That looks like ml/100 g/min." if 15 < worst < 150 else ""
-    raise InputError(
+    return InputError(
         f"{what}: blood flow has mean {worst:.3g} over the brain; the signature is for "
         f"maps divided by their whole-brain mean (1).{hint} Divide each map by its "
         "mean over the brain."
@@ -141,9 +169,13 @@ def _flag_spread(data: np.ndarray) -> tuple[str, ...]:
     low, high = CREDIBLE_SPREAD
     if low < spread < high:
         return ()
+    return (_spread_words(spread),)
+
+
+def _spread_words(spread: float) -> str:
     return (
         f"differences between scans have SD {spread:.3g}; the published data had about "
-        "0.35",
+        "0.35"
     )
 
 
@@ -151,6 +183,7 @@ def _check_log_power(x: np.ndarray, what: str) -> None:
     size = np.abs(x)
     if (size > LARGEST_LOG_POWER).any():
         raise InputError(
+            # The largest, which a user finds most easily in the table.
             f"{what}: {x.flat[size.argmax()]:.4g} cannot be a logarithm of ms²: take "
             "the natural logarithm of the power first."
         )
@@ -161,40 +194,49 @@ def _check_log_power(x: np.ndarray, what: str) -> None:
 
 def _check_coverage(coverage: float, what: str) -> tuple[str, ...]:
     if coverage < COVERAGE:
-        raise InputError(
-            f"{what}: covers {coverage:.0%} of the signature's squared weights; at "
-            f"least {COVERAGE:.0%} is needed. Was the whole brain scanned, and is the "
-            "map in the signature's space?"
-        )
+        raise _coverage_error(coverage, what)
     if coverage < FULL_COVERAGE:
         return (f"covers {coverage:.0%} of the signature's squared weights",)
     return ()
+
+
+def _coverage_error(coverage: float, what: str) -> InputError:
+    return InputError(
+        f"{what}: covers {coverage:.0%} of the signature's squared weights; at least "
+        f"{COVERAGE:.0%} is needed. Was the whole brain scanned, and is the map in the "
+        "signature's space?"
+    )
 
 
 def _check_orientation(part: ModalityWeights, mask: np.ndarray, what: str) -> None:
     """Raises InputError for maps whose brain overlaps the signature's better when
     turned upside down or back to front.
 
-    Left and right are too alike to be told apart by the outline of the brain.
+    Left and right are too alike to be distinguished by the outline of the brain.
     """
     target = part.weights != 0
     overlap = float((mask & target).sum())
     for axis, flip in ((1, "back to front"), (2, "upside down")):
         # Clearly better, since a brain flipped the right way round overlaps as well.
         if _best_overlap(np.flip(mask, axis), target, axis) > 1.1 * overlap:
-            raise InputError(
-                f"{what}: lies {flip}: turned, it would overlap the signature better. "
-                "Check the affine."
-            )
+            raise _orientation_error(flip, what)
+
+
+def _orientation_error(flip: str, what: str) -> InputError:
+    return InputError(
+        f"{what}: lies {flip}: turned, it would overlap the signature better. Check "
+        "the affine."
+    )
 
 
 def _best_overlap(flipped: np.ndarray, target: np.ndarray, axis: int) -> int:
     """Voxels in common over some shifts along the axis: a brain is seldom centred, so
     that a flip moves it, too."""
-    overlaps = []
-    for shift in range(-8, 9, 2):
-        overlaps.append(int((np.roll(flipped, shift, axis) & target).sum()))
-    return max(overlaps)
+    return max(_overlap(np.roll(flipped, shift, axis), target) for shift in SHIFTS)
+
+
+def _overlap(mask: np.ndarray, target: np.ndarray) -> int:
+    return int((mask & target).sum())
 
 
 def _resampled(
@@ -206,6 +248,7 @@ def _resampled(
     if part.affine is None:
         raise TypeError("Maps need the weights of a map; these are of columns.")
     shape = part.weights.shape
+    # On the same grid interpolation would only add rounding errors.
     if data.shape == shape and np.allclose(affine, part.affine):
         return data
     # From voxels of the weights to voxels of the data.

@@ -52,16 +52,33 @@ def percentile(values: np.ndarray, level: float = 0.95) -> Interval:
     known = np.asarray(values)[np.isfinite(values)]
     if not len(known):
         return Interval(float("nan"), float("nan"))
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(known, _tails(level))
     return Interval(float(low), float(high))
+
+
+def _tails(level: float) -> list[float]:
+    """Shares below the two ends of the middle `level`."""
+    return [(1 - level) / 2, (1 + level) / 2]
 
 
 def exact_interval(correct: float, n: int) -> Interval:
     """95 % Clopper-Pearson interval of a proportion; `correct` may be a half count."""
     # Not scipy's binomtest: it takes whole counts only, and gives the same for them.
-    low = beta.ppf(0.025, correct, n - correct + 1) if correct > 0 else 0.0
-    high = beta.ppf(0.975, correct + 1, n - correct) if correct < n else 1.0
-    return Interval(float(low), float(high))
+    return Interval(_lower_bound(correct, n), _upper_bound(correct, n))
+
+
+def _lower_bound(correct: float, n: int) -> float:
+    # The beta distribution is not defined at the end, where the bound is exact.
+    if correct <= 0:
+        return 0.0
+    return float(beta.ppf(0.025, correct, n - correct + 1))
+
+
+def _upper_bound(correct: float, n: int) -> float:
+    # As for the lower one.
+    if correct >= n:
+        return 1.0
+    return float(beta.ppf(0.975, correct + 1, n - correct))
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
@@ -71,12 +88,17 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
     decided = (first != 0) & (second != 0)
     by_first = first[decided] > 0
     by_second = second[decided] > 0
-    only_first = int((by_first & ~by_second).sum())
-    only_second = int((by_second & ~by_first).sum())
-    disagreements = only_first + only_second
-    if not disagreements:
+    # Patients that both or neither recognise say nothing about which is better.
+    disagreements = int((by_first != by_second).sum())
+    return _sign_test(int((by_first & ~by_second).sum()), disagreements)
+
+
+def _sign_test(wins: int, number: int) -> float:
+    """Exact two-sided p of so many wins where either side is equally likely."""
+    # Without any disagreement there is nothing against equality.
+    if not number:
         return 1.0
-    return float(binomtest(only_first, disagreements).pvalue)
+    return float(binomtest(wins, number).pvalue)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,22 +112,27 @@ class DeLong:
 
     def interval(self, model: int = 0, level: float = 0.95) -> Interval:
         """Normal interval of one AUC, cut to 0 to 1."""
+        auc = float(self.aucs[model])
+        reach = self._reach(model, level)
+        return Interval(max(0.0, auc - reach), min(1.0, auc + reach))
+
+    def _reach(self, model: int, level: float) -> float:
+        """Half width of the interval."""
         error = np.sqrt(self.covariance[model, model])
-        reach = norm.ppf((1 + level) / 2) * error
-        return Interval(
-            max(0.0, float(self.aucs[model] - reach)),
-            min(1.0, float(self.aucs[model] + reach)),
-        )
+        return float(norm.ppf((1 + level) / 2) * error)
 
     def p(self, a: int = 0, b: int = 1) -> float:
         """Two-sided p that two models have the same AUC."""
-        covariance = self.covariance
-        variance = covariance[a, a] + covariance[b, b] - 2 * covariance[a, b]
+        variance = self._variance_of_difference(a, b)
         gap = abs(self.aucs[a] - self.aucs[b])
         # A model against itself, or two that rank all cases alike.
         if variance <= 0:
             return 1.0 if gap < 1e-12 else 0.0
         return float(2 * norm.sf(gap / np.sqrt(variance)))
+
+    def _variance_of_difference(self, a: int, b: int) -> float:
+        covariance = self.covariance
+        return float(covariance[a, a] + covariance[b, b] - 2 * covariance[a, b])
 
 
 def delong(positive: np.ndarray, negative: np.ndarray) -> DeLong:
@@ -123,9 +150,14 @@ def delong(positive: np.ndarray, negative: np.ndarray) -> DeLong:
     # negative.
     below = (ranks[:, :n] - rankdata(positive, axis=1)) / m
     above = 1 - (ranks[:, n:] - rankdata(negative, axis=1)) / n
-    from_positives = np.atleast_2d(np.cov(below)) / n
-    from_negatives = np.atleast_2d(np.cov(above)) / m
-    return DeLong(below.mean(1), from_positives + from_negatives)
+    covariance = _covariance_of_mean(below) + _covariance_of_mean(above)
+    return DeLong(below.mean(1), covariance)
+
+
+def _covariance_of_mean(shares: np.ndarray) -> np.ndarray:
+    """Covariance (model, model) of the means of shares (model, case)."""
+    # One model gives a number, not a matrix.
+    return np.atleast_2d(np.cov(shares)) / shares.shape[1]
 
 
 def pearson_r(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -143,7 +175,11 @@ def varying(a: np.ndarray) -> np.ndarray:
 
 def _centred_unit(a: np.ndarray) -> np.ndarray:
     """Rows less their mean, with length 1."""
-    a = a - a.mean(-1, keepdims=True)
+    centred = a - a.mean(-1, keepdims=True)
     # First by the largest, so that squares neither overflow nor vanish.
-    a = a / np.abs(a).max(-1, keepdims=True).clip(1e-300)
-    return a / np.sqrt(np.square(a).sum(-1, keepdims=True)).clip(1e-300)
+    scaled = centred / np.abs(centred).max(-1, keepdims=True).clip(1e-300)
+    return scaled / _length(scaled).clip(1e-300)
+
+
+def _length(rows: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.square(rows).sum(-1, keepdims=True))

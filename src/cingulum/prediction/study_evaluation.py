@@ -33,7 +33,7 @@ from cingulum.prediction.svm.products import order_visits
 MANY = 100
 """Patients beyond which the forced choice deals them into 20 folds, and the audit
 repeats 10 times on noise: one at a time, and 50 times, cost much and tell no more. Maps
-are flipped 500 times then, unless more were asked for."""
+are flipped 500 times then, unless more are requested."""
 
 FEWEST_FOR_CURVE, FEWEST_FOR_RATINGS = 20, 10
 """Patients that a learning curve, and a regression between patients, need."""
@@ -41,7 +41,7 @@ FEWEST_FOR_CURVE, FEWEST_FOR_RATINGS = 20, 10
 
 @dataclass(frozen=True, eq=False)
 class StudyData:
-    """What is asked about.
+    """Features, ratings and sites that a study is evaluated on.
 
     visits: features and confounds, with visits in the order of time
     ratings: (patient, visit), or None
@@ -101,7 +101,7 @@ class StudyEvaluation:
     calibration: of the best model's decisions
     checks: the leak audit
     learning: rows (patients, accuracy, sd)
-    words: what could not be asked, and why
+    words: which questions could not be answered, and why
     """
 
     paired: Evaluation
@@ -163,19 +163,12 @@ class _Study:
         return self.data.ordered()
 
     def evaluate(self, learning: bool) -> StudyEvaluation:
-        paired = evaluate_visits(
-            # Not the cached ones: maps of all patients need not stay in memory.
-            self.data.ordered(),
-            svm=self.svm,
-            validation=self.validation,
-            permutations=self.permutations,
-            jobs=self.jobs,
-            show_progress=self.show_progress,
-        )
+        paired = self._paired()
         answers = StudyEvaluation(paired)
+        # The model that is reported first is the one that is calibrated.
         decisions = paired.scores[answers.best].decisions
         answers = replace(answers, calibration=calibrate_decisions(decisions))
-        # Everything else is asked of the patients that were evaluated.
+        # All other results are of the patients that were evaluated.
         study = replace(self, data=self.data.select(self._kept(paired)))
         if study.data.ratings is not None:
             answers = study.with_ratings(answers, decisions, study.data.ratings)
@@ -184,13 +177,21 @@ class _Study:
             answers = replace(answers, learning=study.learning_curve(paired))
         return replace(answers, words=[*answers.words, *study.cancelled_confounds()])
 
+    def _paired(self) -> Evaluation:
+        return evaluate_visits(
+            # Not the cached ones: maps of all patients need not stay in memory.
+            self.data.ordered(),
+            svm=self.svm,
+            validation=self.validation,
+            permutations=self.permutations,
+            jobs=self.jobs,
+            show_progress=self.show_progress,
+        )
+
     def _kept(self, paired: Evaluation) -> np.ndarray:
-        evaluated = set(paired.patients)
-        kept = []
-        for row, name in enumerate(self.data.visits.patients):
-            if name in evaluated:
-                kept.append(row)
-        return np.array(kept)
+        """Rows of the patients that were evaluated."""
+        is_evaluated = np.isin(self.data.visits.patients, paired.patients)
+        return np.flatnonzero(is_evaluated)
 
     def with_ratings(
         self, answers: StudyEvaluation, decisions: np.ndarray, ratings: np.ndarray
@@ -199,21 +200,25 @@ class _Study:
         fused = self.data.visits.only(answers.paired.fused)
         # Without controls, which a regression would take for brain data.
         between = BetweenPatients.of(fused.values, ratings, self.svm.scale)
-        words = between.obstacles()
-        regressions: dict[str, Ratings] = {}
-        published = None
-        if not words:
-            words = between.constant_ratings()
-            for visits in between.varying_visits():
-                regressions[visits] = self._ratings(between, visits)
-            published = between.published(self.seed)
+        answers = replace(answers, dose=self.dose_response(decisions, ratings))
+        obstacles = between.obstacles()
+        if obstacles:
+            return replace(answers, words=[*answers.words, *obstacles])
+        return self._with_regressions(answers, between)
+
+    def _with_regressions(
+        self, answers: StudyEvaluation, between: BetweenPatients
+    ) -> StudyEvaluation:
         return replace(
             answers,
-            ratings=regressions,
-            published=published,
-            dose=self.dose_response(decisions, ratings),
-            words=[*answers.words, *words],
+            ratings=self._regressions(between),
+            published=between.published(self.seed),
+            words=[*answers.words, *between.constant_ratings()],
         )
+
+    def _regressions(self, between: BetweenPatients) -> dict[str, Ratings]:
+        varying = between.varying_visits()
+        return {visits: self._ratings(between, visits) for visits in varying}
 
     def _ratings(self, between: BetweenPatients, visits: Visits) -> Ratings:
         return evaluate_ratings(
@@ -245,7 +250,7 @@ class _Study:
         )
 
     def audit(self, answers: StudyEvaluation) -> list[Check]:
-        """Checks of the forced choice and of what was asked of ratings."""
+        """Checks of the forced choice and of the regressions of ratings."""
         ordered = self.ordered
         return audit(
             ordered.values,
@@ -262,6 +267,7 @@ class _Study:
 
     def learning_curve(self, paired: Evaluation) -> list[dict[str, float]]:
         """Rows of the learning curve; none for few patients or missing modalities."""
+        # Subsets of too few patients, or with gaps of their own, cannot be compared.
         if len(paired.patients) < FEWEST_FOR_CURVE or paired.missing:
             return []
         ordered = self.ordered
@@ -282,16 +288,18 @@ class _Study:
 
     def cancelled_confounds(self) -> list[str]:
         """A sentence on confounds that do nothing in the forced choice."""
-        same = []
-        for name, values in self.data.visits.confounds.items():
-            if np.ptp(values, axis=1).max() == 0:
-                same.append(name)
+        same = self._constant_confounds()
         if not same:
             return []
         return [
             f"{', '.join(same)}: the same at both visits of everybody, so it cancels "
             "in the forced choice."
         ]
+
+    def _constant_confounds(self) -> list[str]:
+        """Confounds that no patient changes in."""
+        confounds = self.data.visits.confounds
+        return [name for name, v in confounds.items() if np.ptp(v, axis=1).max() == 0]
 
 
 def _change(values: np.ndarray) -> np.ndarray:
@@ -315,21 +323,22 @@ class BetweenPatients:
         count."""
         values = {}
         for name, features in modalities.items():
-            # Gaps are reported, not compacted.
-            is_kept = name in scale or np.isnan(features).any()
-            values[name] = features if is_kept else compact(features)
+            values[name] = features if name in scale else _compacted(features)
         return BetweenPatients(values, ratings)
 
     def obstacles(self) -> list[str]:
         """Why no regression can be made; empty where one can."""
         if len(self.ratings) < FEWEST_FOR_RATINGS:
             return ["Between patients: fewer than 10 patients."]
-        if any(np.isnan(features).any() for features in self.values.values()):
+        if self._has_gaps():
             return [
                 "Between patients: some patients lack a modality; ask with complete "
                 "cases."
             ]
         return []
+
+    def _has_gaps(self) -> bool:
+        return any(np.isnan(features).any() for features in self.values.values())
 
     def by_visits(self) -> dict[Visits, np.ndarray]:
         """The ratings of both, first and second visits."""
@@ -346,16 +355,23 @@ class BetweenPatients:
     def constant_ratings(self) -> list[str]:
         """A sentence for each of the others."""
         varying = self.varying_visits()
-        sentences = []
-        for visits in self.by_visits():
-            if visits not in varying:
-                sentences.append(
-                    f"Between patients, {visits} visits: all ratings are the same."
-                )
-        return sentences
+        constant = [visits for visits in self.by_visits() if visits not in varying]
+        return [_constant_words(visits) for visits in constant]
 
     def published(self, seed: int) -> PublishedRegression | None:
         """The 2019 recipe, which takes the second visit for the one in more pain."""
-        if not (self.ratings[:, 1] > self.ratings[:, 0]).all():
+        rises = self.ratings[:, 1] > self.ratings[:, 0]
+        if not rises.all():
             return None
         return published_regression(self.values, self.ratings, seed=seed)
+
+
+def _compacted(features: np.ndarray) -> np.ndarray:
+    # Gaps are reported, not compacted.
+    if np.isnan(features).any():
+        return features
+    return compact(features)
+
+
+def _constant_words(visits: Visits) -> str:
+    return f"Between patients, {visits} visits: all ratings are the same."

@@ -49,7 +49,7 @@ class MapTest:
 
     Counted p never go below 1 / (m + 1), which over 200,000 voxels no false discovery
     rate could use. A sum of flipped signs has tails no heavier than the normal
-    (Hoeffding 1963), so the normal tail stands in for more permutations.
+    (Hoeffding 1963), so the normal tail replaces more permutations.
     """
 
     values: np.ndarray
@@ -100,13 +100,9 @@ def map_weights(
     SVM is refitted each time. Patterns are covariances of the features with the
     decision, over its variance. jobs: who fits the SVMs, as for `evaluate`.
     """
-    differences = np.asarray(values[:, 1] - values[:, 0], np.float32)
-    if not np.isfinite(differences).all():
-        raise InputError(
-            "Maps need patients that have the modality whole: leave those with NaN out."
-        )
+    differences = _complete_differences(values)
     draws = _Draws.of(len(differences), permutations, resamples, seed)
-    # Each difference stands for itself and its mirror image, hence twice C.
+    # Each difference counts for itself and its mirror image, hence twice C.
     svms = _PairedSvms(inner_products(differences), 2 * C, jobs, show_progress)
     flipped = svms.duals(draws.signs, "flipped maps")
     patterns = _patterns(flipped, svms.gram)
@@ -115,6 +111,17 @@ def map_weights(
         pattern=_tested(patterns, differences, "patterns", show_progress),
         stability=_stability(svms, draws, flipped[0], differences),
     )
+
+
+def _complete_differences(values: np.ndarray) -> np.ndarray:
+    """Difference images (patient, feature) of values (patient, visit, feature)."""
+    # float32 halves the memory and time of maps; sums of patients need no more digits.
+    differences = np.asarray(values[:, 1] - values[:, 0], np.float32)
+    if not np.isfinite(differences).all():
+        raise InputError(
+            "Maps need patients that have the modality whole: leave those with NaN out."
+        )
+    return differences
 
 
 def threshold_fdr(test: MapTest, level: float = 0.05) -> float:
@@ -145,13 +152,20 @@ class _Draws:
         rng = generator(seed, Stream.WEIGHT_MAPS)
         flips = sign_flips(permutations, n, rng)
         drawn = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
-        sides = [rng.permuted(np.arange(n) % 2) for _ in range(HALVINGS)]
-        second = np.stack(sides).astype(float)
+        halves = _halves(n, rng)
         return _Draws(
             signs=np.concatenate([np.ones((1, n)), flips]),
             resampled=drawn.astype(float),
-            halves=np.concatenate([1 - second, second]),
+            halves=halves,
         )
+
+
+def _halves(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Which patients are in the first half of each division, then in the second (2 ·
+    halving, patient)."""
+    sides = [rng.permuted(np.arange(n) % 2) for _ in range(HALVINGS)]
+    second = np.stack(sides).astype(float)
+    return np.concatenate([1 - second, second])
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,9 +192,12 @@ class _PairedSvms:
     def duals(self, signs: np.ndarray, label: str) -> np.ndarray:
         """Duals (problem, patient), fitted block by block."""
         work = _SvmDuals(self.gram, self.box)
-        blocks = [signs[i : i + BLOCK] for i in range(0, len(signs), BLOCK)]
-        fitted = in_blocks(work, blocks, self.jobs, self.show_progress, label)
+        fitted = in_blocks(work, _blocks(signs), self.jobs, self.show_progress, label)
         return np.concatenate(list(fitted))
+
+
+def _blocks(signs: np.ndarray) -> list[np.ndarray]:
+    return [signs[start : start + BLOCK] for start in range(0, len(signs), BLOCK)]
 
 
 def _patterns(duals: np.ndarray, gram: np.ndarray) -> np.ndarray:
@@ -213,9 +230,8 @@ def _tested(
     values = np.zeros(features)
     z = np.zeros(features)
     extremes = _Extremes.none(features, len(permuted))
-    chunks = list(_chunks(features))
     # Permuted maps of all features would not fit into memory.
-    for chunk in track(chunks, label, show=show):
+    for chunk in track(list(_chunks(features)), label, show=show):
         scaled = images.chunk(chunk)
         values[chunk] = observed @ differences[:, chunk]
         z[chunk] = observed @ scaled
@@ -269,17 +285,20 @@ class _Extremes:
     def test(self, values: np.ndarray, z: np.ndarray) -> MapTest:
         """z (feature,): NaN where the feature never changes."""
         known = np.isfinite(z)
-        permutations = len(self.largest)
-        p = (self.hits + 1) / (permutations + 1)
         p_fwe = max_statistic_p(np.abs(z), self.largest)
         return MapTest(
             values=values,
             z=z,
-            p=np.where(known, p, np.nan),
+            p=np.where(known, self._p, np.nan),
             p_fwe=np.where(known, p_fwe, np.nan),
             q=fdr(2 * norm.sf(np.abs(z))),
-            permutations=permutations,
+            permutations=len(self.largest),
         )
+
+    @property
+    def _p(self) -> np.ndarray:
+        """By count; the observed map is one of the flips, so that p is never 0."""
+        return (self.hits + 1) / (len(self.largest) + 1)
 
 
 def _chunks(features: int) -> Iterator[slice]:
@@ -309,7 +328,9 @@ def _bootstrap_ratio(resampled: np.ndarray, differences: np.ndarray) -> np.ndarr
     mean = resampled.mean(0).astype(np.float32) @ differences
     covariance = np.atleast_2d(np.cov(resampled.T, bias=True))
     sd = _map_sd(covariance, differences)
-    return np.divide(mean, sd, out=np.full_like(mean, np.nan), where=sd > 0)
+    # A feature that never changes has no ratio.
+    undefined = np.full_like(mean, np.nan)
+    return np.divide(mean, sd, out=undefined, where=sd > 0)
 
 
 def _same_sign(
@@ -319,11 +340,17 @@ def _same_sign(
     share = np.zeros(differences.shape[1])
     observed = observed.astype(np.float32)
     resampled = resampled.astype(np.float32)
+    # Maps of all resamples at once would not fit into memory.
     for chunk in _chunks(len(share)):
-        block = differences[:, chunk]
-        same = np.sign(resampled @ block) == np.sign(observed @ block)
-        share[chunk] = same.mean(0)
+        share[chunk] = _agreement(resampled, observed, differences[:, chunk])
     return share
+
+
+def _agreement(
+    resampled: np.ndarray, observed: np.ndarray, images: np.ndarray
+) -> np.ndarray:
+    same = np.sign(resampled @ images) == np.sign(observed @ images)
+    return same.mean(0)
 
 
 def _reproducibility(halves: np.ndarray, gram: np.ndarray) -> float:
@@ -331,8 +358,13 @@ def _reproducibility(halves: np.ndarray, gram: np.ndarray) -> float:
     first, second = np.split(halves, 2)
     # Correlation about zero, so that it needs inner products only.
     inner = _map_products(first, gram, second)
-    squares = _map_products(first, gram, first) * _map_products(second, gram, second)
-    return float((inner / np.sqrt(squares).clip(1e-300)).mean())
+    # A half that agrees on nothing has a map of zeros.
+    correlation = inner / _product_of_norms(first, gram, second).clip(1e-300)
+    return float(correlation.mean())
+
+
+def _product_of_norms(a: np.ndarray, gram: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.sqrt(_map_products(a, gram, a) * _map_products(b, gram, b))
 
 
 def _map_products(a: np.ndarray, gram: np.ndarray, b: np.ndarray) -> np.ndarray:

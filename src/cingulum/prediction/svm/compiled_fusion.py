@@ -32,6 +32,7 @@ def set_labels(signs, available, outer, fold, labels):  # type: ignore[no-untype
 def set_gram(features, gram):  # type: ignore[no-untyped-def]
     """Write the inner products of the rows of `features` (n, feature) into `gram`."""
     n, width = features.shape
+    # Half of the symmetric matrix, and without BLAS: a few columns only.
     for i in range(n):
         for j in range(i + 1):
             product = 0.0
@@ -110,6 +111,7 @@ def mean_diagonal(gram, signs):  # type: ignore[no-untyped-def]
         if signs[i] != 0.0:
             total += gram[i, i]
             number += 1
+    # A fold may leave nobody who has the modality.
     return total / max(1, number)
 
 
@@ -131,6 +133,7 @@ def alignment(gram, signs):  # type: ignore[no-untyped-def]
                 norm += gram[i, j] ** 2
     if norm <= 0.0:
         return 0.0
+    # A kernel that disagrees gets no weight, not a negative one.
     return max(0.0, agreement / np.sqrt(norm))
 
 
@@ -139,6 +142,7 @@ def set_shares(grams, signs, shares):  # type: ignore[no-untyped-def]
     """Write each kernel's share of the sum of alignments; equal shares where no kernel
     agrees with the labels."""
     total = 0.0
+    # Shares, so that weights can be compared between folds and problems.
     for m in range(len(shares)):
         shares[m] = alignment(grams[m], signs)
         total += shares[m]
@@ -209,6 +213,7 @@ def aligned(grams, crosses, middles, signs, outer, available, penalty):  # type:
                 if size > 0.0:
                     weights[m] = shares[m] / size
             sum_of_kernels(grams, weights, total)
+            # From zero: the weights, and with them the kernel, change with the fold.
             problem = problem_of(total, labels, box)
             start_from_zero(tableau, problem)
             solve(tableau, problem)

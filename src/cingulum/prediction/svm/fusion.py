@@ -28,12 +28,17 @@ class ModelResponses(NamedTuple):
     def statistics(self) -> np.ndarray:
         """Accuracy, mirrored AUC and single-scan AUC (3, problem)."""
         decision = rounded(self.decision[:, self.available])
+        single_scan_auc = self._single_scan_auc(decision)
+        return np.stack([accuracy(decision), mirrored_auc(decision), single_scan_auc])
+
+    def _single_scan_auc(self, decision: np.ndarray) -> np.ndarray:
+        """AUC (problem,) of second visits against first ones; decision: rounded, of
+        those who have data."""
         first = self.first[:, self.available]
-        # Both visits by the same largest value, so that equal scans stay equal.
+        # Both visits by the same largest value, so that equal scans are still equal.
         scans = rounded(np.concatenate([first, first + decision], 1))
         first, second = np.split(scans, 2, axis=1)
-        single_scan_auc = two_sample_auc(second, first)
-        return np.stack([accuracy(decision), mirrored_auc(decision), single_scan_auc])
+        return two_sample_auc(second, first)
 
 
 class FusedResponses(NamedTuple):
@@ -62,14 +67,22 @@ def decide(
     held_out = {}
     models = {}
     for name, kernel in kernels.items():
-        responses = kernel.held_out(signs)
-        first = labelled_first(responses.first, responses.decision, signs)
-        held_out[name] = responses._replace(first=first)
-        models[name] = ModelResponses(responses.decision, first, kernel.available)
+        responses = _labelled(kernel.held_out(signs), signs)
+        held_out[name] = responses
+        models[name] = ModelResponses(
+            responses.decision, responses.first, kernel.available
+        )
+    # One modality alone has no weight in a fusion.
     weights = np.zeros((len(signs), len(fused)))
     if len(fused) > 1:
         models["fused"], weights = fuse(plan, kernels, fused, held_out, signs)
     return AllResponses(models, held_out, weights)
+
+
+def _labelled(responses: OutOfFold, signs: np.ndarray) -> OutOfFold:
+    """With the scores of the scans labelled first, not of first visits."""
+    first = labelled_first(responses.first, responses.decision, signs)
+    return responses._replace(first=first)
 
 
 def labelled_first(
@@ -161,15 +174,19 @@ def log_odds(inside: np.ndarray, available: np.ndarray, plan: FoldPlan) -> np.nd
     σ², not below zero."""
     judged = (available[None] & plan.is_training[..., None]).astype(float)
     count = judged.sum(1)
+    # At least 1, so that a fold without training patients is not divided by 0.
     mean = (inside * judged).sum(2) / np.maximum(count, 1)
     squares = np.square(inside - mean[:, :, None]) * judged
     variance = squares.sum(2) / np.maximum(count - 1, 1)
+    # Of fewer than three training patients nothing is learnt.
+    return np.where(count < 3, 0.0, _slopes(mean, variance))
+
+
+def _slopes(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
     # A modality that never errs the same way has no variance: it counts as sure, not as
     # infinitely sure.
     floor = 1e-12 * np.square(mean) + 1e-300
-    slopes = np.maximum(0.0, 2 * mean / np.maximum(variance, floor))
-    # Of fewer than three training patients nothing is learnt.
-    return np.where(count < 3, 0.0, slopes)
+    return np.maximum(0.0, 2 * mean / np.maximum(variance, floor))
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,33 +207,41 @@ class _Kernels:
 
     def flipped(self, modality: int, signs: np.ndarray) -> _Kernels:
         """With the differences of one modality flipped where signs (n,) are −1."""
+        grams = self.grams.copy()
+        crosses = self.crosses.copy()
+        grams[modality] *= np.outer(signs, signs)
+        crosses[modality] = self._labelled_cross(modality, signs) * signs[None]
+        return _Kernels(grams, crosses, self.complete)
+
+    def _labelled_cross(self, modality: int, signs: np.ndarray) -> np.ndarray:
+        """Products of the scans labelled first with the unflipped differences."""
         gram = self.grams[modality]
         cross = self.crosses[modality]
         # Where visits are swapped, the second one is labelled first.
-        labelled = np.where(signs[:, None] < 0, cross + gram, cross)
-        grams = self.grams.copy()
-        crosses = self.crosses.copy()
-        grams[modality] = gram * np.outer(signs, signs)
-        crosses[modality] = labelled * signs[None]
-        return _Kernels(grams, crosses, self.complete)
+        return np.where(signs[:, None] < 0, cross + gram, cross)
 
     def aligned(
         self, plan: FoldPlan, signs: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Decisions, scores of first visits and weights of the fused machine."""
-        trains = plan.trains[:, -1] * self.complete
-        middles = []
-        for gram, cross in zip(self.grams, self.crosses, strict=True):
-            middles.append(mean_scan_products(gram, cross, trains))
         return compiled_fusion.aligned(
             self.grams,
             self.crosses,
-            np.stack(middles),
+            self._mean_scans(plan),
             signs,
             plan.outer,
             self.complete,
             2 * plan.penalty,
         )
+
+    def _mean_scans(self, plan: FoldPlan) -> np.ndarray:
+        """Products of each fold's mean training scan (modality, fold, n)."""
+        # Of outer models only, which come last.
+        trains = plan.trains[:, -1] * self.complete
+        products = []
+        for gram, cross in zip(self.grams, self.crosses, strict=True):
+            products.append(mean_scan_products(gram, cross, trains))
+        return np.stack(products)
 
 
 def _fuse_kernels(

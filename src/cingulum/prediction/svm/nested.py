@@ -1,4 +1,4 @@
-"""Responses of patients to machines that never saw them: who may be seen by whom, one
+"""Responses of patients to machines trained without them: who trains which model, one
 modality at a time."""
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class FoldPlan:
         if blocks is not None:
             block = np.unique(blocks, return_inverse=True)[1]
         number = int(block.max()) + 1
-        _check_folds(number, validation)
+        _check_folds(validation.folds, number)
+        _check_inner_folds(validation.inner_folds, number)
+        # One stream, outer folds first: the order is part of what a seed means.
         rng = generator(validation.seed, Stream.INNER_FOLDS)
-        outer = np.arange(number)
-        if validation.folds is not None:
-            outer = rng.permutation(number) % validation.folds
+        outer = _outer_folds(number, validation.folds, rng)
         inner = rng.permutation(number) % validation.inner_folds
         return FoldPlan(outer[block], inner[block], svm.C, svm.fusion)
 
@@ -91,18 +91,29 @@ class FoldPlan:
         return int(self.inner.max()) + 1
 
 
-def _check_folds(number: int, validation: Validation) -> None:
-    """Raises InputError for folds that so many patients cannot be dealt into."""
-    folds = validation.folds
-    if folds is not None and not 2 <= folds <= number:
+def _outer_folds(
+    patients: int, folds: int | None, rng: np.random.Generator
+) -> np.ndarray:
+    """Fold of each patient; with None, one patient is left out at a time."""
+    if folds is None:
+        return np.arange(patients)
+    # Fold sizes differ by at most one patient.
+    return rng.permutation(patients) % folds
+
+
+def _check_folds(folds: int | None, patients: int) -> None:
+    if folds is not None and not 2 <= folds <= patients:
         raise InputError(
-            f"folds is between 2 and the number of patients, {number}; came {folds}."
+            f"folds is between 2 and the number of patients, {patients}; got {folds}."
         )
+
+
+def _check_inner_folds(folds: int, patients: int) -> None:
     # Half, so that every part of the training patients holds at least two.
-    if not 2 <= validation.inner_folds <= number // 2:
+    most = patients // 2
+    if not 2 <= folds <= most:
         raise InputError(
-            f"inner_folds is between 2 and half the patients, {number // 2}; came "
-            f"{validation.inner_folds}."
+            f"inner_folds is between 2 and half the patients, {most}; got {folds}."
         )
 
 
@@ -147,23 +158,21 @@ class ModalityKernel:
         fused: bool,
     ) -> ModalityKernel:
         """values: (patient, visit, feature); confounds: (patient, visit, confound)."""
-        n = len(available)
         # Inner responses train the fusion, and choose the penalty where there are
         # several.
         wants_inside = fused or len(plan.C) > 1
-        if not scale and confounds is None:
-            products = paired_products(values, available)
-            return ModalityKernel(
-                plan, available, products, None, None, wants_inside, np.eye(n)
-            )
-        trains = plan.models(wants_inside)
-        everybody = np.ones((1, n), bool)
-        whole = fitted_products(values, available, everybody, scale, confounds)
+        shared = _products_of_everybody(values, available, scale, confounds)
+        # Where nothing is fitted first, all models share these products.
+        fitted = None
+        trains = None
+        if scale or confounds is not None:
+            trains = plan.models(wants_inside)
+            fitted = fitted_products(values, available, trains, scale, confounds)
         return ModalityKernel(
             plan,
             available,
-            PairedProducts(whole.gram[0], whole.cross[0]),
-            fitted_products(values, available, trains, scale, confounds),
+            shared,
+            fitted,
             trains,
             wants_inside,
             ConfoundRegression.of(confounds, available).from_difference,
@@ -173,18 +182,14 @@ class ModalityKernel:
     def held_out(self, signs: np.ndarray) -> OutOfFold:
         """Responses under these signs (problem, n), C tuned where there are several."""
         known = signs * self.available
-        by_penalty = []
-        for C in self.plan.C:
-            by_penalty.append(self._with_penalty(known, C))
+        by_penalty = [self._with_penalty(known, C) for C in self.plan.C]
         if len(by_penalty) == 1:
             return by_penalty[0]
         return self._tuned(by_penalty)
 
     def _tuned(self, by_penalty: list[OutOfFold]) -> OutOfFold:
         """Of every fold, the responses by the penalty with the best inner accuracy."""
-        accuracies = [self._inner_accuracy(each.inside) for each in by_penalty]
-        # Of equal ones argmax takes the first, which is the smallest penalty.
-        best = np.stack(accuracies).argmax(0)  # (problem, fold)
+        best = self._best_penalty(by_penalty)
         of_patient = best[:, self.plan.outer]  # (problem, n)
         decisions, firsts, insides, insides_first = zip(*by_penalty, strict=True)
         return OutOfFold(
@@ -193,6 +198,12 @@ class ModalityKernel:
             _choose(insides, best[:, :, None]),
             _choose(insides_first, best[:, :, None]),
         )
+
+    def _best_penalty(self, by_penalty: list[OutOfFold]) -> np.ndarray:
+        """Index of the penalty (problem, fold)."""
+        accuracies = [self._inner_accuracy(each.inside) for each in by_penalty]
+        # Of equal ones argmax takes the first, which is the smallest penalty.
+        return np.stack(accuracies).argmax(0)
 
     def _inner_accuracy(self, inside: np.ndarray) -> np.ndarray:
         """(problem, fold): share of correct training patients, undecided ones half."""
@@ -209,36 +220,64 @@ class ModalityKernel:
         plan = self.plan
         gram = self.shared.gram
         cross = self.shared.cross
-        centre = mean_scan_products(gram, cross, plan.trains * self.available)
-        if not self.wants_inside:
-            centre = np.ascontiguousarray(centre[:, -1:])
-        return OutOfFold(
-            *responses.held_out(
-                gram, cross, centre, signs, plan.outer, plan.inner, 2 * C
-            )
+        held_out = responses.held_out(
+            gram, cross, self._mean_scans(), signs, plan.outer, plan.inner, 2 * C
         )
+        return OutOfFold(*held_out)
+
+    def _mean_scans(self) -> np.ndarray:
+        """Products of each model's mean training scan (fold, part + 1, n), the outer
+        model last; it alone where no inner responses are wanted."""
+        trains = self.plan.trains * self.available
+        products = mean_scan_products(self.shared.gram, self.shared.cross, trains)
+        if self.wants_inside:
+            return products
+        # The compiled code expects contiguous arrays.
+        return np.ascontiguousarray(products[:, -1:])
 
     def _from_fitted_products(
         self, fitted: PairedProducts, trains: np.ndarray, signs: np.ndarray, C: float
     ) -> OutOfFold:
-        plan = self.plan
         kept = trains.astype(float)
         centre = mean_scan_products(fitted.gram, fitted.cross, kept * self.available)
         decision, first = responses.held_out_each(
             fitted.gram, fitted.cross, centre, kept, signs, 2 * C
         )
-        patients = np.arange(len(plan.outer))
-        outer_decision = decision[:, plan.outer, patients]
-        outer_first = first[:, plan.outer, patients]
-        if not self.wants_inside:
-            nothing = np.zeros((len(signs), 0, len(patients)))
-            return OutOfFold(outer_decision, outer_first, nothing, nothing)
         return OutOfFold(
-            outer_decision,
-            outer_first,
-            decision[:, plan.inner_model, patients],
-            first[:, plan.inner_model, patients],
+            self._of_outer_models(decision),
+            self._of_outer_models(first),
+            self._of_inner_models(decision),
+            self._of_inner_models(first),
         )
+
+    def _of_outer_models(self, by_model: np.ndarray) -> np.ndarray:
+        """Of values (problem, model, n), each patient's by the model without its fold
+        (problem, n)."""
+        outer = self.plan.outer
+        # The model without a fold has the number of the fold.
+        return by_model[:, outer, np.arange(len(outer))]
+
+    def _of_inner_models(self, by_model: np.ndarray) -> np.ndarray:
+        """The same by the models without a fold and the patient's part (problem, fold,
+        n); without folds where no inner models were fitted."""
+        problems, _, n = by_model.shape
+        if not self.wants_inside:
+            return np.zeros((problems, 0, n))
+        return by_model[:, self.plan.inner_model, np.arange(n)]
+
+
+def _products_of_everybody(
+    values: np.ndarray,
+    available: np.ndarray,
+    scale: bool,
+    confounds: np.ndarray | None,
+) -> PairedProducts:
+    """Inner products after what is fitted to all patients."""
+    if not scale and confounds is None:
+        return paired_products(values, available)
+    everybody = np.ones((1, len(available)), bool)
+    fitted = fitted_products(values, available, everybody, scale, confounds)
+    return PairedProducts(fitted.gram[0], fitted.cross[0])
 
 
 def _choose(options: Sequence[np.ndarray], which: np.ndarray) -> np.ndarray:

@@ -17,8 +17,8 @@ import numpy as np
 CHUNK = 20_000
 """Features worked on together: float32 maps never become float64 copies as a whole."""
 
-TELLING_COLUMNS = 3
-"""Columns that must tell most rows apart before equal rows count as copies."""
+DISTINCTIVE_COLUMNS = 3
+"""Columns that must differ between most rows before equal rows count as copies."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,17 +36,21 @@ def copy_of(
 ) -> tuple[int, int] | None:
     """The first two rows that are equal to the last digit in all tables (row, …), or
     None; rows with the same value of `allowed` (a family) may be. Only where at least
-    three columns tell most rows apart: ordinal scales coincide by chance.
+    three columns differ between most rows: ordinal scales coincide by chance.
     """
     rows: dict[bytes, int] = {}
     for i in range(len(tables[0])):
+        # The first row with these digits, which may be this one.
         twin = rows.setdefault(_digest(tables, i), i)
-        if twin == i:
+        if twin == i or _may_be_alike(allowed, twin, i):
             continue
-        is_allowed = allowed is not None and allowed[twin] == allowed[i]
-        if not is_allowed and _is_telling(tables, i):
+        if _is_distinctive(tables, i):
             return twin, i
     return None
+
+
+def _may_be_alike(allowed: np.ndarray | None, a: int, b: int) -> bool:
+    return allowed is not None and bool(allowed[a] == allowed[b])
 
 
 def _digest(tables: Sequence[np.ndarray], row: int) -> bytes:
@@ -55,15 +59,19 @@ def _digest(tables: Sequence[np.ndarray], row: int) -> bytes:
     return blake2b(b"".join(digests)).digest()
 
 
-def _is_telling(tables: Sequence[np.ndarray], row: int) -> bool:
+def _is_distinctive(tables: Sequence[np.ndarray], row: int) -> bool:
     """Whether enough columns that this row has take different values in most rows."""
-    telling = 0
+    columns: list[np.ndarray] = []
     for table in tables:
         # Of maps the first 200 voxels are enough, and quick.
-        for column in table.reshape(len(table), -1).T[:200]:
-            if np.isfinite(column[row]):
-                telling += len(np.unique(column)) > len(column) / 2
-    return telling >= TELLING_COLUMNS
+        columns.extend(table.reshape(len(table), -1).T[:200])
+    # A gap is the same in every row that lacks the column.
+    present = [column for column in columns if np.isfinite(column[row])]
+    return sum(map(_differs_in_most, present)) >= DISTINCTIVE_COLUMNS
+
+
+def _differs_in_most(column: np.ndarray) -> bool:
+    return len(np.unique(column)) > len(column) / 2
 
 
 def order_visits(values: np.ndarray, higher: np.ndarray) -> np.ndarray:
@@ -71,6 +79,7 @@ def order_visits(values: np.ndarray, higher: np.ndarray) -> np.ndarray:
     (patient,): whether it already is."""
     values = np.asarray(values)
     is_second = np.asarray(higher, bool)
+    # One axis for each of the values, so that a patient's sign reaches all of them.
     column = is_second.reshape(-1, *[1] * (values.ndim - 1))
     return np.where(column, values, values[:, ::-1])
 
@@ -120,20 +129,19 @@ def fitted_products(
     differences, through the origin, so that swapping a patient's visits changes nothing
     else; scale: features divided by the root mean square of their differences
     """
-    models, n = trains.shape
-    gram = np.zeros((models, n, n))
-    cross = np.zeros((models, n, n))
+    # One pass over the features serves all models, unless these are scaled.
     unscaled = None if scale else paired_products(values, available)
-    for g in range(models):
-        training = trains[g] & available
+    grams = []
+    crosses = []
+    for training in trains & available:
         regression = ConfoundRegression.of(confounds, training)
         if unscaled is None:
             fitted = _scaled_products(values, available, training, regression)
         else:
             fitted = regression.removed_from(unscaled)
-        gram[g] = fitted.gram
-        cross[g] = fitted.cross
-    return PairedProducts(gram, cross)
+        grams.append(fitted.gram)
+        crosses.append(fitted.cross)
+    return PairedProducts(np.stack(grams), np.stack(crosses))
 
 
 def _scaled_products(
@@ -148,6 +156,7 @@ def _scaled_products(
     for first, difference in _chunks(values, available):
         first_left = first - regression.from_first @ difference
         left = regression.from_difference @ difference
+        # The scale is that of the training patients, after the confounds are out.
         weight = inverse_mean_square(left[training])
         gram += (left * weight) @ left.T
         cross += (first_left * weight) @ left.T

@@ -71,7 +71,7 @@ def held_out(gram, cross, middle, signs, outer, inner, penalty):  # type: ignore
     gram: (n, n) inner products of differences; cross: (n, n) of first visits with
     differences; middle: (fold, part + 1, n) of each model's mean training scan with
     them, the outer model last: scores are about that scan. With one entry per fold no
-    inner responses are made.
+    inner responses are computed.
     signs: (problem, n); outer, inner: fold and part of each patient; penalty: 2 C of
     the mirrored problem
 
@@ -98,13 +98,12 @@ def held_out(gram, cross, middle, signs, outer, inner, penalty):  # type: ignore
         start_from_zero(everybody, problem)
         settled = solve(everybody, problem)
         for k in range(nobody + 1):
-            # Known fault: where no inner responses are made, 0 is both `nobody` and the
-            # first part, so that the outer models miss that part as well.
-            copy_tableau(without_part, everybody)
-            part_settled = settled and leave_out(without_part, problem, inner, k)
+            # Not `nobody`: without inner responses that is 0, the first part as well.
             part = k
             if k == nobody:
                 part = -1
+            copy_tableau(without_part, everybody)
+            part_settled = settled and leave_out(without_part, problem, inner, part)
             for f in range(folds):
                 fit_without(
                     model, without_part, part_settled, problem, outer, f, inner, part

@@ -46,7 +46,7 @@ class Problem(NamedTuple):
 
 
 class Tableau(NamedTuple):
-    """The pivoting tableau of the active set, and the solution it stands for: `table`
+    """The pivoting tableau of the active set, and its solution: `table`
     (n, n) after the pivots, signed duals, margins K β and status of every patient."""
 
     table: np.ndarray
@@ -156,8 +156,8 @@ def pivot(table, k, entering):  # type: ignore[no-untyped-def]
     row = np.empty(n)
     for j in range(n):
         row[j] = table[k, j]
-    # Most of the time is spent here and in `move`. Written so, with local names and an
-    # early `continue`, LLVM makes vector instructions of the loops: 2.7 times faster.
+    # Most of the time is spent in this loop and in `move`. With local names and an
+    # early `continue` LLVM emits vector instructions for both: 2.7 times faster.
     for i in range(n):
         if i == k or row[i] == 0.0:
             continue
@@ -263,7 +263,7 @@ def drive(tableau, problem, j, target, to_margin):  # type: ignore[no-untyped-de
         direction = 1.0 if distance > 0 else -1.0
         move(tableau, j, direction * step)
         if patient == NOBODY:
-            # Exactly, whatever rounding made of the sum.
+            # Exactly, whatever the rounding errors of the sum.
             tableau.dual[j] = target
             return events
         if patient == j:

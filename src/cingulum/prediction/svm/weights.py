@@ -25,12 +25,10 @@ def weights_on_everybody(
 ) -> FittedWeights:
     """values: (patient, visit, feature)."""
     available = kernel.available
-    signs = available[None].astype(float)
-    dual = solver.duals(kernel.shared.gram, signs, 2 * penalty)[0]
     residual = kernel.residual[available][:, available]
-    # The machine saw differences without confounds: the same weights in the differences
-    # as they are.
-    coefficients = dual[available] @ residual
+    # The machine was trained on differences without confounds: the same weights in the
+    # differences as they are.
+    coefficients = _duals_on_everybody(kernel, penalty)[available] @ residual
     differences = values[available, 1] - values[available, 0]
     weights = coefficients.astype(values.dtype) @ differences
     if kernel.scale:
@@ -38,6 +36,13 @@ def weights_on_everybody(
     everybody = np.zeros(len(available))
     everybody[available] = coefficients
     return FittedWeights(weights, activation_pattern(differences, weights), everybody)
+
+
+def _duals_on_everybody(kernel: ModalityKernel, penalty: float) -> np.ndarray:
+    """Duals (patient,); 0 for patients without the modality."""
+    signs = kernel.available[None].astype(float)
+    # Each difference counts for itself and its mirror image, hence twice C.
+    return solver.duals(kernel.shared.gram, signs, 2 * penalty)[0]
 
 
 def activation_pattern(differences: np.ndarray, weights: np.ndarray) -> np.ndarray:
