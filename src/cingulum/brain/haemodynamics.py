@@ -9,11 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cingulum.brain.dynamics import Dynamics, State, Value, param
+from cingulum.brain.dynamics import Response, State, Value, param
 
 
 @dataclass(frozen=True, eq=False)
-class BalloonWindkessel(Dynamics):
+class BalloonWindkessel(Response):
     """Balloon-Windkessel model, Friston et al. 2003
     (doi:10.1016/S1053-8119(03)00202-7), **rates convention**.
 
@@ -96,7 +96,7 @@ class LogBalloonWindkessel(BalloonWindkessel):
 
 
 @dataclass(frozen=True, eq=False)
-class CanonicalResponse(Dynamics):
+class CanonicalResponse(Response):
     """Convolution with the canonical haemodynamic response: a gamma density of shape 6
     less a sixth of one of shape 16.
 
@@ -135,7 +135,7 @@ class CanonicalResponse(Dynamics):
 
 
 @dataclass(frozen=True, eq=False)
-class Amplifier(Dynamics):
+class Amplifier(Response):
     """What EEG and MEG see: activity itself, behind an anti-aliasing filter of first
     order.
 

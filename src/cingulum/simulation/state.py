@@ -20,8 +20,8 @@ class SimulationState:
     """A brain in the middle of a run: pass it as `start` and the run continues bit for
     bit.
 
-    past: outputs (slot, *batch, region), or (slot, coupling, *batch, region) for a mass
-        with several, newest first; only where there are delays
+    past: outputs (slot, coupling, *batch, region), newest first; only where there are
+        delays
     """
 
     neural: Float[Tensor, "state *batch region"]
@@ -90,13 +90,6 @@ def diverged(brain: Brain, ok: Tensor, step: int, dt: float) -> ConvergenceError
         f"The simulation diverged at step {step} ({step * dt:.4g} s), first in region "
         f"{brain.regions[region]!r}{batch}. Take a smaller dt, or a weaker coupling."
     )
-
-
-def outputs(brain: Brain, x: Tensor) -> Float[Tensor, "coupling *batch region"]:
-    """What leaves every region, with the couplings always in front."""
-    # Everything that is kept or delayed has the axis, so that it need not be asked for.
-    output = brain.mass.output(x)
-    return output if brain.mass.couplings > 1 else output.unsqueeze(0)
 
 
 def constant_history(slots: int, output: Tensor) -> Tensor:

@@ -32,9 +32,10 @@ class WongWang(Dynamics):
 
     def drift(self, x: Tensor, u: Tensor) -> Tensor:
         (S,) = x
-        current = self.J_N * (self.w * S + u) + self.I_0
+        (received,) = u
+        current = self.J_N * (self.w * S + received) + self.I_0
         rate = transfer(current, self.a, self.b, self.d)
         return torch.stack([nmda_gating(S, rate, self.tau_S, self.gamma)])
 
     def output(self, x: Tensor) -> Tensor:
-        return x[0]
+        return x[:1]

@@ -10,7 +10,7 @@ from torch import Tensor
 from cingulum.brain.brain import Brain
 from cingulum.brain.dynamics import Dynamics, Value, parameters
 from cingulum.simulation.compiler.tracing import MASS, RESPONSE
-from cingulum.simulation.state import Run, constant_history, outputs
+from cingulum.simulation.state import Run, constant_history
 
 ARRAYS = ("x", "y", "past", "weights", "delays", "stimulus")
 """What a run is given beside its parameters."""
@@ -82,7 +82,7 @@ def _arrays(run: Run, batch: torch.Size) -> dict[str, Tensor]:
     # A run from rest, or without delays, has none; code needs at least the present.
     past = run.start.past
     if past is None:
-        past = constant_history(max(run.slots, 1), outputs(run.brain, x))
+        past = constant_history(max(run.slots, 1), run.brain.mass.output(x))
     couplings = run.brain.mass.couplings
     arrays = {
         "x": x.reshape(x.shape[0], count, regions),

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cingulum.brain.brain import Brain
-from cingulum.brain.dynamics import Dynamics, as_tensor_like, confine
+from cingulum.brain.dynamics import as_tensor_like, confine
 from cingulum.brain.mass_contract import check_brain
 from cingulum.errors import ConvergenceError
 from cingulum.measures import correlation
@@ -27,7 +27,6 @@ from cingulum.simulation.linear.jacobian import (
     local_drift,
 )
 from cingulum.simulation.linear.newton import pseudo_transient, solve_vector
-from cingulum.simulation.state import outputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +125,7 @@ def linearise(brain: Brain, x: Float[Tensor, "state *batch region"]) -> Linearis
         states = as_variable(x)
         u = as_variable(brain.coupling(x))
         rates = mass.drift(states, u)
-        signals = outputs(brain, states)
+        signals = mass.output(states)
         by_state, by_input = derivatives(
             rates, (states, u), differentiable=differentiable
         )
@@ -136,19 +135,11 @@ def linearise(brain: Brain, x: Float[Tensor, "state *batch region"]) -> Linearis
         )
     return Linearisation(
         local=as_matrices(by_state),
-        input_gain=_input_columns(mass, by_input),
+        input_gain=as_matrices(by_input),
         output_gain=as_matrices(output_gain),
         activity_gain=activity_gain[0].movedim(0, -1),
         coupling=_coupling_matrix(brain, x),
     )
-
-
-def _input_columns(mass: Dynamics, by_input: Tensor) -> Tensor:
-    """Derivatives by the input, (state, [coupling,] *batch, region), as matrices
-    (*batch, region, state, coupling)."""
-    if mass.couplings > 1:
-        return as_matrices(by_input)
-    return by_input.movedim(0, -1).unsqueeze(-1)
 
 
 def _coupling_matrix(brain: Brain, like: Tensor) -> Tensor:
@@ -185,7 +176,7 @@ def fixed_point(
 
     Raises InputError for a mass that breaks its own declarations.
     """
-    x = brain.resting_state() if start is None else start
+    x = brain.resting_state() if start is None else brain.batched(start)
     check_brain(brain, x)
     tolerance = _resolvable(x.dtype) if tolerance is None else tolerance
     with torch.no_grad():
