@@ -201,3 +201,6 @@ def test_couplings_are_not_paired_with_members_of_a_batch(members):
         torch.testing.assert_close(batched.coupling(x), expected)
         settled = fixed_point(batched, x)
         assert settled.shape == (2, members, 3)
+        for engine in ("reference", "compiled"):
+            run = simulate(batched, 1.44, start=x, engine=engine)
+            assert run.bold.data.shape == (members, 3, 2)

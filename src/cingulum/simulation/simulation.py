@@ -159,6 +159,7 @@ def _first_state(
             stimuli = stimulus.data.shape[:-2] if stimulus else ()
             batch = tuple(torch.broadcast_shapes(brain.batch, stimuli))
         start = brain.resting_state(batch)
+    start = brain.batched(start)
     return SimulationState(start, resting(brain.sensor.response, start[0]), 0)
 
 
