@@ -47,6 +47,15 @@ class State:
         """Whether the state has a domain that a step could leave."""
         return self.low is not None or self.high is not None
 
+    def confine(
+        self, values: Float[Tensor, "*batch region"]
+    ) -> Float[Tensor, "*batch region"]:
+        """Values of the state brought back into its domain."""
+        # `clamp` refuses to be called without a bound.
+        if not self.is_bounded:
+            return values
+        return values.clamp(self.low, self.high)
+
 
 def param(default: float, unit: str, low: float, high: float, meaning: str) -> Any:
     """Declare a parameter once: its default, unit, plausible range and meaning."""
@@ -152,12 +161,8 @@ def confine(
     be negative)."""
     if not any(state.is_bounded for state in model.states):
         return x
-    components = []
-    for component, state in zip(x, model.states, strict=True):
-        if state.is_bounded:
-            component = component.clamp(state.low, state.high)
-        components.append(component)
-    return torch.stack(components)
+    pairs = zip(x, model.states, strict=True)
+    return torch.stack([state.confine(component) for component, state in pairs])
 
 
 def as_tensor_like(value: Value, like: Tensor) -> Tensor:

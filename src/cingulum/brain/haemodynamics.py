@@ -86,13 +86,18 @@ class LogBalloonWindkessel(BalloonWindkessel):
     )
 
     def drift(self, x: Tensor, u: Tensor) -> Tensor:
-        linear = torch.cat([x[:1], x[1:].exp()])
+        linear = self.linear_states(x)
         rates = super().drift(linear, u)
         # d log f / dt = (df / dt) / f
         return torch.cat([rates[:1], rates[1:] / linear[1:]])
 
     def output(self, x: Tensor) -> Tensor:
-        return super().output(torch.cat([x[:1], x[1:].exp()]))
+        return super().output(self.linear_states(x))
+
+    def linear_states(self, x: Tensor) -> Tensor:
+        """States of the equations in flow, volume and deoxyhaemoglobin themselves."""
+        # The vasodilatory signal may be negative: it has no logarithm.
+        return torch.cat([x[:1], x[1:].exp()])
 
 
 @dataclass(frozen=True, eq=False)

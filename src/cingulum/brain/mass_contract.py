@@ -89,30 +89,33 @@ def _check_activity(mass: Dynamics, x: Tensor) -> None:
 
 
 def _check_drift(mass: Dynamics, x: Tensor) -> None:
-    name = type(mass).__name__
-    u = zero_input(mass, x[0])
+    rates = _rates(mass, x, zero_input(mass, x[0]))
+    if rates.shape == x.shape:
+        return
+    names = ", ".join(state.name for state in mass.states)
+    raise InputError(
+        f"{type(mass).__name__}.drift must return shape {tuple(x.shape)}, the rate of "
+        f"each of the declared states {names}; got {tuple(rates.shape)}. "
+        + _drift_advice(mass, x, rates)
+    )
+
+
+def _rates(mass: Dynamics, x: Tensor, u: Tensor) -> Tensor:
+    """The mass's drift, its errors said in words that name the mass."""
     # What a drift does with shapes that it does not expect is up to its author: any of
     # these errors may come of it.
     try:
-        rates = mass.drift(x, u)
+        return mass.drift(x, u)
     except InputError:
         raise
     except (IndexError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(
-            f"{name}.drift failed on {len(mass.states)} states x of shape "
-            f"{tuple(x.shape)} and an input u of shape {tuple(u.shape)}, as couplings "
-            f"= {mass.couplings} declares: {error}. Make `drift` take as many states "
-            "and coupling inputs as the mass declares"
-            + _unpacking(mass)
-            + ", and give every parameter one value or one per region."
+            f"{type(mass).__name__}.drift failed on {len(mass.states)} states x of "
+            f"shape {tuple(x.shape)} and an input u of shape {tuple(u.shape)}, as "
+            f"couplings = {mass.couplings} declares: {error}. Make `drift` take as "
+            f"many states and coupling inputs as the mass declares{_unpacking(mass)}, "
+            "and give every parameter one value or one per region."
         ) from error
-    if rates.shape == x.shape:
-        return
-    raise InputError(
-        f"{name}.drift must return shape {tuple(x.shape)}, the rate of each of the "
-        f"declared states {', '.join(state.name for state in mass.states)}; got "
-        f"{tuple(rates.shape)}. " + _drift_advice(mass, x, rates)
-    )
 
 
 def _drift_advice(mass: Dynamics, x: Tensor, rates: Tensor) -> str:
