@@ -113,8 +113,8 @@ def _vascular_step(
 def _response(run: Run, y: Tensor, activity: Tensor) -> Tensor:
     """The sensor's states one haemodynamic step later."""
     response = run.brain.sensor.response
-    step = run.dt * run.per_vascular
-    return confine(response, y + step * response.drift(y, activity))
+    change = run.vascular_step * response.drift(y, activity)
+    return confine(response, y + change)
 
 
 def _is_finite(state: SimulationState) -> bool:

@@ -65,6 +65,11 @@ class Run:
         """Neural steps of the whole run."""
         return self.volumes * self.per_tr * self.per_vascular
 
+    @property
+    def vascular_step(self) -> float:
+        """Seconds of a haemodynamic step."""
+        return self.dt * self.per_vascular
+
 
 @dataclass(frozen=True, eq=False)
 class Outcome:

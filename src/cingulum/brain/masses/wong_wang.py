@@ -27,7 +27,7 @@ class WongWang(Dynamics):
     w: Value = param(0.9, "1", 0.0, 1.2, "local recurrence")
     J_N: Value = param(0.2609, "nA", 0.1, 0.4, "synaptic coupling")
 
-    # The resting value lies in the basin of the quiet state.
+    # The resting value is in the basin of the quiet state.
     states: ClassVar = (State("S", 0.05, 0.0, 1.0),)
 
     def drift(self, x: Tensor, u: Tensor) -> Tensor:

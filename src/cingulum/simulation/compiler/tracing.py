@@ -145,7 +145,7 @@ def _example(rows: int | None) -> Tensor:
 
 def trace(mass: Dynamics, response: Dynamics, form: Form) -> Equations:
     """Trace step, output, haemodynamics and observation. Raises CannotLower, naming
-    what stands in the way."""
+    what prevents it."""
     neural = NeuralStep(mass, form).functions()
     functions = neural | HaemodynamicStep(response, form).functions()
     forward = {name: _trace(name, f) for name, f in functions.items()}
