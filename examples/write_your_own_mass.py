@@ -42,11 +42,12 @@ class AdaptingRate(Dynamics):
 
     def drift(self, x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
         r, a = x
-        drive = self.w * r - self.b * a + self.I + u
+        (received,) = u
+        drive = self.w * r - self.b * a + self.I + received
         return torch.stack([(torch.tanh(drive) - r) / self.tau, (r - a) / self.tau_a])
 
     def output(self, x: torch.Tensor) -> torch.Tensor:
-        return x[0]
+        return x[:1]
 
 
 curve = continuation(AdaptingRate(I=0.0, b=0.5), "I", -1.0, 1.0)

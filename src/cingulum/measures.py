@@ -45,7 +45,14 @@ def pearson(
     """Pearson correlation along the last axis."""
     a = centred(a)
     b = centred(b)
-    return (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))
+    return _inner_product(a, b) / (a.norm(dim=-1) * b.norm(dim=-1))
+
+
+def _inner_product(
+    a: Float[Tensor, "*batch n"], b: Float[Tensor, "*batch n"]
+) -> Float[Tensor, "*batch"]:
+    """Sum of products over the last axis."""
+    return (a * b).sum(-1)
 
 
 def similarity(
@@ -78,8 +85,9 @@ def lag_one(x: Float[Tensor, "*batch region time"]) -> Float[Tensor, "*batch reg
     """Autocorrelation of every region between a sample and the next: how smooth a
     signal is."""
     deviations = centred(x)
-    products = deviations[..., 1:] * deviations[..., :-1]
-    return products.sum(-1) / deviations.square().sum(-1)
+    later = deviations[..., 1:]
+    earlier = deviations[..., :-1]
+    return _inner_product(later, earlier) / deviations.square().sum(-1)
 
 
 def without_global_signal(
@@ -167,10 +175,15 @@ def metastability(
 ) -> Float[Tensor, "*batch"]:
     """Standard deviation over time of the regions' phase synchrony (Kuramoto order) in
     a narrow band (Hz)."""
-    analytic = analytic_signal(band_passed(x, tr, band))
+    order = _phase_factors(band_passed(x, tr, band)).mean(-2).abs()
+    return order.std(-1)
+
+
+def _phase_factors(x: Float[Tensor, "*batch time"]) -> Float[Tensor, "*batch time"]:
+    """exp(iφ) of a signal's phase φ."""
+    analytic = analytic_signal(x)
     # Where the envelope is zero there is no phase: such a region counts as none.
-    phase = analytic / analytic.abs().clamp_min(1e-30)
-    return phase.mean(-2).abs().std(-1)
+    return analytic / analytic.abs().clamp_min(1e-30)
 
 
 def analytic_signal(x: Float[Tensor, "... time"]) -> Complex[Tensor, "... time"]:

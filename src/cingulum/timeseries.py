@@ -72,11 +72,18 @@ def _refuse(series: TimeSeries, source: str, flags: Tensor, fault: str) -> None:
     names = [series.regions[i] for i in flags.nonzero().flatten().tolist()]
     if not names:
         return
-    shown = ", ".join(names[:5])
-    if len(names) > 5:
-        shown += f" and {len(names) - 5} more"
+    shown = _first_few(names)
     raise InputError(
         f"{source}: expected a finite, varying signal in every region; "
         f"{len(names)} region(s) have {fault}: {shown}. Leave these regions out of "
         "both connectome and recording, or repair the recording."
     )
+
+
+def _first_few(names: list[str]) -> str:
+    """At most five of the names, and how many more there are."""
+    # A whole atlas of names would hide what to do about them.
+    shown = ", ".join(names[:5])
+    if len(names) <= 5:
+        return shown
+    return f"{shown} and {len(names) - 5} more"

@@ -43,11 +43,25 @@ class SendsOne(TwoSignals):
         return x[0]
 
 
+class WithoutAxis(DeclaresOne):
+    """One signal as it was before it had an axis."""
+
+    def output(self, x):
+        return x[0]
+
+
 class DeclaresOneTakesTwo(DeclaresOne):
     """Its output keeps to the declaration, its drift does not."""
 
     def output(self, x):
-        return x[0]
+        return x[:1]
+
+
+class StackedInput(DeclaresOneTakesTwo):
+    """Takes the only signal for a value per region."""
+
+    def drift(self, x, u):
+        return torch.stack([u - self.rate * x[0], u - self.rate * x[1]])
 
 
 class DeclaresTwoTakesOne(TwoSignals):
@@ -85,18 +99,30 @@ def brain(mass, **options):
 CASES = [
     (
         DeclaresOne,
-        r"DeclaresOne\.output must return shape \(3,\), as couplings = 1 declares; got "
-        r"\(2, 3\)\. Declare `couplings: ClassVar = 2`",
+        r"DeclaresOne\.output must return shape \(1, 3\), as couplings = 1 declares; "
+        r"got \(2, 3\)\. Declare `couplings: ClassVar = 2`",
     ),
     (
         SendsOne,
         r"SendsOne\.output must return shape \(2, 3\), as couplings = 2 declares; got "
-        r"\(3,\)\. Declare `couplings: ClassVar = 1`, or return torch\.stack of 2",
+        r"\(3,\)\. Return torch\.stack of 2 signals, or declare `couplings: ClassVar = "
+        r"1` and return `signal\[None\]`",
+    ),
+    (
+        WithoutAxis,
+        r"WithoutAxis\.output must return shape \(1, 3\), as couplings = 1 declares; "
+        r"got \(3,\)\. .*return `x\[:1\]`, or `signal\[None\]`, and unpack .*"
+        r"`\(received,\) = u`",
+    ),
+    (
+        StackedInput,
+        r"StackedInput\.drift must return shape \(2, 3\), .*got \(2, 1, 3\)\. Return "
+        r"torch\.stack of 2 rates, .*\(one: `\(received,\) = u`\)",
     ),
     (
         DeclaresOneTakesTwo,
         r"DeclaresOneTakesTwo\.drift failed on 2 states x of shape \(2, 3\) and an "
-        r"input u of shape \(3,\), as couplings = 1 declares: .*Make `drift` take",
+        r"input u of shape \(1, 3\), as couplings = 1 declares: .*Make `drift` take",
     ),
     (
         DeclaresTwoTakesOne,
@@ -158,3 +184,23 @@ def test_a_mass_that_keeps_to_its_declaration_runs_batched_or_not():
 def test_states_without_a_batch_are_fine_under_batched_parameters():
     batched = with_values(brain(WongWang()), {"strength": torch.tensor([[0.1], [0.2]])})
     assert fixed_point(batched, torch.full((1, 3), 0.1)).shape == (1, 2, 3)
+
+
+@pytest.mark.parametrize("members", [2, 3])
+def test_couplings_are_not_paired_with_members_of_a_batch(members):
+    """Two signals beside a batch of as many, or of more, strengths or connectomes."""
+    alone = brain(TwoSignals())
+    shares = torch.linspace(0.1, 0.3, members)
+    weights = shares[:, None, None] * alone.connectome.weights
+    joined = Connectome(weights, REGIONS)
+    x = torch.tensor([[0.1, 0.2, 0.4], [0.3, -0.1, 0.2]])
+    expected = shares[:, None] * alone.coupling(x).unsqueeze(1)
+    strengths = with_values(alone, {"strength": 0.1 * shares[:, None]})
+    connectomes = with_values(alone, {"connectome": joined})
+    for batched in (strengths, connectomes):
+        torch.testing.assert_close(batched.coupling(x), expected)
+        settled = fixed_point(batched, x)
+        assert settled.shape == (2, members, 3)
+        for engine in ("reference", "compiled"):
+            run = simulate(batched, 1.44, start=x, engine=engine)
+            assert run.bold.data.shape == (members, 3, 2)

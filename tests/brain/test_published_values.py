@@ -69,7 +69,7 @@ def test_isolated_node_rests_at_three_hertz():
     """cuBNM's working point (peers §4.1)."""
     brain = isolated()
     x = fixed_point(brain)
-    r_E, r_I = brain.mass.rates(x, torch.zeros(2))
+    r_E, r_I = brain.mass.rates(x, torch.zeros(1, 2))
     np.testing.assert_allclose(x[:, 0], [0.1647572075, 0.0392184486], atol=1e-9)
     np.testing.assert_allclose(
         [r_E[0], r_I[0]], [3.0773270642, 3.9218448632], atol=1e-7
@@ -80,7 +80,7 @@ def test_derivative_of_tvb():
     """TVB's derivative per ms at S_E .2, S_I .05, long-range current .03 nA (peers
     §4.1)."""
     mass = ReducedWongWang()
-    x, u = torch.tensor([[0.2], [0.05]]), torch.tensor([0.03 / 0.15])
+    x, u = torch.tensor([[0.2], [0.05]]), torch.tensor([[0.03 / 0.15]])
     np.testing.assert_allclose(
         mass.drift(x, u)[:, 0] / 1000, [1.26692982072e-3, -1.7675286216e-3], rtol=1e-10
     )
@@ -105,7 +105,7 @@ def test_equilibria_of_the_gain_parameterisation(
     mass = ReducedWongWang(I_0=I_0, J_N=g_EI, w_plus=g_EE / g_EI, J_i=g_IE)
     brain = Brain(mass, PAIR, strength=0.0)
     x = fixed_point(brain, torch.tensor(start).reshape(2, 1).expand(2, 2), damping=0.0)
-    rate = mass.rates(x, torch.zeros(2))[0][0]
+    rate = mass.rates(x, torch.zeros(1, 2))[0][0]
     np.testing.assert_allclose(
         [*x[:, 0].tolist(), rate.item()], expected, rtol=2e-5, atol=1e-8
     )
@@ -126,11 +126,11 @@ def test_fold_of_the_single_node(J_i, J_N, g_EE, S_E):
     def determinant(x, g):
         mass = ReducedWongWang(I_0=0.2, J_N=J_N, w_plus=g / J_N, J_i=J_i)
         jacobian = torch.autograd.functional.jacobian(
-            lambda y: mass.drift(y[:, None], torch.zeros(1))[:, 0], x
+            lambda y: mass.drift(y[:, None], torch.zeros(1, 1))[:, 0], x
         )
-        return mass.drift(x[:, None], torch.zeros(1)).abs().max(), torch.linalg.eigvals(
-            jacobian
-        ).real.max()
+        return mass.drift(
+            x[:, None], torch.zeros(1, 1)
+        ).abs().max(), torch.linalg.eigvals(jacobian).real.max()
 
     mass = ReducedWongWang(I_0=0.2, J_N=J_N, w_plus=g_EE / J_N, J_i=J_i)
     x = torch.stack([torch.tensor(S_E), inhibitory_gating(mass, torch.tensor(S_E))])
@@ -172,7 +172,7 @@ def test_wilson_cowan_rests_without_input_and_cycles_with_it():
     for P, cycles in ((0.0, False), (1.25, True)):
         mass, x, seen = WilsonCowan(P=P), torch.tensor([[0.1], [0.05]]), []
         for step in range(4000):
-            x = x + 2e-4 * mass.drift(x, torch.zeros(1))
+            x = x + 2e-4 * mass.drift(x, torch.zeros(1, 1))
             if step > 2000:
                 seen.append(x[0].item())
         assert (max(seen) - min(seen) > 0.1) is cycles

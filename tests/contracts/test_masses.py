@@ -41,7 +41,8 @@ def near_rest(model, *shape):
 
 
 def inputs(model, *shape):
-    front = () if model.couplings == 1 else (model.couplings,)
+    # A response joins no regions: its drive has no coupling axis.
+    front = () if model.couplings == 0 else (model.couplings,)
     return 0.1 * torch.rand(*front, *shape, generator=torch.Generator().manual_seed(1))
 
 

@@ -316,7 +316,7 @@ def of_field(mass, dt, low):
         r, V, s = x
         return torch.cat(
             [
-                with_values(mass, {"I": I}).drift(x[:2], mass.J * (s - r)),
+                with_values(mass, {"I": I}).drift(x[:2], mass.J * (s - r)[None]),
                 ((r - s) / SYNAPSE)[None],
             ]
         )

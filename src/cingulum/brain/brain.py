@@ -61,6 +61,17 @@ class Brain:
         shape = (*batch, len(self.regions))
         return resting(self.mass, self.connectome.weights.new_empty(shape))
 
+    def batched(
+        self, x: Float[Tensor, "state *batch region"]
+    ) -> Float[Tensor, "state *batch region"]:
+        """States x for every member of the batch that the parameters imply."""
+        own_batch = x.shape[1:-1]
+        batch = torch.broadcast_shapes(own_batch, self.batch)
+        # States would otherwise be paired with the members of a batch that they lack.
+        missing_axes = [1] * (len(batch) - len(own_batch))
+        aligned = x.reshape(x.shape[0], *missing_axes, *x.shape[1:])
+        return aligned.expand(-1, *batch, -1)
+
     def delays(self) -> Float[Tensor, "*batch region region"] | None:
         """Conduction delays in s, lengths / speed; None at infinite speed.
 
@@ -82,24 +93,41 @@ class Brain:
 
     def coupling(
         self, x: Float[Tensor, "state *batch region"]
-    ) -> Float[Tensor, "*batch region"]:
-        """What each region receives from all others without delay: strength · Σ_j
-        weights_ij · output_j.
+    ) -> Float[Tensor, "coupling *batch region"]:
+        """What each region receives of each signal from all others without delay:
+        strength · Σ_j weights_ij · output_j."""
+        output = self._with_batch_axes(self.mass.output(x))
+        return self.strength * _weighted_sums(self.connectome.weights, output)
 
-        With several coupling variables, they stand in front.
-        """
-        weights = self.connectome.weights
-        output = self.mass.output(x)
-        if weights.ndim == 2:
-            # One connectome for the whole batch: a single product of two matrices.
-            return self.strength * (output @ weights.mT)
-        return self.strength * (weights @ output.unsqueeze(-1)).squeeze(-1)
+    def _with_batch_axes(
+        self, output: Float[Tensor, "coupling *batch region"]
+    ) -> Float[Tensor, "coupling *batch region"]:
+        """Outputs with at least as many batch axes as strength and weights have."""
+        strength_axes = torch.as_tensor(self.strength).ndim - 1
+        weights_axes = self.connectome.weights.ndim - 2
+        missing_axes = max(strength_axes, weights_axes) - (output.ndim - 2)
+        if missing_axes <= 0:
+            return output
+        # Otherwise the couplings of states without a batch would be paired with the
+        # members of a batch of strengths or weights.
+        return output.unflatten(0, (-1, *[1] * missing_axes))
 
     def drift(
         self, x: Float[Tensor, "state *batch region"]
     ) -> Float[Tensor, "state *batch region"]:
         """Time derivative of the whole network's neural states, per second."""
         return self.mass.drift(x, self.coupling(x))
+
+
+def _weighted_sums(
+    weights: Float[Tensor, "*batch region region"],
+    output: Float[Tensor, "coupling *batch region"],
+) -> Float[Tensor, "coupling *batch region"]:
+    """Σ_j weights_ij · output_j for every signal."""
+    if weights.ndim == 2:
+        # One connectome for the whole batch: a single product of two matrices.
+        return output @ weights.mT
+    return (weights @ output.unsqueeze(-1)).squeeze(-1)
 
 
 def _batch_shapes(model: Any) -> list[torch.Size]:

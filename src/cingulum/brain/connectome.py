@@ -44,31 +44,44 @@ class Connectome:
 def check_weights(weights: Tensor, n: int) -> None:
     """Refuse weights that cannot be a tractography connectome, saying which rule they
     break."""
+    # In this order: each check relies on those before it.
+    _check_shape(weights, n)
+    _check_finite(weights)
+    _check_not_negative(weights)
+    _check_not_empty(weights)
+    _check_symmetry(weights)
+
+
+def _check_shape(weights: Tensor, n: int) -> None:
     if weights.ndim < 2 or weights.shape[-2:] != (n, n):
         raise InputError(
             f"A connectome of {n} regions needs weights of shape ({n}, {n}); got "
             f"{tuple(weights.shape)}."
         )
-    _check_values(weights)
-    if not (weights.sum((-2, -1)) > 0).all():
-        raise InputError(
-            "The connectome has no connection at all: expected at least one positive "
-            "weight."
-        )
-    _check_symmetry(weights)
 
 
-def _check_values(weights: Tensor) -> None:
+def _check_finite(weights: Tensor) -> None:
     if not torch.isfinite(weights).all():
         raise InputError(
             "Connectome weights must be finite; some are NaN or infinite. Set absent "
             "connections to 0."
         )
+
+
+def _check_not_negative(weights: Tensor) -> None:
     if (weights < 0).any():
         raise InputError(
             "Connectome weights must not be negative; the smallest is "
             f"{weights.min().item():.4g}. "
             "Give tract counts or densities, not correlations or log-odds."
+        )
+
+
+def _check_not_empty(weights: Tensor) -> None:
+    if not (weights.sum((-2, -1)) > 0).all():
+        raise InputError(
+            "The connectome has no connection at all: expected at least one positive "
+            "weight."
         )
 
 

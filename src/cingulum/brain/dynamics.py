@@ -47,6 +47,15 @@ class State:
         """Whether the state has a domain that a step could leave."""
         return self.low is not None or self.high is not None
 
+    def confine(
+        self, values: Float[Tensor, "*batch region"]
+    ) -> Float[Tensor, "*batch region"]:
+        """Values of the state brought back into its domain."""
+        # `clamp` refuses to be called without a bound.
+        if not self.is_bounded:
+            return values
+        return values.clamp(self.low, self.high)
+
 
 def param(default: float, unit: str, low: float, high: float, meaning: str) -> Any:
     """Declare a parameter once: its default, unit, plausible range and meaning."""
@@ -61,34 +70,69 @@ class Dynamics(ABC):
     declared with `param`.
 
     `drift` and `output` are pure functions of states `(state, *batch, region)` and
-    input `(*batch, region)`; regions do not see each other inside them, which is what
-    makes linearisation and compilation simple.
+    input `(coupling, *batch, region)`; regions do not see each other inside them, which
+    is what makes linearisation and compilation simple. Of a sensor's response, which
+    joins no regions, input and output have no coupling axis (`Response`).
     """
 
     states: ClassVar[tuple[State, ...]]
     couplings: ClassVar[int] = 1
-    """Number of signals that travel between regions. With more than one, `output` and
-    the input `u` have them in front: `(coupling, *batch, region)`."""
+    """Number of signals that travel between regions: the length of the first axis of
+    `output` and of the input `u`, also where there is only one signal."""
+
+    @abstractmethod
+    def drift(
+        self,
+        x: Float[Tensor, "state *batch region"],
+        u: Float[Tensor, "coupling *batch region"],
+    ) -> Float[Tensor, "state *batch region"]:
+        """Time derivative of the states, per second, under input `u`: what the region
+        receives of each signal. A mass with one unpacks it: `(received,) = u`."""
+
+    @abstractmethod
+    def output(
+        self, x: Float[Tensor, "state *batch region"]
+    ) -> Float[Tensor, "coupling *batch region"]:
+        """What leaves the region for others, signal by signal.
+
+        A mass that sends its first state returns `x[:1]`; one that sends a computed
+        signal, `signal[None]`.
+        """
+
+    def activity(
+        self, x: Float[Tensor, "state *batch region"]
+    ) -> Float[Tensor, "*batch region"]:
+        """What drives the scanner: the first signal of the output, unless the mass
+        defines it otherwise."""
+        return self.output(x)[0]
+
+
+class Response(Dynamics):
+    """What a sensor makes of a region's activity: haemodynamics, or an amplifier.
+
+    Nothing travels between regions, so that neither the drive nor the output has a
+    coupling axis.
+    """
+
+    couplings: ClassVar[int] = 0
 
     @abstractmethod
     def drift(
         self, x: Float[Tensor, "state *batch region"], u: Float[Tensor, "*batch region"]
     ) -> Float[Tensor, "state *batch region"]:
-        """Time derivative of the states, per second, under input `u`."""
+        """Time derivative of the states, per second, under the activity `u`."""
 
     @abstractmethod
     def output(
         self, x: Float[Tensor, "state *batch region"]
     ) -> Float[Tensor, "*batch region"]:
-        """What leaves the region: to other regions, or to the scanner."""
+        """The recorded signal."""
 
     def activity(
         self, x: Float[Tensor, "state *batch region"]
     ) -> Float[Tensor, "*batch region"]:
-        """What drives the scanner: the output (the first of several), unless the model
-        says otherwise."""
-        output = self.output(x)
-        return output if self.couplings == 1 else output[0]
+        """The recorded signal."""
+        return self.output(x)
 
 
 def resting(
@@ -117,12 +161,8 @@ def confine(
     be negative)."""
     if not any(state.is_bounded for state in model.states):
         return x
-    components = []
-    for component, state in zip(x, model.states, strict=True):
-        if state.is_bounded:
-            component = component.clamp(state.low, state.high)
-        components.append(component)
-    return torch.stack(components)
+    pairs = zip(x, model.states, strict=True)
+    return torch.stack([state.confine(component) for component, state in pairs])
 
 
 def as_tensor_like(value: Value, like: Tensor) -> Tensor:
@@ -131,12 +171,10 @@ def as_tensor_like(value: Value, like: Tensor) -> Tensor:
 
 
 def zero_input(
-    model: Dynamics, like: Float[Tensor, "*batch region"]
-) -> Float[Tensor, "*batch region"]:
-    """The input of regions that receive nothing: with several coupling variables, they
-    stand in front."""
-    u = torch.zeros_like(like)
-    return u if model.couplings == 1 else u.expand(model.couplings, *u.shape)
+    mass: Dynamics, like: Float[Tensor, "*batch region"]
+) -> Float[Tensor, "coupling *batch region"]:
+    """The input of regions that receive nothing."""
+    return like.new_zeros((mass.couplings, *like.shape))
 
 
 def parameters(model: Any) -> dict[str, Parameter]:

@@ -9,11 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cingulum.brain.dynamics import Dynamics, State, Value, param
+from cingulum.brain.dynamics import Response, State, Value, param
 
 
 @dataclass(frozen=True, eq=False)
-class BalloonWindkessel(Dynamics):
+class BalloonWindkessel(Response):
     """Balloon-Windkessel model, Friston et al. 2003
     (doi:10.1016/S1053-8119(03)00202-7), **rates convention**.
 
@@ -86,17 +86,22 @@ class LogBalloonWindkessel(BalloonWindkessel):
     )
 
     def drift(self, x: Tensor, u: Tensor) -> Tensor:
-        linear = torch.cat([x[:1], x[1:].exp()])
+        linear = self.linear_states(x)
         rates = super().drift(linear, u)
         # d log f / dt = (df / dt) / f
         return torch.cat([rates[:1], rates[1:] / linear[1:]])
 
     def output(self, x: Tensor) -> Tensor:
-        return super().output(torch.cat([x[:1], x[1:].exp()]))
+        return super().output(self.linear_states(x))
+
+    def linear_states(self, x: Tensor) -> Tensor:
+        """States of the equations in flow, volume and deoxyhaemoglobin themselves."""
+        # The vasodilatory signal may be negative: it has no logarithm.
+        return torch.cat([x[:1], x[1:].exp()])
 
 
 @dataclass(frozen=True, eq=False)
-class CanonicalResponse(Dynamics):
+class CanonicalResponse(Response):
     """Convolution with the canonical haemodynamic response: a gamma density of shape 6
     less a sixth of one of shape 16.
 
@@ -135,7 +140,7 @@ class CanonicalResponse(Dynamics):
 
 
 @dataclass(frozen=True, eq=False)
-class Amplifier(Dynamics):
+class Amplifier(Response):
     """What EEG and MEG see: activity itself, behind an anti-aliasing filter of first
     order.
 

@@ -62,10 +62,7 @@ def sphere_leadfield(
     Raises InputError for positions that are not (…, 3), electrodes that lie on no
     common sphere, regions on an electrode or outside the sphere.
     """
-    if reference not in REFERENCES:
-        raise InputError(
-            f"reference must be one of {', '.join(REFERENCES)}; got {reference!r}."
-        )
+    _check_reference(reference)
     _check_points("positions", positions)
     _check_points("electrodes", electrodes)
     middle = positions.new_tensor(centre)
@@ -78,6 +75,13 @@ def sphere_leadfield(
     microvolts = 1e3 * potential / (4 * math.pi * conductivity)
     # An average reference is what most recordings are given.
     return microvolts - microvolts.mean(0) if reference == "average" else microvolts
+
+
+def _check_reference(reference: str) -> None:
+    if reference not in REFERENCES:
+        raise InputError(
+            f"reference must be one of {', '.join(REFERENCES)}; got {reference!r}."
+        )
 
 
 def _lead_vectors(
@@ -151,13 +155,17 @@ def _directions(source: Tensor, orientations: Tensor | None) -> Tensor:
             f"{tuple(moment.shape)}."
         )
     length = moment.norm(dim=-1, keepdim=True)
+    _check_lengths(length)
+    return moment / length
+
+
+def _check_lengths(length: Tensor) -> None:
     if not (length > 0).all():
         raise InputError(
             "A dipole has no direction: its orientation is zero, or it lies at the "
             "sphere's centre, from which no way is outwards. Give orientations of a "
             "length above zero."
         )
-    return moment / length
 
 
 def _mean_radius(electrode: Tensor) -> Tensor:
@@ -177,11 +185,21 @@ def _radius(source: Tensor, electrode: Tensor) -> Tensor:
     """The sphere's radius, after checking that all electrodes lie on it and all regions
     inside it."""
     radius = _mean_radius(electrode)
+    _check_apart(source, electrode, radius)
+    _check_inside(source, radius)
+    return radius
+
+
+def _check_apart(source: Tensor, electrode: Tensor, radius: Tensor) -> None:
+    # The potential grows with the inverse square of the distance.
     if (torch.cdist(electrode, source) < 1e-6 * radius).any():
         raise InputError(
             "A region lies on an electrode, where its potential is infinite. Move one "
             "of the two."
         )
+
+
+def _check_inside(source: Tensor, radius: Tensor) -> None:
     farthest = source.norm(dim=-1).max()
     if farthest >= radius:
         raise InputError(
@@ -189,4 +207,3 @@ def _radius(source: Tensor, electrode: Tensor) -> Tensor:
             f"{radius.item():.4g} mm); one is {farthest.item():.4g} mm from the "
             "centre. Give the sphere's centre, or a wider cap."
         )
-    return radius

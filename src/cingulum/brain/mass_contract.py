@@ -42,7 +42,7 @@ def check_mass(mass: Dynamics, like: Float[Tensor, "*batch region"]) -> None:
 def _check_output(mass: Dynamics, x: Tensor) -> None:
     name = type(mass).__name__
     regional = tuple(x.shape[1:])
-    expected = regional if mass.couplings == 1 else (mass.couplings, *regional)
+    expected = (mass.couplings, *regional)
     shape = tuple(mass.output(x).shape)
     if shape == expected:
         return
@@ -56,10 +56,16 @@ def _check_output(mass: Dynamics, x: Tensor) -> None:
 def _output_advice(
     mass: Dynamics, shape: tuple[int, ...], regional: tuple[int, ...]
 ) -> str:
+    if shape == regional and mass.couplings == 1:
+        return (
+            "The first axis counts the signals, also where there is one: return "
+            "`x[:1]`, or `signal[None]`, and unpack the input in `drift` as "
+            "`(received,) = u`."
+        )
     if shape == regional:
         return (
-            "Declare `couplings: ClassVar = 1`, or return "
-            f"torch.stack of {mass.couplings} signals."
+            f"Return torch.stack of {mass.couplings} signals, or declare `couplings: "
+            "ClassVar = 1` and return `signal[None]`."
         )
     if shape[1:] == regional:
         return (
@@ -67,8 +73,8 @@ def _output_advice(
             "number of signals."
         )
     return (
-        "Return one value per region (and batch member) for each signal, signals in "
-        "front where there are several."
+        "Return one value per region (and batch member) for each signal, signals on "
+        "the first axis."
     )
 
 
@@ -83,38 +89,45 @@ def _check_activity(mass: Dynamics, x: Tensor) -> None:
 
 
 def _check_drift(mass: Dynamics, x: Tensor) -> None:
-    name = type(mass).__name__
-    u = zero_input(mass, x[0])
+    rates = _rates(mass, x, zero_input(mass, x[0]))
+    if rates.shape == x.shape:
+        return
+    names = ", ".join(state.name for state in mass.states)
+    raise InputError(
+        f"{type(mass).__name__}.drift must return shape {tuple(x.shape)}, the rate of "
+        f"each of the declared states {names}; got {tuple(rates.shape)}. "
+        + _drift_advice(mass, x, rates)
+    )
+
+
+def _rates(mass: Dynamics, x: Tensor, u: Tensor) -> Tensor:
+    """The mass's drift, its errors said in words that name the mass."""
     # What a drift does with shapes that it does not expect is up to its author: any of
     # these errors may come of it.
     try:
-        rates = mass.drift(x, u)
+        return mass.drift(x, u)
     except InputError:
         raise
     except (IndexError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(
-            f"{name}.drift failed on {len(mass.states)} states x of shape "
-            f"{tuple(x.shape)} and an input u of shape {tuple(u.shape)}, as couplings "
-            f"= {mass.couplings} declares: {error}. Make `drift` take as many states "
-            "and coupling inputs as the mass declares, and give every parameter one "
-            "value or one per region."
+            f"{type(mass).__name__}.drift failed on {len(mass.states)} states x of "
+            f"shape {tuple(x.shape)} and an input u of shape {tuple(u.shape)}, as "
+            f"couplings = {mass.couplings} declares: {error}. Make `drift` take as "
+            f"many states and coupling inputs as the mass declares{_unpacking(mass)}, "
+            "and give every parameter one value or one per region."
         ) from error
-    if rates.shape == x.shape:
-        return
-    raise InputError(
-        f"{name}.drift must return shape {tuple(x.shape)}, the rate of each of the "
-        f"declared states {', '.join(state.name for state in mass.states)}; got "
-        f"{tuple(rates.shape)}. " + _drift_advice(mass, x, rates)
-    )
 
 
 def _drift_advice(mass: Dynamics, x: Tensor, rates: Tensor) -> str:
     stack = f"Return torch.stack of {len(mass.states)} rates"
     if rates.shape[1:] == x.shape[1:]:
         return f"{stack}, or declare {len(rates)} states."
-    if mass.couplings == 1:
-        return f"{stack}, one value per region; the input u has no coupling axis."
     return (
-        f"{stack}, one value per region; the input u has {mass.couplings} signals in "
-        "front."
+        f"{stack}, one value per region; the first axis of the input u counts its "
+        f"{mass.couplings} signal(s){_unpacking(mass)}."
     )
+
+
+def _unpacking(mass: Dynamics) -> str:
+    """How to take the input apart where it is easy to miss that it has to be."""
+    return " (one: `(received,) = u`)" if mass.couplings == 1 else ""

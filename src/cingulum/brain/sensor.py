@@ -47,17 +47,22 @@ class Sensor:
         n_channels = self.leadfield.shape[-2]
         if self.channels is None:
             object.__setattr__(self, "channels", _default_names(n_channels))
-        elif len(self.channels) != n_channels:
-            raise InputError(
-                f"The leadfield has {n_channels} channels, but {len(self.channels)} "
-                "names were given."
-            )
+        else:
+            _check_names(self.channels, n_channels)
 
     def project(
         self, signal: Float[Tensor, "... region"]
     ) -> Float[Tensor, "... channel"]:
         """Regional signals as the channels record them, without noise."""
         return signal if self.leadfield is None else signal @ self.leadfield.mT
+
+
+def _check_names(names: tuple[str, ...], n_channels: int) -> None:
+    if len(names) != n_channels:
+        raise InputError(
+            f"The leadfield has {n_channels} channels, but {len(names)} names were "
+            "given."
+        )
 
 
 def _default_names(n_channels: int) -> tuple[str, ...]:

@@ -26,8 +26,14 @@ def philox(counter: Words, key: tuple[int, int]) -> Words:
     words = counter
     for _ in range(ROUNDS):
         words = _philox_round(words, key)
-        key = ((key[0] + WEYL[0]) & MASK, (key[1] + WEYL[1]) & MASK)
+        key = _next_key(key)
     return words
+
+
+def _next_key(key: tuple[int, int]) -> tuple[int, int]:
+    """The key of the following round."""
+    low, high = key
+    return (low + WEYL[0]) & MASK, (high + WEYL[1]) & MASK
 
 
 def _philox_round(words: Words, key: tuple[int, int]) -> Words:

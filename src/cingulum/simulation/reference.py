@@ -18,7 +18,6 @@ from cingulum.simulation.state import (
     SimulationState,
     constant_history,
     diverged,
-    outputs,
 )
 
 
@@ -59,7 +58,7 @@ def _with_history(run: Run) -> SimulationState:
     start = run.start
     if run.delays is None or start.past is not None:
         return start
-    past = constant_history(run.slots, outputs(run.brain, start.neural))
+    past = constant_history(run.slots, run.brain.mass.output(start.neural))
     return replace(start, past=past)
 
 
@@ -114,8 +113,8 @@ def _vascular_step(
 def _response(run: Run, y: Tensor, activity: Tensor) -> Tensor:
     """The sensor's states one haemodynamic step later."""
     response = run.brain.sensor.response
-    step = run.dt * run.per_vascular
-    return confine(response, y + step * response.drift(y, activity))
+    change = run.vascular_step * response.drift(y, activity)
+    return confine(response, y + change)
 
 
 def _is_finite(state: SimulationState) -> bool:
@@ -162,8 +161,6 @@ def _drift(run: Run, x: Tensor, past: Tensor | None, stimulus: Tensor | None) ->
         u = run.brain.strength * _delayed_input(run, past)
     if stimulus is None:
         return mass.drift(x, u)
-    if mass.couplings == 1:
-        return mass.drift(x, u + stimulus)
     # A stimulus is one number per region: it enters the first coupling variable.
     return mass.drift(x, torch.cat([u[:1] + stimulus, u[1:]]))
 
@@ -179,8 +176,7 @@ def _delayed_input(run: Run, past: Tensor) -> Tensor:
     newer = _sent(past, slots.long())
     older = _sent(past, slots.long() + 1)
     received = (weights * ((1 - share) * newer + share * older)).sum(2)
-    u = received.movedim(-1, 0).reshape(past.shape[1:])
-    return u if run.brain.mass.couplings > 1 else u[0]
+    return received.movedim(-1, 0).reshape(past.shape[1:])
 
 
 def _pairs(value: Tensor) -> Tensor:
@@ -205,4 +201,4 @@ def _remember(run: Run, past: Tensor | None, x: Tensor) -> Tensor | None:
     """The past one step later: the newest outputs in front, the oldest dropped."""
     if past is None:
         return None
-    return torch.cat([outputs(run.brain, x).unsqueeze(0), past[:-1]])
+    return torch.cat([run.brain.mass.output(x).unsqueeze(0), past[:-1]])

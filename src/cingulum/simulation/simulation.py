@@ -155,11 +155,16 @@ def _first_state(
         return start
     if start is None:
         if batch is None:
-            # A batch of stimuli makes a batch of runs.
-            stimuli = stimulus.data.shape[:-2] if stimulus else ()
-            batch = tuple(torch.broadcast_shapes(brain.batch, stimuli))
+            batch = _default_batch(brain, stimulus)
         start = brain.resting_state(batch)
+    start = brain.batched(start)
     return SimulationState(start, resting(brain.sensor.response, start[0]), 0)
+
+
+def _default_batch(brain: Brain, stimulus: TimeSeries | None) -> tuple[int, ...]:
+    # A batch of stimuli makes a batch of runs.
+    stimuli = stimulus.data.shape[:-2] if stimulus else ()
+    return tuple(torch.broadcast_shapes(brain.batch, stimuli))
 
 
 def _delays_in_steps(brain: Brain, state: SimulationState, dt: float) -> Tensor | None:
@@ -277,15 +282,23 @@ def clock(dt: float, vascular_step: float, tr: float) -> tuple[int, int]:
     """
     steps = round(tr / dt)
     if steps < 1 or not _divides(dt, tr):
-        near_a_millisecond = tr / max(1, round(tr / 0.001))
-        raise InputError(
-            f"The TR ({tr} s) must be a whole number of time steps; dt = {dt} s gives "
-            f"{tr / dt:.4f}. Take for example dt = {near_a_millisecond:.6g}."
-        )
+        raise _indivisible_tr(dt, tr)
     # Haemodynamic steps must divide the TR, so that volumes end with one.
-    wanted = max(1, round(vascular_step / dt))
-    divisors = [k for k in range(1, wanted + 1) if steps % k == 0]
-    return max(divisors), steps // max(divisors)
+    per_vascular = _largest_divisor(steps, max(1, round(vascular_step / dt)))
+    return per_vascular, steps // per_vascular
+
+
+def _indivisible_tr(dt: float, tr: float) -> InputError:
+    near_a_millisecond = tr / max(1, round(tr / 0.001))
+    return InputError(
+        f"The TR ({tr} s) must be a whole number of time steps; dt = {dt} s gives "
+        f"{tr / dt:.4f}. Take for example dt = {near_a_millisecond:.6g}."
+    )
+
+
+def _largest_divisor(n: int, limit: int) -> int:
+    """The largest divisor of n up to a limit."""
+    return max(k for k in range(1, limit + 1) if n % k == 0)
 
 
 def _fastest_time(brain: Brain, state: SimulationState) -> float:
@@ -320,8 +333,13 @@ def largest_local_step(brain: Brain, x: Tensor, scheme: str = "euler") -> float:
     if not decaying.numel():
         return float("inf")
     if scheme == "euler":
-        return (-2 * decaying.real / decaying.abs() ** 2).min().item()
+        return _largest_euler_step(decaying)
     return _largest_heun_step(decaying)
+
+
+def _largest_euler_step(rates: Tensor) -> float:
+    # |1 + λ dt| = 1, solved for dt.
+    return (-2 * rates.real / rates.abs() ** 2).min().item()
 
 
 def _largest_heun_step(rates: Tensor) -> float:

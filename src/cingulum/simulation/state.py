@@ -20,8 +20,8 @@ class SimulationState:
     """A brain in the middle of a run: pass it as `start` and the run continues bit for
     bit.
 
-    past: outputs (slot, *batch, region), or (slot, coupling, *batch, region) for a mass
-        with several, newest first; only where there are delays
+    past: outputs (slot, coupling, *batch, region), newest first; only where there are
+        delays
     """
 
     neural: Float[Tensor, "state *batch region"]
@@ -65,6 +65,11 @@ class Run:
         """Neural steps of the whole run."""
         return self.volumes * self.per_tr * self.per_vascular
 
+    @property
+    def vascular_step(self) -> float:
+        """Seconds of a haemodynamic step."""
+        return self.dt * self.per_vascular
+
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
@@ -90,13 +95,6 @@ def diverged(brain: Brain, ok: Tensor, step: int, dt: float) -> ConvergenceError
         f"The simulation diverged at step {step} ({step * dt:.4g} s), first in region "
         f"{brain.regions[region]!r}{batch}. Take a smaller dt, or a weaker coupling."
     )
-
-
-def outputs(brain: Brain, x: Tensor) -> Float[Tensor, "coupling *batch region"]:
-    """What leaves every region, with the couplings always in front."""
-    # Everything that is kept or delayed has the axis, so that it need not be asked for.
-    output = brain.mass.output(x)
-    return output if brain.mass.couplings > 1 else output.unsqueeze(0)
 
 
 def constant_history(slots: int, output: Tensor) -> Tensor:

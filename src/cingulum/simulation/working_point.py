@@ -37,11 +37,7 @@ def held_rate(
     Raises InputError for a mass without rates, ConvergenceError where no value of the
     parameter within its range does.
     """
-    if not hasattr(brain.mass, "rates"):
-        raise InputError(
-            f"{type(brain.mass).__name__} has no firing rates to hold: give it a "
-            "method `rates(x, u)`."
-        )
+    _check_has_rates(brain)
     target = torch.as_tensor(rate, dtype=brain.connectome.weights.dtype)
     problem = _HeldRate(brain, parameter, target)
     with torch.no_grad():
@@ -53,16 +49,30 @@ def held_rate(
             max_steps=steps,
         )
     if not residual.abs().max() < tolerance:
-        raise ConvergenceError(
-            f"No {parameter} holds every region at {rate} Hz (largest drift or "
-            f"rate error {residual.abs().max().item():.2g}): start nearer, weaken the "
-            "coupling or ask for another rate."
-        )
+        raise _not_held(parameter, rate, residual)
     # A solution outside the declared range is one of the equations, not of the model.
     _check_range(brain, parameter, z[-1])
     # One more step, differentiable: it carries the gradient of the solution.
     solution = z + problem.step(z, problem.residual(z))
     return with_values(brain, {parameter: solution[-1]})
+
+
+def _check_has_rates(brain: Brain) -> None:
+    if not hasattr(brain.mass, "rates"):
+        raise InputError(
+            f"{type(brain.mass).__name__} has no firing rates to hold: give it a "
+            "method `rates(x, u)`."
+        )
+
+
+def _not_held(
+    parameter: str, rate: float | Tensor, residual: Tensor
+) -> ConvergenceError:
+    return ConvergenceError(
+        f"No {parameter} holds every region at {rate} Hz (largest drift or "
+        f"rate error {residual.abs().max().item():.2g}): start nearer, weaken the "
+        "coupling or ask for another rate."
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -91,9 +91,12 @@ class JansenRit(Dynamics):
     def arriving(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Firing rates (1/s) that arrive at each kind of synapse."""
         P, E, I, *_ = x
-        onto_P = self.firing(E - I) + self.to_P * u
-        onto_E = self.p + self.c_2 * self.C * self.firing(self.C * P) + self.to_E * u
-        onto_I = self.c_4 * self.C * self.firing(self.c_3 * self.C * P) + self.to_I * u
+        (received,) = u
+        own_excitation = self.c_2 * self.C * self.firing(self.C * P)
+        own_inhibition = self.c_4 * self.C * self.firing(self.c_3 * self.C * P)
+        onto_P = self.firing(E - I) + self.to_P * received
+        onto_E = self.p + own_excitation + self.to_E * received
+        onto_I = own_inhibition + self.to_I * received
         return onto_P, onto_E, onto_I
 
     def drift(self, x: Tensor, u: Tensor) -> Tensor:
@@ -105,7 +108,7 @@ class JansenRit(Dynamics):
         return torch.stack([P_rate, E_rate, I_rate, dP, dE, dI])
 
     def output(self, x: Tensor) -> Tensor:
-        return self.firing(x[1] - x[2])
+        return self.firing(x[1] - x[2])[None]
 
     def activity(self, x: Tensor) -> Tensor:
         return x[1] - x[2]

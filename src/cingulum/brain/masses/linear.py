@@ -24,7 +24,8 @@ class Linear(Dynamics):
     states: ClassVar = (State("x", 0.0),)
 
     def drift(self, x: Tensor, u: Tensor) -> Tensor:
-        return torch.stack([(self.gain * u - x[0]) / self.tau])
+        (received,) = u
+        return torch.stack([(self.gain * received - x[0]) / self.tau])
 
     def output(self, x: Tensor) -> Tensor:
-        return x[0]
+        return x

@@ -19,7 +19,8 @@ class MontbrioPazoRoxin(Dynamics):
     the time constant kept.
 
     r is in Hz and V without unit. With the defaults (η −5, J 15, Δ 1: figure 2 of the
-    paper) a region is bistable. Input u adds to the recurrent rate, in units of J r.
+    paper) a region is bistable. What is received adds to the recurrent rate, in units
+    of J r.
     """
 
     tau: Value = param(0.010, "s", 0.005, 1.0, "membrane time constant")
@@ -33,14 +34,15 @@ class MontbrioPazoRoxin(Dynamics):
 
     def drift(self, x: Tensor, u: Tensor) -> Tensor:
         r, V = x
+        (received,) = u
         dr = (self.Delta / (math.pi * self.tau) + 2 * r * V) / self.tau
-        recurrent = self.tau * (self.J * r + u)
+        recurrent = self.tau * (self.J * r + received)
         reset = (math.pi * self.tau * r) ** 2
         dV = (V**2 + self.eta + self.I + recurrent - reset) / self.tau
         return torch.stack([dr, dV])
 
     def output(self, x: Tensor) -> Tensor:
-        return x[0]
+        return x[:1]
 
     def activity(self, x: Tensor) -> Tensor:
         # Spikes in a membrane time: of order one, as haemodynamic models expect.

@@ -65,7 +65,7 @@ class ReducedWongWang(Dynamics):
     clock in seconds.
 
     The paper gives times in ms and rates in Hz; here γ_E is 0.641 and γ_I is 1 because
-    time is in seconds. The input `u` is the coupling-weighted sum of the other regions'
+    time is in seconds. The one input is the coupling-weighted sum of the other regions'
     S_E; the mass multiplies it by J_N.
     """
 
@@ -113,7 +113,9 @@ class ReducedWongWang(Dynamics):
     def currents(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """Input currents of both populations, nA (equations 4 and 6)."""
         S_E, S_I = x
-        I_E = self.W_E * self.I_0 + self.J_N * (self.w_plus * S_E + u) - self.J_i * S_I
+        (received,) = u
+        excitation = self.J_N * (self.w_plus * S_E + received)
+        I_E = self.W_E * self.I_0 + excitation - self.J_i * S_I
         I_I = self.W_I * self.I_0 + self.J_N * S_E - S_I
         return I_E, I_I
 
@@ -132,4 +134,4 @@ class ReducedWongWang(Dynamics):
         return torch.stack([dS_E, dS_I])
 
     def output(self, x: Tensor) -> Tensor:
-        return x[0]
+        return x[:1]

@@ -56,7 +56,8 @@ class WilsonCowan(Dynamics):
     def inputs(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """Input to both populations."""
         E, I = x
-        onto_E = self.c_1 * E - self.c_2 * I + self.P + u
+        (received,) = u
+        onto_E = self.c_1 * E - self.c_2 * I + self.P + received
         onto_I = self.c_3 * E - self.c_4 * I + self.Q
         return onto_E, onto_I
 
@@ -73,4 +74,4 @@ class WilsonCowan(Dynamics):
         return torch.stack([dE, dI])
 
     def output(self, x: Tensor) -> Tensor:
-        return x[0]
+        return x[:1]

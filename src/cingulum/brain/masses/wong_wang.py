@@ -27,14 +27,15 @@ class WongWang(Dynamics):
     w: Value = param(0.9, "1", 0.0, 1.2, "local recurrence")
     J_N: Value = param(0.2609, "nA", 0.1, 0.4, "synaptic coupling")
 
-    # The resting value lies in the basin of the quiet state.
+    # The resting value is in the basin of the quiet state.
     states: ClassVar = (State("S", 0.05, 0.0, 1.0),)
 
     def drift(self, x: Tensor, u: Tensor) -> Tensor:
         (S,) = x
-        current = self.J_N * (self.w * S + u) + self.I_0
+        (received,) = u
+        current = self.J_N * (self.w * S + received) + self.I_0
         rate = transfer(current, self.a, self.b, self.d)
         return torch.stack([nmda_gating(S, rate, self.tau_S, self.gamma)])
 
     def output(self, x: Tensor) -> Tensor:
-        return x[0]
+        return x[:1]

@@ -10,7 +10,7 @@ from torch import Tensor
 from cingulum.brain.brain import Brain
 from cingulum.brain.dynamics import Dynamics, Value, parameters
 from cingulum.simulation.compiler.tracing import MASS, RESPONSE
-from cingulum.simulation.state import Run, constant_history, outputs
+from cingulum.simulation.state import Run, constant_history
 
 ARRAYS = ("x", "y", "past", "weights", "delays", "stimulus")
 """What a run is given beside its parameters."""
@@ -79,10 +79,7 @@ class KernelArguments:
 def _arrays(run: Run, batch: torch.Size) -> dict[str, Tensor]:
     x, y = run.start.neural, run.start.vascular
     count, regions = batch.numel(), x.shape[-1]
-    # A run from rest, or without delays, has none; code needs at least the present.
-    past = run.start.past
-    if past is None:
-        past = constant_history(max(run.slots, 1), outputs(run.brain, x))
+    past = _past(run)
     couplings = run.brain.mass.couplings
     arrays = {
         "x": x.reshape(x.shape[0], count, regions),
@@ -95,6 +92,14 @@ def _arrays(run: Run, batch: torch.Size) -> dict[str, Tensor]:
     if run.stimulus is not None:
         arrays["stimulus"] = _for_every_simulation(run.stimulus, batch)
     return arrays
+
+
+def _past(run: Run) -> Tensor:
+    """Outputs (slot, coupling, *batch, region), newest first."""
+    if run.start.past is not None:
+        return run.start.past
+    # A run from rest, or without delays, has none; code needs at least the present.
+    return constant_history(max(run.slots, 1), run.brain.mass.output(run.start.neural))
 
 
 def _for_every_simulation(stimulus: Tensor, batch: torch.Size) -> Tensor:

@@ -1,5 +1,5 @@
-"""How a run lies in memory, for the code that is written and for Python, which fills
-it in.
+"""The layout of a run in memory, for the code that is written and for Python, which
+fills it in.
 
 Every array has rows of `width` numbers: the regions, padded to whole vectors. A table
 of 64-bit numbers holds all sizes and addresses: first those named in `SLOTS`, then

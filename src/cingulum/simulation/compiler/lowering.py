@@ -20,7 +20,7 @@ from cingulum.simulation.compiler.ssa import Program
 
 LANES = 61
 """Length of the region axis while tracing: a prime that no other axis is likely to
-have, so that the regions can be told from it."""
+have, so that the regions can be recognised by it."""
 
 
 class CannotLower(Exception):
@@ -355,9 +355,9 @@ def _unbind(
 
 def _take(a: np.ndarray, i: int, axis: int) -> np.ndarray:
     # Assigned rather than returned: without axes, numpy would give a plain number.
-    taken = np.empty(a.shape[:axis] + a.shape[axis + 1 :], dtype=object)
-    taken[...] = a[_along(axis, i)]
-    return taken
+    part = np.empty(a.shape[:axis] + a.shape[axis + 1 :], dtype=object)
+    part[...] = a[_along(axis, i)]
+    return part
 
 
 def _select(

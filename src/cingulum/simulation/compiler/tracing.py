@@ -145,7 +145,7 @@ def _example(rows: int | None) -> Tensor:
 
 def trace(mass: Dynamics, response: Dynamics, form: Form) -> Equations:
     """Trace step, output, haemodynamics and observation. Raises CannotLower, naming
-    what stands in the way."""
+    what prevents it."""
     neural = NeuralStep(mass, form).functions()
     functions = neural | HaemodynamicStep(response, form).functions()
     forward = {name: _trace(name, f) for name, f in functions.items()}
@@ -217,16 +217,10 @@ class NeuralStep:
         if self.form.stimulated:
             # The stimulus joins the first coupling variable.
             u = torch.cat([u[:1] + p["stimulus"], u[1:]])
-        # Only masses with several coupling variables see their axis.
-        if self.mass.couplings == 1:
-            u = u[0]
         return _with_inputs(self.mass, MASS, p).drift(x, u)
 
     def _output(self, x: Tensor, p: Inputs) -> Tensor:
-        output = _with_inputs(self.mass, MASS, p).output(x)
-        if self.mass.couplings == 1:
-            output = output.unsqueeze(0)
-        return output
+        return _with_inputs(self.mass, MASS, p).output(x)
 
     def _activity(self, x: Tensor, p: Inputs) -> Tensor:
         return _with_inputs(self.mass, MASS, p).activity(x)

@@ -32,8 +32,9 @@ def balanced(brain: Brain) -> Brain:
     S_I = inhibitory_gating(mass, S_E)
     target = excitatory_current(mass, S_E)
     # Only excitation travels between regions, so inhibition may be anything here.
-    u = brain.coupling(torch.stack([S_E, S_E]))
-    J_i = (mass.W_E * mass.I_0 + mass.J_N * (mass.w_plus * S_E + u) - target) / S_I
+    (received,) = brain.coupling(torch.stack([S_E, S_E]))
+    excitation = mass.J_N * (mass.w_plus * S_E + received)
+    J_i = (mass.W_E * mass.I_0 + excitation - target) / S_I
     return with_values(brain, {"mass.J_i": J_i})
 
 

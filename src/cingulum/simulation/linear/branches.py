@@ -1,7 +1,7 @@
 """How equilibria of one region move, appear and vanish as parameters change: curves,
 folds, and stability maps.
 
-Figure 2 of Griffiths et al. 2022, computed instead of drawn. A region is taken by
+Figure 2 of Griffiths et al. 2022, computed instead of drawn. A region is studied by
 itself (input 0).
 """
 
@@ -97,11 +97,13 @@ def continuation(
 def _is_known(z: np.ndarray, branches: list[np.ndarray]) -> bool:
     """Whether an equilibrium at an end of the range is an end of a curve followed
     already."""
-    for points in branches:
-        # Last points lie one step beyond the range, hence the wide tolerance.
-        if np.allclose(z, points[-1], atol=0.05) or np.allclose(z, points[0]):
-            return True
-    return False
+    return any(_is_end(z, points) for points in branches)
+
+
+def _is_end(z: np.ndarray, points: np.ndarray) -> bool:
+    """Whether z is the first or the last point of a curve."""
+    # Last points are one step beyond the range, hence the wide tolerance.
+    return np.allclose(z, points[-1], atol=0.05) or np.allclose(z, points[0])
 
 
 def _follow(system: _System, z: np.ndarray, step: float, most: int) -> np.ndarray:
@@ -431,7 +433,7 @@ def _uncoupled(mass: Dynamics, x: Tensor) -> LocalDrift:
 
 
 def _in_domain(mass: Dynamics, x: Tensor) -> Tensor:
-    """Whether every state lies in the domain that it declares."""
+    """Whether every state is inside the domain that it declares."""
     inside = torch.ones_like(x[0], dtype=torch.bool)
     for state, component in zip(mass.states, x, strict=True):
         if state.low is not None:

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cingulum.brain.brain import Brain
-from cingulum.brain.dynamics import Dynamics, as_tensor_like, confine
+from cingulum.brain.dynamics import as_tensor_like, confine
 from cingulum.brain.mass_contract import check_brain
 from cingulum.errors import ConvergenceError
 from cingulum.measures import correlation
@@ -27,7 +27,6 @@ from cingulum.simulation.linear.jacobian import (
     local_drift,
 )
 from cingulum.simulation.linear.newton import pseudo_transient, solve_vector
-from cingulum.simulation.state import outputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,16 +70,22 @@ class Linearisation:
     def jacobian(self) -> Float[Tensor, "*batch n n"]:
         """Of the whole network, n = states × regions, states outermost."""
         *batch, n, s, _ = self.local.shape
-        own = torch.einsum(
-            "...nst,nm->...sntm", self.local, identity_like(self.local, n)
-        )
-        joined = torch.einsum(
+        blocks = self._own_blocks() + self._joining_blocks()
+        return blocks.reshape(*batch, s * n, s * n)
+
+    def _own_blocks(self) -> Float[Tensor, "*batch state region state region"]:
+        """What the states of each region do to each other."""
+        identity = identity_like(self.local, self.local.shape[-3])
+        return torch.einsum("...nst,nm->...sntm", self.local, identity)
+
+    def _joining_blocks(self) -> Float[Tensor, "*batch state region state region"]:
+        """What the states of each region do to those of all others."""
+        return torch.einsum(
             "...nsk,...nm,...mkt->...sntm",
             self.input_gain,
             self.coupling,
             self.output_gain,
         )
-        return (own + joined).reshape(*batch, s * n, s * n)
 
 
 def identity_like(matrix: Tensor, size: int | None = None) -> Tensor:
@@ -126,7 +131,7 @@ def linearise(brain: Brain, x: Float[Tensor, "state *batch region"]) -> Linearis
         states = as_variable(x)
         u = as_variable(brain.coupling(x))
         rates = mass.drift(states, u)
-        signals = outputs(brain, states)
+        signals = mass.output(states)
         by_state, by_input = derivatives(
             rates, (states, u), differentiable=differentiable
         )
@@ -136,19 +141,11 @@ def linearise(brain: Brain, x: Float[Tensor, "state *batch region"]) -> Linearis
         )
     return Linearisation(
         local=as_matrices(by_state),
-        input_gain=_input_columns(mass, by_input),
+        input_gain=as_matrices(by_input),
         output_gain=as_matrices(output_gain),
         activity_gain=activity_gain[0].movedim(0, -1),
         coupling=_coupling_matrix(brain, x),
     )
-
-
-def _input_columns(mass: Dynamics, by_input: Tensor) -> Tensor:
-    """Derivatives by the input, (state, [coupling,] *batch, region), as matrices
-    (*batch, region, state, coupling)."""
-    if mass.couplings > 1:
-        return as_matrices(by_input)
-    return by_input.movedim(0, -1).unsqueeze(-1)
 
 
 def _coupling_matrix(brain: Brain, like: Tensor) -> Tensor:
@@ -185,21 +182,25 @@ def fixed_point(
 
     Raises InputError for a mass that breaks its own declarations.
     """
-    x = brain.resting_state() if start is None else start
+    x = brain.resting_state() if start is None else brain.batched(start)
     check_brain(brain, x)
     tolerance = _resolvable(x.dtype) if tolerance is None else tolerance
     with torch.no_grad():
         settled, drift = _settle(brain, x, tolerance, damping, steps)
         if strict and not drift < tolerance:
-            raise ConvergenceError(
-                f"No equilibrium found in {steps} steps (largest drift {drift:.2g} "
-                "/s); the brain may oscillate. Lower the coupling strength, or start "
-                "nearer to the state you expect."
-            )
+            raise _no_equilibrium(steps, drift)
         at = linearise(brain, settled)
     # The Jacobian is a constant here: one step of which only the drift has a gradient
     # gives the gradient of the equilibrium (implicit function theorem).
     return settled + newton_step(at, brain.drift(settled))
+
+
+def _no_equilibrium(steps: int, drift: float) -> ConvergenceError:
+    return ConvergenceError(
+        f"No equilibrium found in {steps} steps (largest drift {drift:.2g} /s); the "
+        "brain may oscillate. Lower the coupling strength, or start nearer to the "
+        "state you expect."
+    )
 
 
 def _resolvable(dtype: torch.dtype) -> float:
@@ -218,10 +219,7 @@ def _settle(
         step = newton_step(linearise(brain, x), drift, current_damping)
         return confine(brain.mass, x + step)
 
-    first_dampings = (damping, 4 * damping, 20 * damping) if damping else (damping,)
-    # Around a limit cycle long first steps lead nowhere; shorter ones follow the flow
-    # more closely.
-    for first_damping in first_dampings:
+    for first_damping in _first_dampings(damping):
         settled, drift = pseudo_transient(
             brain.drift,
             advance,
@@ -233,6 +231,16 @@ def _settle(
         if drift < tolerance:
             break
     return settled, drift
+
+
+def _first_dampings(damping: float) -> tuple[float, ...]:
+    """The dampings to begin with, one after the other until a search succeeds."""
+    # Without damping there is no first step to shorten.
+    if not damping:
+        return (damping,)
+    # Around a limit cycle long first steps lead nowhere; shorter ones follow the flow
+    # more closely.
+    return damping, 4 * damping, 20 * damping
 
 
 def newton_step(

@@ -25,9 +25,10 @@ class LocalDrift:
 def local_drift(
     model: Dynamics,
     x: Float[Tensor, "state *batch region"],
-    u: Float[Tensor, "*batch region"],
+    u: Tensor,
 ) -> LocalDrift:
-    """A model's drift at states x and its Jacobian, the input u held constant."""
+    """The drift at states x and its Jacobian; the input u, as `model.drift` takes it,
+    is held constant."""
     # Also where the caller wants no gradients: the Jacobian is made of them.
     with torch.enable_grad():
         states = x.detach().clone().requires_grad_()

@@ -69,11 +69,15 @@ def capped_newton(
     half of the point it starts from; a fixed number of steps, converged or not."""
     for _ in range(steps):
         change = step(x)
-        # Longer steps would leap over other roots, and most starts end in the same one.
-        excess = (change.abs() / (0.2 + 0.5 * x.abs())).amax(0).clamp_min(1.0)
-        # A start at which the Jacobian is singular stays where it is.
-        x = x + torch.nan_to_num(change / excess, 0.0, 0.0, 0.0)
+        # A start at which the Jacobian is singular does not move.
+        x = x + torch.nan_to_num(change / _excess(change, x), 0.0, 0.0, 0.0)
     return x
+
+
+def _excess(change: Tensor, x: Tensor) -> Float[Tensor, "*start"]:
+    """How many times longer a step is than it may be; at least 1."""
+    # Longer steps would leap over other roots, and most starts end in the same one.
+    return (change.abs() / (0.2 + 0.5 * x.abs())).amax(0).clamp_min(1.0)
 
 
 def pseudo_transient(
@@ -102,12 +106,16 @@ def pseudo_transient(
         if size.max() < tolerance:
             break
         if previous_size is not None:
-            # Switched evolution relaxation: steps lengthen as the residual shrinks.
-            change = (size / previous_size).clamp(0.01, 10.0)
-            current_damping = (current_damping * change).clamp_max(1e4)
+            current_damping = _relaxed(current_damping, size / previous_size)
         previous_size = size
         x = advance(x, missing, current_damping)
     return x, size.max().item()
+
+
+def _relaxed(damping: Tensor | float, change: Tensor) -> Tensor:
+    """The damping of the next step, by the factor by which the residual has changed."""
+    # Switched evolution relaxation: steps lengthen as the residual shrinks.
+    return (damping * change.clamp(0.01, 10.0)).clamp_max(1e4)
 
 
 def line_search_newton(

@@ -201,13 +201,17 @@ def rest_under(
     y = y + step(y).detach()
     search = newton(step, y, tolerance=tolerance, max_steps=49, relative=True)
     if not search.converged:
-        raise ConvergenceError(
-            f"{type(response).__name__} finds no rest under activity up to "
-            f"{drive.abs().max().item():.3g}: the sensor "
-            "expects activity of order one (see the mass's `activity`)."
-        )
+        raise _no_rest(response, drive)
     # Only the last step carries gradients, by the implicit function theorem.
     return search.x.detach() + search.step
+
+
+def _no_rest(response: Dynamics, drive: Tensor) -> ConvergenceError:
+    return ConvergenceError(
+        f"{type(response).__name__} finds no rest under activity up to "
+        f"{drive.abs().max().item():.3g}: the sensor "
+        "expects activity of order one (see the mass's `activity`)."
+    )
 
 
 def _response_step(response: Dynamics, y: Tensor, drive: Tensor) -> Tensor:
