@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from cingulum.cli.options import (
-    Commands,
-    add_command,
+    Argument,
+    add_arguments,
+    describe,
     print_results,
     require_at_least,
 )
 from cingulum.errors import InputError
 
 if TYPE_CHECKING:
+    from cingulum.io.files import JsonObject
     from cingulum.pipeline.prepared_table import Request
 
-Summary = Mapping[str, Any]
+Summary: TypeAlias = "JsonObject"
 """The content of summary.json."""
 
 COLUMNS_NAMED = 12
@@ -42,64 +43,61 @@ Scaling, confounds and harmonisation are fitted inside the folds. Needs 10
 participants."""
 
 
-def add_parser(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        "predict",
-        summary="evaluate a prediction from any table of features",
-        description=DESCRIPTION,
-        example="cingulum predict features.tsv --outcome pain --group participant_id "
-        "--design paired --out prediction",
-    )
-    _add_table_options(parser)
-    _add_column_options(parser)
-    _add_model_options(parser)
-    _add_test_options(parser)
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="where results go"
-    )
-    parser.set_defaults(execute=execute)
+EXAMPLE = (
+    "cingulum predict features.tsv --outcome pain --group participant_id "
+    "--design paired --out prediction"
+)
 
 
-def _add_table_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+def _modality(text: str) -> tuple[str, tuple[str, ...]]:
+    name, _, columns = text.partition("=")
+    if not name or not columns:
+        raise argparse.ArgumentTypeError(
+            f"expected NAME=COLUMN,COLUMN such as hrv=hrv_rmssd,hrv_sdnn; got {text!r}"
+        )
+    return name, tuple(columns.split(","))
+
+
+TABLE_ARGUMENTS = (
+    Argument(
         "table", type=Path, metavar="FEATURES", help="table with a header, a row a scan"
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--outcome",
         required=True,
         metavar="COLUMN",
         help="what is to be predicted: numbers",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--group",
         default="participant_id",
         metavar="COLUMN",
         help="who a row belongs to (default: %(default)s)",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--design",
         choices=["paired", "between"],
         default="paired",
         help="default: %(default)s",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--order",
         metavar="COLUMN",
         help="which visit is the first (default: session_id, else the order "
         "of the rows)",
-    )
+    ),
+)
 
 
-def _add_column_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+COLUMN_ARGUMENTS = (
+    Argument(
         "--features",
         nargs="+",
         metavar="COLUMN",
         help="only these columns; * and ? are wildcards "
         "(default: every numeric column that is not used otherwise)",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--modality",
         action="append",
         type=_modality,
@@ -107,103 +105,107 @@ def _add_column_options(parser: argparse.ArgumentParser) -> None:
         help="columns of one "
         "modality; may be repeated (default: as the table's .json groups them, else "
         "one)",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--controls",
         nargs="+",
         metavar="NAME",
         help="modalities or columns scored by themselves and "
         "kept out of the fusion (default: motion and quality, where the .json has "
         "them)",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--confounds",
         nargs="+",
         metavar="COLUMN",
         help="regressed out of the features in every fold",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--site",
         metavar="COLUMN",
         help="participants exchange outcomes inside their site only",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--harmonise",
         action="store_true",
         help="between: take location and scale of sites out",
-    )
+    ),
+)
 
 
-def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+MODEL_ARGUMENTS = (
+    Argument(
         "--fusion",
         choices=["stacked", "kernels", "log_odds"],
         default="stacked",
         help="of modalities: a second machine as published, weighted kernels, log-odds "
         "that add (default: %(default)s)",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--missing",
         choices=["complete", "log_odds"],
         default="complete",
         help="participants that lack a modality: left out, or kept, by log-odds of the "
         "rest (default: %(default)s)",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--model",
         choices=["ridge", "kernel_ridge", "svr"],
         default="ridge",
         help="between (default: %(default)s)",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--folds",
         type=int,
         metavar="N",
         help="default: paired, one participant at a "
         "time, beyond 100 participants 20; between, 10",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "-C",
         type=float,
         nargs="+",
         default=[1.0],
         metavar="C",
         help="penalty of the machines; several are tuned inside the folds (default: 1)",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--raw",
         action="store_true",
         help="features in their own units instead of scaled in every fold",
-    )
+    ),
+)
 
 
-def _add_test_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--permutations", type=int, default=5000, help="default: %(default)s"
-    )
-    parser.add_argument(
+TEST_ARGUMENTS = (
+    Argument("--permutations", type=int, default=5000, help="default: %(default)s"),
+    Argument(
         "--stop-after",
         type=int,
         metavar="H",
         help="stop once H permutations were as good (Besag and "
         "Clifford 1991): exact, and quick where there is nothing",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument(
-        "--n-jobs", type=int, metavar="N", help="threads (default: one a core)"
-    )
-    parser.add_argument(
+    ),
+    Argument("--seed", type=int, default=0, help="default: %(default)s"),
+    Argument("--n-jobs", type=int, metavar="N", help="threads (default: one a core)"),
+    Argument(
         "--force", action="store_true", help="also with fewer than 10 participants"
-    )
+    ),
+)
+
+ARGUMENTS = (
+    *TABLE_ARGUMENTS,
+    *COLUMN_ARGUMENTS,
+    *MODEL_ARGUMENTS,
+    *TEST_ARGUMENTS,
+    Argument("--out", type=Path, required=True, metavar="DIR", help="where results go"),
+)
 
 
-def _modality(text: str) -> tuple[str, tuple[str, ...]]:
-    name, _, columns = text.partition("=")
-    if not name or not columns:
-        raise argparse.ArgumentTypeError(
-            f"expected NAME=COLUMN,COLUMN such as hrv=hrv_rmssd,hrv_sdnn; came {text!r}"
-        )
-    return name, tuple(columns.split(","))
+def add_options(parser: argparse.ArgumentParser) -> None:
+    describe(parser, DESCRIPTION, EXAMPLE)
+    add_arguments(parser, ARGUMENTS)
+    parser.set_defaults(execute=execute)
 
 
 def execute(arguments: argparse.Namespace) -> None:

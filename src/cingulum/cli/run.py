@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cingulum.cli.options import (
-    Commands,
-    add_command,
-    add_dataset_options,
-    add_executor_options,
+    DATASET_ARGUMENTS,
+    EXECUTOR_ARGUMENTS,
+    Argument,
+    add_arguments,
     chosen_executor,
     chosen_filters,
+    describe,
 )
 from cingulum.pipeline.config import (
     SECTIONS,
@@ -50,50 +51,49 @@ sub-<label>_sessions.tsv (columns session_id, pain; 0 to 100); "model" needs BOL
 METAVARS = {int: "N", float: "X", str: "TEXT"}
 
 
-def add_parser(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        "run",
-        summary="analyse a BIDS dataset (BIDS App)",
-        description=DESCRIPTION,
-        example="cingulum run dataset results participant --n-jobs 4\n"
-        "  cingulum run dataset results group --study study.toml --modalities rcbf "
-        "hfhrv",
-    )
-    parser.add_argument(
+ARGUMENTS = (
+    Argument(
         "bids_dir",
         type=Path,
         metavar="BIDS_DIR",
         help="dataset, with derivatives/ in it",
-    )
-    parser.add_argument(
-        "out_dir", type=Path, metavar="OUT_DIR", help="where results go"
-    )
+    ),
+    Argument("out_dir", type=Path, metavar="OUT_DIR", help="where results go"),
     # Participants in parallel jobs first, then the group once: the levels of BIDS Apps.
-    parser.add_argument(
-        "level", choices=["participant", "group"], help="which part to run"
-    )
-    add_dataset_options(parser)
-    add_executor_options(parser)
-    parser.add_argument(
+    Argument("level", choices=["participant", "group"], help="which part to run"),
+    *DATASET_ARGUMENTS,
+    *EXECUTOR_ARGUMENTS,
+    Argument(
         "--study",
         type=Path,
         metavar="TOML",
         help="study file (examples/studies has three)",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--dry-run",
         action="store_true",
         help="say what would be done, how much is done already and how long the rest "
         "will take; write nothing",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--resume",
         action=argparse.BooleanOptionalAction,
         default=True,
         help="use what is in OUT_DIR and the work folder again; --no-resume measures "
         "and fits everything anew",
-    )
+    ),
+)
+
+EXAMPLE = (
+    "cingulum run dataset results participant --n-jobs 4\n"
+    "  cingulum run dataset results group --study study.toml --modalities rcbf "
+    "hfhrv"
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    describe(parser, DESCRIPTION, EXAMPLE)
+    add_arguments(parser, ARGUMENTS)
     _add_study_options(parser)
     parser.set_defaults(execute=execute)
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from cingulum.cli.options import (
-    Commands,
-    add_command,
-    add_dataset_options,
-    add_executor_options,
+    DATASET_ARGUMENTS,
+    EXECUTOR_ARGUMENTS,
+    Argument,
+    add_arguments,
     chosen_executor,
     chosen_filters,
+    describe,
 )
 
-Figures = Mapping[str, Any]
+if TYPE_CHECKING:
+    from cingulum.io.files import JsonObject
+
+Figures: TypeAlias = "JsonObject"
 """A part of summary.json."""
 
 DESCRIPTION = """\
@@ -28,62 +31,66 @@ export: signs the weights of a `cingulum run … group`: maps, columns, hashes a
 model card; no code."""
 
 
-def add_parser(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        "signature",
-        summary="score new data with published or own weights; export weights",
-        description=DESCRIPTION,
-        example="cingulum signature apply --signature lee2019 --bids dataset --out "
-        "scored\n"
-        "  cingulum signature export results --out signature",
-    )
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    _add_apply(verbs)
-    _add_export(verbs)
+EXAMPLE = (
+    "cingulum signature apply --signature lee2019 --bids dataset --out "
+    "scored\n"
+    "  cingulum signature export results --out signature"
+)
 
 
-def _add_apply(verbs: Commands) -> None:
-    apply = verbs.add_parser("apply", help="score new data")
-    apply.add_argument(
-        "--signature",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="folder of the signature",
-    )
-    data = apply.add_mutually_exclusive_group(required=True)
-    data.add_argument(
+SIGNATURE_ARGUMENT = Argument(
+    "--signature",
+    type=Path,
+    required=True,
+    metavar="DIR",
+    help="folder of the signature",
+)
+
+DATA_ARGUMENTS = (
+    Argument(
         "--bids",
         type=Path,
         metavar="DIR",
         help="dataset with derivatives; features are measured first",
-    )
-    data.add_argument(
+    ),
+    Argument(
         "--scans",
         type=Path,
         metavar="TABLE",
         help="table of scans: participant_id, session_id, one "
         "column a modality (NIfTI file or number), pain where known",
-    )
-    apply.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="where scores go"
-    )
-    add_dataset_options(apply)
-    add_executor_options(apply)
-    apply.set_defaults(execute=execute_apply)
+    ),
+)
 
+SCORES_ARGUMENT = Argument(
+    "--out", type=Path, required=True, metavar="DIR", help="where scores go"
+)
 
-def _add_export(verbs: Commands) -> None:
-    export = verbs.add_parser("export", help="sign the weights of a run")
-    export.add_argument(
+EXPORT_ARGUMENTS = (
+    Argument(
         "run_dir", type=Path, metavar="RUN_DIR", help="output of `cingulum run … group`"
-    )
-    export.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="new folder"
-    )
-    export.add_argument("--name", help="of the signature (default: the run's title)")
+    ),
+    Argument("--out", type=Path, required=True, metavar="DIR", help="new folder"),
+    Argument("--name", help="of the signature (default: the run's title)"),
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    describe(parser, DESCRIPTION, EXAMPLE)
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    _add_apply_options(verbs.add_parser("apply", help="score new data"))
+    export = verbs.add_parser("export", help="sign the weights of a run")
+    add_arguments(export, EXPORT_ARGUMENTS)
     export.set_defaults(execute=execute_export)
+
+
+def _add_apply_options(parser: argparse.ArgumentParser) -> None:
+    add_arguments(parser, [SIGNATURE_ARGUMENT])
+    # Images or a table: with both, it would be open which is scored.
+    data = parser.add_mutually_exclusive_group(required=True)
+    add_arguments(data, DATA_ARGUMENTS)
+    add_arguments(parser, (SCORES_ARGUMENT, *DATASET_ARGUMENTS, *EXECUTOR_ARGUMENTS))
+    parser.set_defaults(execute=execute_apply)
 
 
 def execute_apply(arguments: argparse.Namespace) -> int:

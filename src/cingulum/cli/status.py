@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cingulum.cli.options import Commands, add_command
+from cingulum.cli.options import Argument, add_arguments, describe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,23 +24,23 @@ VISITS_NAMED = 3
 """Visits that a reason is followed by; the others are in failures.tsv."""
 
 
-def add_parser(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        "status",
-        summary="what is done, failed or missing in an output folder, and how to "
-        "finish",
-        description=DESCRIPTION,
-        example="cingulum status results",
-    )
-    parser.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="output folder")
-    parser.add_argument(
+ARGUMENTS = (
+    Argument("out_dir", type=Path, metavar="OUT_DIR", help="output folder"),
+    Argument(
         "-w",
         "--work-dir",
         type=Path,
         metavar="DIR",
         help="where it was given to the run",
-    )
+    ),
+)
+
+EXAMPLE = "cingulum status results"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    describe(parser, DESCRIPTION, EXAMPLE)
+    add_arguments(parser, ARGUMENTS)
     parser.set_defaults(execute=execute)
 
 

@@ -1,10 +1,5 @@
 """Atlases: named regions as spheres, as a label image or as probability maps, in
-millimetres of a standard space.
-
-Importing this module loads numpy only: the command line reads the names of the atlases
-for its help, which shall come at once. Whatever else is needed is imported inside
-functions.
-"""
+millimetres of a standard space."""
 
 from __future__ import annotations
 
@@ -14,14 +9,15 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from cingulum.errors import InputError
-
-if TYPE_CHECKING:
-    import pandas as pd
+from cingulum.io.files import read_table
+from cingulum.io.images import read_header, read_image
+from cingulum.io.spaces import adult_mni
+from cingulum.signals.atlas_names import ATLASES
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,9 +88,6 @@ def _centre(weight: np.ndarray, affine: np.ndarray) -> np.ndarray:
 def check_space(atlas: Atlas, space: str, what: str) -> None:
     """Raises InputError where an atlas and an image do not lie in one space (a file
     without `space-` is in its own)."""
-    # The package cingulum.io loads pandas.
-    from cingulum.io.spaces import adult_mni
-
     if atlas.space == space or (adult_mni(atlas.space) and adult_mni(space)):
         return
     raise InputError(
@@ -145,15 +138,14 @@ def pain_atlas() -> SphereAtlas:
 
 
 def _pain(name: str) -> SphereAtlas:
-    import pandas as pd
-
     with (files("cingulum") / "data" / f"{name}.tsv").open() as source:
         table = pd.read_csv(source, sep="\t")
     return SphereAtlas(tuple(table["name"]), _coordinates(table), name=name)
 
 
 # Coordinates of the next three come with nilearn, whose documentation names the papers.
-# Radii are those of the papers: 5 mm, or one for each region.
+# Radii are those of the papers: 5 mm, or one for each region. nilearn takes a second to
+# import and most studies use another atlas, so that it is imported inside functions.
 
 
 def _power(name: str) -> SphereAtlas:
@@ -194,10 +186,7 @@ _LOADERS: dict[str, Callable[[str], Atlas]] = {
     "seitzman300": _seitzman,
 }
 """How each named atlas is loaded; the loader is given the name. To add an atlas, add a
-line: settings, help and error messages take their names from here."""
-
-ATLASES = tuple(_LOADERS)
-"""Names of the atlases that come with the package."""
+line, and its name to `ATLASES`."""
 
 
 def read_atlas(
@@ -210,9 +199,6 @@ def read_atlas(
     Raises InputError for labels that are no whole numbers, image labels that the table
     does not name, or names that occur twice.
     """
-    # The readers load nibabel and pandas.
-    from cingulum.io.images import read_header
-
     path = Path(path)
     # Both endings of .nii.gz at once.
     stem = path.name.partition(".")[0]
@@ -225,8 +211,6 @@ def read_atlas(
 
 
 def _read_region_table(path: Path) -> pd.DataFrame:
-    from cingulum.io.files import read_table
-
     rows = read_table(path)
     if not _has_names(rows):
         raise InputError(
@@ -273,8 +257,6 @@ class _AtlasFile:
         return self.stem.partition(f"{key}-")[2].partition("_")[0]
 
     def read_maps(self) -> ProbabilisticAtlas:
-        from cingulum.io.images import read_image
-
         image = read_image(self.path, 4)
         # Region first, as everywhere else.
         maps = np.moveaxis(np.asarray(image.dataobj), -1, 0)
@@ -296,8 +278,6 @@ class _AtlasFile:
             )
 
     def read_labels(self) -> LabelAtlas:
-        from cingulum.io.images import read_image
-
         image = read_image(self.path, 3)
         voxels = np.asarray(image.dataobj)
         labels = self._labels(voxels)
