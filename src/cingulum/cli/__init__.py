@@ -7,6 +7,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import import_module
 
 from cingulum import __version__
@@ -45,7 +46,7 @@ INTERRUPTION = (
 )
 
 # The disk is full or read-only, or a quota or permission is lacking: the user's to
-# mend. Every other OSError is a fault of ours and keeps its traceback.
+# mend.
 WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 PERMISSION_ERRORS = (errno.EACCES, errno.EPERM)
 
@@ -60,16 +61,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         # A command that returns nothing has no failures of its own to report.
         return parsed.execute(parsed) or 0
-    except InputError as error:
-        return _report(str(error), BAD_INPUT)
-    except ConvergenceError as error:
-        return _report(str(error), NOT_COMPLETE)
-    except KeyboardInterrupt:
-        return _report(INTERRUPTION, INTERRUPTED)
-    except OSError as error:
-        if error.errno not in WRITE_ERRORS + PERMISSION_ERRORS:
+    except (InputError, ConvergenceError, OSError, KeyboardInterrupt) as error:
+        failure = _failure(error)
+        # Not the user's to mend: a fault of ours keeps its traceback.
+        if failure is None:
             raise
-        return _report(_file_error_message(error), BAD_INPUT)
+        return _report(failure)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What the user reads, and the exit code."""
+
+    message: str
+    code: int
+
+
+def _failure(error: BaseException) -> Failure | None:
+    """What an expected error tells the user; None for a fault of ours."""
+    if isinstance(error, KeyboardInterrupt):
+        return Failure(INTERRUPTION, INTERRUPTED)
+    if isinstance(error, OSError):
+        return _file_failure(error)
+    # Both errors say themselves what to do.
+    code = BAD_INPUT if isinstance(error, InputError) else NOT_COMPLETE
+    return Failure(str(error), code)
+
+
+def _file_failure(error: OSError) -> Failure | None:
+    if error.errno not in WRITE_ERRORS + PERMISSION_ERRORS:
+        return None
+    return Failure(_file_error_message(error), BAD_INPUT)
 
 
 def _file_error_message(error: OSError) -> str:
@@ -83,10 +105,10 @@ def _file_error_message(error: OSError) -> str:
     )
 
 
-def _report(message: str, code: int) -> int:
+def _report(failure: Failure) -> int:
     # The output is for results, which may be piped.
-    print(f"cingulum: {message}", file=sys.stderr)
-    return code
+    print(f"cingulum: {failure.message}", file=sys.stderr)
+    return failure.code
 
 
 def _typed_command(words: Sequence[str]) -> str:
@@ -110,13 +132,15 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"cingulum {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
-        subparser = commands.add_parser(
-            name,
-            help=summary,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        # Every command knows its own options only: the libraries behind those of the
-        # others would take longer to load than an error takes to read.
+        # All are listed, so that the help and the advice for a typo know them.
+        subparser = commands.add_parser(name, help=summary)
         if command in (None, name):
-            import_module(f"cingulum.cli.{name}").add_options(subparser)
+            _add_options(subparser, name)
     return top
+
+
+def _add_options(subparser: argparse.ArgumentParser, name: str) -> None:
+    """Give a command its options. The libraries behind those of all commands would
+    take longer to load than an error takes to read."""
+    subparser.formatter_class = argparse.RawDescriptionHelpFormatter
+    import_module(f"cingulum.cli.{name}").add_options(subparser)

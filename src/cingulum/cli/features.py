@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +19,12 @@ from cingulum.cli.options import (
     describe,
 )
 from cingulum.features import FEATURES, FeatureOption, FeatureOptions, build_features
+from cingulum.signals.atlas_names import ATLASES
 
 if TYPE_CHECKING:
     from cingulum.io.files import JsonObject
     from cingulum.pipeline.feature_export import ExportedFeatures
+    from cingulum.pipeline.measurement import Failure
     from cingulum.pipeline.measurement_cache import MeasurementPlan
 
 DESCRIPTION = """\
@@ -54,8 +56,8 @@ MAIN_ARGUMENTS = (
     Argument(
         "--atlas",
         default="pain52",
-        help="pain52, power264, dosenbach160, seitzman300, or a NIfTI image "
-        "with its .tsv beside it (default: %(default)s)",
+        help=f"{', '.join(ATLASES)}, or a NIfTI image with its .tsv beside it "
+        "(default: %(default)s)",
     ),
 )
 
@@ -81,6 +83,7 @@ DENOISING_ARGUMENTS = (
     Argument(
         "--low-pass", type=float, metavar="HZ", help="Butterworth low-pass of BOLD"
     ),
+    # Both together would take slow drifts out twice.
     Argument(
         "--high-pass",
         type=float,
@@ -90,6 +93,7 @@ DENOISING_ARGUMENTS = (
 )
 
 MODEL_ARGUMENTS = (
+    # Sidecars of raw ASL often lack these two constants.
     Argument(
         "--t1-blood",
         type=float,
@@ -124,15 +128,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def _feature_list() -> str:
     """Every feature with its summary, for the help."""
     width = max(map(len, FEATURES))
-    lines = []
-    for name, feature in FEATURES.items():
-        lines += textwrap.wrap(
-            feature.summary,
-            HELP_WIDTH,
-            initial_indent=f"  {name:{width}}  ",
-            subsequent_indent=" " * (width + 4),
-        )
-    return "\n".join(lines)
+    return "\n".join(
+        _list_entry(name, feature.summary, width) for name, feature in FEATURES.items()
+    )
+
+
+def _list_entry(name: str, summary: str, width: int) -> str:
+    return textwrap.fill(
+        summary,
+        HELP_WIDTH,
+        initial_indent=f"  {name:{width}}  ",
+        subsequent_indent=" " * (width + 4),
+    )
 
 
 def _feature_options() -> Iterator[FeatureOption]:
@@ -198,16 +205,10 @@ def execute(arguments: argparse.Namespace) -> int:
 def _plan(arguments: argparse.Namespace) -> MeasurementPlan:
     """What is measured, and how."""
     from cingulum.pipeline.measurement_cache import MeasurementPlan
-    from cingulum.pipeline.single_recording import read_atlas_connectome
     from cingulum.signals.asl import Constants
-    from cingulum.signals.atlas import named_atlas
     from cingulum.signals.bold import Denoising
 
-    atlas = named_atlas(arguments.atlas)
-    connectome = None
-    if arguments.connectome:
-        connectome = read_atlas_connectome(arguments.connectome, atlas.regions)
-    options = FeatureOptions(atlas, connectome, _feature_values(arguments))
+    options = _chosen_options(arguments)
     denoising = Denoising(
         arguments.strategy, arguments.scrub, arguments.low_pass, arguments.high_pass
     )
@@ -216,15 +217,32 @@ def _plan(arguments: argparse.Namespace) -> MeasurementPlan:
     return MeasurementPlan(build_features(names, options), denoising, constants)
 
 
+def _chosen_options(arguments: argparse.Namespace) -> FeatureOptions:
+    from cingulum.pipeline.single_recording import read_atlas_connectome
+    from cingulum.signals.atlas import named_atlas
+
+    atlas = named_atlas(arguments.atlas)
+    connectome = None
+    if arguments.connectome:
+        connectome = read_atlas_connectome(arguments.connectome, atlas.regions)
+    return FeatureOptions(atlas, connectome, _feature_values(arguments))
+
+
 def _print_result(result: ExportedFeatures, out: Path) -> None:
     columns = result.table.shape[1] - LABEL_COLUMNS
     print(f"{len(result.table)} visits, {columns} columns: {out / 'features.tsv'}")
     if result.skipped:
         skipped = ", ".join(result.skipped)
         print(f"Skipped, since no visit has the recordings: {skipped}")
-    if result.failures:
-        print(
-            f"{len(result.failures)} measurement(s) failed: {out / 'failures.tsv'}\n"
-            f"The first: {result.failures[0].reason}",
-            file=sys.stderr,
-        )
+    _print_failures(result.failures, out / "failures.tsv")
+
+
+def _print_failures(failures: Sequence[Failure], table: Path) -> None:
+    if not failures:
+        return
+    # The table has them all; most often they have one reason.
+    print(
+        f"{len(failures)} measurement(s) failed: {table}\n"
+        f"The first: {failures[0].reason}",
+        file=sys.stderr,
+    )

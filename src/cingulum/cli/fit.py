@@ -38,6 +38,7 @@ RECORDING_ARGUMENTS = (
 
 
 FIT_ARGUMENTS = (
+    # What the fit never used can judge it.
     Argument(
         "--holdout",
         type=float,

@@ -38,6 +38,7 @@ def add_arguments(
 
 def describe(parser: argparse.ArgumentParser, description: str, example: str) -> None:
     """What the help of a command says before and after its options."""
+    # The parser exists already: its command was listed before its module was imported.
     parser.description = description
     parser.epilog = f"example:\n  {example}"
 
@@ -63,6 +64,7 @@ DATASET_ARGUMENTS = (
         help="which of several files: JSON "
         'such as {"bold": {"task": "rest", "run": 1}}',
     ),
+    # ASLPrep and fMRIPrep often write to folders of their own.
     Argument(
         "-d",
         "--derivatives",
@@ -89,6 +91,7 @@ EXECUTOR_ARGUMENTS = (
         metavar="GB",
         help="memory that all processes here may take together",
     ),
+    # Queue and account differ by site, so that Dask's own file has them.
     Argument(
         "--cluster",
         default="",
@@ -96,6 +99,7 @@ EXECUTOR_ARGUMENTS = (
         help="a Dask cluster instead of processes: local, slurm (queue and memory from "
         "~/.config/dask/jobqueue.yaml) or tcp://HOST:PORT of a running scheduler",
     ),
+    # Clusters often have a fast disk for this, which is emptied from time to time.
     Argument(
         "-w",
         "--work-dir",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -68,6 +69,7 @@ TABLE_ARGUMENTS = (
         metavar="COLUMN",
         help="what is to be predicted: numbers",
     ),
+    # The name that BIDS gives the column in all its tables.
     Argument(
         "--group",
         default="participant_id",
@@ -80,6 +82,7 @@ TABLE_ARGUMENTS = (
         default="paired",
         help="default: %(default)s",
     ),
+    # A paired difference is the second visit minus the first.
     Argument(
         "--order",
         metavar="COLUMN",
@@ -125,6 +128,8 @@ COLUMN_ARGUMENTS = (
         metavar="COLUMN",
         help="participants exchange outcomes inside their site only",
     ),
+    # The site's offset is in both visits of a participant, so that paired differences
+    # have none.
     Argument(
         "--harmonise",
         action="store_true",
@@ -161,6 +166,7 @@ MODEL_ARGUMENTS = (
         help="default: paired, one participant at a "
         "time, beyond 100 participants 20; between, 10",
     ),
+    # Several values cost an inner cross-validation in every fold.
     Argument(
         "-C",
         type=float,
@@ -169,6 +175,7 @@ MODEL_ARGUMENTS = (
         metavar="C",
         help="penalty of the machines; several are tuned inside the folds (default: 1)",
     ),
+    # Weights of raw features can be read in their units.
     Argument(
         "--raw",
         action="store_true",
@@ -178,6 +185,7 @@ MODEL_ARGUMENTS = (
 
 
 TEST_ARGUMENTS = (
+    # The smallest p is then 1 in 5001.
     Argument("--permutations", type=int, default=5000, help="default: %(default)s"),
     Argument(
         "--stop-after",
@@ -188,6 +196,7 @@ TEST_ARGUMENTS = (
     ),
     Argument("--seed", type=int, default=0, help="default: %(default)s"),
     Argument("--n-jobs", type=int, metavar="N", help="threads (default: one a core)"),
+    # With so few, hardly any accuracy differs from chance.
     Argument(
         "--force", action="store_true", help="also with fewer than 10 participants"
     ),
@@ -231,8 +240,11 @@ def _check(arguments: argparse.Namespace) -> None:
     )
     if arguments.n_jobs is not None:
         require_at_least(arguments.n_jobs, 1, "--n-jobs", "a thread does the work")
+    _check_modalities([name for name, _ in arguments.modality or ()])
+
+
+def _check_modalities(names: Sequence[str]) -> None:
     # A dictionary of them would keep the last one without a word.
-    names = [name for name, _ in arguments.modality or ()]
     if len(set(names)) < len(names):
         raise InputError(
             "--modality: a name came twice. Put all its columns into one: "
@@ -270,30 +282,41 @@ def _request(arguments: argparse.Namespace) -> Request:
 
 def _print_left_out(summary: Summary) -> None:
     """Who was left out, on the error stream: the output has the results only."""
-    for reason, left_out in summary["left_out"].items():
-        # A list of participants, or a count of rows.
-        names = left_out
-        if isinstance(left_out, list):
-            names = ", ".join(str(name) for name in left_out)
-        print(f"left out, {reason}: {names}", file=sys.stderr)
+    for reason, participants in summary["left_out"].items():
+        print(f"left out, {reason}: {_names_or_count(participants)}", file=sys.stderr)
+
+
+def _names_or_count(participants: list[str] | int) -> str:
+    # Of rows without an outcome, for example, only the number is known.
+    if isinstance(participants, list):
+        return ", ".join(map(str, participants))
+    return str(participants)
 
 
 def _print_columns(summary: Summary) -> None:
     """Which columns are used, on the error stream."""
     for name, columns in summary["columns"].items():
-        shown = ", ".join(columns[:COLUMNS_NAMED])
-        if len(columns) > COLUMNS_NAMED:
-            shown += f" and {len(columns) - COLUMNS_NAMED} more"
-        print(f"{name}: {shown}", file=sys.stderr)
+        print(f"{name}: {_shortened(columns)}", file=sys.stderr)
+
+
+def _shortened(columns: Sequence[str]) -> str:
+    shown = ", ".join(columns[:COLUMNS_NAMED])
+    if len(columns) > COLUMNS_NAMED:
+        return f"{shown} and {len(columns) - COLUMNS_NAMED} more"
+    return shown
 
 
 def _print_findings(summary: Summary) -> None:
     print(f"\n{summary['lead']}\n")
     for check in summary["audit"]:
-        # Checks that passed are in the report only.
-        if check["verdict"] == "fail":
-            print(f"LEAK AUDIT FAILED: {check['words']}")
-        elif check["verdict"] != "pass":
-            print(f"warning: {check['words']}")
+        _print_check(check["verdict"], check["words"])
     for note in summary["notes"]:
         print(f"note: {note}")
+
+
+def _print_check(verdict: str, words: str) -> None:
+    # Checks that passed are in the report only.
+    if verdict == "pass":
+        return
+    heading = "LEAK AUDIT FAILED" if verdict == "fail" else "warning"
+    print(f"{heading}: {words}")

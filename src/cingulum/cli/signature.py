@@ -95,10 +95,7 @@ def _add_apply_options(parser: argparse.ArgumentParser) -> None:
 
 def execute_apply(arguments: argparse.Namespace) -> int:
     summary = _apply(arguments)
-    for name, figures in summary["models"].items():
-        # Nobody has two visits with this modality.
-        if figures["decided"]:
-            print(f"{name:12} {_decisions(figures)}")
+    _print_decisions(summary["models"])
     # Suspicious data are scored, but not without a word.
     for flag in summary["flags"]:
         print(f"flag: {flag}", file=sys.stderr)
@@ -106,13 +103,26 @@ def execute_apply(arguments: argparse.Namespace) -> int:
     return 3 if summary["failures"] else 0
 
 
+def _print_decisions(models: Figures) -> None:
+    for name, figures in models.items():
+        # Nothing is decided where nobody has two visits with this modality.
+        if figures["decided"]:
+            print(f"{name:12} {_decisions(figures)}")
+
+
 def _apply(arguments: argparse.Namespace) -> Figures:
-    from cingulum.pipeline.feature_export import VisitSelection
-    from cingulum.pipeline.paths import Run, RunPaths
-    from cingulum.pipeline.signature_scoring import apply_to_bids, apply_to_table
+    from cingulum.pipeline.signature_scoring import apply_to_table
 
     if arguments.scans:
         return apply_to_table(arguments.signature, arguments.scans, arguments.out)
+    return _apply_to_dataset(arguments)
+
+
+def _apply_to_dataset(arguments: argparse.Namespace) -> Figures:
+    from cingulum.pipeline.feature_export import VisitSelection
+    from cingulum.pipeline.paths import Run, RunPaths
+    from cingulum.pipeline.signature_scoring import apply_to_bids
+
     selection = VisitSelection(
         arguments.participant_label,
         arguments.session_label,
@@ -127,13 +137,19 @@ def _apply(arguments: argparse.Namespace) -> Figures:
 
 def _decisions(figures: Figures) -> str:
     """How many second visits were judged more painful, and how often that is right."""
-    text = f"second visit higher in {figures['second_visit_higher']} of "
-    text += str(figures["decided"])
+    decided = figures["decided"]
+    return (
+        f"second visit higher in {figures['second_visit_higher']} of {decided}"
+        f"{_accuracy(figures)}"
+    )
+
+
+def _accuracy(figures: Figures) -> str:
     # Known only where the new data have pain ratings.
-    if "accuracy" in figures:
-        percent = 100 * figures["accuracy"]
-        text += f", right in {percent:.1f} % of {figures['pain_known']}"
-    return text
+    if "accuracy" not in figures:
+        return ""
+    percent = 100 * figures["accuracy"]
+    return f", right in {percent:.1f} % of {figures['pain_known']}"
 
 
 def execute_export(arguments: argparse.Namespace) -> None:

@@ -39,6 +39,7 @@ ARGUMENTS = (
     Argument(
         "--estimates", type=Path, metavar="FIT", help="take parameters from a fit.json"
     ),
+    # Masses have different parameters, so that there is no option for each.
     Argument(
         "--set",
         action="append",

@@ -15,9 +15,11 @@ planted truth lies in sourcedata/."""
 
 ARGUMENTS = (
     Argument("out", type=Path, metavar="OUT", help="new folder to write"),
+    # As many as Lee et al. 2019 studied.
     Argument(
         "--patients", type=int, default=53, metavar="N", help="default: %(default)s"
     ),
+    # A null cohort shows whether chance is found where there is nothing else.
     Argument(
         "--effect",
         default="lee2019",
@@ -26,6 +28,7 @@ ARGUMENTS = (
         "by Lee et al. 2019, or none: a null cohort (default: %(default)s)",
     ),
     Argument("--seed", type=int, default=0, help="default: %(default)s"),
+    # Coarser than real recordings, so that a cohort takes little space and time.
     Argument(
         "--voxel",
         type=float,

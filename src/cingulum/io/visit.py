@@ -168,7 +168,7 @@ def checked_filters(
             )
         if not isinstance(query, dict):
             raise InputError(
-                f"{source}: {kind} needs an object of entities; came {query!r}."
+                f"{source}: {kind} needs an object of entities; got {query!r}."
             )
         # TOML has no null, so there an absent entity is written as false.
         absent = {key: None if v is False else v for key, v in query.items()}
@@ -389,7 +389,7 @@ def _intended_for(
 def _names_file(file: BidsFile, target: object, asl: BidsFile) -> bool:
     """Whether an IntendedFor entry names the ASL run."""
     if not isinstance(target, str):
-        raise InputError(f"{file.path}: IntendedFor must name files; came {target!r}.")
+        raise InputError(f"{file.path}: IntendedFor must name files; got {target!r}.")
     # Old entries are relative to the participant's folder, newer ones are BIDS URIs.
     is_full = target.startswith(("bids:", "sub-"))
     below = "" if is_full else f"sub-{file.entities['sub']}/"

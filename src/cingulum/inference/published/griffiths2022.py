@@ -156,7 +156,7 @@ def _unusable(n: int, bold: Tensor, epochs: int) -> InputError:
     return InputError(
         f"A published fit needs bold (…, region, time) of {n} regions and {WINDOW} "
         "volumes or more, and an epoch; "
-        f"came bold of shape {tuple(bold.shape)} and {epochs} epochs."
+        f"got bold of shape {tuple(bold.shape)} and {epochs} epochs."
     )
 
 
@@ -414,7 +414,7 @@ class _NeuralSteps:
         self, by_inputs: Float[Tensor, "3 fit region"]
     ) -> Float[Tensor, "2 fit region"]:
         """Derivatives by a step's states, from those by E, I and what is received."""
-        # The Laplacian is symmetric: what is received passes back as it came.
+        # The Laplacian is symmetric: what is received passes back unchanged.
         passed_back = received_from(self.laplacian.detach(), by_inputs[-1:])
         # Of the two states, only E is sent to other regions.
         is_excitation = self.constants.recruited[:, 0]
