@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from cingulum.errors import InputError
-from cingulum.io.files import read_table
+from cingulum.io.files import JsonObject, read_table
 from cingulum.io.images import read_header, read_image
 from cingulum.io.spaces import adult_mni
 from cingulum.signals.atlas_names import ATLASES
@@ -76,13 +76,17 @@ Atlas = SphereAtlas | LabelAtlas | ProbabilisticAtlas
 
 
 def _centre(weight: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    total = weight.sum()
     # A region may have lost all its voxels when its atlas was resampled.
-    if total == 0:
+    if weight.sum() == 0:
         return np.full(3, np.nan)
+    return affine[:3, :3] @ _mean_index(weight) + affine[:3, 3]
+
+
+def _mean_index(weight: np.ndarray) -> np.ndarray:
+    """Centre of gravity (3,) in voxels."""
+    total = weight.sum()
     axes = np.indices(weight.shape)
-    index = np.array([(weight * axis).sum() / total for axis in axes])
-    return affine[:3, :3] @ index + affine[:3, 3]
+    return np.array([(weight * axis).sum() / total for axis in axes])
 
 
 def check_space(atlas: Atlas, space: str, what: str) -> None:
@@ -97,20 +101,24 @@ def check_space(atlas: Atlas, space: str, what: str) -> None:
     )
 
 
-def atlas_metadata(atlas: Atlas) -> dict[str, object]:
+def atlas_metadata(atlas: Atlas) -> JsonObject:
     """What sidecars say of an atlas: its name, its regions, and a hash of their
     positions, by which the same atlas is recognised."""
+    return {
+        "Atlas": atlas.name,
+        "Regions": list(atlas.regions),
+        "AtlasSHA256": _position_hash(atlas),
+    }
+
+
+def _position_hash(atlas: Atlas) -> str:
     digest = hashlib.sha256()
     for field in fields(atlas):
         value = getattr(atlas, field.name)
         if isinstance(value, np.ndarray | float | int):
             # As 64-bit numbers, so that the type of an image does not change the hash.
             digest.update(np.ascontiguousarray(value, dtype=float).tobytes())
-    return {
-        "Atlas": atlas.name,
-        "Regions": list(atlas.regions),
-        "AtlasSHA256": digest.hexdigest(),
-    }
+    return digest.hexdigest()
 
 
 def named_atlas(name: str) -> Atlas:
@@ -200,14 +208,17 @@ def read_atlas(
     does not name, or names that occur twice.
     """
     path = Path(path)
-    # Both endings of .nii.gz at once.
-    stem = path.name.partition(".")[0]
-    table = Path(table) if table else path.with_name(stem + ".tsv")
-    rows = _read_region_table(table)
-    source = _AtlasFile(path, table, rows)
+    table = Path(table) if table else _table_beside(path)
+    source = _AtlasFile(path, table, _read_region_table(table))
     if len(read_header(path).get_data_shape()) == 4:
         return source.read_maps()
     return source.read_labels()
+
+
+def _table_beside(path: Path) -> Path:
+    # Both endings of .nii.gz at once.
+    stem = path.name.partition(".")[0]
+    return path.with_name(stem + ".tsv")
 
 
 def _read_region_table(path: Path) -> pd.DataFrame:
@@ -283,9 +294,9 @@ class _AtlasFile:
         labels = self._labels(voxels)
         # Label 0 is the background in every program, even where a table names it.
         is_region = labels != 0
-        regions = tuple(np.array(self.regions, dtype=object)[is_region])
+        names = np.array(self.regions, dtype=object)
         return LabelAtlas(
-            regions,
+            tuple(names[is_region]),
             labels[is_region],
             voxels.astype(np.int32),
             image.affine,
@@ -295,19 +306,23 @@ class _AtlasFile:
 
     def _labels(self, voxels: np.ndarray) -> np.ndarray:
         """The label of every row, checked against those of the image."""
+        # Images of integers are often stored as floating-point numbers.
         if (voxels != np.round(voxels)).any() or "index" not in self.rows:
             raise InputError(
                 f"{self.path}: expected whole-number labels, and their `index` in "
                 f"{self.table.name}."
             )
         labels = self.rows["index"].to_numpy()
+        self._check_different(labels)
+        self._check_named(voxels, labels)
+        return labels
+
+    def _check_different(self, labels: np.ndarray) -> None:
         is_whole = np.issubdtype(labels.dtype, np.integer)
         if not is_whole or len(set(labels)) != len(labels):
             raise InputError(
                 f"{self.table}: `index` must be a different whole number in every row."
             )
-        self._check_named(voxels, labels)
-        return labels
 
     def _check_named(self, voxels: np.ndarray, labels: np.ndarray) -> None:
         in_image = set(np.unique(voxels).astype(int))
