@@ -7,6 +7,7 @@ import itertools
 import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -113,6 +114,11 @@ class _Equilibrium:
     values: np.ndarray
     flags: tuple[str, ...] = ()
 
+    @property
+    def divisor(self) -> np.ndarray:
+        # Where M0 is zero, an infinite divisor gives zero without a warning.
+        return np.where(self.values > 0, self.values, np.inf)
+
 
 @dataclass(frozen=True, eq=False)
 class _Solution:
@@ -215,9 +221,8 @@ def _relative_difference(
     differences: _Differences, m0: _Equilibrium, mask: np.ndarray
 ) -> np.ndarray:
     """ΔM/M0 (x, y, z, delay), zero outside the mask."""
-    # Where M0 is zero, an infinite divisor gives zero without a warning.
-    divisor = np.where(m0.values > 0, m0.values, np.inf)
-    return np.where(mask[..., None], differences.values / divisor[..., None], 0.0)
+    ratio = differences.values / m0.divisor[..., None]
+    return np.where(mask[..., None], ratio, 0.0)
 
 
 def _settings(
@@ -263,7 +268,10 @@ def _short_delay_flags(protocol: Protocol, differences: _Differences) -> list[st
     # In PASL the delay counts from the inversion, and several delays see arrival.
     if not differences.single or protocol.pulsed:
         return []
-    delay = differences.delays[0]
+    return _short_delay_flag(differences.delays[0])
+
+
+def _short_delay_flag(delay: float) -> list[str]:
     if delay >= SHORT_DELAY:
         return []
     return [
@@ -292,13 +300,17 @@ def _check_not_empty(path: Path, mask: np.ndarray) -> None:
 
 
 def _check_unit(path: Path, fields: JsonObject) -> None:
-    # Programs write mL/100g/min, ml/100 g/min, mL/(100 g)/min and more.
-    unit = str(fields.get("Units", "mL/100 g/min")).lower()
-    if not all(part in unit for part in ("ml", "100", "min")):
+    unit = str(fields.get("Units", "mL/100 g/min"))
+    if not _is_flow_unit(unit.lower()):
         raise InputError(
             f"{path}: its sidecar gives the unit {fields['Units']!r}; expected mL/100 "
             "g/min."
         )
+
+
+def _is_flow_unit(unit: str) -> bool:
+    # Programs write mL/100g/min, ml/100 g/min, mL/(100 g)/min and more.
+    return all(part in unit for part in ("ml", "100", "min"))
 
 
 def _map_mask(visit: Visit, image: nib.Nifti1Image) -> np.ndarray:
@@ -350,7 +362,7 @@ def _differences(run: _AslRun) -> _Differences:
 def _mean_differences(run: _AslRun, volumes: np.ndarray) -> _Differences:
     """Of volumes that the scanner subtracted."""
     timings = _timings(run.protocol, volumes)
-    values = [run.mean(volumes[timing.shared[volumes]]) for timing in timings]
+    values = [run.mean(timing.select(volumes)) for timing in timings]
     return _stacked(run, timings, values, ())
 
 
@@ -371,6 +383,10 @@ class _Timing:
     delay: float
     duration: float
     shared: np.ndarray
+
+    def select(self, volumes: np.ndarray) -> np.ndarray:
+        """Those of some volumes that have this timing."""
+        return volumes[self.shared[volumes]]
 
 
 def _timings(protocol: Protocol, volumes: np.ndarray) -> list[_Timing]:
@@ -404,15 +420,20 @@ def _check_durations(run: _AslRun, durations: np.ndarray) -> None:
 
 
 def _check_pairs(run: _AslRun) -> None:
+    # Subtracted volumes need no pairs.
     if len(run.protocol.volumes("deltam")):
         return
     control = len(run.protocol.volumes("control"))
     label = len(run.protocol.volumes("label"))
     if control == 0 or label == 0:
-        raise InputError(
-            f"{run.path}: aslcontext names {control} control, {label} label and no "
-            "deltam volumes; control and label, deltam, or cbf are needed."
-        )
+        raise InputError(f"{run.path}: {_incomplete_context(control, label)}")
+
+
+def _incomplete_context(control: int, label: int) -> str:
+    return (
+        f"aslcontext names {control} control, {label} label and no deltam volumes; "
+        "control and label, deltam, or cbf are needed."
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -425,21 +446,21 @@ class _Pairs:
 
     @property
     def flags(self) -> list[str]:
-        if len(self.control) == len(self.label):
+        controls = len(self.control)
+        labels = len(self.label)
+        if controls == labels:
             return []
         return [
-            f"{len(self.control)} control and {len(self.label)} label volumes at a "
-            f"delay of {self.delay:g} s"
+            f"{controls} control and {labels} label volumes at a delay of "
+            f"{self.delay:g} s"
         ]
 
 
 def _pairs_at(run: _AslRun, timing: _Timing) -> _Pairs:
-    control = run.protocol.volumes("control")
-    label = run.protocol.volumes("label")
-    pairs = _Pairs(
-        control[timing.shared[control]], label[timing.shared[label]], timing.delay
-    )
-    if len(pairs.control) == 0:
+    control = timing.select(run.protocol.volumes("control"))
+    label = timing.select(run.protocol.volumes("label"))
+    pairs = _Pairs(control, label, timing.delay)
+    if len(control) == 0:
         raise InputError(f"{run.path}: {_no_control(pairs)}")
     return pairs
 
@@ -528,12 +549,16 @@ def _recovered(
 
 def _m0_repetition_time(path: Path, fields: JsonObject) -> float:
     value = first_value(fields.get("RepetitionTimePreparation"))
-    if not is_number(value) or not 0 < value <= 30:
+    if not _is_repetition_time(value):
         raise InputError(
             f"{path}: its JSON must give RepetitionTimePreparation, above 0 to 30 s "
             f"(without it, M0 cannot be corrected for recovery); got {value!r}."
         )
     return float(value)
+
+
+def _is_repetition_time(value: Any) -> bool:
+    return is_number(value) and 0 < value <= 30
 
 
 def _brain_mask(run: _AslRun, m0: _Equilibrium) -> np.ndarray:
@@ -580,9 +605,7 @@ def _reference_image(run: _AslRun, m0: _Equilibrium) -> np.ndarray:
     if run.protocol.m0_type != "Estimate":
         return m0.values
     control = run.protocol.volumes("control")
-    if len(control):
-        return run.mean(control)
-    return run.mean(run.protocol.volumes("deltam"))
+    return run.mean(control if len(control) else run.protocol.volumes("deltam"))
 
 
 def _check_sign(run: _AslRun, ratio: np.ndarray) -> None:

@@ -280,9 +280,12 @@ class _LeastSquares:
 
     def estimate(self, best: _Candidate) -> FlowEstimate:
         """The solution as callers take it."""
-        squares = (self.residual(best.f, best.arrival) ** 2).sum(1)
         arrival = np.where(best.f > 0, best.arrival, np.nan)
-        return FlowEstimate(best.f, arrival, np.sqrt(squares / self.degrees_of_freedom))
+        return FlowEstimate(best.f, arrival, self._residual_sd(best))
+
+    def _residual_sd(self, best: _Candidate) -> np.ndarray:
+        squares = (self.residual(best.f, best.arrival) ** 2).sum(1)
+        return np.sqrt(squares / self.degrees_of_freedom)
 
     def residual(self, f: np.ndarray, arrival: np.ndarray) -> np.ndarray:
         return self.ratio - self._model(f, arrival)

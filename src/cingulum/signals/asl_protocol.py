@@ -251,12 +251,16 @@ def _bolus_duration(sidecar: _Sidecar) -> np.ndarray:
     delay = sidecar.fields.get("BolusCutOffDelayTime")
     # Q2TIPS cuts the bolus off by several pulses; the first ends it.
     first = first_value(delay)
-    if not is_number(first) or not 0.1 <= first <= 3:
+    if not _is_bolus_length(first):
         raise sidecar.error(
             "PASL needs BolusCutOffDelayTime, 0.1 to 3 s (Q2TIPS: first and last); got "
             f"{delay!r}."
         )
     return np.full(sidecar.volumes, float(first))
+
+
+def _is_bolus_length(value: Any) -> bool:
+    return is_number(value) and 0.1 <= value <= 3
 
 
 def _check_bolus_cut_off(sidecar: _Sidecar) -> None:
@@ -355,11 +359,15 @@ def _suppression_pulses(sidecar: _Sidecar) -> float:
     # The fewest that suppress anything; `_suppression_flags` tells the reader.
     if pulses is None:
         return 1
+    _check_pulses(sidecar, pulses)
+    return pulses
+
+
+def _check_pulses(sidecar: _Sidecar, pulses: Any) -> None:
     if not is_number(pulses) or not 0 <= pulses <= 10:
         raise sidecar.error(
             f"BackgroundSuppressionNumberPulses must be 0 to 10; got {pulses!r}."
         )
-    return pulses
 
 
 def _m0_estimate(sidecar: _Sidecar, m0_type: str) -> float | None:

@@ -4,7 +4,7 @@ millimetres of a standard space."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
 from importlib.resources import files
@@ -92,13 +92,17 @@ def _mean_index(weight: np.ndarray) -> np.ndarray:
 def check_space(atlas: Atlas, space: str, what: str) -> None:
     """Raises InputError where an atlas and an image do not lie in one space (a file
     without `space-` is in its own)."""
-    if atlas.space == space or (adult_mni(atlas.space) and adult_mni(space)):
-        return
-    raise InputError(
-        f"{what}: lies in {space or 'native'} space, the regions of {atlas.name} in "
-        f"{atlas.space}. Give it in adult MNI space (fMRIPrep: --output-spaces "
-        "MNI152NLin2009cAsym), or an atlas named with the same space-."
-    )
+    if not _is_same_space(atlas.space, space):
+        raise InputError(
+            f"{what}: lies in {space or 'native'} space, the regions of {atlas.name} "
+            f"in {atlas.space}. Give it in adult MNI space (fMRIPrep: --output-spaces "
+            "MNI152NLin2009cAsym), or an atlas named with the same space-."
+        )
+
+
+def _is_same_space(first: str, second: str) -> bool:
+    # Millimetres mean the same places in all adult MNI templates.
+    return first == second or (adult_mni(first) and adult_mni(second))
 
 
 def atlas_metadata(atlas: Atlas) -> JsonObject:
@@ -113,12 +117,18 @@ def atlas_metadata(atlas: Atlas) -> JsonObject:
 
 def _position_hash(atlas: Atlas) -> str:
     digest = hashlib.sha256()
+    for numbers in _positions(atlas):
+        # As 64-bit numbers, so that the type of an image does not change the hash.
+        digest.update(np.ascontiguousarray(numbers, dtype=float).tobytes())
+    return digest.hexdigest()
+
+
+def _positions(atlas: Atlas) -> Iterator[np.ndarray | float]:
+    """Every field of an atlas that holds numbers."""
     for field in fields(atlas):
         value = getattr(atlas, field.name)
         if isinstance(value, np.ndarray | float | int):
-            # As 64-bit numbers, so that the type of an image does not change the hash.
-            digest.update(np.ascontiguousarray(value, dtype=float).tobytes())
-    return digest.hexdigest()
+            yield value
 
 
 def named_atlas(name: str) -> Atlas:
@@ -130,13 +140,16 @@ def named_atlas(name: str) -> Atlas:
     """
     if name in _LOADERS:
         return _LOADERS[name](name)
-    path = Path(name)
-    if not path.name.endswith((".nii", ".nii.gz")):
+    _check_is_image(name)
+    return read_atlas(Path(name))
+
+
+def _check_is_image(name: str) -> None:
+    if not name.endswith((".nii", ".nii.gz")):
         raise InputError(
             f"No atlas is called {name!r}. Known are {', '.join(ATLASES)}, or the path "
             "of a NIfTI image (.nii, .nii.gz) with its label table (.tsv) beside it."
         )
-    return read_atlas(path)
 
 
 def pain_atlas() -> SphereAtlas:

@@ -302,13 +302,16 @@ def _smaller_mask(inside: np.ndarray, alive: np.ndarray) -> np.ndarray:
 def _brain(path: Path, mask: nib.Nifti1Image) -> np.ndarray:
     # Resampled masks hold fractions.
     inside = np.asarray(mask.dataobj) > 0.5
-    # Nearly nothing or nearly everything is no brain.
-    if not 0.001 < inside.mean() < 0.999:
-        raise InputError(
-            f"{path}: marks {inside.mean():.1%} of the image as brain; the mask is "
-            "damaged."
-        )
+    _check_brain_share(path, inside.mean())
     return inside
+
+
+def _check_brain_share(path: Path, share: float) -> None:
+    # Nearly nothing or nearly everything is no brain.
+    if not 0.001 < share < 0.999:
+        raise InputError(
+            f"{path}: marks {share:.1%} of the image as brain; the mask is damaged."
+        )
 
 
 def _percent_change(signals: np.ndarray, level: np.ndarray) -> np.ndarray:
@@ -344,15 +347,19 @@ def _check_half_alive(path: Path, share: float) -> None:
 
 def repetition_time(path: Path, header: float, fields: JsonObject) -> float:
     """TR in s from the sidecar, checked against the header."""
-    stated = fields.get("RepetitionTime", header)
+    stated = _stated_tr(path, fields.get("RepetitionTime", header))
+    _check_plausible_tr(path, stated)
+    _check_same_tr(path, header, stated)
+    return float(stated)
+
+
+def _stated_tr(path: Path, stated: object) -> float:
     if not is_number(stated):
         raise InputError(
             f"{path}: RepetitionTime in its sidecar must be a number of seconds; got "
             f"{stated!r}."
         )
-    _check_plausible_tr(path, stated)
-    _check_same_tr(path, header, stated)
-    return float(stated)
+    return stated
 
 
 def _check_plausible_tr(path: Path, tr: float) -> None:
@@ -377,15 +384,19 @@ def framewise_displacement(visit: Visit) -> np.ndarray:
     """Head motion from volume to volume (volume − 1,), mm, from fMRIPrep's
     confounds."""
     path = visit["confounds"]
+    # The first volume has none before it.
+    values = _displacement_column(path)[1:]
+    _check_displacement(path, values)
+    return values
+
+
+def _displacement_column(path: Path) -> np.ndarray:
     table = read_table(path)
     if "framewise_displacement" not in table:
         raise InputError(
             f"{path}: expected a column framewise_displacement, as fMRIPrep writes it."
         )
-    # The first volume has none before it.
-    values = _numbers(path, table["framewise_displacement"])[1:]
-    _check_displacement(path, values)
-    return values
+    return _numbers(path, table["framewise_displacement"])
 
 
 def _check_displacement(path: Path, values: np.ndarray) -> None:
@@ -527,11 +538,17 @@ def _check_volumes_left(visit: Visit, kept: np.ndarray, regressors: int) -> None
     left = int(kept.sum()) - regressors
     if left < FEWEST_VOLUMES:
         raise InputError(
-            f"{visit['bold']}: {int(kept.sum())} of {len(kept)} volumes stay and "
-            f"{regressors} confounds are regressed out, which leaves {left} degrees of "
-            f"freedom; {FEWEST_VOLUMES} are needed. Leave the visit out, or choose a "
-            "milder --strategy or --scrub."
+            f"{visit['bold']}: {_volumes_text(kept, regressors)}, which leaves {left} "
+            f"degrees of freedom; {FEWEST_VOLUMES} are needed. Leave the visit out, or "
+            "choose a milder --strategy or --scrub."
         )
+
+
+def _volumes_text(kept: np.ndarray, regressors: int) -> str:
+    return (
+        f"{int(kept.sum())} of {len(kept)} volumes stay and {regressors} confounds are "
+        "regressed out"
+    )
 
 
 def _clean(

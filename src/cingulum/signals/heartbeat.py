@@ -186,8 +186,7 @@ def _cardiac_signal(path: Path, recording: PhysioRecording) -> _CardiacSignal:
 
 
 def _check_varies(path: Path, values: np.ndarray) -> None:
-    known = np.isfinite(values)
-    if known.mean() < 0.5 or np.ptp(values[known]) == 0:
+    if _is_flat(values):
         raise InputError(f"{path}: the cardiac signal is constant or mostly missing.")
 
 
@@ -226,11 +225,13 @@ def _check_sampling_frequency(path: Path, rate: float) -> None:
 
 def _check_column_count(path: Path, table: pd.DataFrame, names: list[str]) -> None:
     # With a name that occurs twice, one of the two columns would be lost.
-    if table.shape[1] != len(names) or len(set(names)) != len(names):
-        raise InputError(
-            f"{path}: its JSON lists {len(names)} columns; the table has "
-            f"{table.shape[1]}."
-        )
+    are_different = len(set(names)) == len(names)
+    if table.shape[1] != len(names) or not are_different:
+        raise InputError(f"{path}: {_column_counts(table, names)}")
+
+
+def _column_counts(table: pd.DataFrame, names: list[str]) -> str:
+    return f"its JSON lists {len(names)} columns; the table has {table.shape[1]}."
 
 
 def _are_names(value: Any) -> TypeGuard[list[str]]:
@@ -560,7 +561,8 @@ def _begins(is_on: np.ndarray) -> np.ndarray:
 
 def _usable(samples: np.ndarray, missing: np.ndarray) -> np.ndarray:
     """Peaks with a sample on either side, and not in what was interpolated."""
-    inner = samples[(samples > 0) & (samples < len(missing) - 1)]
+    last = len(missing) - 1
+    inner = samples[(samples > 0) & (samples < last)]
     return inner[~missing[inner]]
 
 
@@ -666,7 +668,11 @@ def _strongest_frequency(signal: np.ndarray, rate: float) -> float:
 
 def _has_breathing(signal: np.ndarray, rate: float) -> bool:
     """Whether at least half is known, it changes, and it lasts half a minute."""
-    known = np.isfinite(signal)
-    if known.mean() < 0.5 or np.ptp(signal[known]) == 0:
-        return False
-    return len(signal) / rate >= 30
+    return not _is_flat(signal) and len(signal) / rate >= 30
+
+
+def _is_flat(values: np.ndarray) -> bool:
+    """Whether a signal is constant or mostly missing."""
+    known = np.isfinite(values)
+    # In this order, since an empty array has no range.
+    return bool(known.mean() < 0.5 or np.ptp(values[known]) == 0)

@@ -157,8 +157,13 @@ def _unobserved_seconds(
     """Seconds in which a rhythm of the band could not be observed: a line drawn across
     more than a quarter of its period hardly carries it, across less it does."""
     missing = np.diff(times) - usual
-    quarter_period = 0.25 / np.sqrt(band[0] * band[1])
-    return float(missing[missing > quarter_period - 0.5 * usual].sum())
+    longest = _quarter_period(band) - 0.5 * usual
+    return float(missing[missing > longest].sum())
+
+
+def _quarter_period(band: tuple[float, float]) -> float:
+    # Of the band's middle on a logarithmic scale.
+    return 0.25 / np.sqrt(band[0] * band[1])
 
 
 def _power_within(spectrum: Spectrum, band: tuple[float, float]) -> float:

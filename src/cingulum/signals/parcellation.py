@@ -267,11 +267,16 @@ def _label_weights(
 
 def _region_of_label(labels: np.ndarray, values: np.ndarray) -> np.ndarray:
     """The region that has each label as its value, NO_REGION for other labels."""
-    order = np.argsort(values)
-    # A label above all others would be looked up behind the end.
-    position = np.searchsorted(values[order], labels).clip(max=len(order) - 1)
-    regions = order[position]
+    regions = _nearest_above(labels, values)
     return np.where(values[regions] == labels, regions, NO_REGION)
+
+
+def _nearest_above(labels: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The region with the smallest value that is not below each label."""
+    order = np.argsort(values)
+    position = np.searchsorted(values[order], labels)
+    # A label above all others would be looked up behind the end.
+    return order[position.clip(max=len(order) - 1)]
 
 
 def _label_coverage(
@@ -322,11 +327,13 @@ def _probability_weights(
 ) -> list[csr_array]:
     """The row of every region: its probability at the voxels of the mask."""
     points = _fractional_index(np.argwhere(inside), affine, atlas.affine).T
-    rows = []
-    for image in atlas.image:
-        probability = map_coordinates(image, points, order=1, mode="constant")
-        rows.append(csr_array(probability[None]))
-    return rows
+    return [_interpolated_row(image, points) for image in atlas.image]
+
+
+def _interpolated_row(image: np.ndarray, points: np.ndarray) -> csr_array:
+    # Probability is zero beyond the edges of the image.
+    values = map_coordinates(image, points, order=1, mode="constant")
+    return csr_array(values[None])
 
 
 def _offsets(reach: np.ndarray) -> np.ndarray:
@@ -367,7 +374,12 @@ def _running_numbers(inside: np.ndarray) -> np.ndarray:
 
 def _values_at(image: np.ndarray, index: np.ndarray, outside: int) -> np.ndarray:
     """Values of an image at voxel indices (voxel, 3); `outside` beyond its edges."""
-    in_image = ((index >= 0) & (index < image.shape)).all(1)
+    in_image = _in_image(index, image.shape)
     values = np.full(len(index), outside, dtype=image.dtype)
     values[in_image] = image[tuple(index[in_image].T)]
     return values
+
+
+def _in_image(index: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    # A negative index would silently count from the other end.
+    return np.all((index >= 0) & (index < shape), axis=1)

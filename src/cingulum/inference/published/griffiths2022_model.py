@@ -468,7 +468,7 @@ class Variant:
     """
 
     start: PublishedParameters = PublishedParameters()
-    # 0.75 // 0.05 is 14: neither is exact in binary, and the floor is taken.
+    # 0.75 // 0.05 is 14: neither is exact in binary, and the floor counts.
     steps: int = 14
     rate: float = 0.01
     averaged: int = 100
