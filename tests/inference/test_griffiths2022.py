@@ -189,7 +189,7 @@ def test_model_takes_one_truth_a_simulation():
 
 def test_what_cannot_be_fitted_is_said():
     weights = connectome(5)
-    with pytest.raises(InputError, match="variants A, B; came 'C'"):
+    with pytest.raises(InputError, match="variants A, B; got 'C'"):
         published_fit(weights, noise(5, 40), variant="C")
     with pytest.raises(
         InputError, match=r"5 regions and 20 volumes or more.*shape \(4, 40\)"

@@ -7,38 +7,34 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
 
 from cingulum import __version__
-from cingulum.cli import (
-    demo,
-    features,
-    fetch,
-    fit,
-    predict,
-    run,
-    signature,
-    simulate,
-    status,
-    synthesize,
-)
 from cingulum.cli.argument_parser import Parser
 from cingulum.errors import ConvergenceError, InputError
 
-COMMANDS = (
-    demo,
-    fetch,
-    synthesize,
-    features,
-    run,
-    status,
-    predict,
-    signature,
-    fit,
-    simulate,
-)
-"""Modules with `add_parser` and `execute`, in the order of the help."""
+COMMANDS = {
+    "demo": "the whole story once: real brains, a synthetic cohort, a report",
+    "fetch": "download real data",
+    "synthesize": "write a synthetic cohort with planted truth",
+    "features": "measure every visit of a BIDS dataset: one table of features",
+    "run": "analyse a BIDS dataset (BIDS App)",
+    "status": "what is done, failed or missing in an output folder, and how to finish",
+    "predict": "evaluate a prediction from any table of features",
+    "signature": "score new data with published or own weights; export weights",
+    "fit": "fit a brain model to one recording",
+    "simulate": "write simulated BOLD for given parameters",
+}
+"""Every command with its line in the help. Its options are in the module of its name,
+which has `add_options(parser)` and is imported when the command is typed."""
 
 NOT_COMPLETE, BAD_INPUT, INTERRUPTED = 3, 4, 130
+
+DESCRIPTION = """\
+From a patient's recordings to the mechanism and the score: fit whole-brain models to \
+fMRI by gradient, and predict clinical pain from BOLD, ASL, heart rate variability and \
+the fitted mechanism."""
 
 EXIT_CODES = """\
 exit codes: 0 done; 1 unexpected failure (please report it); 2 wrong usage; 3
@@ -50,7 +46,7 @@ INTERRUPTION = (
 )
 
 # The disk is full or read-only, or a quota or permission is lacking: the user's to
-# mend. Every other OSError is a fault of ours and keeps its traceback.
+# mend.
 WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 PERMISSION_ERRORS = (errno.EACCES, errno.EPERM)
 
@@ -61,23 +57,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # NumPy and torch are imported, which read it once.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     words = sys.argv[1:] if arguments is None else arguments
-    parsed = parser().parse_args(words)
+    parsed = parser(_typed_command(words)).parse_args(words)
     try:
         # A command that returns nothing has no failures of its own to report.
         return parsed.execute(parsed) or 0
-    except InputError as error:
-        return _report(str(error), BAD_INPUT)
-    except ConvergenceError as error:
-        return _report(str(error), NOT_COMPLETE)
-    except KeyboardInterrupt:
-        return _report(INTERRUPTION, INTERRUPTED)
-    except OSError as error:
-        if error.errno not in WRITE_ERRORS + PERMISSION_ERRORS:
+    except (InputError, ConvergenceError, OSError, KeyboardInterrupt) as error:
+        failure = _failure(error)
+        # Not the user's to mend: a fault of ours keeps its traceback.
+        if failure is None:
             raise
-        return _report(_file_trouble(error), BAD_INPUT)
+        return _report(failure)
 
 
-def _file_trouble(error: OSError) -> str:
+@dataclass(frozen=True)
+class Failure:
+    """What the user reads, and the exit code."""
+
+    message: str
+    code: int
+
+
+def _failure(error: BaseException) -> Failure | None:
+    """What an expected error tells the user; None for a fault of ours."""
+    if isinstance(error, KeyboardInterrupt):
+        return Failure(INTERRUPTION, INTERRUPTED)
+    if isinstance(error, OSError):
+        return _file_failure(error)
+    # Both errors say themselves what to do.
+    code = BAD_INPUT if isinstance(error, InputError) else NOT_COMPLETE
+    return Failure(str(error), code)
+
+
+def _file_failure(error: OSError) -> Failure | None:
+    if error.errno not in WRITE_ERRORS + PERMISSION_ERRORS:
+        return None
+    return Failure(_file_error_message(error), BAD_INPUT)
+
+
+def _file_error_message(error: OSError) -> str:
     """What to do about a file that cannot be written or read."""
     # A full disk is met by writing only; a permission may lack for reading, too.
     verb = "write" if error.errno in WRITE_ERRORS else "read or write"
@@ -88,25 +105,42 @@ def _file_trouble(error: OSError) -> str:
     )
 
 
-def _report(message: str, code: int) -> int:
+def _report(failure: Failure) -> int:
     # The output is for results, which may be piped.
-    print(f"cingulum: {message}", file=sys.stderr)
-    return code
+    print(f"cingulum: {failure.message}", file=sys.stderr)
+    return failure.code
 
 
-def parser() -> argparse.ArgumentParser:
-    """Every command with its options and an example."""
+def _typed_command(words: Sequence[str]) -> str:
+    """The first word that is no option, or an empty text."""
+    # No option before the command takes a value.
+    for word in words:
+        if not word.startswith("-"):
+            return word
+    return ""
+
+
+def parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Every command; with its options and an example where it is `command`, or where
+    None is named."""
     top = Parser(
         prog="cingulum",
-        description="From a patient's recordings to the mechanism and the score: fit "
-        "whole-brain models to fMRI by "
-        "gradient, and predict clinical pain from BOLD, ASL, heart rate variability "
-        "and the fitted mechanism.",
+        description=DESCRIPTION,
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"cingulum {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        command.add_parser(commands)
+    for name, summary in COMMANDS.items():
+        # All are listed, so that the help and the advice for a typo know them.
+        subparser = commands.add_parser(name, help=summary)
+        if command in (None, name):
+            _add_options(subparser, name)
     return top
+
+
+def _add_options(subparser: argparse.ArgumentParser, name: str) -> None:
+    """Give a command its options. The libraries behind those of all commands would
+    take longer to load than an error takes to read."""
+    subparser.formatter_class = argparse.RawDescriptionHelpFormatter
+    import_module(f"cingulum.cli.{name}").add_options(subparser)

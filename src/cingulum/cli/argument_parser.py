@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
 from typing import Any, NoReturn
 
@@ -45,10 +45,12 @@ class Parser(argparse.ArgumentParser):
         mistyped = self._unknown_options()
         if mistyped and not self._has_commands:
             self._refuse(mistyped)
+        super().error(message + self._advice(message))
+
+    def _advice(self, message: str) -> str:
         if self._has_commands and "invalid choice" in message:
-            message += self._nearest_command()
-        message += self._right_order(message)
-        super().error(message)
+            return self._nearest_command()
+        return self._right_order(message)
 
     @property
     def _has_commands(self) -> bool:
@@ -59,13 +61,15 @@ class Parser(argparse.ArgumentParser):
         return [action for action in self._actions if not action.option_strings]
 
     def _refuse(self, unknown: Sequence[str]) -> NoReturn:
-        advice = ""
-        # A surplus folder or number resembles no option.
-        if unknown[0].startswith("-"):
-            option = _option_name(unknown[0])
-            advice = _did_you_mean(option, self._option_string_actions)
         words = " ".join(unknown)
+        advice = self._nearest_option(unknown[0])
         super().error(f"unrecognized arguments: {words}{advice}")
+
+    def _nearest_option(self, word: str) -> str:
+        # A surplus folder or number resembles no option.
+        if not word.startswith("-"):
+            return ""
+        return _did_you_mean(_option_name(word), self._option_string_actions)
 
     def _unknown_options(self) -> list[str]:
         # What follows a `--` is never an option.
@@ -80,13 +84,14 @@ class Parser(argparse.ArgumentParser):
 
     def _nearest_command(self) -> str:
         """Advice for a mistyped command: the first word that is no option."""
-        commands: list[str] = []
-        for action in self._positional_actions:
-            commands.extend(str(choice) for choice in action.choices or ())
         for word in self._words:
             if not word.startswith("-"):
-                return _did_you_mean(word, commands)
+                return _did_you_mean(word, self._commands())
         return ""
+
+    def _commands(self) -> Iterator[str]:
+        for action in self._positional_actions:
+            yield from map(str, action.choices or ())
 
     def _right_order(self, message: str) -> str:
         """Advice where positionals are missing and an option with any number of values
@@ -94,8 +99,11 @@ class Parser(argparse.ArgumentParser):
         greedy = self._last_greedy_option()
         if greedy is None or not self._positional_is_missing(message):
             return ""
+        return self._order_advice(greedy)
+
+    def _order_advice(self, greedy: argparse.Action) -> str:
         option = greedy.option_strings[-1]
-        names = " ".join(self._example(action) for action in self._positional_actions)
+        names = " ".join(map(self._example, self._positional_actions))
         return (
             f". {option} takes every word that follows: {names} come before the "
             f"options: {self.prog} {names} {option} {_name(greedy)} …"
@@ -110,7 +118,7 @@ class Parser(argparse.ArgumentParser):
         """The last option on the command line that takes any number of values."""
         for word in reversed(self._words):
             action = self._option_string_actions.get(_option_name(word))
-            if action is not None and action.nargs in ("+", "*"):
+            if action is not None and _is_greedy(action):
                 return action
         return None
 
@@ -123,6 +131,10 @@ class Parser(argparse.ArgumentParser):
             if word in choices:
                 return word
         return choices[-1]
+
+
+def _is_greedy(action: argparse.Action) -> bool:
+    return action.nargs in ("+", "*")
 
 
 def _name(action: argparse.Action) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cingulum.cli.options import Commands, add_command, print_results
+from cingulum.cli.options import Argument, add_arguments, describe, print_results
 
 DESCRIPTION = """\
 Fit a brain model to Human Connectome data, make a synthetic cohort, measure, predict,
@@ -13,46 +13,47 @@ and write a report.
 Takes about three minutes on two cores; a second run uses the cohort again."""
 
 
-def add_parser(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        "demo",
-        summary="the whole story once: real brains, a synthetic cohort, a report",
-        description=DESCRIPTION,
-        example="cingulum demo --offline --out demo-output",
-    )
-    parser.add_argument(
+ARGUMENTS = (
+    Argument(
         "--offline",
         action="store_true",
         help="do not use the network (without cached data: a synthetic connectome, and "
         "the report says so)",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--out",
         type=Path,
         default=Path("demo-output"),
         help="folder to write to (default: %(default)s)",
-    )
+    ),
     # As many as Lee et al. 2019 studied.
-    parser.add_argument(
+    Argument(
         "--patients",
         type=int,
         default=53,
         help="patients in the cohort (default: %(default)s)",
-    )
+    ),
     # A fifth of a study's, so that the demo ends within minutes.
-    parser.add_argument(
+    Argument(
         "--permutations",
         type=int,
         default=1000,
         help="sign flips (default: %(default)s)",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--seed",
         type=int,
         default=0,
         help="of the cohort and the permutations (default: %(default)s)",
-    )
+    ),
+)
+
+EXAMPLE = "cingulum demo --offline --out demo-output"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    describe(parser, DESCRIPTION, EXAMPLE)
+    add_arguments(parser, ARGUMENTS)
     parser.set_defaults(execute=execute)
 
 

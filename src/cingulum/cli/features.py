@@ -5,21 +5,26 @@ from __future__ import annotations
 import argparse
 import sys
 import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cingulum.cli.options import (
-    Commands,
-    add_command,
-    add_dataset_options,
-    add_executor_options,
+    DATASET_ARGUMENTS,
+    EXECUTOR_ARGUMENTS,
+    Argument,
+    add_arguments,
     chosen_executor,
     chosen_filters,
+    describe,
 )
-from cingulum.features import FEATURES, FeatureOptions, build_features
+from cingulum.features import FEATURES, FeatureOption, FeatureOptions, build_features
+from cingulum.signals.atlas_names import ATLASES
 
 if TYPE_CHECKING:
+    from cingulum.io.files import JsonObject
     from cingulum.pipeline.feature_export import ExportedFeatures
+    from cingulum.pipeline.measurement import Failure
     from cingulum.pipeline.measurement_cache import MeasurementPlan
 
 DESCRIPTION = """\
@@ -37,128 +42,143 @@ LABEL_COLUMNS = 4
 """Columns of features.tsv that name the visit and are no features."""
 
 
-def add_parser(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        "features",
-        summary="measure every visit of a BIDS dataset: one table of features",
-        description=DESCRIPTION + _feature_list(),
-        example="cingulum features dataset results --features s1conn hrv cbf "
-        "--strategy compcor --scrub 0.5",
-    )
-    parser.add_argument(
+MAIN_ARGUMENTS = (
+    Argument(
         "bids_dir", type=Path, metavar="BIDS_DIR", help="dataset, raw or derivative"
-    )
-    parser.add_argument(
-        "out_dir", type=Path, metavar="OUT_DIR", help="where results go"
-    )
-    parser.add_argument(
+    ),
+    Argument("out_dir", type=Path, metavar="OUT_DIR", help="where results go"),
+    Argument(
         "--features",
         nargs="+",
         metavar="NAME",
         help="default: every one that some visit has recordings for",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--atlas",
         default="pain52",
-        help="pain52, power264, dosenbach160, seitzman300, or a NIfTI image "
-        "with its .tsv beside it (default: %(default)s)",
-    )
-    _add_denoising_options(parser)
-    _add_feature_options(parser)
-    _add_shared_options(parser)
-    add_dataset_options(parser)
-    add_executor_options(parser)
-    parser.set_defaults(execute=execute)
+        help=f"{', '.join(ATLASES)}, or a NIfTI image with its .tsv beside it "
+        "(default: %(default)s)",
+    ),
+)
+
+EXAMPLE = (
+    "cingulum features dataset results --features s1conn hrv cbf "
+    "--strategy compcor --scrub 0.5"
+)
 
 
-def _add_denoising_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+DENOISING_ARGUMENTS = (
+    Argument(
         "--strategy",
         default="basic",
         help="regressed out of BOLD: basic, friston24, compcor, gsr, "
         "scrubbing, aroma, none (default: %(default)s)",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--scrub",
         type=float,
         metavar="MM",
         help="leave out volumes above this displacement",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--low-pass", type=float, metavar="HZ", help="Butterworth low-pass of BOLD"
-    )
-    parser.add_argument(
+    ),
+    # Both together would take slow drifts out twice.
+    Argument(
         "--high-pass",
         type=float,
         metavar="HZ",
         help="Butterworth high-pass, instead of slow cosines",
-    )
+    ),
+)
 
-
-def _feature_list() -> str:
-    """Every feature with its summary, for the help."""
-    width = max(map(len, FEATURES))
-    lines = []
-    for name, feature in FEATURES.items():
-        lines += textwrap.wrap(
-            feature.summary,
-            HELP_WIDTH,
-            initial_indent=f"  {name:{width}}  ",
-            subsequent_indent=" " * (width + 4),
-        )
-    return "\n".join(lines)
-
-
-def _add_feature_options(parser: argparse.ArgumentParser) -> None:
-    """The options that features declare."""
-    for feature in FEATURES.values():
-        for option in feature.options:
-            flag = "--" + option.name.replace("_", "-")
-            text = option.help
-            if option.default is not None:
-                text = f"{text} (default: %(default)s)".strip()
-            keywords: dict[str, Any] = {
-                "type": option.parse,
-                "default": option.default,
-                "choices": option.choices,
-                "metavar": option.metavar,
-                "help": text,
-            }
-            if option.values > 1:
-                keywords |= {"nargs": option.values, "action": "append"}
-            parser.add_argument(flag, **keywords)
-
-
-def _feature_values(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What was typed for the options that features declare."""
-    values = {}
-    for feature in FEATURES.values():
-        for option in feature.options:
-            values[option.name] = getattr(arguments, option.name)
-    return values
-
-
-def _add_shared_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+MODEL_ARGUMENTS = (
+    # Sidecars of raw ASL often lack these two constants.
+    Argument(
         "--t1-blood",
         type=float,
         metavar="S",
         help="for raw ASL (default: by field strength)",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--labeling-efficiency",
         type=float,
         metavar="A",
         help="for raw ASL (default: sidecar, or by type)",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--connectome",
         type=Path,
         metavar="FILE",
         help="group connection weights in the order of the "
         "atlas, for visits without their own (default: a distance rule)",
+    ),
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    describe(parser, DESCRIPTION + _feature_list(), EXAMPLE)
+    add_arguments(parser, (*MAIN_ARGUMENTS, *DENOISING_ARGUMENTS))
+    add_arguments(parser, _feature_arguments())
+    add_arguments(parser, MODEL_ARGUMENTS)
+    add_arguments(parser, (*DATASET_ARGUMENTS, *EXECUTOR_ARGUMENTS))
+    parser.set_defaults(execute=execute)
+
+
+def _feature_list() -> str:
+    """Every feature with its summary, for the help."""
+    width = max(map(len, FEATURES))
+    return "\n".join(
+        _list_entry(name, feature.summary, width) for name, feature in FEATURES.items()
     )
+
+
+def _list_entry(name: str, summary: str, width: int) -> str:
+    return textwrap.fill(
+        summary,
+        HELP_WIDTH,
+        initial_indent=f"  {name:{width}}  ",
+        subsequent_indent=" " * (width + 4),
+    )
+
+
+def _feature_options() -> Iterator[FeatureOption]:
+    """Every option that a feature declares, in the order of the features."""
+    for feature in FEATURES.values():
+        yield from feature.options
+
+
+def _feature_arguments() -> list[Argument]:
+    return [_feature_argument(option) for option in _feature_options()]
+
+
+def _feature_argument(option: FeatureOption) -> Argument:
+    flag = "--" + option.name.replace("_", "-")
+    argument = Argument(
+        flag,
+        type=option.parse,
+        default=option.default,
+        choices=option.choices,
+        metavar=option.metavar,
+        help=_help_text(option),
+    )
+    # argparse takes no action=None, so that it cannot be passed for the others.
+    if option.values > 1:
+        argument.settings |= {"nargs": option.values, "action": "append"}
+    return argument
+
+
+def _help_text(option: FeatureOption) -> str:
+    if option.default is None:
+        return option.help
+    return f"{option.help} (default: %(default)s)".strip()
+
+
+def _feature_values(arguments: argparse.Namespace) -> JsonObject:
+    """What was typed for the options that features declare."""
+    return {
+        option.name: getattr(arguments, option.name) for option in _feature_options()
+    }
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -172,7 +192,7 @@ def execute(arguments: argparse.Namespace) -> int:
         sessions=arguments.session_label,
         filters=chosen_filters(arguments),
         derivatives=arguments.derivatives,
-        # A feature that was asked for by name and has no recordings is a failure.
+        # A feature that was named and has no recordings is a failure.
         skip_absent=arguments.features is None,
         executor=chosen_executor(arguments),
         work=arguments.work_dir,
@@ -185,16 +205,10 @@ def execute(arguments: argparse.Namespace) -> int:
 def _plan(arguments: argparse.Namespace) -> MeasurementPlan:
     """What is measured, and how."""
     from cingulum.pipeline.measurement_cache import MeasurementPlan
-    from cingulum.pipeline.single_recording import read_atlas_connectome
     from cingulum.signals.asl import Constants
-    from cingulum.signals.atlas import named_atlas
     from cingulum.signals.bold import Denoising
 
-    atlas = named_atlas(arguments.atlas)
-    connectome = None
-    if arguments.connectome:
-        connectome = read_atlas_connectome(arguments.connectome, atlas.regions)
-    options = FeatureOptions(atlas, connectome, _feature_values(arguments))
+    options = _chosen_options(arguments)
     denoising = Denoising(
         arguments.strategy, arguments.scrub, arguments.low_pass, arguments.high_pass
     )
@@ -203,15 +217,32 @@ def _plan(arguments: argparse.Namespace) -> MeasurementPlan:
     return MeasurementPlan(build_features(names, options), denoising, constants)
 
 
+def _chosen_options(arguments: argparse.Namespace) -> FeatureOptions:
+    from cingulum.pipeline.single_recording import read_atlas_connectome
+    from cingulum.signals.atlas import named_atlas
+
+    atlas = named_atlas(arguments.atlas)
+    connectome = None
+    if arguments.connectome:
+        connectome = read_atlas_connectome(arguments.connectome, atlas.regions)
+    return FeatureOptions(atlas, connectome, _feature_values(arguments))
+
+
 def _print_result(result: ExportedFeatures, out: Path) -> None:
     columns = result.table.shape[1] - LABEL_COLUMNS
     print(f"{len(result.table)} visits, {columns} columns: {out / 'features.tsv'}")
     if result.skipped:
         skipped = ", ".join(result.skipped)
         print(f"Skipped, since no visit has the recordings: {skipped}")
-    if result.failures:
-        print(
-            f"{len(result.failures)} measurement(s) failed: {out / 'failures.tsv'}\n"
-            f"The first: {result.failures[0].reason}",
-            file=sys.stderr,
-        )
+    _print_failures(result.failures, out / "failures.tsv")
+
+
+def _print_failures(failures: Sequence[Failure], table: Path) -> None:
+    if not failures:
+        return
+    # The table has them all; most often they have one reason.
+    print(
+        f"{len(failures)} measurement(s) failed: {table}\n"
+        f"The first: {failures[0].reason}",
+        file=sys.stderr,
+    )

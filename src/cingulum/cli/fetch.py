@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from cingulum.cli.options import Commands, add_command
+from cingulum.cli.options import Argument, add_arguments, describe
 
 DESCRIPTION = """\
 Download Human Connectome group data (27 files, 5 MB) from the published wheel of
@@ -12,15 +12,14 @@ cubnm 0.1.0, check each file's SHA-256 and keep it in CINGULUM_DATA, or else the
 user's cache. Nothing of the package is installed."""
 
 
-def add_parser(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        "fetch",
-        summary="download real data",
-        description=DESCRIPTION,
-        example="CINGULUM_DATA=~/data cingulum fetch hcp",
-    )
-    parser.add_argument("dataset", choices=["hcp"], help="which data")
+ARGUMENTS = (Argument("dataset", choices=["hcp"], help="which data"),)
+
+EXAMPLE = "CINGULUM_DATA=~/data cingulum fetch hcp"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    describe(parser, DESCRIPTION, EXAMPLE)
+    add_arguments(parser, ARGUMENTS)
     parser.set_defaults(execute=execute)
 
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
-from cingulum.cli.options import Commands, add_command
+from cingulum.cli.options import Argument, add_arguments, describe
 
 DESCRIPTION = """\
 Estimate coupling, regional excitation and regional noise of the two-state reduced
@@ -15,68 +15,67 @@ hold it against the held-out rest, the connectome itself, a linear network of eq
 size and the recording's own reliability."""
 
 
-def add_parser(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        "fit",
-        summary="fit a brain model to one recording",
-        description=DESCRIPTION,
-        example="cingulum fit --weights sc.tsv --bold bold.npy --tr 0.72 --out fitted",
-    )
-    _add_recording_options(parser)
-    _add_fit_options(parser)
-    parser.set_defaults(execute=execute)
+EXAMPLE = "cingulum fit --weights sc.tsv --bold bold.npy --tr 0.72 --out fitted"
 
 
-def _add_recording_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+RECORDING_ARGUMENTS = (
+    Argument(
         "--weights",
         type=Path,
         required=True,
         metavar="SC",
         help="connection weights, region × region: "
         ".npy, .npz, .tsv or .csv; symmetric, not negative",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--bold",
         type=Path,
         required=True,
         help="recording, region × time or time × region",
-    )
-    parser.add_argument("--tr", type=float, required=True, help="repetition time, s")
+    ),
+    Argument("--tr", type=float, required=True, help="repetition time, s"),
+)
 
 
-def _add_fit_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+FIT_ARGUMENTS = (
+    # What the fit never used can judge it.
+    Argument(
         "--holdout",
         type=float,
         default=0.5,
         help="share of the recording, at its end, that the fit never sees (default: "
         "%(default)s)",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--scheme",
         choices=["cingulum", "griffiths2022"],
         default="cingulum",
         help="griffiths2022: also re-run the published training scheme (variant A) on "
         "the same part, labelled as a comparison; takes minutes (default: %(default)s)",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--minutes",
         type=float,
         default=64.0,
         help="free-running simulation (default: %(default)s)",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--seed", type=int, default=0, help="of the simulation (default: %(default)s)"
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--out",
         type=Path,
         required=True,
         metavar="DIR",
         help="new folder for fit.json, fc_model.tsv, fit.png",
-    )
+    ),
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    describe(parser, DESCRIPTION, EXAMPLE)
+    add_arguments(parser, (*RECORDING_ARGUMENTS, *FIT_ARGUMENTS))
+    parser.set_defaults(execute=execute)
 
 
 def execute(arguments: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ end."""
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,48 +12,60 @@ from cingulum.errors import InputError
 
 # Torch and loky wait until a command runs, so that help comes at once.
 if TYPE_CHECKING:
+    from cingulum.io.bids_index import EntityQuery
     from cingulum.parallel import Executor
 
-Commands = Any
-"""What argparse's `add_subparsers` gives: it has no public name for it."""
+
+class Argument:
+    """An option or positional of a command: the words that `add_argument` takes.
+
+    Tables of them are read before any parser is built, so that a command is described
+    where it is declared.
+    """
+
+    def __init__(self, *flags: str, **settings: Any) -> None:
+        self.flags = flags
+        self.settings = settings
 
 
-def add_command(
-    commands: Commands, name: str, *, summary: str, description: str, example: str
-) -> argparse.ArgumentParser:
-    """A command with its line in the overview, its description and an example."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=summary,
-        description=description,
-        epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    return parser
+def add_arguments(
+    parser: argparse._ActionsContainer, arguments: Iterable[Argument]
+) -> None:
+    """Give a parser, or a group of its options, what a table lists."""
+    for argument in arguments:
+        parser.add_argument(*argument.flags, **argument.settings)
 
 
-def add_dataset_options(parser: argparse.ArgumentParser) -> None:
+def describe(parser: argparse.ArgumentParser, description: str, example: str) -> None:
+    """What the help of a command says before and after its options."""
+    # The parser exists already: its command was listed before its module was imported.
+    parser.description = description
+    parser.epilog = f"example:\n  {example}"
+
+
+DATASET_ARGUMENTS = (
     # Names and short forms are those of fMRIPrep and other BIDS Apps.
-    parser.add_argument(
+    Argument(
         "--participant-label",
         nargs="+",
         metavar="LABEL",
         help="only these, with or without sub-",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--session-label",
         nargs="+",
         metavar="LABEL",
         help="only these, with or without ses-",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--bids-filter-file",
         type=Path,
         metavar="FILE",
         help="which of several files: JSON "
         'such as {"bold": {"task": "rest", "run": 1}}',
-    )
-    parser.add_argument(
+    ),
+    # ASLPrep and fMRIPrep often write to folders of their own.
+    Argument(
         "-d",
         "--derivatives",
         type=Path,
@@ -60,38 +73,42 @@ def add_dataset_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="DIR",
         help="further derivative datasets, beside those below derivatives/",
-    )
+    ),
+)
 
 
-def add_executor_options(parser: argparse.ArgumentParser) -> None:
+EXECUTOR_ARGUMENTS = (
     # No default: processes and SLURM jobs have different ones (`Executor`).
-    parser.add_argument(
+    Argument(
         "--n-jobs",
         type=int,
         metavar="N",
         help="processes (default: one a core), or SLURM jobs (default: 1)",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--mem",
         type=float,
         metavar="GB",
         help="memory that all processes here may take together",
-    )
-    parser.add_argument(
+    ),
+    # Queue and account differ by site, so that Dask's own file has them.
+    Argument(
         "--cluster",
         default="",
         metavar="WHERE",
         help="a Dask cluster instead of processes: local, slurm (queue and memory from "
         "~/.config/dask/jobqueue.yaml) or tcp://HOST:PORT of a running scheduler",
-    )
-    parser.add_argument(
+    ),
+    # Clusters often have a fast disk for this, which is emptied from time to time.
+    Argument(
         "-w",
         "--work-dir",
         type=Path,
         metavar="DIR",
         help="where unfinished work is kept (default: OUT_DIR/work); may be removed "
         "when a study is done",
-    )
+    ),
+)
 
 
 def chosen_executor(arguments: argparse.Namespace) -> Executor:
@@ -103,7 +120,7 @@ def chosen_executor(arguments: argparse.Namespace) -> Executor:
 
 def chosen_filters(
     arguments: argparse.Namespace,
-) -> dict[str, dict[str, Any]] | None:
+) -> dict[str, EntityQuery] | None:
     """The content of --bids-filter-file, or nothing where there is none."""
     if not arguments.bids_filter_file:
         return None
@@ -115,9 +132,7 @@ def chosen_filters(
 def require_at_least(number: int, minimum: int, name: str, reason: str) -> None:
     """Raises InputError for an option below its minimum."""
     if number < minimum:
-        raise InputError(
-            f"{name} must be at least {minimum} ({reason}); came {number}."
-        )
+        raise InputError(f"{name} must be at least {minimum} ({reason}); got {number}.")
 
 
 def print_results(folder: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cingulum.cli.options import (
-    Commands,
-    add_command,
+    Argument,
+    add_arguments,
+    describe,
     print_results,
     require_at_least,
 )
@@ -39,64 +41,63 @@ Scaling, confounds and harmonisation are fitted inside the folds. Needs 10
 participants."""
 
 
-def add_parser(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        "predict",
-        summary="evaluate a prediction from any table of features",
-        description=DESCRIPTION,
-        example="cingulum predict features.tsv --outcome pain --group participant_id "
-        "--design paired --out prediction",
-    )
-    _add_table_options(parser)
-    _add_column_options(parser)
-    _add_model_options(parser)
-    _add_test_options(parser)
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="where results go"
-    )
-    parser.set_defaults(execute=execute)
+EXAMPLE = (
+    "cingulum predict features.tsv --outcome pain --group participant_id "
+    "--design paired --out prediction"
+)
 
 
-def _add_table_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+def _modality(text: str) -> tuple[str, tuple[str, ...]]:
+    name, _, columns = text.partition("=")
+    if not name or not columns:
+        raise argparse.ArgumentTypeError(
+            f"expected NAME=COLUMN,COLUMN such as hrv=hrv_rmssd,hrv_sdnn; got {text!r}"
+        )
+    return name, tuple(columns.split(","))
+
+
+TABLE_ARGUMENTS = (
+    Argument(
         "table", type=Path, metavar="FEATURES", help="table with a header, a row a scan"
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--outcome",
         required=True,
         metavar="COLUMN",
         help="what is to be predicted: numbers",
-    )
-    parser.add_argument(
+    ),
+    # The name that BIDS gives the column in all its tables.
+    Argument(
         "--group",
         default="participant_id",
         metavar="COLUMN",
         help="who a row belongs to (default: %(default)s)",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--design",
         choices=["paired", "between"],
         default="paired",
         help="default: %(default)s",
-    )
-    parser.add_argument(
+    ),
+    # A paired difference is the second visit minus the first.
+    Argument(
         "--order",
         metavar="COLUMN",
         help="which visit is the first (default: session_id, else the order "
         "of the rows)",
-    )
+    ),
+)
 
 
-def _add_column_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+COLUMN_ARGUMENTS = (
+    Argument(
         "--features",
         nargs="+",
         metavar="COLUMN",
         help="only these columns; * and ? are wildcards "
         "(default: every numeric column that is not used otherwise)",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--modality",
         action="append",
         type=_modality,
@@ -104,103 +105,113 @@ def _add_column_options(parser: argparse.ArgumentParser) -> None:
         help="columns of one "
         "modality; may be repeated (default: as the table's .json groups them, else "
         "one)",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--controls",
         nargs="+",
         metavar="NAME",
         help="modalities or columns scored by themselves and "
         "kept out of the fusion (default: motion and quality, where the .json has "
         "them)",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--confounds",
         nargs="+",
         metavar="COLUMN",
         help="regressed out of the features in every fold",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--site",
         metavar="COLUMN",
         help="participants exchange outcomes inside their site only",
-    )
-    parser.add_argument(
+    ),
+    # The site's offset is in both visits of a participant, so that paired differences
+    # have none.
+    Argument(
         "--harmonise",
         action="store_true",
         help="between: take location and scale of sites out",
-    )
+    ),
+)
 
 
-def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+MODEL_ARGUMENTS = (
+    Argument(
         "--fusion",
         choices=["stacked", "kernels", "log_odds"],
         default="stacked",
         help="of modalities: a second machine as published, weighted kernels, log-odds "
         "that add (default: %(default)s)",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--missing",
         choices=["complete", "log_odds"],
         default="complete",
         help="participants that lack a modality: left out, or kept, by log-odds of the "
         "rest (default: %(default)s)",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--model",
         choices=["ridge", "kernel_ridge", "svr"],
         default="ridge",
         help="between (default: %(default)s)",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--folds",
         type=int,
         metavar="N",
         help="default: paired, one participant at a "
         "time, beyond 100 participants 20; between, 10",
-    )
-    parser.add_argument(
+    ),
+    # Several values cost an inner cross-validation in every fold.
+    Argument(
         "-C",
         type=float,
         nargs="+",
         default=[1.0],
         metavar="C",
         help="penalty of the machines; several are tuned inside the folds (default: 1)",
-    )
-    parser.add_argument(
+    ),
+    # Weights of raw features can be read in their units.
+    Argument(
         "--raw",
         action="store_true",
         help="features in their own units instead of scaled in every fold",
-    )
+    ),
+)
 
 
-def _add_test_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--permutations", type=int, default=5000, help="default: %(default)s"
-    )
-    parser.add_argument(
+TEST_ARGUMENTS = (
+    # The smallest p is then 1 in 5001.
+    Argument("--permutations", type=int, default=5000, help="default: %(default)s"),
+    Argument(
         "--stop-after",
         type=int,
         metavar="H",
         help="stop once H permutations were as good (Besag and "
         "Clifford 1991): exact, and quick where there is nothing",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument(
-        "--n-jobs", type=int, metavar="N", help="threads (default: one a core)"
-    )
-    parser.add_argument(
+    ),
+    Argument("--seed", type=int, default=0, help="default: %(default)s"),
+    Argument("--n-jobs", type=int, metavar="N", help="threads (default: one a core)"),
+    # With so few, hardly any accuracy differs from chance.
+    Argument(
         "--force", action="store_true", help="also with fewer than 10 participants"
-    )
+    ),
+)
+
+ARGUMENTS = (
+    *TABLE_ARGUMENTS,
+    *COLUMN_ARGUMENTS,
+    *MODEL_ARGUMENTS,
+    *TEST_ARGUMENTS,
+    Argument("--out", type=Path, required=True, metavar="DIR", help="where results go"),
+)
 
 
-def _modality(text: str) -> tuple[str, tuple[str, ...]]:
-    name, _, columns = text.partition("=")
-    if not name or not columns:
-        raise argparse.ArgumentTypeError(
-            f"expected NAME=COLUMN,COLUMN such as hrv=hrv_rmssd,hrv_sdnn; came {text!r}"
-        )
-    return name, tuple(columns.split(","))
+def add_options(parser: argparse.ArgumentParser) -> None:
+    describe(parser, DESCRIPTION, EXAMPLE)
+    add_arguments(parser, ARGUMENTS)
+    parser.set_defaults(execute=execute)
 
 
 def execute(arguments: argparse.Namespace) -> None:
@@ -225,7 +236,11 @@ def _check(arguments: argparse.Namespace) -> None:
     )
     if arguments.n_jobs is not None:
         require_at_least(arguments.n_jobs, 1, "--n-jobs", "a thread does the work")
-    names = [name for name, _ in arguments.modality or ()]
+    _check_modalities([name for name, _ in arguments.modality or ()])
+
+
+def _check_modalities(names: Sequence[str]) -> None:
+    # A dictionary of them would keep the last one without a word.
     if len(set(names)) < len(names):
         raise InputError(
             "--modality: a name came twice. Put all its columns into one: "
@@ -276,26 +291,39 @@ def _request(arguments: argparse.Namespace) -> Request:
 
 
 def _print_data(use: TableUse) -> None:
-    """What was left out, and which columns are used, on the error stream: the results
-    alone go to the output."""
+    """What was left out, and which columns are used, on the error stream: the output
+    has the results only."""
     for reason, left_out in use.left_out.items():
-        names = left_out
-        if not isinstance(left_out, int):
-            names = ", ".join(str(name) for name in left_out)
-        print(f"left out, {reason}: {names}", file=sys.stderr)
+        print(f"left out, {reason}: {_names_or_count(left_out)}", file=sys.stderr)
     for name, columns in use.columns.items():
-        shown = ", ".join(columns[:COLUMNS_NAMED])
-        if len(columns) > COLUMNS_NAMED:
-            shown += f" and {len(columns) - COLUMNS_NAMED} more"
-        print(f"{name}: {shown}", file=sys.stderr)
+        print(f"{name}: {_shortened(columns)}", file=sys.stderr)
+
+
+def _names_or_count(left_out: Sequence[str] | int) -> str:
+    # Of rows without an outcome, for example, only the number is known.
+    if isinstance(left_out, int):
+        return str(left_out)
+    return ", ".join(map(str, left_out))
+
+
+def _shortened(columns: Sequence[str]) -> str:
+    shown = ", ".join(columns[:COLUMNS_NAMED])
+    if len(columns) > COLUMNS_NAMED:
+        return f"{shown} and {len(columns) - COLUMNS_NAMED} more"
+    return shown
 
 
 def _print_findings(results: TableResults) -> None:
     print(f"\n{results.lead}\n")
     for check in results.section.audit:
-        if check.verdict == "fail":
-            print(f"LEAK AUDIT FAILED: {check.words}")
-        elif check.verdict != "pass":
-            print(f"warning: {check.words}")
+        _print_check(check.verdict, check.words)
     for note in results.section.notes:
         print(f"note: {note}")
+
+
+def _print_check(verdict: str, words: str) -> None:
+    # Checks that passed are in the report only.
+    if verdict == "pass":
+        return
+    heading = "LEAK AUDIT FAILED" if verdict == "fail" else "warning"
+    print(f"{heading}: {words}")

@@ -5,22 +5,22 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cingulum.cli.options import (
-    Commands,
-    add_command,
-    add_dataset_options,
-    add_executor_options,
+    DATASET_ARGUMENTS,
+    EXECUTOR_ARGUMENTS,
+    Argument,
+    add_arguments,
     chosen_executor,
     chosen_filters,
+    describe,
 )
 from cingulum.pipeline.config import (
     SECTIONS,
-    DatasetConfig,
     Option,
     StudyConfig,
     Values,
@@ -31,6 +31,7 @@ from cingulum.pipeline.config import (
 )
 
 if TYPE_CHECKING:
+    from cingulum.io.visit import Visit
     from cingulum.pipeline.paths import Run
 
 DESCRIPTION = """\
@@ -47,93 +48,107 @@ and none take back what it says); the whole study is written to OUT_DIR/study.to
 The analysis "prediction" needs two visits a patient and their pain in
 sub-<label>_sessions.tsv (columns session_id, pain; 0 to 100); "model" needs BOLD."""
 
+PAGES_KEPT = (
+    "Pages that belong to report.html stay as they are; the level group writes both "
+    "anew."
+)
+
 METAVARS = {int: "N", float: "X", str: "TEXT"}
 
 
-def add_parser(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        "run",
-        summary="analyse a BIDS dataset (BIDS App)",
-        description=DESCRIPTION,
-        example="cingulum run dataset results participant --n-jobs 4\n"
-        "  cingulum run dataset results group --study study.toml --modalities rcbf "
-        "hfhrv",
-    )
-    parser.add_argument(
+ARGUMENTS = (
+    Argument(
         "bids_dir",
         type=Path,
         metavar="BIDS_DIR",
         help="dataset, with derivatives/ in it",
-    )
-    parser.add_argument(
-        "out_dir", type=Path, metavar="OUT_DIR", help="where results go"
-    )
+    ),
+    Argument("out_dir", type=Path, metavar="OUT_DIR", help="where results go"),
     # Participants in parallel jobs first, then the group once: the levels of BIDS Apps.
-    parser.add_argument(
-        "level", choices=["participant", "group"], help="which part to run"
-    )
-    add_dataset_options(parser)
-    add_executor_options(parser)
-    parser.add_argument(
+    Argument("level", choices=["participant", "group"], help="which part to run"),
+    *DATASET_ARGUMENTS,
+    *EXECUTOR_ARGUMENTS,
+    # A study of many settings is easier to keep, cite and share as a file.
+    Argument(
         "--study",
         type=Path,
         metavar="TOML",
         help="study file (examples/studies has three)",
-    )
-    parser.add_argument(
+    ),
+    # Fits of many participants can take hours.
+    Argument(
         "--dry-run",
         action="store_true",
         help="say what would be done, how much is done already and how long the rest "
         "will take; write nothing",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--resume",
         action=argparse.BooleanOptionalAction,
         default=True,
         help="use what is in OUT_DIR and the work folder again; --no-resume measures "
         "and fits everything anew",
-    )
+    ),
+)
+
+EXAMPLE = (
+    "cingulum run dataset results participant --n-jobs 4\n"
+    "  cingulum run dataset results group --study study.toml --modalities rcbf "
+    "hfhrv"
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    describe(parser, DESCRIPTION, EXAMPLE)
+    add_arguments(parser, ARGUMENTS)
     _add_study_options(parser)
     parser.set_defaults(execute=execute)
 
 
 def _add_study_options(parser: argparse.ArgumentParser) -> None:
-    """Options of the study file, but for those of its dataset, which BIDS Apps call
-    --participant-label and the like."""
+    """Options of the study file, section by section."""
     group = parser.add_argument_group("settings of the study")
-    for option in options(StudyConfig):
-        _add_study_option(group, option.name, option)
+    add_arguments(group, _study_arguments("", StudyConfig))
     for section, config_class in SECTIONS.items():
+        # BIDS Apps call the options of the dataset --participant-label and the like.
         if section == "dataset":
             continue
         group = parser.add_argument_group(f"settings of the study: [{section}]")
-        for option in options(config_class):
-            # --seed is the seed of both analyses.
-            if (section, option.name) != ("model", "seed"):
-                _add_study_option(group, f"{section}.{option.name}", option)
+        add_arguments(group, _study_arguments(f"{section}.", config_class))
 
 
-def _add_study_option(group: Any, dotted_name: str, option: Option) -> None:
+def _study_arguments(prefix: str, config_class: type) -> Iterator[Argument]:
+    """The options of a section; their values are kept under dotted names."""
+    for option in options(config_class):
+        name = prefix + option.name
+        # --seed is the seed of both analyses.
+        if name != "model.seed":
+            yield _study_argument(name, option)
+
+
+def _study_argument(dotted_name: str, option: Option) -> Argument:
     flag = "--" + option.name.replace("_", "-")
+    argument = Argument(flag, dest=dotted_name, help=option.help)
     # An option that is not typed leaves no trace: the study file's value stands.
-    shared = {
-        "dest": dotted_name,
-        "default": argparse.SUPPRESS,
-        "help": option.help,
-    }
+    argument.settings["default"] = argparse.SUPPRESS
     if option.item_type is bool:
-        group.add_argument(flag, action=argparse.BooleanOptionalAction, **shared)
-        return
-    if option.is_list:
-        group.add_argument(flag, nargs="*", metavar="NAME", **shared)
-        return
-    metavar = METAVARS[option.item_type]
-    read: Callable[[str], Any] = option.item_type
+        argument.settings["action"] = argparse.BooleanOptionalAction
+    elif option.is_list:
+        argument.settings |= {"nargs": "*", "metavar": "NAME"}
+    else:
+        argument.settings |= {"type": _reader(option), "metavar": _metavar(option)}
+    return argument
+
+
+def _reader(option: Option) -> Callable[[str], Any]:
     if option.may_be_none:
-        metavar = f"{metavar}|none"
-        read = _or_none(option.item_type)
-    group.add_argument(flag, type=read, metavar=metavar, **shared)
+        return _or_none(option.item_type)
+    return option.item_type
+
+
+def _metavar(option: Option) -> str:
+    metavar = METAVARS[option.item_type]
+    return f"{metavar}|none" if option.may_be_none else metavar
 
 
 def _or_none(item_type: type) -> Callable[[str], Any]:
@@ -150,9 +165,7 @@ def _or_none(item_type: type) -> Callable[[str], Any]:
 def chosen_study(arguments: argparse.Namespace) -> StudyConfig:
     """The study of a command line: its file, and the options that win over it."""
     # The file first, so that options win over it.
-    study = StudyConfig()
-    if arguments.study:
-        study = read_study(arguments.study)
+    study = _study_of(arguments.study)
     study = with_options(study, _study_options(arguments))
     study = with_options(study, _dataset_options(arguments))
     if not study.features.connectome:
@@ -161,17 +174,27 @@ def chosen_study(arguments: argparse.Namespace) -> StudyConfig:
     return with_connectome(study, Path(study.features.connectome).absolute())
 
 
+def _study_of(file: Path | None) -> StudyConfig:
+    """The study that a file declares, or the defaults where there is none."""
+    return read_study(file) if file else StudyConfig()
+
+
 def _study_options(arguments: argparse.Namespace) -> Values:
     """Options of the study that were typed, by dotted names."""
     typed = {}
     for name, value in vars(arguments).items():
+        # The folders, --dry-run and the like are no part of the study.
         if _is_study_option(name):
-            # A list is taken back by `none`, or by no word at all.
-            typed[name] = [] if value == ["none"] else value
+            typed[name] = _list_or_value(value)
     # The option --seed is declared once, by the prediction.
     if "prediction.seed" in typed:
         typed["model.seed"] = typed["prediction.seed"]
     return typed
+
+
+def _list_or_value(value: Any) -> Any:
+    # A list is taken back by `none`, or by no word at all.
+    return [] if value == ["none"] else value
 
 
 def _is_study_option(name: str) -> bool:
@@ -191,11 +214,22 @@ def _dataset_options(arguments: argparse.Namespace) -> Values:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    # Checked before the heavy imports: a mistyped option is told at once.
+    # Before the heavy imports, so that the error for a mistyped option comes at once.
     study = chosen_study(arguments)
-    from cingulum.pipeline.paired_study import forget_study
+    run = _chosen_run(arguments)
+    if arguments.dry_run:
+        return _print_plan(study, run, arguments.level)
+    if not arguments.resume:
+        _forget(study, run)
+    if arguments.level == "participant":
+        _begin(study, run, arguments.study)
+    level = LEVELS[study.analysis, arguments.level]
+    return level(study, run)
+
+
+def _chosen_run(arguments: argparse.Namespace) -> Run:
+    """The folders and workers that the options ask for."""
     from cingulum.pipeline.paths import Run, RunPaths
-    from cingulum.pipeline.plan import describe_plan
 
     paths = RunPaths.of(
         arguments.bids_dir,
@@ -203,54 +237,60 @@ def execute(arguments: argparse.Namespace) -> int:
         arguments.derivatives,
         arguments.work_dir,
     )
-    run = Run(paths, chosen_executor(arguments), show_progress=True)
-    if arguments.dry_run:
-        print(describe_plan(study, run, arguments.level))
-        return 0
-    if not arguments.resume:
-        forget_study(study, paths)
-    if arguments.level == "participant":
-        _begin(study, run, arguments.study)
-    level = LEVELS[study.analysis, arguments.level]
-    return level(study, run)
+    return Run(paths, chosen_executor(arguments), show_progress=True)
+
+
+def _print_plan(study: StudyConfig, run: Run, level: str) -> int:
+    from cingulum.pipeline.plan import describe_plan
+
+    print(describe_plan(study, run, level))
+    return 0
+
+
+def _forget(study: StudyConfig, run: Run) -> None:
+    """Remove what earlier runs kept of this study."""
+    from cingulum.pipeline.paired_study import forget_study
+
+    forget_study(study, run.paths)
 
 
 def _begin(study: StudyConfig, run: Run, study_file: Path | None) -> None:
-    """Write the study that the output belongs to. This may be one of many jobs with a
-    participant each, whose labels are no part of the study."""
+    """Write the study that the output belongs to."""
     from cingulum.pipeline.paired_study import begin_study
 
-    dataset = DatasetConfig()
-    if study_file:
-        dataset = read_study(study_file).dataset
-    dataset = replace(dataset, filters=study.dataset.filters)
+    # This may be one of many jobs with a participant each, whose labels are no part of
+    # the study.
+    dataset = replace(_study_of(study_file).dataset, filters=study.dataset.filters)
     begin_study(replace(study, dataset=dataset), run.paths)
 
 
 def _measure_participants(study: StudyConfig, run: Run) -> int:
-    from cingulum.io.cohort import ordered_visits
     from cingulum.pipeline.paired_study import measure_study
     from cingulum.pipeline.participant_pages import write_pages
+
+    measured = measure_study(study, run)
+    unreported = _unreported_visits(measured.visits, run)
+    write_pages(unreported, measured.features, measured.failures, run)
+    print(f"Measured {len(measured.visits)} visits in {run.paths.out.resolve()}")
+    if len(unreported) < len(measured.visits):
+        print(PAGES_KEPT)
+    return _exit_code(
+        len(measured.failures), "measurement(s) failed", run.paths.out / "failures.tsv"
+    )
+
+
+def _unreported_visits(visits: Sequence[Visit], run: Run) -> list[Visit]:
+    """Visits in order, of participants without a page that belongs to a report."""
+    from cingulum.io.cohort import ordered_visits
     from cingulum.report.manifest import read_manifest
 
-    paths = run.paths
-    measured = measure_study(study, run)
-    # A page that belongs to a report shows predictions, which are not known here.
-    reported = read_manifest(paths.out)
-    unreported = []
-    for visit in ordered_visits(paths.bids, measured.visits):
-        if f"sub-{visit.participant}.html" not in reported:
-            unreported.append(visit)
-    write_pages(unreported, measured.features, measured.failures, run)
-    print(f"Measured {len(measured.visits)} visits in {paths.out.resolve()}")
-    if len(unreported) < len(measured.visits):
-        print(
-            "Pages that belong to report.html stay as they are; the level group writes "
-            "both anew."
-        )
-    return _exit_code(
-        len(measured.failures), "measurement(s) failed", paths.out / "failures.tsv"
-    )
+    # Such a page shows predictions, which are not known when visits are measured.
+    pages = read_manifest(run.paths.out)
+    return [
+        visit
+        for visit in ordered_visits(run.paths.bids, visits)
+        if f"sub-{visit.participant}.html" not in pages
+    ]
 
 
 def _predict_group(study: StudyConfig, run: Run) -> int:

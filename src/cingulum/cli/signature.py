@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from cingulum.cli.options import (
-    Commands,
-    add_command,
-    add_dataset_options,
-    add_executor_options,
+    DATASET_ARGUMENTS,
+    EXECUTOR_ARGUMENTS,
+    Argument,
+    add_arguments,
     chosen_executor,
     chosen_filters,
+    describe,
 )
 
-Figures = Mapping[str, Any]
+if TYPE_CHECKING:
+    from cingulum.io.files import JsonObject
+
+Figures: TypeAlias = "JsonObject"
 """A part of summary.json."""
 
 DESCRIPTION = """\
@@ -28,70 +31,71 @@ export: signs the weights of a `cingulum run … group`: maps, columns, hashes a
 model card; no code."""
 
 
-def add_parser(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        "signature",
-        summary="score new data with published or own weights; export weights",
-        description=DESCRIPTION,
-        example="cingulum signature apply --signature lee2019 --bids dataset --out "
-        "scored\n"
-        "  cingulum signature export results --out signature",
-    )
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    _add_apply(verbs)
-    _add_export(verbs)
+EXAMPLE = (
+    "cingulum signature apply --signature lee2019 --bids dataset --out "
+    "scored\n"
+    "  cingulum signature export results --out signature"
+)
 
 
-def _add_apply(verbs: Commands) -> None:
-    apply = verbs.add_parser("apply", help="score new data")
-    apply.add_argument(
-        "--signature",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="folder of the signature",
-    )
-    data = apply.add_mutually_exclusive_group(required=True)
-    data.add_argument(
+SIGNATURE_ARGUMENT = Argument(
+    "--signature",
+    type=Path,
+    required=True,
+    metavar="DIR",
+    help="folder of the signature",
+)
+
+DATA_ARGUMENTS = (
+    Argument(
         "--bids",
         type=Path,
         metavar="DIR",
         help="dataset with derivatives; features are measured first",
-    )
-    data.add_argument(
+    ),
+    Argument(
         "--scans",
         type=Path,
         metavar="TABLE",
         help="table of scans: participant_id, session_id, one "
         "column a modality (NIfTI file or number), pain where known",
-    )
-    apply.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="where scores go"
-    )
-    add_dataset_options(apply)
-    add_executor_options(apply)
-    apply.set_defaults(execute=execute_apply)
+    ),
+)
 
+SCORES_ARGUMENT = Argument(
+    "--out", type=Path, required=True, metavar="DIR", help="where scores go"
+)
 
-def _add_export(verbs: Commands) -> None:
-    export = verbs.add_parser("export", help="sign the weights of a run")
-    export.add_argument(
+EXPORT_ARGUMENTS = (
+    Argument(
         "run_dir", type=Path, metavar="RUN_DIR", help="output of `cingulum run … group`"
-    )
-    export.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="new folder"
-    )
-    export.add_argument("--name", help="of the signature (default: the run's title)")
+    ),
+    Argument("--out", type=Path, required=True, metavar="DIR", help="new folder"),
+    Argument("--name", help="of the signature (default: the run's title)"),
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    describe(parser, DESCRIPTION, EXAMPLE)
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    _add_apply_options(verbs.add_parser("apply", help="score new data"))
+    export = verbs.add_parser("export", help="sign the weights of a run")
+    add_arguments(export, EXPORT_ARGUMENTS)
     export.set_defaults(execute=execute_export)
+
+
+def _add_apply_options(parser: argparse.ArgumentParser) -> None:
+    add_arguments(parser, [SIGNATURE_ARGUMENT])
+    # Images or a table: with both, it would be open which is scored.
+    data = parser.add_mutually_exclusive_group(required=True)
+    add_arguments(data, DATA_ARGUMENTS)
+    add_arguments(parser, (SCORES_ARGUMENT, *DATASET_ARGUMENTS, *EXECUTOR_ARGUMENTS))
+    parser.set_defaults(execute=execute_apply)
 
 
 def execute_apply(arguments: argparse.Namespace) -> int:
     summary = _apply(arguments)
-    for name, figures in summary["models"].items():
-        # Nobody has two visits with this modality.
-        if figures["decided"]:
-            print(f"{name:12} {_decisions(figures)}")
+    _print_decisions(summary["models"])
     # Suspicious data are scored, but not without a word.
     for flag in summary["flags"]:
         print(f"flag: {flag}", file=sys.stderr)
@@ -99,13 +103,26 @@ def execute_apply(arguments: argparse.Namespace) -> int:
     return 3 if summary["failures"] else 0
 
 
+def _print_decisions(models: Figures) -> None:
+    for name, figures in models.items():
+        # Nothing is decided where nobody has two visits with this modality.
+        if figures["decided"]:
+            print(f"{name:12} {_decisions(figures)}")
+
+
 def _apply(arguments: argparse.Namespace) -> Figures:
-    from cingulum.pipeline.feature_export import VisitSelection
-    from cingulum.pipeline.paths import Run, RunPaths
-    from cingulum.pipeline.signature_scoring import apply_to_bids, apply_to_table
+    from cingulum.pipeline.signature_scoring import apply_to_table
 
     if arguments.scans:
         return apply_to_table(arguments.signature, arguments.scans, arguments.out)
+    return _apply_to_dataset(arguments)
+
+
+def _apply_to_dataset(arguments: argparse.Namespace) -> Figures:
+    from cingulum.pipeline.feature_export import VisitSelection
+    from cingulum.pipeline.paths import Run, RunPaths
+    from cingulum.pipeline.signature_scoring import apply_to_bids
+
     selection = VisitSelection(
         arguments.participant_label,
         arguments.session_label,
@@ -120,13 +137,19 @@ def _apply(arguments: argparse.Namespace) -> Figures:
 
 def _decisions(figures: Figures) -> str:
     """How many second visits were judged more painful, and how often that is right."""
-    text = f"second visit higher in {figures['second_visit_higher']} of "
-    text += str(figures["decided"])
+    decided = figures["decided"]
+    return (
+        f"second visit higher in {figures['second_visit_higher']} of {decided}"
+        f"{_accuracy(figures)}"
+    )
+
+
+def _accuracy(figures: Figures) -> str:
     # Known only where the new data have pain ratings.
-    if "accuracy" in figures:
-        percent = 100 * figures["accuracy"]
-        text += f", right in {percent:.1f} % of {figures['pain_known']}"
-    return text
+    if "accuracy" not in figures:
+        return ""
+    percent = 100 * figures["accuracy"]
+    return f", right in {percent:.1f} % of {figures['pain_known']}"
 
 
 def execute_export(arguments: argparse.Namespace) -> None:

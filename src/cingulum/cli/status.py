@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cingulum.cli.options import Commands, add_command
+from cingulum.cli.options import Argument, add_arguments, describe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,23 +24,23 @@ VISITS_NAMED = 3
 """Visits that a reason is followed by; the others are in failures.tsv."""
 
 
-def add_parser(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        "status",
-        summary="what is done, failed or missing in an output folder, and how to "
-        "finish",
-        description=DESCRIPTION,
-        example="cingulum status results",
-    )
-    parser.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="output folder")
-    parser.add_argument(
+ARGUMENTS = (
+    Argument("out_dir", type=Path, metavar="OUT_DIR", help="output folder"),
+    Argument(
         "-w",
         "--work-dir",
         type=Path,
         metavar="DIR",
         help="where it was given to the run",
-    )
+    ),
+)
+
+EXAMPLE = "cingulum status results"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    describe(parser, DESCRIPTION, EXAMPLE)
+    add_arguments(parser, ARGUMENTS)
     parser.set_defaults(execute=execute)
 
 
@@ -50,12 +50,17 @@ def execute(arguments: argparse.Namespace) -> int:
     table = status_table(arguments.out_dir, arguments.work_dir)
     _print_counts(table)
     _print_failures(table[table["state"] == "failed"])
-    report_exists = (arguments.out_dir / "report.html").is_file()
-    print(f"report: {'report.html' if report_exists else 'not written yet'}")
+    _print_report_state(arguments.out_dir)
     if (table["state"] == "done").all():
         return 0
     print(f"to finish: {_finishing_command(arguments.out_dir, arguments.work_dir)}")
     return 3
+
+
+def _print_report_state(out_dir: Path) -> None:
+    # The table counts measurements only; the report comes after all of them.
+    report_exists = (out_dir / "report.html").is_file()
+    print(f"report: {'report.html' if report_exists else 'not written yet'}")
 
 
 def _print_counts(table: pd.DataFrame) -> None:
@@ -72,14 +77,14 @@ def _print_counts(table: pd.DataFrame) -> None:
 def _print_failures(failed: pd.DataFrame) -> None:
     """Each reason once, with the first visits that failed for it."""
     for reason, rows in failed.groupby("reason"):
-        names = []
-        for participant, session in zip(rows.participant, rows.session, strict=True):
-            names.append(_visit_name(participant, session))
-        # A visit of which several features failed is named once.
-        shown = ", ".join(dict.fromkeys(names[:VISITS_NAMED]))
-        if len(names) > VISITS_NAMED:
-            shown += " …"
-        print(f"failed ({len(rows)}): {shown}: {reason}")
+        names = list(map(_visit_name, rows.participant, rows.session))
+        print(f"failed ({len(names)}): {_first_visits(names)}: {reason}")
+
+
+def _first_visits(names: list[str]) -> str:
+    # A visit of which several features failed is named once.
+    shown = ", ".join(dict.fromkeys(names[:VISITS_NAMED]))
+    return f"{shown} …" if len(names) > VISITS_NAMED else shown
 
 
 def _visit_name(participant: str, session: str) -> str:
@@ -90,17 +95,21 @@ def _visit_name(participant: str, session: str) -> str:
 
 def _finishing_command(out_dir: Path, work_dir: Path | None) -> str:
     """The command that measures what failed or is missing."""
-    # Quoted, so that the line can be pasted into a shell.
-    out = shlex.quote(str(out_dir))
-    work_option = ""
-    if work_dir:
-        work_option = f" --work-dir {shlex.quote(str(work_dir))}"
+    folder = _quoted(out_dir)
+    work_option = f" --work-dir {_quoted(work_dir)}" if work_dir else ""
     study = (work_dir or out_dir / "work") / "study.toml"
     # `cingulum features` has no study file, and its options are not recorded.
-    if study.is_file():
-        file = shlex.quote(str(study))
-        return f"cingulum run BIDS_DIR {out} participant --study {file}{work_option}"
+    if not study.is_file():
+        return (
+            f"cingulum features BIDS_DIR {folder}{work_option}, with the options it "
+            "was begun with"
+        )
     return (
-        f"cingulum features BIDS_DIR {out}{work_option}, with the options it was begun "
-        "with"
+        f"cingulum run BIDS_DIR {folder} participant --study {_quoted(study)}"
+        f"{work_option}"
     )
+
+
+def _quoted(path: Path) -> str:
+    """A path as it can be pasted into a shell."""
+    return shlex.quote(str(path))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cingulum.cli.options import Commands, add_command
+from cingulum.cli.options import Argument, add_arguments, describe
 
 DESCRIPTION = """\
 Write a BIDS dataset of a synthetic back-pain cohort: two visits a patient, BOLD from
@@ -13,44 +13,48 @@ our own simulator in fMRIPrep's names, CBF in ASLPrep's, pulse, pain ratings. Th
 planted truth lies in sourcedata/."""
 
 
-def add_parser(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        "synthesize",
-        summary="write a synthetic cohort with planted truth",
-        description=DESCRIPTION,
-        example="cingulum synthesize cohort --patients 20 --effect none --seed 7",
-    )
-    parser.add_argument("out", type=Path, metavar="OUT", help="new folder to write")
-    parser.add_argument(
+ARGUMENTS = (
+    Argument("out", type=Path, metavar="OUT", help="new folder to write"),
+    # As many as Lee et al. 2019 studied.
+    Argument(
         "--patients", type=int, default=53, metavar="N", help="default: %(default)s"
-    )
-    parser.add_argument(
+    ),
+    # A null cohort shows whether chance is found where there is nothing else.
+    Argument(
         "--effect",
         default="lee2019",
         choices=["lee2019", "none"],
         help="effects of the size published "
         "by Lee et al. 2019, or none: a null cohort (default: %(default)s)",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument(
+    ),
+    Argument("--seed", type=int, default=0, help="default: %(default)s"),
+    # Coarser than real recordings, so that a cohort takes little space and time.
+    Argument(
         "--voxel",
         type=float,
         default=6.0,
         help="voxel size, 4 to 9 mm (default: %(default)s)",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--volumes",
         type=int,
         default=120,
         help="BOLD volumes a visit (default: %(default)s)",
-    )
-    parser.add_argument(
+    ),
+    Argument(
         "--tr",
         type=float,
         default=3.0,
         help="repetition time, s (default: %(default)s)",
-    )
+    ),
+)
+
+EXAMPLE = "cingulum synthesize cohort --patients 20 --effect none --seed 7"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    describe(parser, DESCRIPTION, EXAMPLE)
+    add_arguments(parser, ARGUMENTS)
     parser.set_defaults(execute=execute)
 
 

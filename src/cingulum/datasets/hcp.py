@@ -97,7 +97,7 @@ def check(folder: Path) -> None:
         path = folder / name
         digest = _sha256(path)
         if digest != expected:
-            difference = f"expected SHA-256 {expected[:12]}…, came {digest[:12]}…"
+            difference = f"expected SHA-256 {expected[:12]}…, got {digest[:12]}…"
             raise InputError(
                 f"{path}: {difference}. Remove {folder} and run `cingulum fetch hcp` "
                 "again."

@@ -147,7 +147,7 @@ def _write_pulse(
 
 
 def _write_descriptions(root: Path, settings: CohortSettings) -> None:
-    """What each dataset is, and how it came about."""
+    """What each dataset is, and how it was made."""
     _write_description(root, "Synthetic back-pain cohort", "raw")
     for tool in ("fmriprep", "aslprep"):
         name = f"Synthetic derivatives in the manner of {tool}"

@@ -61,12 +61,12 @@ class CohortSettings:
     def __post_init__(self) -> None:
         if self.effect not in EFFECTS:
             raise InputError(
-                f"effect must be one of {', '.join(EFFECTS)}; came {self.effect!r}."
+                f"effect must be one of {', '.join(EFFECTS)}; got {self.effect!r}."
             )
         if self.patients < 2 or self.volumes < 40 or not 4 <= self.voxel <= 9:
             raise InputError(
                 "A cohort needs at least 2 patients, 40 volumes and voxels of 4 to 9 "
-                f"mm; came {self.patients}, {self.volumes}, {self.voxel:g} mm."
+                f"mm; got {self.patients}, {self.volumes}, {self.voxel:g} mm."
             )
 
     @property

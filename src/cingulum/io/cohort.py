@@ -3,17 +3,17 @@ at each."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from cingulum.errors import InputError
 from cingulum.io.files import read_table
-from cingulum.io.visit import Visit, visits
+from cingulum.io.visit import Filters, Visit, visits
 
 RATING_COLUMNS = ["participant", "session", "state", "pain"]
 
@@ -43,20 +43,31 @@ class Cohort:
     def without(self, reasons: Mapping[str, str]) -> Cohort:
         """The cohort without some participants, each with the reason. Raises
         InputError, with the first reason, where nobody is left."""
-        leaves = self.ratings["participant"].isin(set(reasons))
-        ratings = self.ratings[~leaves].reset_index(drop=True)
+        ratings = _rows_without(self.ratings, self.ratings["participant"], reasons)
         # Without a reason there was no visit, which reading reports.
         if ratings.empty and reasons:
-            first = min(reasons)
-            raise InputError(
-                f"No participant can be analysed. The first, sub-{first}: "
-                f"{reasons[first]}"
-            )
+            raise InputError(_nobody_left(reasons))
         labels = self.people["participant_id"].str.removeprefix("sub-")
-        people = self.people[~labels.isin(set(reasons))].reset_index(drop=True)
-        remaining = [visit for visit in self.visits if visit.participant not in reasons]
-        left_out = {**self.left_out, **reasons}
-        return Cohort(tuple(remaining), ratings, people, left_out, self.absent)
+        return Cohort(
+            tuple(visit for visit in self.visits if visit.participant not in reasons),
+            ratings,
+            _rows_without(self.people, labels, reasons),
+            {**self.left_out, **reasons},
+            self.absent,
+        )
+
+
+def _rows_without(
+    table: pd.DataFrame, participants: pd.Series, left_out: Iterable[str]
+) -> pd.DataFrame:
+    """The rows of a table whose participant is not left out."""
+    leaves = participants.isin(set(left_out))
+    return table[~leaves].reset_index(drop=True)
+
+
+def _nobody_left(reasons: Mapping[str, str]) -> str:
+    first = min(reasons)
+    return f"No participant can be analysed. The first, sub-{first}: {reasons[first]}"
 
 
 class Rating(NamedTuple):
@@ -72,7 +83,7 @@ def read_cohort(
     participants: Sequence[str] | None = None,
     *,
     sessions: Sequence[str] | None = None,
-    filters: Mapping[str, Mapping[str, Any]] | None = None,
+    filters: Filters | None = None,
     derivatives: Sequence[Path] = (),
 ) -> Cohort:
     """Read a dataset with two visits per participant; options as for `visits`.
@@ -87,7 +98,7 @@ def read_cohort(
     # As text, since 01 would be read as the number 1.
     table = read_table(_participants_path(root), dtype={"participant_id": str})
     ratings, left_out = _read_ratings(root, readable)
-    labels = sorted({visit.participant for visit in readable})
+    labels = sorted(_sessions_of(readable))
     # Somebody who was not to be read is not absent.
     absent = [] if participants else _absent(table, labels)
     people = _people(root, table, labels)
@@ -134,19 +145,24 @@ def _absent(table: pd.DataFrame, labels: Sequence[str]) -> list[str]:
 
 
 def _people(root: Path, table: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
-    """A row of participants.tsv for each participant, empty for one that is not in it;
-    labels with or without `sub-`.
+    """A row of participants.tsv for each participant, empty for those that are not in
+    it; labels with or without `sub-`.
 
     Raises InputError for a table without participant_id, or a participant with two
     rows.
     """
     path = _participants_path(root)
     _check_columns(path, table, ("participant_id",))
-    names = "sub-" + table["participant_id"].astype(str).str.removeprefix("sub-")
+    names = _full_names(table["participant_id"])
     _check_one_row_each(path, names)
     # A row for everybody with a visit, so that rows and participants correspond.
     people = pd.DataFrame({"participant_id": [f"sub-{label}" for label in labels]})
     return people.merge(table.assign(participant_id=names), how="left")
+
+
+def _full_names(participants: pd.Series) -> pd.Series:
+    """Participants with `sub-`, which some tables leave out."""
+    return "sub-" + participants.astype(str).str.removeprefix("sub-")
 
 
 def _check_columns(path: Path, table: pd.DataFrame, columns: Sequence[str]) -> None:
@@ -174,32 +190,43 @@ def _sessions_of(readable: Sequence[Visit]) -> dict[str, list[str]]:
 
 
 def _ratings(root: Path, participant: str, sessions: list[str]) -> pd.DataFrame:
-    """Both rows of one participant, as in `Cohort.ratings`."""
+    """Both rows of a participant, as in `Cohort.ratings`."""
     _check_two_visits(participant, sessions)
     path = _sessions_path(root, participant)
     table = _rated_sessions(path)
     own = table[table["session"].isin(sessions)]
+    _check_rated(path, own, sessions)
+    return own.assign(participant=participant, state=[0, 1])[RATING_COLUMNS]
+
+
+def _check_rated(path: Path, own: pd.DataFrame, sessions: Sequence[str]) -> None:
+    # NaN is not between any numbers.
     if len(own) != 2 or not own["pain"].between(0, 100).all():
         raise InputError(
             f"{path}: expected a pain rating from 0 to 100 for each of "
             f"{', '.join(sessions)}."
         )
-    return own.assign(participant=participant, state=[0, 1])[RATING_COLUMNS]
 
 
 def _rated_sessions(path: Path) -> pd.DataFrame:
     """Session labels and pain (NaN for what is no number), in the table's order."""
     table = read_table(path, dtype={"session_id": str})
     _check_columns(path, table, ("session_id", "pain"))
-    labels = table["session_id"].str.removeprefix("ses-")
+    return pd.DataFrame({"session": _session_labels(table), "pain": _numbers(table)})
+
+
+def _session_labels(table: pd.DataFrame) -> pd.Series:
+    return table["session_id"].str.removeprefix("ses-")
+
+
+def _numbers(table: pd.DataFrame) -> pd.Series:
     # What is no number becomes NaN, and is refused with numbers out of range.
-    pain = pd.to_numeric(table["pain"], errors="coerce").astype(float)
-    return pd.DataFrame({"session": labels, "pain": pain})
+    return pd.to_numeric(table["pain"], errors="coerce").astype(float)
 
 
 def _check_two_visits(participant: str, sessions: Sequence[str]) -> None:
     if len(sessions) != 2:
-        names = ", ".join(f"ses-{session}" for session in sessions)
+        names = ", ".join(map("ses-{}".format, sessions))
         raise InputError(
             f"sub-{participant} has {len(sessions)} visit(s) ({names}); the paired "
             "design needs two. Leave the participant out with --participant-label, or "
@@ -213,12 +240,15 @@ def ordered_ratings(root: Path, readable: Sequence[Visit]) -> list[Rating]:
     ratings: list[Rating] = []
     for participant, sessions in sorted(_sessions_of(readable).items()):
         pain = _known_pain(_sessions_path(Path(root), participant))
-        # The table's order is that of time; what it does not list comes last.
-        listed = [session for session in pain if session in sessions]
-        unlisted = sorted(set(sessions) - set(listed))
-        for session in [*listed, *unlisted]:
+        for session in _in_order(sessions, list(pain)):
             ratings.append(Rating(participant, session, pain.get(session, np.nan)))
     return ratings
+
+
+def _in_order(sessions: Sequence[str], table_order: Sequence[str]) -> list[str]:
+    # The table's order is that of time; what it does not list comes last.
+    listed = [session for session in table_order if session in sessions]
+    return listed + sorted(set(sessions) - set(listed))
 
 
 def _known_pain(path: Path) -> dict[str, float]:
@@ -230,11 +260,10 @@ def _known_pain(path: Path) -> dict[str, float]:
     # Only scores need the order, and they do without it.
     if "session_id" not in table:
         return {}
-    labels = table["session_id"].str.removeprefix("ses-")
+    labels = _session_labels(table)
     if "pain" not in table:
         return dict.fromkeys(labels, np.nan)
-    pain = pd.to_numeric(table["pain"], errors="coerce").astype(float)
-    return dict(zip(labels, pain, strict=True))
+    return dict(zip(labels, _numbers(table), strict=True))
 
 
 def ordered_visits(root: Path, readable: Sequence[Visit]) -> list[Visit]:
@@ -244,14 +273,21 @@ def ordered_visits(root: Path, readable: Sequence[Visit]) -> list[Visit]:
     for visit in readable:
         by_participant.setdefault(visit.participant, {})[visit.session] = visit
     ordered: list[Visit] = []
-    for _, own in sorted(by_participant.items()):
-        ordered += [own[session] for session in _session_order(root, own)]
+    for participant in sorted(by_participant):
+        ordered += _visits_in_time(root, by_participant[participant])
     return ordered
 
 
+def _visits_in_time(root: Path, own: Mapping[str, Visit]) -> Iterator[Visit]:
+    for session in _session_order(root, own):
+        yield own[session]
+
+
 def _session_order(root: Path, own: Mapping[str, Visit]) -> list[str]:
-    """Sessions of one participant in time."""
+    """Sessions of a participant in time."""
     try:
-        return [rating.session for rating in ordered_ratings(root, list(own.values()))]
+        ratings = ordered_ratings(root, list(own.values()))
+    # A damaged table is reported where its ratings are needed.
     except InputError:
         return sorted(own)
+    return [rating.session for rating in ratings]

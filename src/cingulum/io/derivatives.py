@@ -44,36 +44,48 @@ work/
 derivatives of fMRI and perfusion, which the schema lacks so far."""
 
 
+DESCRIPTION = {
+    "Name": "cingulum features",
+    "BIDSVersion": "1.10.0",
+    "DatasetType": "derivative",
+    "GeneratedBy": [{"Name": "cingulum", "Version": __version__}],
+}
+"""The content of dataset_description.json."""
+
+
 def describe_dataset(out: Path) -> None:
     """Make `out` a BIDS derivative dataset. Raises InputError if it is another kind of
     folder."""
     check_output_folder(out)
-    path = Path(out) / "dataset_description.json"
+    path = _description_path(out)
+    # A later version leaves the description of the one that began the dataset.
     if path.is_file():
         return
-    description = {
-        "Name": "cingulum features",
-        "BIDSVersion": "1.10.0",
-        "DatasetType": "derivative",
-        "GeneratedBy": [{"Name": "cingulum", "Version": __version__}],
-    }
-    write_json(path, description)
+    write_json(path, DESCRIPTION)
     write_bytes(Path(out) / ".bidsignore", NOT_IN_SCHEMA.encode())
+
+
+def _description_path(out: Path) -> Path:
+    return Path(out) / "dataset_description.json"
 
 
 def check_output_folder(out: Path) -> None:
     """Raises InputError for a folder that holds other things than an output of ours."""
-    path = Path(out) / "dataset_description.json"
-    if path.is_file():
-        if "cingulum" not in [name for name, _ in generated_by(path)]:
-            raise InputError(
-                f"{out}: is a dataset that cingulum did not write; name another output "
-                "folder."
-            )
+    if _description_path(out).is_file():
+        _check_ours(out)
     elif Path(out).exists() and not _is_empty_folder(Path(out)):
         raise InputError(
             f"{out}: is not empty and not an output of cingulum (no "
             "dataset_description.json that says so); name another output folder."
+        )
+
+
+def _check_ours(out: Path) -> None:
+    tools = [name for name, _ in generated_by(_description_path(out))]
+    if "cingulum" not in tools:
+        raise InputError(
+            f"{out}: is a dataset that cingulum did not write; name another output "
+            "folder."
         )
 
 
@@ -84,15 +96,20 @@ def _is_empty_folder(path: Path) -> bool:
 def generated_by(path: Path) -> list[tuple[str, str]]:
     """Name and version of what made a dataset, as its description says."""
     content = read_json(path).get("GeneratedBy")
+    # A list in BIDS; descriptions written by hand often have a single object.
     entries = content if isinstance(content, list) else [content]
     tools = []
     for entry in entries:
-        if not isinstance(entry, dict):
-            continue
-        name, version = entry.get("Name"), entry.get("Version")
-        if _is_safe(name):
-            tools.append((str(name), str(version) if _is_safe(version) else ""))
+        if isinstance(entry, dict) and _is_safe(entry.get("Name")):
+            tools.append((entry["Name"], _safe_version(entry.get("Version"))))
     return tools
+
+
+def _safe_version(version: object) -> str:
+    # The name alone still tells what made the dataset.
+    if not _is_safe(version):
+        return ""
+    return str(version)
 
 
 def _is_safe(text: object) -> bool:
@@ -110,7 +127,14 @@ def to_json(value: Any) -> Any:
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
         return [to_json(item) for item in value]
+    return _scalar_to_json(value)
+
+
+def _scalar_to_json(value: Any) -> Any:
+    # NumPy's numbers are none for the json module.
     if isinstance(value, np.generic):
         value = value.item()
-    is_finite = not isinstance(value, float) or np.isfinite(value)
-    return value if is_finite else None
+    # JSON has no NaN, and what Python writes for it no other program reads.
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value

@@ -49,16 +49,20 @@ def read_parcellated_series(
     path = Path(path)
     if path.name.endswith(".ptseries.nii"):
         return _read_cifti(path)
-    if not path.name.endswith(".func.gii"):
-        raise InputError(
-            f"{path}: expected .ptseries.nii (CIFTI-2) or .func.gii (GIFTI)."
-        )
+    _check_is_gifti(path)
     if labels is None or tr is None:
         raise InputError(
             f"{path}: a GIFTI series needs labels (a .label.gii of the same surface) "
             "and tr (s)."
         )
     return _read_gifti(path, Path(labels), tr)
+
+
+def _check_is_gifti(path: Path) -> None:
+    if not path.name.endswith(".func.gii"):
+        raise InputError(
+            f"{path}: expected .ptseries.nii (CIFTI-2) or .func.gii (GIFTI)."
+        )
 
 
 @contextmanager
@@ -88,13 +92,15 @@ def _cifti_series(image: Any) -> TimeSeries:
     parcels = _axis(axes, nib.cifti2.ParcelsAxis)
     data = np.asarray(image.get_fdata(), dtype=float)
     # Usually time comes first; a TimeSeries has regions first.
-    if isinstance(axes[0], nib.cifti2.SeriesAxis):
+    if time is axes[0]:
         data = data.T
-    # Any other unit is no time series, and the KeyError says so.
-    seconds = {"SECOND": 1.0}[time.unit]
-    regions = tuple(str(name) for name in parcels.name)
     signals = torch.as_tensor(data.copy())
-    return TimeSeries(signals, float(time.step) * seconds, regions)
+    return TimeSeries(signals, _step_seconds(time), tuple(map(str, parcels.name)))
+
+
+def _step_seconds(time: Any) -> float:
+    # Any other unit is no time series, and the KeyError says so.
+    return float(time.step) * {"SECOND": 1.0}[time.unit]
 
 
 def _axis(axes: list[Any], kind: type) -> Any:
@@ -106,9 +112,16 @@ def _read_gifti(path: Path, labels: Path, tr: float) -> TimeSeries:
     label_file = _parse_gifti(labels)
     vertex_labels = _vertex_labels(labels, label_file, signals.shape[1])
     names = _region_names(labels, label_file)
-    means = [_vertex_mean(signals, vertex_labels == label) for label in names]
-    values = torch.as_tensor(np.stack(means), dtype=torch.float64)
-    return TimeSeries(values, tr, tuple(names.values()))
+    means = _region_means(signals, vertex_labels, list(names))
+    return TimeSeries(torch.as_tensor(means), tr, tuple(names.values()))
+
+
+def _region_means(
+    signals: np.ndarray, vertex_labels: np.ndarray, labels: list[int]
+) -> np.ndarray:
+    """Mean signals (region, time) over the vertices with each label."""
+    means = [_vertex_mean(signals, vertex_labels == label) for label in labels]
+    return np.stack(means).astype(np.float64)
 
 
 def _vertex_labels(path: Path, file: GiftiFile, vertices: int) -> np.ndarray:
@@ -122,11 +135,11 @@ def _vertex_labels(path: Path, file: GiftiFile, vertices: int) -> np.ndarray:
 
 
 def _region_names(path: Path, file: GiftiFile) -> dict[int, str]:
-    names = {
-        label: name
-        for label, name in file.names.items()
-        if label != UNLABELLED and name != "???"
-    }
+    names: dict[int, str] = {}
+    for label, name in file.names.items():
+        # FreeSurfer and Workbench call vertices without a region so.
+        if label != UNLABELLED and name != "???":
+            names[label] = name
     if not names:
         raise InputError(f"{path}: its label table names no region.")
     return names
@@ -141,16 +154,21 @@ def _vertex_mean(signals: np.ndarray, vertices: np.ndarray) -> np.ndarray:
 
 def _parse_gifti(path: Path) -> GiftiFile:
     content = read_bytes(path)
+    # Before nibabel sees the content, which follows all that the file says.
     _refuse_entities(path, content)
     _refuse_external_data(path, content)
     for text in re.findall(rb"<Data>([^<]*)</Data>", content):
         _refuse_bomb(path, text)
     with _parse_errors(path, "GIFTI file"):
         image = nib.GiftiImage.from_bytes(content)
-        arrays = [np.asarray(array.data) for array in image.darrays]
-        _check_arrays(path, arrays)
-        table = image.labeltable.get_labels_as_dict()
-        return GiftiFile(arrays, {int(key): str(name) for key, name in table.items()})
+        return _gifti_content(path, image)
+
+
+def _gifti_content(path: Path, image: nib.GiftiImage) -> GiftiFile:
+    arrays = [np.asarray(array.data) for array in image.darrays]
+    _check_arrays(path, arrays)
+    table = image.labeltable.get_labels_as_dict()
+    return GiftiFile(arrays, {int(key): str(name) for key, name in table.items()})
 
 
 def _check_arrays(path: Path, arrays: list[np.ndarray]) -> None:
@@ -177,14 +195,18 @@ def _refuse_external_data(path: Path, content: bytes) -> None:
 
 
 def _refuse_bomb(path: Path, text: bytes) -> None:
-    unpacker = zlib.decompressobj()
-    try:
-        unpacker.decompress(base64.b64decode(text), ARRAY_BUDGET)
-    # Not compressed, or damaged: nibabel will say so.
-    except (ValueError, zlib.error):
-        return
-    if unpacker.unconsumed_tail:
+    if _unfolds_beyond(text, ARRAY_BUDGET):
         raise InputError(
             f"{path}: one array unfolds to more than {ARRAY_BUDGET // 1024**2} MiB; "
             "refused."
         )
+
+
+def _unfolds_beyond(text: bytes, budget: int) -> bool:
+    unpacker = zlib.decompressobj()
+    try:
+        unpacker.decompress(base64.b64decode(text), budget)
+    # Not compressed, or damaged: nibabel will say so.
+    except (ValueError, zlib.error):
+        return False
+    return bool(unpacker.unconsumed_tail)

@@ -10,8 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from cingulum.errors import InputError
-from cingulum.io.bids_index import BidsFile, Index, entity_query, index, inside, merged
-from cingulum.io.files import read_json
+from cingulum.io.bids_index import (
+    BidsFile,
+    EntityQuery,
+    Index,
+    entity_query,
+    index,
+    inside,
+    merged,
+)
+from cingulum.io.files import JsonObject, read_json
 from cingulum.io.recording_kinds import (
     ASL,
     M0_SCAN,
@@ -20,10 +28,16 @@ from cingulum.io.recording_kinds import (
 )
 from cingulum.io.spaces import adult_mni
 
-Filters = Mapping[str, Mapping[str, Any]]
+Filters = Mapping[str, EntityQuery]
 """Further entities that a file must have, by kind of recording."""
 
 FilesByKind = dict[str, list[BidsFile]]
+
+LABELS_SHOWN = 8
+"""Labels that an error lists; a study may have thousands."""
+
+NOT_SHARED = ("desc", "suffix", "extension", "datatype", "label")
+"""Entities that say what a file is, not which recording it belongs to."""
 
 
 @dataclass(frozen=True)
@@ -86,25 +100,24 @@ class Visit:
         )
 
     def _no_file(self, kind: str) -> str:
-        query = RECORDING_KINDS[kind].query
-        ending = _first(query["extension"])
-        suffix = _first(query["suffix"])
-        desc = f"*_desc-{query['desc']}" if query.get("desc") else "*"
-        links = ""
-        if self.outside:
-            links = (
-                " Links that lead out of the dataset were left out, such as "
-                f"{self.outside}."
-            )
         return (
             f"{self.name} has no {kind} recording: expected a file "
-            f"{self.name}{desc}_{suffix}{ending} in the dataset or below its "
+            f"{self.name}{_expected_ending(kind)} in the dataset or below its "
             "derivatives/. Add it, leave the participant out with "
             "--participant-label, or leave the feature out with --features (of "
-            f"`cingulum run`: --modalities).{links}"
+            f"`cingulum run`: --modalities).{self._left_out_links()}"
         )
 
-    def metadata(self, kind: str) -> dict[str, Any]:
+    def _left_out_links(self) -> str:
+        # The recording may be behind one of them.
+        if not self.outside:
+            return ""
+        return (
+            " Links that lead out of the dataset were left out, such as "
+            f"{self.outside}."
+        )
+
+    def metadata(self, kind: str) -> JsonObject:
         """The sidecar fields of a recording, inherited ones included."""
         return merged(self.sidecars.get(kind, ()))
 
@@ -123,27 +136,26 @@ def visits(
     participants, sessions: labels with or without `sub-`, `ses-`; default all
     filters: by kind, further entities, as `read_filters` gives them
     Raises InputError for a folder that is no dataset, or an unknown participant or
-    session. A missing or ambiguous recording is an error only when it is asked for, so
-    that one ambiguous visit does not stop the others.
+    session. A missing or ambiguous recording is an error only when it is used, so that
+    an ambiguous visit does not stop the others.
     """
     dataset = index(root, derivatives)
     filters = filters or {}
-    candidates = {
-        name: _candidates(dataset, kind, filters.get(name, {}))
-        for name, kind in RECORDING_KINDS.items()
-    }
+    candidates = _all_candidates(dataset, filters)
     keys = _visit_keys(candidates)
     participants_wanted = _participants_wanted(dataset, keys, participants)
     sessions_wanted = _sessions_wanted(keys, sessions)
     files_of = _by_participant(candidates)
-    return [
-        _visit(dataset, key, files_of.get(key[0], {}), filters)
-        for key in keys
-        if key[0] in participants_wanted and key[1] in sessions_wanted
-    ]
+    selected = []
+    for participant, session in keys:
+        if participant in participants_wanted and session in sessions_wanted:
+            files = files_of.get(participant, {})
+            selection = _Selection(dataset, filters, session, files)
+            selected.append(selection.visit(participant))
+    return selected
 
 
-def read_filters(path: Path) -> dict[str, dict[str, Any]]:
+def read_filters(path: Path) -> dict[str, EntityQuery]:
     """A filter file as fMRIPrep reads it: {"bold": {"task": "rest", …}, …}.
 
     Raises InputError for an unknown kind or entity, with the nearest known one.
@@ -151,9 +163,7 @@ def read_filters(path: Path) -> dict[str, dict[str, Any]]:
     return checked_filters(read_json(path), str(path))
 
 
-def checked_filters(
-    content: Mapping[str, Any], source: str
-) -> dict[str, dict[str, Any]]:
+def checked_filters(content: Filters, source: str) -> dict[str, EntityQuery]:
     """Filters in short entity names; an entity that must be absent is null or, in TOML,
     false.
 
@@ -161,19 +171,25 @@ def checked_filters(
     """
     filters = {}
     for kind, query in content.items():
-        if kind not in RECORDING_KINDS:
-            raise InputError(
-                f"{source}: no kind of recording is called {kind!r}."
-                f"{_nearest_kind(kind)}"
-            )
-        if not isinstance(query, dict):
-            raise InputError(
-                f"{source}: {kind} needs an object of entities; came {query!r}."
-            )
-        # TOML has no null, so there an absent entity is written as false.
-        absent = {key: None if v is False else v for key, v in query.items()}
-        filters[kind] = entity_query(absent, f"{source}: {kind}")
+        _check_filter(kind, query, source)
+        filters[kind] = entity_query(_with_nulls(query), f"{source}: {kind}")
     return filters
+
+
+def _check_filter(kind: str, query: object, source: str) -> None:
+    if kind not in RECORDING_KINDS:
+        raise InputError(
+            f"{source}: no kind of recording is called {kind!r}.{_nearest_kind(kind)}"
+        )
+    if not isinstance(query, dict):
+        raise InputError(
+            f"{source}: {kind} needs an object of entities; got {query!r}."
+        )
+
+
+def _with_nulls(query: EntityQuery) -> EntityQuery:
+    # TOML has no null, so there an absent entity is written as false.
+    return {name: None if value is False else value for name, value in query.items()}
 
 
 def _nearest_kind(name: str) -> str:
@@ -183,21 +199,40 @@ def _nearest_kind(name: str) -> str:
     return f" Known are {', '.join(RECORDING_KINDS)}."
 
 
+def _expected_ending(kind: str) -> str:
+    """What follows the visit in the name of a recording."""
+    query = RECORDING_KINDS[kind].query
+    desc = f"*_desc-{query['desc']}" if query.get("desc") else "*"
+    return f"{desc}_{_first(query['suffix'])}{_first(query['extension'])}"
+
+
 def _first(value: Any) -> str:
-    return str(value[0] if isinstance(value, list) else value)
+    # Where several endings fit, an error shows the usual one.
+    if isinstance(value, list):
+        return str(value[0])
+    return str(value)
 
 
 def _label_list(labels: set[str]) -> str:
     """How many labels there are, and the first of them."""
-    ordered = sorted(labels)
-    more = " …" if len(ordered) > 8 else ""
-    return f"{len(ordered)}: {', '.join(ordered[:8])}{more}"
+    shown = ", ".join(sorted(labels)[:LABELS_SHOWN])
+    more = " …" if len(labels) > LABELS_SHOWN else ""
+    return f"{len(labels)}: {shown}{more}"
+
+
+def _all_candidates(dataset: Index, filters: Filters) -> FilesByKind:
+    """Files that may be recordings, by kind."""
+    candidates: FilesByKind = {}
+    for name, kind in RECORDING_KINDS.items():
+        candidates[name] = _candidates(dataset, kind, filters.get(name, {}))
+    return candidates
 
 
 def _candidates(
-    dataset: Index, kind: RecordingKind, extra: Mapping[str, Any]
+    dataset: Index, kind: RecordingKind, extra: EntityQuery
 ) -> list[BidsFile]:
     """Files of a dataset that may be recordings of one kind."""
+    # The user's filter wins over the kind's own entities.
     files = dataset.find(**{**kind.query, **extra})
     if not kind.columns:
         return files
@@ -209,21 +244,30 @@ def _has_column(dataset: Index, file: BidsFile, columns: Sequence[str]) -> bool:
     names = dataset.metadata(file).get("Columns", [])
     if not isinstance(names, list):
         return False
-    lowered = {str(name).lower() for name in names}
-    return bool(lowered & {column.lower() for column in columns})
+    # Scanners' programs differ in capitals.
+    return not _lowered(names).isdisjoint(_lowered(columns))
+
+
+def _lowered(names: Sequence[object]) -> set[str]:
+    return {str(name).lower() for name in names}
 
 
 def _visit_keys(candidates: Mapping[str, list[BidsFile]]) -> list[tuple[str, str]]:
-    """Participant and session of every visit. What may belong to all visits of a
-    participant makes no visit by itself."""
-    keys = set()
+    """Participant and session of every visit."""
+    keys: set[tuple[str, str]] = set()
     for name, files in candidates.items():
-        if RECORDING_KINDS[name].shared:
-            continue
-        for file in files:
-            if "sub" in file.entities:
-                keys.add((file.entities["sub"], file.entities.get("ses", "")))
+        # What may belong to all visits of a participant makes no visit by itself.
+        if not RECORDING_KINDS[name].shared:
+            keys.update(_key(file) for file in files if _has_participant(file))
     return sorted(keys)
+
+
+def _has_participant(file: BidsFile) -> bool:
+    return "sub" in file.entities
+
+
+def _key(file: BidsFile) -> tuple[str, str]:
+    return file.entities["sub"], file.entities.get("ses", "")
 
 
 def _sessions_wanted(
@@ -233,13 +277,16 @@ def _sessions_wanted(
     if sessions is None:
         return available
     wanted = {label.removeprefix("ses-") for label in sessions}
-    unknown = sorted(wanted - available)
+    _check_known("session", sorted(wanted - available), available)
+    return wanted
+
+
+def _check_known(what: str, unknown: Sequence[str], available: set[str]) -> None:
     if unknown:
         raise InputError(
-            f"No such session: {', '.join(unknown)}. The dataset has "
+            f"No such {what}: {', '.join(unknown)}. The dataset has "
             f"{_label_list(available)}."
         )
-    return wanted
 
 
 def _participants_wanted(
@@ -253,12 +300,9 @@ def _participants_wanted(
     if participants is None:
         return available
     wanted = [label.removeprefix("sub-") for label in participants]
+    # In the order in which they were typed.
     unknown = [label for label in wanted if label not in available]
-    if unknown:
-        raise InputError(
-            f"No such participant: {', '.join(unknown)}. The dataset has "
-            f"{_label_list(available)}."
-        )
+    _check_known("participant", unknown, available)
     return set(wanted)
 
 
@@ -278,119 +322,164 @@ def _no_visits(dataset: Index) -> str:
     )
 
 
-def _by_participant(
-    candidates: Mapping[str, list[BidsFile]],
-) -> dict[str, FilesByKind]:
+def _by_participant(candidates: FilesByKind) -> dict[str, FilesByKind]:
     """Files of every participant by kind, those that belong to everybody included."""
-    table: dict[str, FilesByKind] = {}
-    everybody = {
-        kind: [file for file in files if "sub" not in file.entities]
-        for kind, files in candidates.items()
-    }
+    table = _own_files(candidates)
     for kind, files in candidates.items():
-        for file in files:
-            if "sub" in file.entities:
-                own = table.setdefault(file.entities["sub"], {})
-                own.setdefault(kind, list(everybody[kind])).append(file)
-    for own in table.values():
-        for kind, files in everybody.items():
-            if files:
-                own.setdefault(kind, files)
+        # A connectome of the group lies at the root of a dataset, for example.
+        common = [file for file in files if not _has_participant(file)]
+        for own in table.values():
+            own[kind] = [*common, *own.get(kind, [])]
     return table
 
 
-def _visit(
-    dataset: Index, key: tuple[str, str], files_of: FilesByKind, filters: Filters
-) -> Visit:
-    """One visit, with the one file of each kind that fits it."""
-    chosen: dict[str, BidsFile] = {}
-    ambiguous: dict[str, tuple[str, ...]] = {}
-    for name, kind in RECORDING_KINDS.items():
-        in_session = _of_session(files_of.get(name, []), key[1], kind.shared)
-        space_is_filtered = "space" in filters.get(name, {})
-        files = _best_matches(kind, in_session, chosen, space_is_filtered)
-        if kind == M0_SCAN and ASL.name in chosen:
-            files = _intended_for(dataset, files, chosen[ASL.name])
+def _own_files(candidates: FilesByKind) -> dict[str, FilesByKind]:
+    table: dict[str, FilesByKind] = {}
+    for kind, files in candidates.items():
+        for file in filter(_has_participant, files):
+            own = table.setdefault(file.entities["sub"], {})
+            own.setdefault(kind, []).append(file)
+    return table
+
+
+@dataclass
+class _Selection:
+    """The files of one visit, chosen kind by kind: a later kind must fit the earlier.
+
+    candidates: of the participant, all sessions
+    """
+
+    dataset: Index
+    filters: Filters
+    session: str
+    candidates: FilesByKind
+    chosen: dict[str, BidsFile] = field(default_factory=dict)
+    ambiguous: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def visit(self, participant: str) -> Visit:
+        """The visit, with the only file of each kind that fits it."""
+        for kind in RECORDING_KINDS.values():
+            self._choose(kind)
+        return Visit(
+            participant,
+            self.session,
+            {name: file.path for name, file in self.chosen.items()},
+            {name: self._sidecars(file) for name, file in self.chosen.items()},
+            self.ambiguous,
+            self.dataset.roots[0],
+            next(iter(self.dataset.left_out), ""),
+        )
+
+    def _sidecars(self, file: BidsFile) -> tuple[Path, ...]:
+        return tuple(sidecar.path for sidecar in self.dataset.sidecars(file))
+
+    def _choose(self, kind: RecordingKind) -> None:
+        files = self._best_matches(kind)
         if len(files) == 1:
-            chosen[name] = files[0]
+            self.chosen[kind.name] = files[0]
         elif files:
-            ambiguous[name] = tuple(file.path.name for file in files)
-    return Visit(
-        *key,
-        {name: file.path for name, file in chosen.items()},
-        {name: _sidecar_paths(dataset, file) for name, file in chosen.items()},
-        ambiguous,
-        dataset.roots[0],
-        dataset.left_out[0] if dataset.left_out else "",
-    )
+            # An error only where the recording is used: see `Visit.__getitem__`.
+            self.ambiguous[kind.name] = tuple(file.path.name for file in files)
+
+    def _best_matches(self, kind: RecordingKind) -> list[BidsFile]:
+        """The files of a kind that fit the visit's other files best."""
+        files = self._of_session(kind)
+        files = self._accompanying(kind, files)
+        files = self._in_preferred_space(kind, files)
+        if kind.shared:
+            files = _most_specific(files)
+        if kind == M0_SCAN and ASL.name in self.chosen:
+            return self._intended_for(self.chosen[ASL.name], files)
+        return files
+
+    def _of_session(self, kind: RecordingKind) -> list[BidsFile]:
+        files = []
+        for file in self.candidates.get(kind.name, []):
+            # Anatomy, for example, may be kept outside of the sessions.
+            belongs_to_all = kind.shared and "ses" not in file.entities
+            if belongs_to_all or file.entities.get("ses", "") == self.session:
+                files.append(file)
+        return files
+
+    def _accompanying(
+        self, kind: RecordingKind, files: list[BidsFile]
+    ) -> list[BidsFile]:
+        """Files that fit the recording that they accompany, if it was chosen."""
+        main = self.chosen.get(kind.accompanies or "")
+        if main is None:
+            return files
+        return _most_specific([file for file in files if _accompanies(file, main)])
+
+    def _in_preferred_space(
+        self, kind: RecordingKind, files: list[BidsFile]
+    ) -> list[BidsFile]:
+        # A filter that names a space is the user's decision.
+        if not kind.prefers_standard_space or "space" in self._filter(kind):
+            return files
+        return [file for file in files if _is_standard(file)] or files
+
+    def _filter(self, kind: RecordingKind) -> EntityQuery:
+        return self.filters.get(kind.name, {})
+
+    def _intended_for(self, asl: BidsFile, files: list[BidsFile]) -> list[BidsFile]:
+        """M0 scans that say they are for this run; those that say nothing, if none
+        does."""
+        named = []
+        silent = []
+        for file in files:
+            targets = _targets(self.dataset, file)
+            if targets is None:
+                silent.append(file)
+            elif _names_run(file, targets, asl):
+                named.append(file)
+        return named or silent
 
 
-def _sidecar_paths(dataset: Index, file: BidsFile) -> tuple[Path, ...]:
-    return tuple(sidecar.path for sidecar in dataset.sidecars(file))
+def _is_standard(file: BidsFile) -> bool:
+    return adult_mni(file.entities.get("space", ""))
 
 
-def _of_session(
-    files: Sequence[BidsFile], session: str, shared: bool
-) -> list[BidsFile]:
-    return [
-        file
-        for file in files
-        if file.entities.get("ses", "") == session
-        or (shared and "ses" not in file.entities)
-    ]
+def _targets(dataset: Index, file: BidsFile) -> list[object] | None:
+    """The files that an M0 scan is intended for; None where its sidecar is silent."""
+    targets = dataset.metadata(file).get("IntendedFor")
+    if targets is None or isinstance(targets, list):
+        return targets
+    return [targets]
 
 
-def _best_matches(
-    kind: RecordingKind,
-    files: list[BidsFile],
-    chosen: Mapping[str, BidsFile],
-    space_is_filtered: bool,
-) -> list[BidsFile]:
-    """The files of a kind that fit the visit's other files best."""
-    main = chosen.get(kind.accompanies) if kind.accompanies else None
-    if main is not None:
-        files = _most_specific([file for file in files if _accompanies(file, main)])
-    if kind.prefers_standard_space and not space_is_filtered:
-        standard = [f for f in files if adult_mni(f.entities.get("space", ""))]
-        files = standard or files
-    return _most_specific(files) if kind.shared else files
+def _names_run(file: BidsFile, targets: Sequence[object], asl: BidsFile) -> bool:
+    # Every entry is checked, also after the one that matches.
+    return any([_names_file(file, target, asl) for target in targets])
 
 
 def _most_specific(files: list[BidsFile]) -> list[BidsFile]:
     """Those that share most entities with what they accompany."""
-    most = max((len(file.entities) for file in files), default=0)
-    return [file for file in files if len(file.entities) == most]
+    most = max(map(_entity_count, files), default=0)
+    return [file for file in files if _entity_count(file) == most]
+
+
+def _entity_count(file: BidsFile) -> int:
+    return len(file.entities)
 
 
 def _accompanies(file: BidsFile, main: BidsFile) -> bool:
     """Whether no entity of a file contradicts the file that it accompanies."""
-    free = ("desc", "suffix", "extension", "datatype", "label")
-    own = {key: value for key, value in file.entities.items() if key not in free}
-    return all(main.entities.get(key) == value for key, value in own.items())
-
-
-def _intended_for(
-    dataset: Index, files: list[BidsFile], asl: BidsFile
-) -> list[BidsFile]:
-    """M0 scans that say they are for this run; those that say nothing, if none does."""
-    named = []
-    silent = []
-    for file in files:
-        targets = dataset.metadata(file).get("IntendedFor")
-        if targets is None:
-            silent.append(file)
-            continue
-        for target in targets if isinstance(targets, list) else [targets]:
-            if _names_file(file, target, asl):
-                named.append(file)
-    return named or silent
+    for name, label in file.entities.items():
+        if name not in NOT_SHARED and main.entities.get(name) != label:
+            return False
+    return True
 
 
 def _names_file(file: BidsFile, target: object, asl: BidsFile) -> bool:
     """Whether an IntendedFor entry names the ASL run."""
     if not isinstance(target, str):
-        raise InputError(f"{file.path}: IntendedFor must name files; came {target!r}.")
+        raise InputError(f"{file.path}: IntendedFor must name files; got {target!r}.")
+    path = inside(file.dataset, _below_root(file, target))
+    return path.name == asl.path.name
+
+
+def _below_root(file: BidsFile, target: str) -> str:
     # Old entries are relative to the participant's folder, newer ones are BIDS URIs.
-    is_full = target.startswith(("bids:", "sub-"))
-    below = "" if is_full else f"sub-{file.entities['sub']}/"
-    return inside(file.dataset, below + target).name == asl.path.name
+    if target.startswith(("bids:", "sub-")):
+        return target
+    return f"sub-{file.entities['sub']}/{target}"

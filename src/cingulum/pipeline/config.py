@@ -56,7 +56,7 @@ def option(
 
 
 def _atlas_names() -> Sequence[str]:
-    from cingulum.signals.atlas import ATLASES
+    from cingulum.signals.atlas_names import ATLASES
 
     return ATLASES
 

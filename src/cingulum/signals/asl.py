@@ -3,9 +3,11 @@ as BIDS describes it."""
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -112,6 +114,11 @@ class _Equilibrium:
     values: np.ndarray
     flags: tuple[str, ...] = ()
 
+    @property
+    def divisor(self) -> np.ndarray:
+        # Where M0 is zero, an infinite divisor gives zero without a warning.
+        return np.where(self.values > 0, self.values, np.inf)
+
 
 @dataclass(frozen=True, eq=False)
 class _Solution:
@@ -146,6 +153,10 @@ def quantify(visit: Visit, constants: Constants = Constants()) -> Perfusion:
     # Blood flow that the scanner computed needs no M0 and no differences.
     if len(run.protocol.volumes("cbf")):
         return _scanner_map(run)
+    return _quantified(run, constants)
+
+
+def _quantified(run: _AslRun, constants: Constants) -> Perfusion:
     differences = _differences(run)
     m0 = _equilibrium(run)
     mask = _brain_mask(run, m0)
@@ -154,31 +165,33 @@ def quantify(visit: Visit, constants: Constants = Constants()) -> Perfusion:
     _check_sign(run, ratio[mask])
     solve = _solve_single_delay if differences.single else _solve_several_delays
     solution = solve(ratio, mask, differences, run.protocol, constants)
-    return _checked(
-        run.path,
-        Perfusion(
-            solution.cbf,
-            mask,
-            run.affine,
-            arrival=solution.arrival,
-            equation=solution.equation,
-            settings=_settings(run.protocol, differences, constants, solution),
-            flags=_quantification_flags(run.protocol, differences, m0),
-        ),
+    perfusion = Perfusion(
+        solution.cbf,
+        mask,
+        run.affine,
+        arrival=solution.arrival,
+        equation=solution.equation,
+        settings=_settings(run.protocol, differences, constants, solution),
+        flags=_quantification_flags(run.protocol, differences, m0),
     )
+    return _checked(run.path, perfusion)
 
 
 def _read_run(visit: Visit, constants: Constants) -> _AslRun:
     path = visit["asl"]
     image = _read_any_dimensions(path)
-    data = np.asarray(image.dataobj, dtype=float)
-    # A single deltam or cbf volume may be written without a fourth axis.
-    if data.ndim < 4:
-        data = data[..., None]
+    data = _with_volume_axis(np.asarray(image.dataobj, dtype=float))
     context = _read_context(visit["aslcontext"], data.shape[-1])
     fields = visit.metadata("asl")
     protocol = read_protocol(path, fields, context, data.shape[:3], constants)
     return _AslRun(visit, image, data, protocol)
+
+
+def _with_volume_axis(data: np.ndarray) -> np.ndarray:
+    # A single deltam or cbf volume may be written without a fourth axis.
+    if data.ndim < 4:
+        return data[..., None]
+    return data
 
 
 def _read_any_dimensions(path: Path) -> nib.Nifti1Image:
@@ -193,9 +206,10 @@ def _read_context(path: Path, volumes: int) -> tuple[str, ...]:
         raise InputError(
             f"{path}: expected a column volume_type; got {', '.join(map(str, table))}."
         )
-    context = tuple(table["volume_type"].fillna("n/a").astype(str).str.strip())
-    _check_length(path, len(context), volumes)
-    return context
+    # An empty cell at the end of a row is read as missing all the same.
+    types = table["volume_type"].fillna("n/a").astype(str).str.strip()
+    _check_length(path, len(types), volumes)
+    return tuple(types)
 
 
 def _check_length(path: Path, named: int, volumes: int) -> None:
@@ -207,9 +221,8 @@ def _relative_difference(
     differences: _Differences, m0: _Equilibrium, mask: np.ndarray
 ) -> np.ndarray:
     """ΔM/M0 (x, y, z, delay), zero outside the mask."""
-    # Where M0 is zero, an infinite divisor gives zero without a warning.
-    divisor = np.where(m0.values > 0, m0.values, np.inf)
-    return np.where(mask[..., None], differences.values / divisor[..., None], 0.0)
+    ratio = differences.values / m0.divisor[..., None]
+    return np.where(mask[..., None], ratio, 0.0)
 
 
 def _settings(
@@ -255,7 +268,10 @@ def _short_delay_flags(protocol: Protocol, differences: _Differences) -> list[st
     # In PASL the delay counts from the inversion, and several delays see arrival.
     if not differences.single or protocol.pulsed:
         return []
-    delay = differences.delays[0]
+    return _short_delay_flag(differences.delays[0])
+
+
+def _short_delay_flag(delay: float) -> list[str]:
     if delay >= SHORT_DELAY:
         return []
     return [
@@ -269,25 +285,32 @@ def _read_map(visit: Visit) -> Perfusion:
     space = space_of(path)
     image = read_image(path, 3, allow_nan=True, space=space)
     _check_unit(path, visit.metadata("perfusion"))
-    cbf = np.asarray(image.dataobj)
     mask = _map_mask(visit, image)
-    if not mask.any():
-        raise InputError(
-            f"{path}: the CBF map is zero everywhere; quantification failed."
-        )
-    cbf = np.where(mask, cbf, 0.0)
+    _check_not_empty(path, mask)
+    cbf = np.where(mask, np.asarray(image.dataobj), 0.0)
     settings = {"Read": "CBF map"}
     return _checked(path, Perfusion(cbf, mask, image.affine, space, settings=settings))
 
 
+def _check_not_empty(path: Path, mask: np.ndarray) -> None:
+    if not mask.any():
+        raise InputError(
+            f"{path}: the CBF map is zero everywhere; quantification failed."
+        )
+
+
 def _check_unit(path: Path, fields: JsonObject) -> None:
-    # Programs write mL/100g/min, ml/100 g/min, mL/(100 g)/min and more.
-    unit = str(fields.get("Units", "mL/100 g/min")).lower()
-    if not all(part in unit for part in ("ml", "100", "min")):
+    unit = str(fields.get("Units", "mL/100 g/min"))
+    if not _is_flow_unit(unit.lower()):
         raise InputError(
             f"{path}: its sidecar gives the unit {fields['Units']!r}; expected mL/100 "
             "g/min."
         )
+
+
+def _is_flow_unit(unit: str) -> bool:
+    # Programs write mL/100g/min, ml/100 g/min, mL/(100 g)/min and more.
+    return all(part in unit for part in ("ml", "100", "min"))
 
 
 def _map_mask(visit: Visit, image: nib.Nifti1Image) -> np.ndarray:
@@ -306,10 +329,15 @@ def _checked(path: Path, perfusion: Perfusion) -> Perfusion:
     other flow."""
     mean = float(perfusion.cbf[perfusion.mask].mean())
     _check_plausible(path, mean)
-    if USUAL[0] <= mean <= USUAL[1]:
-        return perfusion
-    flag = f"mean CBF {mean:.0f} is unusual ({USUAL[0]:g} to {USUAL[1]:g} ml/100 g/min)"
-    return replace(perfusion, flags=(*perfusion.flags, flag))
+    return replace(perfusion, flags=(*perfusion.flags, *_unusual_flags(mean)))
+
+
+def _unusual_flags(mean: float) -> list[str]:
+    low, high = USUAL
+    # Infants and patients with shunts may well have it.
+    if low <= mean <= high:
+        return []
+    return [f"mean CBF {mean:.0f} is unusual ({low:g} to {high:g} ml/100 g/min)"]
 
 
 def _check_plausible(path: Path, mean: float) -> None:
@@ -334,19 +362,17 @@ def _differences(run: _AslRun) -> _Differences:
 def _mean_differences(run: _AslRun, volumes: np.ndarray) -> _Differences:
     """Of volumes that the scanner subtracted."""
     timings = _timings(run.protocol, volumes)
-    values = [run.mean(volumes[timing.shared[volumes]]) for timing in timings]
+    values = [run.mean(timing.select(volumes)) for timing in timings]
     return _stacked(run, timings, values, ())
 
 
 def _pair_differences(run: _AslRun, labels: np.ndarray) -> _Differences:
     """Of control and label volumes."""
     timings = _timings(run.protocol, labels)
+    # All are checked before any is subtracted.
     pairs = [_pairs_at(run, timing) for timing in timings]
-    values = []
-    flags: list[str] = []
-    for pair in pairs:
-        values.append(run.mean(pair.control) - run.mean(pair.label))
-        flags += pair.flags
+    values = [run.mean(pair.control) - run.mean(pair.label) for pair in pairs]
+    flags = itertools.chain.from_iterable(pair.flags for pair in pairs)
     return _stacked(run, timings, values, tuple(flags))
 
 
@@ -358,16 +384,21 @@ class _Timing:
     duration: float
     shared: np.ndarray
 
+    def select(self, volumes: np.ndarray) -> np.ndarray:
+        """Those of some volumes that have this timing."""
+        return volumes[self.shared[volumes]]
+
 
 def _timings(protocol: Protocol, volumes: np.ndarray) -> list[_Timing]:
     """The different timings of some volumes, in order of delay."""
     different = {(protocol.pld[volume], protocol.tau[volume]) for volume in volumes}
-    timings = []
-    for delay, duration in sorted(different):
-        # Converters leave rounding errors, so equal delays are not always identical.
-        shared = np.isclose(protocol.pld, delay) & np.isclose(protocol.tau, duration)
-        timings.append(_Timing(delay, duration, shared))
-    return timings
+    return [_timing(protocol, *timing) for timing in sorted(different)]
+
+
+def _timing(protocol: Protocol, delay: float, duration: float) -> _Timing:
+    # Converters leave rounding errors, so equal delays are not always identical.
+    shared = np.isclose(protocol.pld, delay) & np.isclose(protocol.tau, duration)
+    return _Timing(delay, duration, shared)
 
 
 def _stacked(
@@ -378,21 +409,31 @@ def _stacked(
 ) -> _Differences:
     delays = np.array([timing.delay for timing in timings])
     durations = np.array([timing.duration for timing in timings])
-    if len(run.protocol.volumes("label")) and (durations <= 0).any():
-        raise InputError(f"{run.path}: LabelingDuration is 0 for a labelled volume.")
+    _check_durations(run, durations)
     return _Differences(np.stack(values, -1), delays, durations, flags)
 
 
+def _check_durations(run: _AslRun, durations: np.ndarray) -> None:
+    # Flow is the difference divided by what the label duration delivers.
+    if len(run.protocol.volumes("label")) and (durations <= 0).any():
+        raise InputError(f"{run.path}: LabelingDuration is 0 for a labelled volume.")
+
+
 def _check_pairs(run: _AslRun) -> None:
+    # Subtracted volumes need no pairs.
     if len(run.protocol.volumes("deltam")):
         return
     control = len(run.protocol.volumes("control"))
     label = len(run.protocol.volumes("label"))
     if control == 0 or label == 0:
-        raise InputError(
-            f"{run.path}: aslcontext names {control} control, {label} label and no "
-            "deltam volumes; control and label, deltam, or cbf are needed."
-        )
+        raise InputError(f"{run.path}: {_incomplete_context(control, label)}")
+
+
+def _incomplete_context(control: int, label: int) -> str:
+    return (
+        f"aslcontext names {control} control, {label} label and no deltam volumes; "
+        "control and label, deltam, or cbf are needed."
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -405,55 +446,60 @@ class _Pairs:
 
     @property
     def flags(self) -> list[str]:
-        if len(self.control) == len(self.label):
+        controls = len(self.control)
+        labels = len(self.label)
+        if controls == labels:
             return []
         return [
-            f"{len(self.control)} control and {len(self.label)} label volumes at a "
-            f"delay of {self.delay:g} s"
+            f"{controls} control and {labels} label volumes at a delay of "
+            f"{self.delay:g} s"
         ]
 
 
 def _pairs_at(run: _AslRun, timing: _Timing) -> _Pairs:
-    control = run.protocol.volumes("control")
-    label = run.protocol.volumes("label")
-    pairs = _Pairs(
-        control[timing.shared[control]], label[timing.shared[label]], timing.delay
-    )
-    if len(pairs.control) == 0:
-        raise InputError(
-            f"{run.path}: {len(pairs.label)} label and no control volumes at a delay "
-            f"of {timing.delay:g} s. Is PostLabelingDelay listed in another order than "
-            "aslcontext?"
-        )
+    control = timing.select(run.protocol.volumes("control"))
+    label = timing.select(run.protocol.volumes("label"))
+    pairs = _Pairs(control, label, timing.delay)
+    if len(control) == 0:
+        raise InputError(f"{run.path}: {_no_control(pairs)}")
     return pairs
+
+
+def _no_control(pairs: _Pairs) -> str:
+    return (
+        f"{len(pairs.label)} label and no control volumes at a delay "
+        f"of {pairs.delay:g} s. Is PostLabelingDelay listed in another order than "
+        "aslcontext?"
+    )
 
 
 def _equilibrium(run: _AslRun) -> _Equilibrium:
     """M0, however it was acquired, corrected for a short repetition time."""
-    protocol = run.protocol
-    if protocol.m0_type == "Estimate":
-        shape = run.data.shape[:3]
-        return _Equilibrium(
-            np.full(shape, protocol.m0_estimate, dtype=float),
-            (
-                "M0 is one number for the whole brain (M0Estimate): coil sensitivity "
-                "is not corrected",
-            ),
-        )
-    if protocol.m0_type == "Separate":
+    if run.protocol.m0_type == "Estimate":
+        return _estimated(run)
+    if run.protocol.m0_type == "Separate":
         return _separate_scan(run)
-    if protocol.m0_type == "Included":
+    if run.protocol.m0_type == "Included":
         return _included_volumes(run)
     return _control_as_m0(run)
+
+
+def _estimated(run: _AslRun) -> _Equilibrium:
+    shape = run.data.shape[:3]
+    flag = (
+        "M0 is one number for the whole brain (M0Estimate): coil sensitivity "
+        "is not corrected"
+    )
+    values = np.full(shape, run.protocol.m0_estimate, dtype=float)
+    return _Equilibrium(values, (flag,))
 
 
 def _separate_scan(run: _AslRun) -> _Equilibrium:
     path = run.visit["m0scan"]
     image = _read_any_dimensions(path)
     check_same_grid(path, image, run.image, "the ASL run")
-    m0 = np.asarray(image.dataobj, dtype=float)
-    if m0.ndim == 4:
-        m0 = m0.mean(-1)
+    # Several M0 volumes are averaged.
+    m0 = _with_volume_axis(np.asarray(image.dataobj, dtype=float)).mean(-1)
     tr = _m0_repetition_time(path, run.visit.metadata("m0scan"))
     return _recovered(m0, tr, run.protocol)
 
@@ -471,10 +517,11 @@ def _control_as_m0(run: _AslRun) -> _Equilibrium:
     """The mean control image, which is M0 unless background was suppressed."""
     volumes = run.protocol.volumes("control")
     if run.protocol.suppressed or not len(volumes):
+        state = "suppressed" if len(volumes) else "missing"
         raise InputError(
-            f"{run.path}: M0Type is Absent and the control images are "
-            f"{'suppressed' if len(volumes) else 'missing'}, so that nothing tells the "
-            "equilibrium magnetisation. Give an M0 scan or M0Estimate."
+            f"{run.path}: M0Type is Absent and the control images are {state}, so that "
+            "nothing tells the equilibrium magnetisation. Give an M0 scan or "
+            "M0Estimate."
         )
     flag = "M0 absent: the mean control image stands for it"
     return _volumes_as_m0(run, volumes, flag)
@@ -492,16 +539,17 @@ def _recovered(
     # By then, M0 is within 5 % of what it will be.
     if tr >= LONG_TR:
         return _Equilibrium(m0, flags)
+    recovery = 1 - np.exp(-tr / protocol.t1t)
     flag = (
         f"M0 with a repetition time of {tr:g} s: divided by 1 − "
         f"exp(−TR/{protocol.t1t:g} s)"
     )
-    return _Equilibrium(m0 / (1 - np.exp(-tr / protocol.t1t)), (*flags, flag))
+    return _Equilibrium(m0 / recovery, (*flags, flag))
 
 
 def _m0_repetition_time(path: Path, fields: JsonObject) -> float:
     value = first_value(fields.get("RepetitionTimePreparation"))
-    if not is_number(value) or not 0 < value <= 30:
+    if not _is_repetition_time(value):
         raise InputError(
             f"{path}: its JSON must give RepetitionTimePreparation, above 0 to 30 s "
             f"(without it, M0 cannot be corrected for recovery); got {value!r}."
@@ -509,20 +557,28 @@ def _m0_repetition_time(path: Path, fields: JsonObject) -> float:
     return float(value)
 
 
+def _is_repetition_time(value: Any) -> bool:
+    return is_number(value) and 0 < value <= 30
+
+
 def _brain_mask(run: _AslRun, m0: _Equilibrium) -> np.ndarray:
     reference = _reference_image(run, m0)
+    mask = _mask_of(run, reference)
+    _check_mask_size(run.path, mask)
+    # What is divided by M0 needs M0 above zero.
+    return mask & (reference > 0)
+
+
+def _mask_of(run: _AslRun, reference: np.ndarray) -> np.ndarray:
     # nilearn looks for the valley in the histogram, which negative values would move.
     image = nib.Nifti1Image(np.clip(reference, 0, None).astype(np.float32), run.affine)
     try:
-        mask = _epi_mask(image)
+        return _epi_mask(image)
     # nilearn raises several kinds of error for an image without a head in it.
     except Exception as error:
         raise InputError(
             f"{run.path}: no brain found in its M0 or control image ({error})."
         ) from None
-    _check_mask_size(run.path, mask)
-    # What is divided by M0 needs M0 above zero.
-    return mask & (reference > 0)
 
 
 def _epi_mask(image: nib.Nifti1Image) -> np.ndarray:
@@ -549,18 +605,15 @@ def _reference_image(run: _AslRun, m0: _Equilibrium) -> np.ndarray:
     if run.protocol.m0_type != "Estimate":
         return m0.values
     control = run.protocol.volumes("control")
-    if len(control):
-        return run.mean(control)
-    return run.mean(run.protocol.volumes("deltam"))
+    return run.mean(control if len(control) else run.protocol.volumes("deltam"))
 
 
 def _check_sign(run: _AslRun, ratio: np.ndarray) -> None:
     mean = float(ratio.mean())
     if mean < 0:
-        subtracted = len(run.protocol.volumes("deltam"))
-        what = "deltam" if subtracted else "control minus label"
         raise InputError(
-            f"{run.path}: {what} is negative on average ({100 * mean:.2f} % of M0): "
+            f"{run.path}: {_subtraction(run)} is negative on average "
+            f"({100 * mean:.2f} % of M0): "
             "control and label look swapped. Repair aslcontext.tsv."
         )
     if mean > LARGEST_DIFFERENCE:
@@ -571,6 +624,11 @@ def _check_sign(run: _AslRun, ratio: np.ndarray) -> None:
         )
 
 
+def _subtraction(run: _AslRun) -> str:
+    """What the difference is called in aslcontext.tsv."""
+    return "deltam" if len(run.protocol.volumes("deltam")) else "control minus label"
+
+
 def _solve_single_delay(
     ratio: np.ndarray,
     mask: np.ndarray,
@@ -578,20 +636,26 @@ def _solve_single_delay(
     p: Protocol,
     c: Constants,
 ) -> _Solution:
-    delay = differences.delays[0]
     tau = differences.durations[0]
     # Later slices wait longer.
-    cbf = _single_delay_flow(ratio[..., 0], delay + p.slices, tau, p, c)
-    factor = float(_single_delay_flow(np.ones(1), differences.delays, tau, p, c)[0])
-    formula = _single_delay_formula(delay, tau, p, c)
-    later = ""
-    if p.slices.any():
-        later = f", delay + {p.slices.max():g} s in the last slice"
-    return _Solution(
-        np.where(mask, cbf, 0.0),
-        None,
-        f"CBF = {formula} = {factor:.1f}·ΔM/M0 (Alsop et al. 2015{later})",
-    )
+    delay = differences.delays[0] + p.slices
+    cbf = _single_delay_flow(ratio[..., 0], delay, tau, p, c)
+    equation = _single_delay_equation(differences, p, c)
+    return _Solution(np.where(mask, cbf, 0.0), None, equation)
+
+
+def _single_delay_equation(differences: _Differences, p: Protocol, c: Constants) -> str:
+    """The consensus equation and its factor, for the sidecar."""
+    tau = differences.durations[0]
+    formula = _single_delay_formula(differences.delays[0], tau, p, c)
+    factor = _single_delay_flow(np.ones(1), differences.delays, tau, p, c)[0]
+    return f"CBF = {formula} = {factor:.1f}·ΔM/M0 (Alsop et al. 2015{_slice_delay(p)})"
+
+
+def _slice_delay(p: Protocol) -> str:
+    if not p.slices.any():
+        return ""
+    return f", delay + {p.slices.max():g} s in the last slice"
 
 
 def _single_delay_flow(
@@ -610,11 +674,16 @@ def _single_delay_flow(
 
 
 def _single_delay_formula(delay: float, tau: float, p: Protocol, c: Constants) -> str:
-    """The consensus equation with its values, for the sidecar."""
+    """The consensus equation with its values."""
     numerator = f"6000·{c.lam:g}·ΔM·exp({delay:g}/{p.t1b:g})"
+    return f"{numerator} / (2·{p.alpha:.4g}·{_delivered(tau, p)})"
+
+
+def _delivered(tau: float, p: Protocol) -> str:
+    """The denominator's part that depends on the labelling."""
     if p.pulsed:
-        return f"{numerator} / (2·{p.alpha:.4g}·{tau:g}·M0)"
-    return f"{numerator} / (2·{p.alpha:.4g}·{p.t1b:g}·M0·(1 − exp(−{tau:g}/{p.t1b:g})))"
+        return f"{tau:g}·M0"
+    return f"{p.t1b:g}·M0·(1 − exp(−{tau:g}/{p.t1b:g}))"
 
 
 def _solve_several_delays(
@@ -624,19 +693,36 @@ def _solve_several_delays(
     p: Protocol,
     c: Constants,
 ) -> _Solution:
-    delays = differences.delays
     kinetics = Kinetics(p.pulsed, differences.durations, p.alpha, p.t1b, p.t1t, c.lam)
-    # The kinetic model counts from the begin of labelling.
-    begin = delays if p.pulsed else delays + differences.durations
-    slices = np.broadcast_to(p.slices, mask.shape)
-    t = (slices[..., None] + begin)[mask]
+    t = _kinetic_times(differences, p, mask)
     estimate = invert(ratio[mask], t, kinetics)
-    cbf = np.zeros(mask.shape)
-    cbf[mask] = estimate.flow
     # Without flow there is no arrival; images mark that by zero, as the outside.
-    arrival = np.zeros(mask.shape)
-    arrival[mask] = np.nan_to_num(estimate.arrival)
-    return _Solution(cbf, arrival, _kinetic_equation(delays, p, c))
+    arrival = np.nan_to_num(estimate.arrival)
+    return _Solution(
+        _image_of(estimate.flow, mask),
+        _image_of(arrival, mask),
+        _kinetic_equation(differences.delays, p, c),
+    )
+
+
+def _kinetic_times(
+    differences: _Differences, p: Protocol, mask: np.ndarray
+) -> np.ndarray:
+    """Times (voxel, delay) that the kinetic model counts from the begin of
+    labelling."""
+    begin = differences.delays
+    # The delay of PASL counts from the inversion, which is the begin.
+    if not p.pulsed:
+        begin = begin + differences.durations
+    slices = np.broadcast_to(p.slices, mask.shape)
+    return (slices[..., None] + begin)[mask]
+
+
+def _image_of(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Values (voxel inside,) as an image (x, y, z), zero outside the mask."""
+    image = np.zeros(mask.shape)
+    image[mask] = values
+    return image
 
 
 def _kinetic_equation(delays: np.ndarray, p: Protocol, c: Constants) -> str:
@@ -655,13 +741,11 @@ def _scanner_map(run: _AslRun) -> Perfusion:
     if not mask.any():
         raise InputError(f"{run.path}: its cbf volumes are zero everywhere.")
     flag = "CBF as computed by the scanner; its constants are not known"
-    return _checked(
-        run.path,
-        Perfusion(
-            np.where(mask, cbf, 0),
-            mask,
-            run.affine,
-            settings={"Read": "cbf volumes of the ASL run"},
-            flags=(*_raw_flags(run.protocol), flag),
-        ),
+    perfusion = Perfusion(
+        np.where(mask, cbf, 0),
+        mask,
+        run.affine,
+        settings={"Read": "cbf volumes of the ASL run"},
+        flags=(*_raw_flags(run.protocol), flag),
     )
+    return _checked(run.path, perfusion)

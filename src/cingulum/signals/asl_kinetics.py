@@ -9,7 +9,7 @@ tissue (s); λ blood-tissue partition coefficient (ml/g).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -95,12 +95,18 @@ class Kinetics:
         """
         flow = np.asarray(f, dtype=float) / PER_100_G_MIN
         rate = 1 / self.t1t + flow / self.lam
+        integral = self._remaining_label(rate, arrival, t)
+        return 2 * self.alpha * flow / self.lam * integral
+
+    def _remaining_label(
+        self, rate: np.ndarray, arrival: np.ndarray | float, t: np.ndarray | float
+    ) -> np.ndarray:
+        """The integral over label in the tissue that has not decayed yet."""
         # Seconds of label in the tissue.
         arrived = np.clip(t - np.asarray(arrival), 0, self.tau)
         remaining = self._pulsed if self.pulsed else self._continuous
         # Before arrival the formulas give rounding errors instead of zero.
-        integral = np.where(arrived > 0, remaining(rate, arrival, t, arrived), 0.0)
-        return 2 * self.alpha * flow / self.lam * integral
+        return np.where(arrived > 0, remaining(rate, arrival, t, arrived), 0.0)
 
     def _pulsed(
         self,
@@ -149,6 +155,10 @@ says nothing; in noise it keeps the fit from any arrival that the noise suggests
 LARGEST_FLOW = 500.0
 """ml/100 g/min, either sign: where the search ends."""
 
+F_STEP = 1e-3
+ARRIVAL_STEP = 1e-6
+"""ml/100 g/min and s: steps of the forward differences."""
+
 GRID_STEP = 0.05
 """s between the arrivals that are tried first."""
 
@@ -176,15 +186,12 @@ def invert(
     Arrival is NaN where f ≤ 0.
     """
     t = np.broadcast_to(np.asarray(t, dtype=float), ratio.shape)
-    degrees_of_freedom = max(ratio.shape[1] - 2, 1)
     # Without the prior, the residual shows how noisy the run is.
-    unpenalised = _LeastSquares(ratio, t, kinetics, prior, 0.0).solve(steps)
-    noise = float(np.median(unpenalised.cost)) / degrees_of_freedom
-    problem = _LeastSquares(ratio, t, kinetics, prior, noise / prior.sd**2)
-    best = problem.solve(steps)
-    squares = (problem.residual(best.f, best.arrival) ** 2).sum(1)
-    arrival = np.where(best.f > 0, best.arrival, np.nan)
-    return FlowEstimate(best.f, arrival, np.sqrt(squares / degrees_of_freedom))
+    unpenalised = _LeastSquares(ratio, t, kinetics, prior, 0.0)
+    cost = unpenalised.solve(steps).cost
+    noise = float(np.median(cost)) / unpenalised.degrees_of_freedom
+    problem = replace(unpenalised, penalty=noise / prior.sd**2)
+    return problem.estimate(problem.solve(steps))
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,6 +210,38 @@ class _Candidate:
             np.where(better, other.arrival, self.arrival),
             np.where(better, other.cost, self.cost),
         )
+
+
+class _Slopes(NamedTuple):
+    """Derivatives (voxel, delay) of ΔM/M0."""
+
+    by_f: np.ndarray
+    by_arrival: np.ndarray
+
+
+class _Step(NamedTuple):
+    """Changes (voxel,) of flow and arrival."""
+
+    f: np.ndarray
+    arrival: np.ndarray
+
+
+class _NormalEquations(NamedTuple):
+    """(JᵀJ + damping · diag) δ = Jᵀr in every voxel, written out for two parameters:
+    the symmetric matrix (a, b; b, d) and the right-hand side (p, q), each (voxel,)."""
+
+    a: np.ndarray
+    b: np.ndarray
+    d: np.ndarray
+    p: np.ndarray
+    q: np.ndarray
+
+    def solve(self) -> _Step:
+        # Cramer's rule, for all voxels at once.
+        determinant = self.a * self.d - self.b * self.b
+        f = (self.d * self.p - self.b * self.q) / determinant
+        arrival = (self.a * self.q - self.b * self.p) / determinant
+        return _Step(f, arrival)
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,6 +273,20 @@ class _LeastSquares:
             damping = np.clip(damping, 1e-12, 1e6)
         return best
 
+    @property
+    def degrees_of_freedom(self) -> int:
+        # Two delays fit two parameters exactly; noise is then that of the whole run.
+        return max(self.ratio.shape[1] - 2, 1)
+
+    def estimate(self, best: _Candidate) -> FlowEstimate:
+        """The solution as callers take it."""
+        arrival = np.where(best.f > 0, best.arrival, np.nan)
+        return FlowEstimate(best.f, arrival, self._residual_sd(best))
+
+    def _residual_sd(self, best: _Candidate) -> np.ndarray:
+        squares = (self.residual(best.f, best.arrival) ** 2).sum(1)
+        return np.sqrt(squares / self.degrees_of_freedom)
+
     def residual(self, f: np.ndarray, arrival: np.ndarray) -> np.ndarray:
         return self.ratio - self._model(f, arrival)
 
@@ -260,32 +313,47 @@ class _LeastSquares:
         return best
 
     def _at_arrival(self, arrival: float) -> _Candidate:
-        """The best flow at one arrival, by linear regression."""
+        """The best flow at a given arrival, by linear regression."""
         unit = self.kinetics.difference(TYPICAL_FLOW, arrival, self.t) / TYPICAL_FLOW
-        power = _dot(unit, unit)
-        f = _within_limits(_dot(unit, self.ratio) / np.where(power > 0, power, 1))
+        f = _regression(unit, self.ratio)
         squares = ((self.ratio - f[:, None] * unit) ** 2).sum(1)
         arrivals = np.full(len(f), arrival)
         return _Candidate(f, arrivals, squares + self._penalty(arrival))
 
     def _step(self, at: _Candidate, damping: np.ndarray) -> _Candidate:
-        """One damped Gauss-Newton step: (JᵀJ + damping · diag) δ = Jᵀr, written out for
-        two parameters."""
+        """A damped Gauss-Newton step from a candidate, kept within the limits."""
+        step = self._normal_equations(at, damping).solve()
+        f = _within_limits(at.f + step.f)
+        return self._candidate(f, np.clip(at.arrival + step.arrival, 0, self.t.max(1)))
+
+    def _normal_equations(
+        self, at: _Candidate, damping: np.ndarray
+    ) -> _NormalEquations:
         model = self._model(at.f, at.arrival)
-        # Forward differences: the model has kinks where label arrives and ends.
-        by_f = (self._model(at.f + 1e-3, at.arrival) - model) / 1e-3
-        by_arrival = (self._model(at.f, at.arrival + 1e-6) - model) / 1e-6
-        # The symmetric matrix is (a, b; b, d), the right-hand side (p, q).
-        a = _damped(_dot(by_f, by_f), damping)
-        b = _dot(by_f, by_arrival)
-        d = _damped(_dot(by_arrival, by_arrival) + self.penalty, damping)
+        slopes = self._slopes(at, model)
         residual = self.ratio - model
-        p = _dot(by_f, residual)
-        q = _dot(by_arrival, residual) - self.penalty * (at.arrival - self.prior.mean)
-        determinant = a * d - b * b
-        f = at.f + (d * p - b * q) / determinant
-        arrival = at.arrival + (a * q - b * p) / determinant
-        return self._candidate(_within_limits(f), np.clip(arrival, 0, self.t.max(1)))
+        pull = self.penalty * (at.arrival - self.prior.mean)
+        curvature = _dot(slopes.by_arrival, slopes.by_arrival) + self.penalty
+        return _NormalEquations(
+            a=_damped(_dot(slopes.by_f, slopes.by_f), damping),
+            b=_dot(slopes.by_f, slopes.by_arrival),
+            d=_damped(curvature, damping),
+            p=_dot(slopes.by_f, residual),
+            q=_dot(slopes.by_arrival, residual) - pull,
+        )
+
+    def _slopes(self, at: _Candidate, model: np.ndarray) -> _Slopes:
+        # Forward differences: the model has kinks where label arrives and ends.
+        by_f = self._model(at.f + F_STEP, at.arrival) - model
+        by_arrival = self._model(at.f, at.arrival + ARRIVAL_STEP) - model
+        return _Slopes(by_f / F_STEP, by_arrival / ARRIVAL_STEP)
+
+
+def _regression(unit: np.ndarray, ratio: np.ndarray) -> np.ndarray:
+    """The flow (voxel,) whose multiple of the signal per unit of flow fits best."""
+    power = _dot(unit, unit)
+    # Before any label has arrived there is nothing to fit.
+    return _within_limits(_dot(unit, ratio) / np.where(power > 0, power, 1))
 
 
 def _dot(x: np.ndarray, y: np.ndarray) -> np.ndarray:

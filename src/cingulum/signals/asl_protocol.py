@@ -30,6 +30,14 @@ UNLABELLED_TYPES = frozenset({"cbf", "m0scan", "n/a", "noRF"})
 
 M0_TYPES = ("Separate", "Included", "Estimate", "Absent")
 
+LOOK_LOCKER_FLAG = (
+    "Look-Locker readout: what its pulses take of the label is not modelled, flow "
+    "reads too low"
+)
+SLICE_TIMING_FLAG = (
+    "SliceTiming missing in a 2-D readout: upper slices are read later than assumed"
+)
+
 DEFAULT_FIELD_STRENGTH = 3.0
 """T, where the sidecar gives none: that of most ASL studies."""
 
@@ -176,20 +184,24 @@ class _Sidecar:
         return float(value)
 
     def seconds(self, name: str, low: float, high: float) -> np.ndarray:
-        """(volume,) of a field that is one number or one per volume, in seconds."""
-        value = self.fields.get(name)
+        """(volume,) of a field with one number or one per volume, in seconds."""
         seconds = self._numbers(name)
         if len(seconds) not in (1, self.volumes):
             raise self.error(
                 f"{name} has {len(seconds)} values for {self.volumes} volumes."
             )
-        if not all_between(seconds, low, high):
-            raise self.error(
-                f"{name} must be {low:g} to {high:g} s; got {value!r}."
-                f"{_milliseconds_hint(seconds.max(), high)}"
-            )
+        self._check_range(name, seconds, low, high)
         # A copy, since a broadcast array cannot be written to.
         return np.broadcast_to(seconds, (self.volumes,)).copy()
+
+    def _check_range(
+        self, name: str, seconds: np.ndarray, low: float, high: float
+    ) -> None:
+        if not all_between(seconds, low, high):
+            raise self.error(
+                f"{name} must be {low:g} to {high:g} s; got {self.fields.get(name)!r}."
+                f"{_milliseconds_hint(seconds.max(), high)}"
+            )
 
     def _numbers(self, name: str) -> np.ndarray:
         value = self.fields.get(name)
@@ -235,20 +247,29 @@ def _only_unlabelled(volume_type: tuple[str, ...]) -> bool:
 
 
 def _bolus_duration(sidecar: _Sidecar) -> np.ndarray:
+    _check_bolus_cut_off(sidecar)
+    delay = sidecar.fields.get("BolusCutOffDelayTime")
+    # Q2TIPS cuts the bolus off by several pulses; the first ends it.
+    first = first_value(delay)
+    if not _is_bolus_length(first):
+        raise sidecar.error(
+            "PASL needs BolusCutOffDelayTime, 0.1 to 3 s (Q2TIPS: first and last); got "
+            f"{delay!r}."
+        )
+    return np.full(sidecar.volumes, float(first))
+
+
+def _is_bolus_length(value: Any) -> bool:
+    return is_number(value) and 0.1 <= value <= 3
+
+
+def _check_bolus_cut_off(sidecar: _Sidecar) -> None:
     if sidecar.fields.get("BolusCutOffFlag") is not True:
         raise sidecar.error(
             "PASL without bolus cut-off (BolusCutOffFlag must be true): the length of "
             "the bolus is unknown, so that its signal cannot be turned into flow. "
             "Quantify relative signal elsewhere."
         )
-    delay = sidecar.fields.get("BolusCutOffDelayTime")
-    first = first_value(delay)
-    if not is_number(first) or not 0.1 <= first <= 3:
-        raise sidecar.error(
-            "PASL needs BolusCutOffDelayTime, 0.1 to 3 s (Q2TIPS: first and last); got "
-            f"{delay!r}."
-        )
-    return np.full(sidecar.volumes, float(first))
 
 
 def first_value(value: Any) -> Any:
@@ -270,9 +291,14 @@ def _slice_times(sidecar: _Sidecar, shape: tuple[int, ...]) -> np.ndarray:
     # With −, BIDS counts from the last slice.
     if direction.endswith("-"):
         times = times[::-1]
-    broadcastable = [1, 1, 1]
-    broadcastable[axis] = -1
-    return times.reshape(broadcastable)
+    return _along(axis, times)
+
+
+def _along(axis: int, times: np.ndarray) -> np.ndarray:
+    """Times of a shape that broadcasts with (x, y, z)."""
+    shape = [1, 1, 1]
+    shape[axis] = -1
+    return times.reshape(shape)
 
 
 def _slice_direction(sidecar: _Sidecar) -> str:
@@ -295,13 +321,17 @@ def _checked_slice_times(sidecar: _Sidecar, listed: Any, slices: int) -> np.ndar
             f"SliceTiming has {len(listed)} values for {slices} slices."
         )
     times = np.asarray(listed, dtype=float)
+    _check_slice_range(sidecar, times)
+    # The delay is that of the slice read out first, whatever its time is called.
+    return times - times.min()
+
+
+def _check_slice_range(sidecar: _Sidecar, times: np.ndarray) -> None:
     if not all_between(times, 0.0, LONGEST):
         raise sidecar.error(
             f"SliceTiming must be 0 to {LONGEST:g} s (is it in ms?); its largest is "
             f"{times.max():g}."
         )
-    # The delay is that of the slice read out first, whatever its time is called.
-    return times - times.min()
 
 
 def _repetition_times(sidecar: _Sidecar) -> np.ndarray:
@@ -329,11 +359,15 @@ def _suppression_pulses(sidecar: _Sidecar) -> float:
     # The fewest that suppress anything; `_suppression_flags` tells the reader.
     if pulses is None:
         return 1
+    _check_pulses(sidecar, pulses)
+    return pulses
+
+
+def _check_pulses(sidecar: _Sidecar, pulses: Any) -> None:
     if not is_number(pulses) or not 0 <= pulses <= 10:
         raise sidecar.error(
             f"BackgroundSuppressionNumberPulses must be 0 to 10; got {pulses!r}."
         )
-    return pulses
 
 
 def _m0_estimate(sidecar: _Sidecar, m0_type: str) -> float | None:
@@ -357,36 +391,39 @@ def _field_strength_flags(
     flags = []
     if "MagneticFieldStrength" not in sidecar.fields:
         flags.append("MagneticFieldStrength missing: 3 T assumed")
+    # Both T1 may be the user's own.
+    if constants.t1b is None or constants.t1t is None:
+        flags += _relaxation_flags(strength)
+    return flags
+
+
+def _relaxation_flags(strength: float) -> list[str]:
     nearest = _nearest_field_strength(strength)
     # 2.89 T is 3 T; at 2 T no published T1 is near.
-    uses_table = constants.t1b is None or constants.t1t is None
-    if uses_table and abs(nearest - strength) > 0.3:
-        flags.append(f"T1 at {strength:g} T taken from {nearest:g} T")
-    return flags
+    if abs(nearest - strength) <= 0.3:
+        return []
+    return [f"T1 at {strength:g} T taken from {nearest:g} T"]
 
 
 def _readout_flags(sidecar: _Sidecar) -> list[str]:
     flags = []
-    fields = sidecar.fields
-    if fields.get("LookLocker") is True:
-        flags.append(
-            "Look-Locker readout: what its pulses take of the label is not modelled, "
-            "flow reads too low"
-        )
-    if fields.get("MRAcquisitionType") == "2D" and fields.get("SliceTiming") is None:
-        flags.append(
-            "SliceTiming missing in a 2-D readout: upper slices are read later than "
-            "assumed"
-        )
+    if sidecar.fields.get("LookLocker") is True:
+        flags.append(LOOK_LOCKER_FLAG)
+    if _lacks_slice_times(sidecar.fields):
+        flags.append(SLICE_TIMING_FLAG)
     return flags
+
+
+def _lacks_slice_times(fields: JsonObject) -> bool:
+    return fields.get("MRAcquisitionType") == "2D" and fields.get("SliceTiming") is None
 
 
 def _suppression_flags(sidecar: _Sidecar, constants: Constants) -> list[str]:
     """A flag where the efficiency rests on an assumed number of pulses."""
+    # An efficiency that somebody states includes the pulses.
     if constants.alpha or "LabelingEfficiency" in sidecar.fields:
         return []
-    if not sidecar.suppressed:
-        return []
-    if sidecar.fields.get("BackgroundSuppressionNumberPulses") is not None:
+    pulses = sidecar.fields.get("BackgroundSuppressionNumberPulses")
+    if not sidecar.suppressed or pulses is not None:
         return []
     return ["BackgroundSuppressionNumberPulses missing: one pulse assumed"]

@@ -1,27 +1,23 @@
 """Atlases: named regions as spheres, as a label image or as probability maps, in
-millimetres of a standard space.
-
-Importing this module loads numpy only: the command line reads the names of the atlases
-for its help, which shall come at once. Whatever else is needed is imported inside
-functions.
-"""
+millimetres of a standard space."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from cingulum.errors import InputError
-
-if TYPE_CHECKING:
-    import pandas as pd
+from cingulum.io.files import JsonObject, read_table
+from cingulum.io.images import read_header, read_image
+from cingulum.io.spaces import adult_mni
+from cingulum.signals.atlas_names import ATLASES
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,44 +76,59 @@ Atlas = SphereAtlas | LabelAtlas | ProbabilisticAtlas
 
 
 def _centre(weight: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    total = weight.sum()
     # A region may have lost all its voxels when its atlas was resampled.
-    if total == 0:
+    if weight.sum() == 0:
         return np.full(3, np.nan)
+    return affine[:3, :3] @ _mean_index(weight) + affine[:3, 3]
+
+
+def _mean_index(weight: np.ndarray) -> np.ndarray:
+    """Centre of gravity (3,) in voxels."""
+    total = weight.sum()
     axes = np.indices(weight.shape)
-    index = np.array([(weight * axis).sum() / total for axis in axes])
-    return affine[:3, :3] @ index + affine[:3, 3]
+    return np.array([(weight * axis).sum() / total for axis in axes])
 
 
 def check_space(atlas: Atlas, space: str, what: str) -> None:
     """Raises InputError where an atlas and an image do not lie in one space (a file
     without `space-` is in its own)."""
-    # The package cingulum.io loads pandas.
-    from cingulum.io.spaces import adult_mni
-
-    if atlas.space == space or (adult_mni(atlas.space) and adult_mni(space)):
-        return
-    raise InputError(
-        f"{what}: lies in {space or 'native'} space, the regions of {atlas.name} in "
-        f"{atlas.space}. Give it in adult MNI space (fMRIPrep: --output-spaces "
-        "MNI152NLin2009cAsym), or an atlas named with the same space-."
-    )
+    if not _is_same_space(atlas.space, space):
+        raise InputError(
+            f"{what}: lies in {space or 'native'} space, the regions of {atlas.name} "
+            f"in {atlas.space}. Give it in adult MNI space (fMRIPrep: --output-spaces "
+            "MNI152NLin2009cAsym), or an atlas named with the same space-."
+        )
 
 
-def atlas_metadata(atlas: Atlas) -> dict[str, object]:
+def _is_same_space(first: str, second: str) -> bool:
+    # Millimetres mean the same places in all adult MNI templates.
+    return first == second or (adult_mni(first) and adult_mni(second))
+
+
+def atlas_metadata(atlas: Atlas) -> JsonObject:
     """What sidecars say of an atlas: its name, its regions, and a hash of their
     positions, by which the same atlas is recognised."""
-    digest = hashlib.sha256()
-    for field in fields(atlas):
-        value = getattr(atlas, field.name)
-        if isinstance(value, np.ndarray | float | int):
-            # As 64-bit numbers, so that the type of an image does not change the hash.
-            digest.update(np.ascontiguousarray(value, dtype=float).tobytes())
     return {
         "Atlas": atlas.name,
         "Regions": list(atlas.regions),
-        "AtlasSHA256": digest.hexdigest(),
+        "AtlasSHA256": _position_hash(atlas),
     }
+
+
+def _position_hash(atlas: Atlas) -> str:
+    digest = hashlib.sha256()
+    for numbers in _positions(atlas):
+        # As 64-bit numbers, so that the type of an image does not change the hash.
+        digest.update(np.ascontiguousarray(numbers, dtype=float).tobytes())
+    return digest.hexdigest()
+
+
+def _positions(atlas: Atlas) -> Iterator[np.ndarray | float]:
+    """Every field of an atlas that holds numbers."""
+    for field in fields(atlas):
+        value = getattr(atlas, field.name)
+        if isinstance(value, np.ndarray | float | int):
+            yield value
 
 
 def named_atlas(name: str) -> Atlas:
@@ -129,13 +140,16 @@ def named_atlas(name: str) -> Atlas:
     """
     if name in _LOADERS:
         return _LOADERS[name](name)
-    path = Path(name)
-    if not path.name.endswith((".nii", ".nii.gz")):
+    _check_is_image(name)
+    return read_atlas(Path(name))
+
+
+def _check_is_image(name: str) -> None:
+    if not name.endswith((".nii", ".nii.gz")):
         raise InputError(
             f"No atlas is called {name!r}. Known are {', '.join(ATLASES)}, or the path "
             "of a NIfTI image (.nii, .nii.gz) with its label table (.tsv) beside it."
         )
-    return read_atlas(path)
 
 
 def pain_atlas() -> SphereAtlas:
@@ -145,15 +159,14 @@ def pain_atlas() -> SphereAtlas:
 
 
 def _pain(name: str) -> SphereAtlas:
-    import pandas as pd
-
     with (files("cingulum") / "data" / f"{name}.tsv").open() as source:
         table = pd.read_csv(source, sep="\t")
     return SphereAtlas(tuple(table["name"]), _coordinates(table), name=name)
 
 
 # Coordinates of the next three come with nilearn, whose documentation names the papers.
-# Radii are those of the papers: 5 mm, or one for each region.
+# Radii are those of the papers: 5 mm, or one for each region. nilearn takes a second to
+# import and most studies use another atlas, so that it is imported inside functions.
 
 
 def _power(name: str) -> SphereAtlas:
@@ -194,10 +207,7 @@ _LOADERS: dict[str, Callable[[str], Atlas]] = {
     "seitzman300": _seitzman,
 }
 """How each named atlas is loaded; the loader is given the name. To add an atlas, add a
-line: settings, help and error messages take their names from here."""
-
-ATLASES = tuple(_LOADERS)
-"""Names of the atlases that come with the package."""
+line, and its name to `ATLASES`."""
 
 
 def read_atlas(
@@ -210,23 +220,21 @@ def read_atlas(
     Raises InputError for labels that are no whole numbers, image labels that the table
     does not name, or names that occur twice.
     """
-    # The readers load nibabel and pandas.
-    from cingulum.io.images import read_header
-
     path = Path(path)
-    # Both endings of .nii.gz at once.
-    stem = path.name.partition(".")[0]
-    table = Path(table) if table else path.with_name(stem + ".tsv")
-    rows = _read_region_table(table)
-    source = _AtlasFile(path, table, rows)
+    table = Path(table) if table else _table_beside(path)
+    source = _AtlasFile(path, table, _read_region_table(table))
     if len(read_header(path).get_data_shape()) == 4:
         return source.read_maps()
     return source.read_labels()
 
 
-def _read_region_table(path: Path) -> pd.DataFrame:
-    from cingulum.io.files import read_table
+def _table_beside(path: Path) -> Path:
+    # Both endings of .nii.gz at once.
+    stem = path.name.partition(".")[0]
+    return path.with_name(stem + ".tsv")
 
+
+def _read_region_table(path: Path) -> pd.DataFrame:
     rows = read_table(path)
     if not _has_names(rows):
         raise InputError(
@@ -273,8 +281,6 @@ class _AtlasFile:
         return self.stem.partition(f"{key}-")[2].partition("_")[0]
 
     def read_maps(self) -> ProbabilisticAtlas:
-        from cingulum.io.images import read_image
-
         image = read_image(self.path, 4)
         # Region first, as everywhere else.
         maps = np.moveaxis(np.asarray(image.dataobj), -1, 0)
@@ -296,16 +302,14 @@ class _AtlasFile:
             )
 
     def read_labels(self) -> LabelAtlas:
-        from cingulum.io.images import read_image
-
         image = read_image(self.path, 3)
         voxels = np.asarray(image.dataobj)
         labels = self._labels(voxels)
         # Label 0 is the background in every program, even where a table names it.
         is_region = labels != 0
-        regions = tuple(np.array(self.regions, dtype=object)[is_region])
+        names = np.array(self.regions, dtype=object)
         return LabelAtlas(
-            regions,
+            tuple(names[is_region]),
             labels[is_region],
             voxels.astype(np.int32),
             image.affine,
@@ -315,19 +319,23 @@ class _AtlasFile:
 
     def _labels(self, voxels: np.ndarray) -> np.ndarray:
         """The label of every row, checked against those of the image."""
+        # Images of integers are often stored as floating-point numbers.
         if (voxels != np.round(voxels)).any() or "index" not in self.rows:
             raise InputError(
                 f"{self.path}: expected whole-number labels, and their `index` in "
                 f"{self.table.name}."
             )
         labels = self.rows["index"].to_numpy()
+        self._check_different(labels)
+        self._check_named(voxels, labels)
+        return labels
+
+    def _check_different(self, labels: np.ndarray) -> None:
         is_whole = np.issubdtype(labels.dtype, np.integer)
         if not is_whole or len(set(labels)) != len(labels):
             raise InputError(
                 f"{self.table}: `index` must be a different whole number in every row."
             )
-        self._check_named(voxels, labels)
-        return labels
 
     def _check_named(self, voxels: np.ndarray, labels: np.ndarray) -> None:
         in_image = set(np.unique(voxels).astype(int))

@@ -132,6 +132,7 @@ class Denoising:
                 f"volumes above {self.threshold} mm displacement or 1.5 standardised "
                 "DVARS left out"
             )
+        # An empty part is not shown.
         if self.scrub is None:
             return ""
         return f"volumes above {self.scrub} mm displacement left out"
@@ -229,6 +230,18 @@ class _Confounds:
     columns: np.ndarray | None
     kept: np.ndarray
 
+    @property
+    def count(self) -> int:
+        return 0 if self.columns is None else self.columns.shape[1]
+
+    @property
+    def sample_mask(self) -> np.ndarray | None:
+        """Indices of the kept volumes, as nilearn expects them."""
+        # Without a mask, nilearn takes a shorter way.
+        if self.kept.all():
+            return None
+        return np.flatnonzero(self.kept)
+
 
 def read_bold(visit: Visit, denoising: Denoising = Denoising()) -> Bold:
     """A visit's preprocessed BOLD, cleaned, as fMRIPrep names and describes it.
@@ -274,23 +287,31 @@ def _only_brain(path: Path, run: _RawRun, kept: np.ndarray) -> _BrainRun:
     level = np.mean(run.signals[:, kept], axis=1, dtype=float)
     spread = np.std(run.signals[:, kept], axis=1, dtype=float)
     alive = _shows_brain(path, run.signals, level, spread)
-    inside = run.inside.copy()
-    inside[inside] = alive
-    level = level[alive]
-    tsnr = float(np.median(level / spread[alive]))
-    return _BrainRun(run.signals[alive], inside, run.affine, run.tr, level, tsnr)
+    tsnr = float(np.median(level[alive] / spread[alive]))
+    inside = _smaller_mask(run.inside, alive)
+    return _BrainRun(run.signals[alive], inside, run.affine, run.tr, level[alive], tsnr)
+
+
+def _smaller_mask(inside: np.ndarray, alive: np.ndarray) -> np.ndarray:
+    """A mask (x, y, z) with those of its voxels (voxel inside,) that are alive."""
+    smaller = inside.copy()
+    smaller[smaller] = alive
+    return smaller
 
 
 def _brain(path: Path, mask: nib.Nifti1Image) -> np.ndarray:
     # Resampled masks hold fractions.
     inside = np.asarray(mask.dataobj) > 0.5
-    # Nearly nothing or nearly everything is no brain.
-    if not 0.001 < inside.mean() < 0.999:
-        raise InputError(
-            f"{path}: marks {inside.mean():.1%} of the image as brain; the mask is "
-            "damaged."
-        )
+    _check_brain_share(path, inside.mean())
     return inside
+
+
+def _check_brain_share(path: Path, share: float) -> None:
+    # Nearly nothing or nearly everything is no brain.
+    if not 0.001 < share < 0.999:
+        raise InputError(
+            f"{path}: marks {share:.1%} of the image as brain; the mask is damaged."
+        )
 
 
 def _percent_change(signals: np.ndarray, level: np.ndarray) -> np.ndarray:
@@ -306,10 +327,14 @@ def _shows_brain(
     than half do."""
     alive = np.isfinite(level) & np.isfinite(signals).all(1) & (spread > 0)
     if alive.any():
-        # Infinite levels, not alive anyway, would only warn in the comparison.
-        alive &= np.nan_to_num(level) > FAINT * np.median(level[alive])
+        alive &= _is_bright(level, float(np.median(level[alive])))
     _check_half_alive(path, alive.mean())
     return alive
+
+
+def _is_bright(level: np.ndarray, usual: float) -> np.ndarray:
+    # Infinite levels, not alive anyway, would only warn in the comparison.
+    return np.nan_to_num(level) > FAINT * usual
 
 
 def _check_half_alive(path: Path, share: float) -> None:
@@ -322,15 +347,19 @@ def _check_half_alive(path: Path, share: float) -> None:
 
 def repetition_time(path: Path, header: float, fields: JsonObject) -> float:
     """TR in s from the sidecar, checked against the header."""
-    stated = fields.get("RepetitionTime", header)
+    stated = _stated_tr(path, fields.get("RepetitionTime", header))
+    _check_plausible_tr(path, stated)
+    _check_same_tr(path, header, stated)
+    return float(stated)
+
+
+def _stated_tr(path: Path, stated: object) -> float:
     if not is_number(stated):
         raise InputError(
             f"{path}: RepetitionTime in its sidecar must be a number of seconds; got "
             f"{stated!r}."
         )
-    _check_plausible_tr(path, stated)
-    _check_same_tr(path, header, stated)
-    return float(stated)
+    return stated
 
 
 def _check_plausible_tr(path: Path, tr: float) -> None:
@@ -355,16 +384,24 @@ def framewise_displacement(visit: Visit) -> np.ndarray:
     """Head motion from volume to volume (volume − 1,), mm, from fMRIPrep's
     confounds."""
     path = visit["confounds"]
+    # The first volume has none before it.
+    values = _displacement_column(path)[1:]
+    _check_displacement(path, values)
+    return values
+
+
+def _displacement_column(path: Path) -> np.ndarray:
     table = read_table(path)
     if "framewise_displacement" not in table:
         raise InputError(
             f"{path}: expected a column framewise_displacement, as fMRIPrep writes it."
         )
-    # The first volume has none before it.
-    values = _numbers(path, table["framewise_displacement"])[1:]
+    return _numbers(path, table["framewise_displacement"])
+
+
+def _check_displacement(path: Path, values: np.ndarray) -> None:
     if not np.isfinite(values).any() or np.nanmin(values) < 0:
         raise InputError(f"{path}: framewise_displacement is empty or negative.")
-    return values
 
 
 def _numbers(path: Path, column: pd.Series) -> np.ndarray:
@@ -381,20 +418,25 @@ def _read_confounds(visit: Visit, denoising: Denoising, volumes: int) -> _Confou
     # nilearn reads the table too, but says less where it is damaged.
     read_table(visit["confounds"])
     kept = _kept_by_displacement(visit, denoising, volumes)
+    confounds = _Confounds(None, kept)
     parts = _confound_parts(denoising)
-    if not parts:
-        _check_volumes_left(visit, kept, 0)
-        return _Confounds(None, kept)
+    if parts:
+        confounds = _regressors(visit, denoising, parts, kept)
+    _check_volumes_left(visit, confounds.kept, confounds.count)
+    return confounds
+
+
+def _regressors(
+    visit: Visit, denoising: Denoising, parts: list[str], kept: np.ndarray
+) -> _Confounds:
     table, sample = _load_confounds(visit, denoising, parts)
-    _check_complete(visit["confounds"], table, volumes)
+    _check_complete(visit["confounds"], table, len(kept))
     # nilearn gives the kept volumes as indices, or None where it keeps all.
     if sample is not None:
-        kept = kept & np.isin(np.arange(volumes), sample)
-    regressors = table.shape[1]
-    _check_volumes_left(visit, kept, regressors)
-    if regressors == 0:
-        return _Confounds(None, kept)
-    return _Confounds(table.to_numpy(float), kept)
+        kept = kept & np.isin(np.arange(len(kept)), sample)
+    # The strategy may consist of censoring only.
+    columns = table.to_numpy(float) if table.shape[1] else None
+    return _Confounds(columns, kept)
 
 
 def _check_aroma(visit: Visit, denoising: Denoising) -> None:
@@ -426,9 +468,7 @@ def _load_confounds(
     # nilearn takes a second to import, and most commands read no BOLD.
     from nilearn.interfaces.fmriprep import load_confounds
 
-    options = {**STRATEGIES[denoising.strategy], "strategy": tuple(parts)}
-    if "scrub" in parts:
-        options["fd_threshold"] = denoising.threshold
+    options = _confound_options(denoising, parts)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -444,9 +484,17 @@ def _load_confounds(
     return table, sample
 
 
+def _confound_options(denoising: Denoising, parts: list[str]) -> JsonObject:
+    """Options of nilearn's `load_confounds`."""
+    options = {**STRATEGIES[denoising.strategy], "strategy": tuple(parts)}
+    # An option of a part that is not asked for is an error for nilearn.
+    if "scrub" in parts:
+        options["fd_threshold"] = denoising.threshold
+    return options
+
+
 def _check_complete(path: Path, table: pd.DataFrame, volumes: int) -> None:
-    if len(table) != volumes:
-        raise InputError(f"{path}: {len(table)} rows for {volumes} volumes.")
+    _check_rows(path, len(table), volumes)
     complete = np.isfinite(table.to_numpy(float)).all(0)
     if not complete.all():
         empty = table.columns[~complete].astype(str)
@@ -454,6 +502,11 @@ def _check_complete(path: Path, table: pd.DataFrame, volumes: int) -> None:
             f"{path}: missing values in {', '.join(empty[:5])}; run fMRIPrep again or "
             "choose --strategy."
         )
+
+
+def _check_rows(path: Path, rows: int, volumes: int) -> None:
+    if rows != volumes:
+        raise InputError(f"{path}: {rows} rows for {volumes} volumes.")
 
 
 def _kept_by_displacement(
@@ -465,19 +518,17 @@ def _kept_by_displacement(
         return np.ones(volumes, bool)
     # The first volume has no volume before it, and so no displacement.
     displacement = np.r_[0.0, framewise_displacement(visit)]
-    if len(displacement) != volumes:
-        raise InputError(
-            f"{visit['confounds']}: {len(displacement)} rows for {volumes} volumes."
-        )
+    _check_rows(visit["confounds"], len(displacement), volumes)
     # Not `<=`: a volume whose displacement is unknown is kept.
     return _without_short_runs(~(displacement > denoising.scrub))
 
 
 def _without_short_runs(kept: np.ndarray) -> np.ndarray:
     """Without volumes in runs too short to be filtered."""
+    # Padded, so that a run at either end has both edges.
     edges = np.flatnonzero(np.diff(np.r_[False, kept, False].astype(int)))
     kept = kept.copy()
-    for start, stop in zip(edges[::2], edges[1::2], strict=True):
+    for start, stop in edges.reshape(-1, 2):
         kept[start:stop] = stop - start >= SHORTEST_RUN
     return kept
 
@@ -487,11 +538,17 @@ def _check_volumes_left(visit: Visit, kept: np.ndarray, regressors: int) -> None
     left = int(kept.sum()) - regressors
     if left < FEWEST_VOLUMES:
         raise InputError(
-            f"{visit['bold']}: {int(kept.sum())} of {len(kept)} volumes stay and "
-            f"{regressors} confounds are regressed out, which leaves {left} degrees of "
-            f"freedom; {FEWEST_VOLUMES} are needed. Leave the visit out, or choose a "
-            "milder --strategy or --scrub."
+            f"{visit['bold']}: {_volumes_text(kept, regressors)}, which leaves {left} "
+            f"degrees of freedom; {FEWEST_VOLUMES} are needed. Leave the visit out, or "
+            "choose a milder --strategy or --scrub."
         )
+
+
+def _volumes_text(kept: np.ndarray, regressors: int) -> str:
+    return (
+        f"{int(kept.sum())} of {len(kept)} volumes stay and {regressors} confounds are "
+        "regressed out"
+    )
 
 
 def _clean(
@@ -501,18 +558,9 @@ def _clean(
     volumes are gone afterwards."""
     from nilearn.signal import clean
 
-    kept = confounds.kept
-    options = {
-        "confounds": confounds.columns,
-        "standardize_confounds": confounds.columns is not None,
-        # Without a mask, nilearn takes a shorter way.
-        "sample_mask": None if kept.all() else np.flatnonzero(kept),
-        "detrend": True,
-        "standardize": False,
-        **_filter_options(tr, denoising),
-    }
+    options = _clean_options(confounds, tr, denoising)
     # Computed in double precision and kept in single, as the run was read.
-    cleaned = np.empty((len(percent), int(kept.sum())), dtype=np.float32)
+    cleaned = np.empty((len(percent), int(confounds.kept.sum())), dtype=np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for start in range(0, len(percent), BLOCK):
@@ -521,15 +569,23 @@ def _clean(
     return cleaned
 
 
-def _filter_options(tr: float, denoising: Denoising) -> JsonObject:
+def _clean_options(
+    confounds: _Confounds, tr: float, denoising: Denoising
+) -> JsonObject:
     """Options of nilearn's `clean`."""
-    # No filter can part frequencies that the run does not sample.
-    nyquist = 0.5 / tr
-    if max(denoising.low_pass or 0, denoising.high_pass or 0) >= nyquist:
-        raise InputError(
-            f"The filter must lie below {nyquist:.3g} Hz, half of the sampling rate "
-            f"(TR {tr} s)."
-        )
+    return {
+        "confounds": confounds.columns,
+        "standardize_confounds": confounds.columns is not None,
+        "sample_mask": confounds.sample_mask,
+        "detrend": True,
+        "standardize": False,
+        **_filter_options(tr, denoising),
+    }
+
+
+def _filter_options(tr: float, denoising: Denoising) -> JsonObject:
+    """Options of nilearn's `clean` that concern its filter."""
+    _check_below_nyquist(tr, denoising)
     if not denoising.filters:
         return {"filter": False}
     return {
@@ -538,3 +594,13 @@ def _filter_options(tr: float, denoising: Denoising) -> JsonObject:
         "high_pass": denoising.high_pass,
         "t_r": tr,
     }
+
+
+def _check_below_nyquist(tr: float, denoising: Denoising) -> None:
+    # No filter can part frequencies that the run does not sample.
+    nyquist = 0.5 / tr
+    if max(denoising.low_pass or 0, denoising.high_pass or 0) >= nyquist:
+        raise InputError(
+            f"The filter must lie below {nyquist:.3g} Hz, half of the sampling rate "
+            f"(TR {tr} s)."
+        )

@@ -131,36 +131,39 @@ class _Peaks:
     cleaned: np.ndarray
     inverted: bool
 
+    @classmethod
+    def of(cls, samples: Sequence[int], cleaned: np.ndarray, inverted: bool) -> _Peaks:
+        # NeuroKit2 returns lists, arrays or Series, by version and detector.
+        numbers = np.asarray(samples, dtype=int)
+        return cls(numbers, np.asarray(cleaned, dtype=float), inverted)
+
 
 def read_heartbeat(visit: Visit) -> Heartbeat:
     """A visit's beats, and its breathing where that was recorded.
 
-    The columns are those that the sidecar names: one of cardiac, ecg, ppg, pulse. What
-    a `cardiac` column is, is taken from its description, the recording's name, or its
-    shape (and then flagged). Raises InputError for a missing column, a recording
+    The columns are those that the sidecar names: one of cardiac, ecg, ppg, pulse. The
+    kind of a `cardiac` column follows from its description, the recording's name, or
+    its shape (and is then flagged). Raises InputError for a missing column, a recording
     without beats, or one with too many artefacts.
     """
     path = visit["cardiac"]
     recording = read_physio(path, visit.metadata("cardiac"))
     signal = _cardiac_signal(path, recording)
-    source = _stated_source(signal)
-    flags: list[str] = []
-    if source is None:
-        source = _source_by_shape(signal)
-        flags.append(
-            "the file does not say whether cardiac is an ECG or a pulse: taken as "
-            f"{source} by its shape"
-        )
-    detected = _detect_beats(signal, source)
+    source = _source(signal)
+    detected = _detect_beats(signal, source.name)
     heart = correct_beats(detected.times, str(path))
-    breath, breath_flags = _breath(visit, recording)
-    flags += [*detected.flags, *_artefact_flags(heart), *breath_flags]
+    breath = _breath(visit, recording)
     return replace(
         heart,
-        source=source,
+        source=source.name,
         seconds=signal.seconds,
-        breath=breath,
-        flags=tuple(flags),
+        breath=breath.frequency,
+        flags=(
+            *source.flags,
+            *detected.flags,
+            *_artefact_flags(heart),
+            *breath.flags,
+        ),
     )
 
 
@@ -183,8 +186,7 @@ def _cardiac_signal(path: Path, recording: PhysioRecording) -> _CardiacSignal:
 
 
 def _check_varies(path: Path, values: np.ndarray) -> None:
-    known = np.isfinite(values)
-    if known.mean() < 0.5 or np.ptp(values[known]) == 0:
+    if _is_flat(values):
         raise InputError(f"{path}: the cardiac signal is constant or mostly missing.")
 
 
@@ -201,12 +203,16 @@ def read_physio(path: Path, fields: JsonObject) -> PhysioRecording:
             f"{path}: its JSON must give Columns and SamplingFrequency (Hz)."
         )
     _check_sampling_frequency(path, rate)
+    return PhysioRecording(_read_columns(path, names), float(rate), fields)
+
+
+def _read_columns(path: Path, names: list[str]) -> dict[str, pd.Series]:
     # BIDS physio tables have no header line.
     table = read_table(path, header=None)
     _check_column_count(path, table, names)
     columns = {name: table[number] for number, name in enumerate(names)}
     _check_numbers(path, columns)
-    return PhysioRecording(columns, float(rate), fields)
+    return columns
 
 
 def _check_sampling_frequency(path: Path, rate: float) -> None:
@@ -219,11 +225,13 @@ def _check_sampling_frequency(path: Path, rate: float) -> None:
 
 def _check_column_count(path: Path, table: pd.DataFrame, names: list[str]) -> None:
     # With a name that occurs twice, one of the two columns would be lost.
-    if table.shape[1] != len(names) or len(set(names)) != len(names):
-        raise InputError(
-            f"{path}: its JSON lists {len(names)} columns; the table has "
-            f"{table.shape[1]}."
-        )
+    are_different = len(set(names)) == len(names)
+    if table.shape[1] != len(names) or not are_different:
+        raise InputError(f"{path}: {_column_counts(table, names)}")
+
+
+def _column_counts(table: pd.DataFrame, names: list[str]) -> str:
+    return f"its JSON lists {len(names)} columns; the table has {table.shape[1]}."
 
 
 def _are_names(value: Any) -> TypeGuard[list[str]]:
@@ -258,14 +266,7 @@ def correct_beats(beats: np.ndarray, source: str = "beats") -> Heartbeat:
     _check_enough_beats(source, len(beats))
     repaired = _repair_all(beats)
     _check_artefacts(source, repaired.share)
-    return Heartbeat(
-        np.array(repaired.times),
-        np.array(repaired.good),
-        repaired.share,
-        repaired.counts,
-        source="beats",
-        seconds=float(beats[-1] - beats[0]),
-    )
+    return repaired.heartbeat(seconds=float(beats[-1] - beats[0]))
 
 
 def _check_enough_beats(source: str, count: int) -> None:
@@ -325,6 +326,11 @@ class _RepairedBeats:
         if repair.kind:
             self.counts[repair.kind] += repair.artefacts
 
+    def heartbeat(self, seconds: float) -> Heartbeat:
+        times = np.array(self.times)
+        good = np.array(self.good)
+        return Heartbeat(times, good, self.share, self.counts, "beats", seconds)
+
 
 def _repair_all(beats: np.ndarray) -> _RepairedBeats:
     series = _BeatSeries.of(beats)
@@ -351,9 +357,8 @@ class _BeatSeries:
         intervals = np.diff(beats)
         usual = _running_median(intervals)
         ratio = intervals / usual
-        # 1.4826 makes the median deviation of normal values their standard deviation.
-        spread = 1.4826 * np.median(np.abs(ratio - np.median(ratio)))
-        is_off = np.abs(ratio - 1) > np.clip(4 * spread, 0.2, 0.45)
+        is_off = _is_outlier(ratio)
+        # Where many beats in a row are wrong, the median is wrong, too.
         is_off |= (usual < SHORTEST_INTERVAL) | (usual > LONGEST_INTERVAL)
         return cls(beats, ratio, is_off)
 
@@ -366,8 +371,12 @@ class _BeatSeries:
         if self._is_ectopic(i):
             middle = (beats[i] + beats[i + 2]) / 2
             return _Repair("ectopic", [middle, beats[i + 2]], 2)
+        return self._filled_in(i)
+
+    def _filled_in(self, i: int) -> _Repair:
+        """A long interval with the beats that it hides, evenly; others as they are."""
         missed = self._missed_beats(i)
-        times = np.linspace(beats[i], beats[i + 1], missed + 2)[1:]
+        times = np.linspace(self.beats[i], self.beats[i + 1], missed + 2)[1:]
         return _Repair("missed" if missed else "irregular", list(times))
 
     def _missed_beats(self, i: int) -> int:
@@ -392,9 +401,17 @@ class _BeatSeries:
         """Whether the beat between this interval and the next is early or late: both
         are off, in opposite directions, and together they make two."""
         following = self._next_ratio(i)
+        # Written so that NaN after the last interval gives no.
         if not abs(self.ratio[i] + following - 2) < 0.35:
             return False
         return self.is_off[i + 1] and (self.ratio[i] - 1) * (following - 1) < 0
+
+
+def _is_outlier(ratio: np.ndarray) -> np.ndarray:
+    """Which intervals differ more from their neighbours than this heart varies."""
+    # 1.4826 makes the median deviation of normal values their standard deviation.
+    spread = 1.4826 * np.median(np.abs(ratio - np.median(ratio)))
+    return np.abs(ratio - 1) > np.clip(4 * spread, 0.2, 0.45)
 
 
 def _running_median(intervals: np.ndarray) -> np.ndarray:
@@ -404,6 +421,26 @@ def _running_median(intervals: np.ndarray) -> np.ndarray:
     return median_filter(intervals, size=11, mode="nearest")
 
 
+@dataclass(frozen=True)
+class _Source:
+    """What a cardiac column is (ECG, pulse or beats), and what a reader should know."""
+
+    name: str
+    flags: tuple[str, ...] = ()
+
+
+def _source(signal: _CardiacSignal) -> _Source:
+    stated = _stated_source(signal)
+    if stated is not None:
+        return _Source(stated)
+    name = _source_by_shape(signal)
+    flag = (
+        "the file does not say whether cardiac is an ECG or a pulse: taken as "
+        f"{name} by its shape"
+    )
+    return _Source(name, (flag,))
+
+
 def _stated_source(signal: _CardiacSignal) -> str | None:
     """ECG, pulse or beats, as file and sidecar describe the column; None where they do
     not."""
@@ -411,11 +448,13 @@ def _stated_source(signal: _CardiacSignal) -> str | None:
     if len(np.unique(signal.values[~signal.missing])) <= 3:
         return "beats"
     description = _description(signal)
-    if any(word in description for word in ECG_WORDS):
+    if _has_word(description, ECG_WORDS):
         return "ECG"
-    if any(word in description for word in PULSE_WORDS):
-        return "pulse"
-    return None
+    return "pulse" if _has_word(description, PULSE_WORDS) else None
+
+
+def _has_word(description: str, words: Sequence[str]) -> bool:
+    return any(word in description for word in words)
 
 
 def _description(signal: _CardiacSignal) -> str:
@@ -439,14 +478,17 @@ def _source_by_shape(signal: _CardiacSignal) -> str:
 
 
 def _peakedness(signal: np.ndarray, rate: float) -> float:
-    """Kurtosis of the slope, smoothed over 30 ms: R waves are steep and rare, a pulse
-    rises softly all the time."""
-    # Noise from sample to sample would count as steep.
-    width = max(1, round(0.03 * rate))
-    smooth = np.convolve(signal, np.ones(width), "valid")
-    slope = np.diff(smooth)
+    """Kurtosis of the slope: R waves are steep and rare, a pulse rises softly all the
+    time."""
+    slope = np.diff(_smoothed(signal, rate))
     # The smallest double keeps a constant signal from dividing by zero.
     return float(np.mean(slope**4) / max(np.mean(slope**2) ** 2, 1e-300))
+
+
+def _smoothed(signal: np.ndarray, rate: float) -> np.ndarray:
+    """Sums over 30 ms: noise from sample to sample would count as steep."""
+    width = max(1, round(0.03 * rate))
+    return np.convolve(signal, np.ones(width), "valid")
 
 
 def _filled(signal: np.ndarray) -> np.ndarray:
@@ -459,13 +501,7 @@ def _detect_beats(signal: _CardiacSignal, source: str) -> _DetectedBeats:
     _check_rate(signal, source)
     if source == "beats":
         return _triggered_beats(signal)
-    try:
-        peaks = _find_peaks(_filled(signal.values), signal.rate, source)
-    # NeuroKit2 raises several kinds of error for a signal without beats.
-    except Exception as error:
-        raise InputError(
-            f"{signal.path}: no beats found in the {source} signal ({error})."
-        ) from None
+    peaks = _peaks_of(signal, source)
     samples = _usable(peaks.samples, signal.missing)
     times = (samples + _between_samples(peaks.cleaned, samples)) / signal.rate
     if not peaks.inverted:
@@ -474,30 +510,47 @@ def _detect_beats(signal: _CardiacSignal, source: str) -> _DetectedBeats:
     return _DetectedBeats(times, (flag,))
 
 
+def _peaks_of(signal: _CardiacSignal, source: str) -> _Peaks:
+    try:
+        return _find_peaks(_filled(signal.values), signal.rate, source)
+    # NeuroKit2 raises several kinds of error for a signal without beats.
+    except Exception as error:
+        raise InputError(
+            f"{signal.path}: no beats found in the {source} signal ({error})."
+        ) from None
+
+
 def _check_rate(signal: _CardiacSignal, source: str) -> None:
-    if signal.rate >= SLOWEST[source]:
-        return
-    what = "an ECG" if source == "ECG" else "a pulse"
-    or_triggers = ", or 50 Hz for triggers" if source == "ECG" else ""
-    raise InputError(
-        f"{signal.path}: {signal.rate:g} Hz is too slow to place the beats of {what} "
-        f"(at least {SLOWEST[source]} Hz{or_triggers})."
-    )
+    if signal.rate < SLOWEST[source]:
+        raise InputError(
+            f"{signal.path}: {signal.rate:g} Hz is too slow to place the beats of "
+            f"{_needed_rate(source)}."
+        )
+
+
+def _needed_rate(source: str) -> str:
+    if source == "ECG":
+        return f"an ECG (at least {SLOWEST[source]} Hz, or 50 Hz for triggers)"
+    return f"a pulse (at least {SLOWEST[source]} Hz)"
 
 
 def _triggered_beats(signal: _CardiacSignal) -> _DetectedBeats:
     """A beat at the begin of every trigger."""
+    times = _begins(_trigger_is_on(signal)) / signal.rate
+    if signal.rate >= 100:
+        return _DetectedBeats(times)
+    flag = f"triggers at {signal.rate:g} Hz: rounding of the beats adds to HF power"
+    return _DetectedBeats(times, (flag,))
+
+
+def _trigger_is_on(signal: _CardiacSignal) -> np.ndarray:
     lowest = np.nanmin(signal.values)
     highest = np.nanmax(signal.values)
     is_on = (signal.values > (lowest + highest) / 2) & ~signal.missing
     # Triggers are short, so a signal that is mostly high is inverted.
     if is_on.mean() > 0.5:
-        is_on = ~is_on & ~signal.missing
-    times = _begins(is_on) / signal.rate
-    if signal.rate >= 100:
-        return _DetectedBeats(times)
-    flag = f"triggers at {signal.rate:g} Hz: rounding of the beats adds to HF power"
-    return _DetectedBeats(times, (flag,))
+        return ~is_on & ~signal.missing
+    return is_on
 
 
 def _begins(is_on: np.ndarray) -> np.ndarray:
@@ -508,7 +561,8 @@ def _begins(is_on: np.ndarray) -> np.ndarray:
 
 def _usable(samples: np.ndarray, missing: np.ndarray) -> np.ndarray:
     """Peaks with a sample on either side, and not in what was interpolated."""
-    inner = samples[(samples > 0) & (samples < len(missing) - 1)]
+    last = len(missing) - 1
+    inner = samples[(samples > 0) & (samples < last)]
     return inner[~missing[inner]]
 
 
@@ -529,24 +583,25 @@ def _ecg_peaks(signal: np.ndarray, rate: float) -> _Peaks:
     upright, inverted = nk.ecg_invert(signal, sampling_rate=rate)
     cleaned = nk.ecg_clean(upright, sampling_rate=rate)
     samples = nk.ecg_peaks(cleaned, sampling_rate=rate)[1]["ECG_R_Peaks"]
-    return _Peaks(
-        np.asarray(samples, dtype=int), np.asarray(cleaned, dtype=float), bool(inverted)
-    )
+    return _Peaks.of(samples, cleaned, bool(inverted))
 
 
 def _pulse_peaks(signal: np.ndarray, rate: float) -> _Peaks:
     import neurokit2 as nk
-    from scipy.stats import skew
 
     cleaned = nk.ppg_clean(signal, sampling_rate=rate)
-    # A pulse is short and high above a long low: skewed to the right.
-    inverted = bool(skew(cleaned) < -0.2)
+    inverted = _is_inverted_pulse(cleaned)
     if inverted:
         cleaned = -cleaned
     samples = nk.ppg_findpeaks(cleaned, sampling_rate=rate)["PPG_Peaks"]
-    return _Peaks(
-        np.asarray(samples, dtype=int), np.asarray(cleaned, dtype=float), inverted
-    )
+    return _Peaks.of(samples, cleaned, inverted)
+
+
+def _is_inverted_pulse(cleaned: np.ndarray) -> bool:
+    from scipy.stats import skew
+
+    # A pulse is short and high above a long low: skewed to the right.
+    return bool(skew(cleaned) < -0.2)
 
 
 def _between_samples(cleaned: np.ndarray, peaks: np.ndarray) -> np.ndarray:
@@ -555,51 +610,69 @@ def _between_samples(cleaned: np.ndarray, peaks: np.ndarray) -> np.ndarray:
     before = cleaned[peaks - 1]
     after = cleaned[peaks + 1]
     curvature = before - 2 * cleaned[peaks] + after
-    with np.errstate(divide="ignore", invalid="ignore"):
-        shift = (before - after) / (2 * curvature)
     # Three equal samples have no top.
-    shift = np.where(np.abs(curvature) > 1e-12, shift, 0.0)
+    has_top = np.abs(curvature) > 1e-12
+    divisor = np.where(has_top, 2 * curvature, 1.0)
+    shift = np.where(has_top, (before - after) / divisor, 0.0)
     return np.clip(shift, -0.5, 0.5)
 
 
-def _breath(
-    visit: Visit, recording: PhysioRecording
-) -> tuple[float | None, tuple[str, ...]]:
-    """Main frequency of breathing, Hz, and flags. A recording that cannot be used is
-    flagged and not refused, since only a check of the heartbeat depends on it."""
+@dataclass(frozen=True)
+class _Breath:
+    """Main frequency of breathing, Hz (None where it is not known), and flags."""
+
+    frequency: float | None = None
+    flags: tuple[str, ...] = ()
+
+
+def _breath(visit: Visit, recording: PhysioRecording) -> _Breath:
+    # Breathing is in the same file as the heartbeat, or in a file of its own.
+    if recording.first_column(RESPIRATORY) is not None:
+        return _breath_in(recording)
+    if not visit.has("respiratory"):
+        return _Breath()
+    try:
+        path = visit["respiratory"]
+        own = read_physio(path, visit.metadata("respiratory"))
+    # Flagged and not refused, since only a check of the heartbeat depends on it.
+    except InputError as error:
+        reason = str(error).rpartition(": ")[2]
+        return _Breath(flags=(f"breathing could not be read: {reason}",))
+    return _breath_in(own)
+
+
+def _breath_in(recording: PhysioRecording) -> _Breath:
     name = recording.first_column(RESPIRATORY)
-    # Breathing is in the same file as the heartbeat, or in one of its own.
-    if name is None and visit.has("respiratory"):
-        try:
-            path = visit["respiratory"]
-            recording = read_physio(path, visit.metadata("respiratory"))
-        except InputError as error:
-            reason = str(error).rpartition(": ")[2]
-            return None, (f"breathing could not be read: {reason}",)
-        name = recording.first_column(RESPIRATORY)
     if name is None:
-        return None, ()
-    return breathing_rate(recording.values(name), recording.rate), ()
+        return _Breath()
+    return _Breath(breathing_rate(recording.values(name), recording.rate))
 
 
 def breathing_rate(signal: np.ndarray, rate: float) -> float | None:
     """Frequency (Hz) at which breathing is strongest between .05 and 1 Hz; None where
     there is no signal."""
-    from scipy.signal import welch
-
     if not _has_breathing(signal, rate):
         return None
-    filled = _filled(signal)
+    return _strongest_frequency(_filled(signal), rate)
+
+
+def _strongest_frequency(signal: np.ndarray, rate: float) -> float:
+    from scipy.signal import welch
+
     # Segments of a minute resolve the slowest breathing of interest.
-    segment = min(len(filled), int(60 * rate))
-    frequency, density = welch(filled, rate, nperseg=segment, detrend="linear")
+    segment = min(len(signal), int(60 * rate))
+    frequency, density = welch(signal, rate, nperseg=segment, detrend="linear")
     in_band = (frequency >= 0.05) & (frequency <= 1.0)
     return float(frequency[in_band][density[in_band].argmax()])
 
 
 def _has_breathing(signal: np.ndarray, rate: float) -> bool:
     """Whether at least half is known, it changes, and it lasts half a minute."""
-    known = np.isfinite(signal)
-    if known.mean() < 0.5 or np.ptp(signal[known]) == 0:
-        return False
-    return len(signal) / rate >= 30
+    return not _is_flat(signal) and len(signal) / rate >= 30
+
+
+def _is_flat(values: np.ndarray) -> bool:
+    """Whether a signal is constant or mostly missing."""
+    known = np.isfinite(values)
+    # In this order, since an empty array has no range.
+    return bool(known.mean() < 0.5 or np.ptp(values[known]) == 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.interpolate import CubicSpline
@@ -52,61 +53,102 @@ def band_power(
     averaged, and power refers to the share of time in which beats were recorded.
     Raises InputError for an unknown method or too few intervals.
     """
+    _check_method(method)
+    tachogram = _Tachogram.of(beats, good)
+    if method == "lomb":
+        return _power_within(tachogram.lomb_scargle(), band)
+    estimate = welch_spectrum if method == "welch" else autoregressive_spectrum
+    return _interpolated_power(tachogram, band, rate, estimate)
+
+
+def _check_method(method: str) -> None:
     if method not in METHODS:
         raise InputError(
             f"Unknown spectral method {method!r}. Known are {', '.join(METHODS)}."
         )
-    intervals = 1000 * np.diff(beats)
-    usable = np.ones(len(intervals), bool) if good is None else good
-    if usable.sum() < FEWEST_INTERVALS:
+
+
+@dataclass(frozen=True, eq=False)
+class _Tachogram:
+    """Intervals that count, in ms, and the time in s at which each ends."""
+
+    times: np.ndarray
+    values: np.ndarray
+
+    @classmethod
+    def of(cls, beats: np.ndarray, good: np.ndarray | None) -> _Tachogram:
+        intervals = 1000 * np.diff(beats)
+        usable = np.ones(len(intervals), bool) if good is None else good
+        _check_enough(int(usable.sum()))
+        return cls(np.asarray(beats)[1:][usable], intervals[usable])
+
+    @property
+    def usual(self) -> float:
+        """Median interval, s."""
+        return float(np.median(self.values)) / 1000
+
+    @property
+    def duration(self) -> float:
+        return self.times[-1] - self.times[0]
+
+    def lomb_scargle(self) -> Spectrum:
+        seconds = self.usual * len(self.values)
+        return lomb_scargle_spectrum(self.times, self.values, seconds)
+
+    def stretches(self) -> Iterator[_Tachogram]:
+        """Parts without a long gap between beats, where they hold enough."""
+        gaps = np.flatnonzero(np.diff(self.times) > LONG_GAP)
+        for part in np.split(np.arange(len(self.times)), gaps + 1):
+            if len(part) >= FEWEST_INTERVALS:
+                yield _Tachogram(self.times[part], self.values[part])
+
+    def evenly_sampled(self, rate: float) -> np.ndarray:
+        spline = CubicSpline(self.times, self.values)
+        return spline(np.arange(self.times[0], self.times[-1], 1 / rate))
+
+
+def _check_enough(count: int) -> None:
+    if count < FEWEST_INTERVALS:
         raise InputError(
-            f"Only {usable.sum()} usable beat intervals; at least {FEWEST_INTERVALS} "
+            f"Only {count} usable beat intervals; at least {FEWEST_INTERVALS} "
             "are needed."
         )
-    times = np.asarray(beats)[1:][usable]
-    values = intervals[usable]
-    usual = float(np.median(values)) / 1000
-    if method == "lomb":
-        spectrum = lomb_scargle_spectrum(times, values, usual * len(values))
-        return _power_within(spectrum, band)
-    estimate = welch_spectrum if method == "welch" else autoregressive_spectrum
-    return _interpolated_power(times, values, band, rate, estimate)
 
 
 def _interpolated_power(
-    times: np.ndarray,
-    values: np.ndarray,
+    tachogram: _Tachogram,
     band: tuple[float, float],
     rate: float,
     estimate: Callable[[np.ndarray, float], Spectrum],
 ) -> float:
     """Power averaged over stretches without a long gap, each weighted by its length."""
-    usual = float(np.median(values)) / 1000
+    # Of the whole recording: a short stretch may hold slow beats only.
+    usual = tachogram.usual
     total = 0.0
     seconds = 0.0
-    for stretch in _stretches(times):
-        when = times[stretch]
-        duration = when[-1] - when[0]
-        tachogram = _evenly_sampled(when, values[stretch], rate)
-        frequency, density = estimate(tachogram, rate)
-        density = density / spline_response(frequency * usual) ** 2
-        observed = 1 - _unobserved_seconds(when, usual, band) / duration
-        total += duration * _power_within((frequency, density), band) / observed
-        seconds += duration
+    for stretch in tachogram.stretches():
+        spectrum = estimate(stretch.evenly_sampled(rate), rate)
+        power = _power_within(_without_damping(spectrum, usual), band)
+        unobserved = _unobserved_seconds(stretch.times, usual, band)
+        observed = 1 - unobserved / stretch.duration
+        total += stretch.duration * power / observed
+        seconds += stretch.duration
+    _check_any_stretch(seconds)
+    return total / seconds
+
+
+def _without_damping(spectrum: Spectrum, usual: float) -> Spectrum:
+    """The spectrum before a spline through one interval per beat damped it."""
+    frequency, density = spectrum
+    return frequency, density / spline_response(frequency * usual) ** 2
+
+
+def _check_any_stretch(seconds: float) -> None:
     if seconds == 0:
         raise InputError(
             f"No stretch of beats without a gap of {LONG_GAP:g} s holds "
             f"{FEWEST_INTERVALS} of them."
         )
-    return total / seconds
-
-
-def _stretches(times: np.ndarray) -> Iterator[np.ndarray]:
-    """Indices of beats without a long gap between them, where there are enough."""
-    gaps = np.flatnonzero(np.diff(times) > LONG_GAP)
-    for stretch in np.split(np.arange(len(times)), gaps + 1):
-        if len(stretch) >= FEWEST_INTERVALS:
-            yield stretch
 
 
 def _unobserved_seconds(
@@ -115,18 +157,19 @@ def _unobserved_seconds(
     """Seconds in which a rhythm of the band could not be observed: a line drawn across
     more than a quarter of its period hardly carries it, across less it does."""
     missing = np.diff(times) - usual
-    quarter_period = 0.25 / np.sqrt(band[0] * band[1])
-    return float(missing[missing > quarter_period - 0.5 * usual].sum())
+    longest = _quarter_period(band) - 0.5 * usual
+    return float(missing[missing > longest].sum())
+
+
+def _quarter_period(band: tuple[float, float]) -> float:
+    # Of the band's middle on a logarithmic scale.
+    return 0.25 / np.sqrt(band[0] * band[1])
 
 
 def _power_within(spectrum: Spectrum, band: tuple[float, float]) -> float:
     frequency, density = spectrum
     inside = (frequency >= band[0]) & (frequency <= band[1])
     return float(np.trapezoid(density[inside], frequency[inside]))
-
-
-def _evenly_sampled(times: np.ndarray, values: np.ndarray, rate: float) -> np.ndarray:
-    return CubicSpline(times, values)(np.arange(times[0], times[-1], 1 / rate))
 
 
 def spline_response(x: np.ndarray) -> np.ndarray:
@@ -150,16 +193,23 @@ def autoregressive_spectrum(
 ) -> Spectrum:
     """Spectrum of the autoregressive process with the signal's first autocovariances
     (Yule-Walker)."""
-    signal = detrend(tachogram)
-    n = len(signal)
-    products = [signal[: n - lag] @ signal[lag:] for lag in range(order + 1)]
-    covariance = np.array(products) / n
-    covariance[0] *= 1 + 1e-9  # a pure sine has a singular system
+    covariance = _autocovariance(detrend(tachogram), order)
+    # A pure sine has a singular system.
+    covariance[0] *= 1 + 1e-9
     weights = solve_toeplitz(covariance[:-1], covariance[1:])
     power = covariance[0] - weights @ covariance[1:]
+    # Padded, so that narrow peaks are sampled too.
     response = np.fft.rfft(np.r_[1.0, -weights], 1 << 17)
     frequency = np.linspace(0, rate / 2, len(response))
     return frequency, 2 * power / rate / np.abs(response) ** 2
+
+
+def _autocovariance(signal: np.ndarray, order: int) -> np.ndarray:
+    """Autocovariance at lags 0 to `order`, divided by the length at every lag: only so
+    is the process stationary."""
+    n = len(signal)
+    products = [signal[: n - lag] @ signal[lag:] for lag in range(order + 1)]
+    return np.array(products) / n
 
 
 def lomb_scargle_spectrum(

@@ -30,6 +30,10 @@ NO_VOXEL = -1
 """The running number of a voxel outside the mask or the image."""
 
 
+NO_REGION = -1
+"""The number of a label that no region has."""
+
+
 class Membership(NamedTuple):
     """Weights (region, voxel inside) that average each region over a mask, and the
     share of each region's own volume (region,) that lies in the mask, 0 to 1."""
@@ -82,6 +86,7 @@ def _cached_membership(
     inside = _unpack_mask(mask, shape)
     affine = np.frombuffer(position).reshape(4, 4)
     weights, coverage = _raw_membership(atlas, inside, affine)
+    # A region whose weights are all zero has no voxel, whatever its volume in the mask.
     has_voxel = _row_sums(weights) > 0
     return Membership(_with_unit_rows(weights), np.where(has_voxel, coverage, 0.0))
 
@@ -122,8 +127,11 @@ def parcellate(
     means = np.asarray(weights @ signals.astype(float))
     # An empty row would otherwise read as a mean of zero.
     means[coverage == 0] = np.nan
-    named = pd.Series(coverage, index=list(atlas.regions), name="coverage")
-    return RegionalMeans(means, named)
+    return RegionalMeans(means, _named_coverage(atlas, coverage))
+
+
+def _named_coverage(atlas: Atlas, coverage: np.ndarray) -> pd.Series:
+    return pd.Series(coverage, index=list(atlas.regions), name="coverage")
 
 
 def regional_series(bold: Bold, atlas: Atlas) -> RegionalSeries:
@@ -157,13 +165,19 @@ def sphere_mask(
     # Distance (centre, voxel) between every pair.
     distance = np.linalg.norm(world[None] - points[:, None], axis=-1)
     smallest = distance.min(1, keepdims=True)
-    # A centre inside the grid has a voxel centre nearer than one voxel's edge.
+    _check_in_grid(centres, smallest, affine)
+    within = (distance <= radius) | (distance == smallest)
+    return within.any(0).reshape(grid)
+
+
+def _check_in_grid(
+    centres: Sequence[Sequence[float]], smallest: np.ndarray, affine: np.ndarray
+) -> None:
+    # A centre inside the grid has a voxel centre nearer than a voxel's edge is long.
     if (smallest > voxel_size(affine).max()).any():
         raise InputError(
             f"Seed {centres} lies outside the image; is the image in MNI space?"
         )
-    within = (distance <= radius) | (distance == smallest)
-    return within.any(0).reshape(grid)
 
 
 @singledispatch
@@ -187,12 +201,17 @@ def _sphere_membership(
         voxels = _values_at(numbers, spheres.voxels(region), outside=NO_VOXEL)
         in_mask = voxels != NO_VOXEL
         columns.append(voxels[in_mask])
+        # A sphere between the centres of large voxels has none.
         if len(voxels) > 0:
             coverage[region] = in_mask.mean()
-    counts = [len(voxels) for voxels in columns]
+    return Membership(_rows_of_ones(columns, int(inside.sum())), coverage)
+
+
+def _rows_of_ones(columns: Sequence[np.ndarray], width: int) -> csr_array:
+    """A sparse matrix whose row i has 1 in columns[i]."""
+    counts = list(map(len, columns))
     rows = np.repeat(np.arange(len(counts)), counts)
-    shape = (len(counts), int(inside.sum()))
-    return Membership(_indicator(rows, np.concatenate(columns), shape), coverage)
+    return _indicator(rows, np.concatenate(columns), (len(counts), width))
 
 
 class _Spheres:
@@ -209,20 +228,22 @@ class _Spheres:
     def voxels(self, region: int) -> np.ndarray:
         """Voxel indices (voxel, 3) of a region, beyond the image's edges too."""
         index = self._box(region)
+        return index[self._belongs(index, region)]
+
+    def _belongs(self, index: np.ndarray, region: int) -> np.ndarray:
+        """Which voxels are in a region's sphere and nearest to its centre."""
         world = index @ self.affine[:3, :3].T + self.affine[:3, 3]
         distance = np.linalg.norm(world - self.centres[region], axis=1)
-        own = distance <= self.radii[region]
-        own &= self.tree.query(world)[1] == region
-        return index[own]
+        is_nearest = self.tree.query(world)[1] == region
+        return (distance <= self.radii[region]) & is_nearest
 
     def _box(self, region: int) -> np.ndarray:
         """Indices (voxel, 3) of a box that surely holds the sphere: testing every voxel
         of the image would take a hundred times longer."""
         centre = np.linalg.solve(self.affine, [*self.centres[region], 1.0])[:3]
+        # One more, since the centre is rounded to a voxel.
         reach = np.ceil(self.radii[region] / voxel_size(self.affine)).astype(int) + 1
-        ranges = [np.arange(-steps, steps + 1) for steps in reach]
-        offsets = np.stack(np.meshgrid(*ranges, indexing="ij"), -1).reshape(-1, 3)
-        return np.round(centre).astype(int) + offsets
+        return np.round(centre).astype(int) + _offsets(reach)
 
 
 @_raw_membership.register
@@ -236,16 +257,26 @@ def _label_membership(
 def _label_weights(
     atlas: LabelAtlas, inside: np.ndarray, affine: np.ndarray
 ) -> csr_array:
-    order = np.argsort(atlas.values)
-    ordered = atlas.values[order]
     index = _nearest_index(np.argwhere(inside), affine, atlas.affine)
     labels = _values_at(atlas.image, index, outside=0)
+    regions = _region_of_label(labels, atlas.values)
+    columns = np.flatnonzero(regions != NO_REGION)
+    shape = (len(atlas.values), len(labels))
+    return _indicator(regions[columns], columns, shape)
+
+
+def _region_of_label(labels: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The region that has each label as its value, NO_REGION for other labels."""
+    regions = _nearest_above(labels, values)
+    return np.where(values[regions] == labels, regions, NO_REGION)
+
+
+def _nearest_above(labels: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The region with the smallest value that is not below each label."""
+    order = np.argsort(values)
+    position = np.searchsorted(values[order], labels)
     # A label above all others would be looked up behind the end.
-    position = np.searchsorted(ordered, labels).clip(max=len(order) - 1)
-    is_region = ordered[position] == labels
-    rows = order[position[is_region]]
-    columns = np.flatnonzero(is_region)
-    return _indicator(rows, columns, (len(order), len(labels)))
+    return order[position.clip(max=len(order) - 1)]
 
 
 def _label_coverage(
@@ -254,10 +285,17 @@ def _label_coverage(
     # On the atlas's own grid, so that parts outside the image count as not covered.
     points = np.argwhere(np.isin(atlas.image, atlas.values))
     labels = atlas.image[tuple(points.T)]
-    index = _nearest_index(points, atlas.affine, affine)
-    in_mask = _values_at(inside, index, outside=False)
+    in_mask = _is_inside(points, atlas.affine, inside, affine)
     covered = _counts(labels[in_mask], atlas.values)
     return covered / np.maximum(_counts(labels, atlas.values), 1)
+
+
+def _is_inside(
+    points: np.ndarray, own: np.ndarray, inside: np.ndarray, affine: np.ndarray
+) -> np.ndarray:
+    """Which voxels (voxel, 3) of a grid with the affine `own` lie in a mask."""
+    index = _nearest_index(points, own, affine)
+    return _values_at(inside, index, outside=False)
 
 
 def _counts(labels: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -270,13 +308,18 @@ def _probability_membership(
     atlas: ProbabilisticAtlas, inside: np.ndarray, affine: np.ndarray
 ) -> Membership:
     weights = _probability_weights(atlas, inside, affine)
-    total = atlas.image.reshape(len(atlas.image), -1).sum(1)
     # Sums over voxels of different size are compared as volumes.
-    volume = np.linalg.det(affine[:3, :3]) / np.linalg.det(atlas.affine[:3, :3])
-    covered = np.array([row.sum() for row in weights]) * abs(volume)
+    covered = np.array([row.sum() for row in weights])
+    covered = covered * abs(_voxel_volume(affine) / _voxel_volume(atlas.affine))
+    total = atlas.image.reshape(len(atlas.image), -1).sum(1)
     coverage = covered / np.where(total > 0, total, 1)
     # Interpolation can give a little more than there is.
     return Membership(csr_array(vstack(weights)), np.clip(coverage, 0, 1))
+
+
+def _voxel_volume(affine: np.ndarray) -> float:
+    """mm³, negative where the axes are left-handed."""
+    return np.linalg.det(affine[:3, :3])
 
 
 def _probability_weights(
@@ -284,11 +327,19 @@ def _probability_weights(
 ) -> list[csr_array]:
     """The row of every region: its probability at the voxels of the mask."""
     points = _fractional_index(np.argwhere(inside), affine, atlas.affine).T
-    rows = []
-    for image in atlas.image:
-        probability = map_coordinates(image, points, order=1, mode="constant")
-        rows.append(csr_array(probability[None]))
-    return rows
+    return [_interpolated_row(image, points) for image in atlas.image]
+
+
+def _interpolated_row(image: np.ndarray, points: np.ndarray) -> csr_array:
+    # Probability is zero beyond the edges of the image.
+    values = map_coordinates(image, points, order=1, mode="constant")
+    return csr_array(values[None])
+
+
+def _offsets(reach: np.ndarray) -> np.ndarray:
+    """Every index (voxel, 3) from −reach to reach (3,)."""
+    ranges = [np.arange(-steps, steps + 1) for steps in reach]
+    return np.stack(np.meshgrid(*ranges, indexing="ij"), -1).reshape(-1, 3)
 
 
 def _indicator(
@@ -323,7 +374,12 @@ def _running_numbers(inside: np.ndarray) -> np.ndarray:
 
 def _values_at(image: np.ndarray, index: np.ndarray, outside: int) -> np.ndarray:
     """Values of an image at voxel indices (voxel, 3); `outside` beyond its edges."""
-    in_image = ((index >= 0) & (index < image.shape)).all(1)
+    in_image = _in_image(index, image.shape)
     values = np.full(len(index), outside, dtype=image.dtype)
     values[in_image] = image[tuple(index[in_image].T)]
     return values
+
+
+def _in_image(index: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    # A negative index would silently count from the other end.
+    return np.all((index >= 0) & (index < shape), axis=1)

@@ -15,7 +15,7 @@ whose last window is worse than that of the epoch before, is left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -137,26 +137,35 @@ def _whole_windows(
 ) -> Float[Tensor, "fit region time"]:
     """Recordings in one batch dimension, cut to whole windows."""
     n = len(weights)
-    windows = bold.shape[-1] // WINDOW
     check_weights(weights, n)
-    has_regions = bold.ndim >= 2 and bold.shape[-2] == n
-    if not has_regions or windows < 1 or epochs < 1:
-        raise _unusable(n, bold, epochs)
+    _check_recording(n, bold, epochs)
+    windows = bold.shape[-1] // WINDOW
     pieces = bold[..., : windows * WINDOW].reshape(-1, n, windows, WINDOW)
+    _check_varies(pieces)
+    return pieces.flatten(-2)
+
+
+def _check_recording(n: int, bold: Tensor, epochs: int) -> None:
+    has_regions = bold.ndim >= 2 and bold.shape[-2] == n
+    # Tested last, since a scalar has no time axis.
+    if not has_regions or bold.shape[-1] < WINDOW or epochs < 1:
+        raise _unusable(n, bold, epochs)
+
+
+def _check_varies(pieces: Tensor) -> None:
     # "not >" instead of "≤", so that NaN is refused too.
     if not (pieces.std(-1) > 0).all():
         raise InputError(
             "Expected a finite signal that varies in every region and window of 20 "
             "volumes; repair bold."
         )
-    return pieces.flatten(-2)
 
 
 def _unusable(n: int, bold: Tensor, epochs: int) -> InputError:
     return InputError(
         f"A published fit needs bold (…, region, time) of {n} regions and {WINDOW} "
         "volumes or more, and an epoch; "
-        f"came bold of shape {tuple(bold.shape)} and {epochs} epochs."
+        f"got bold of shape {tuple(bold.shape)} and {epochs} epochs."
     )
 
 
@@ -177,10 +186,7 @@ class _Training:
         if free_weights:
             # As published: a little above 0, where every gain is 1.
             parameters["w"] = like.new_full((*like.shape, like.shape[-1]), 0.05)
-        free = {}
-        for name, value in parameters.items():
-            if name in variant.trained_names:
-                free[name] = value.requires_grad_()
+        free = _trainable(parameters, variant.trained_names)
         # eps as in the published code; torch's default is a tenth of it.
         adam = torch.optim.Adam(free.values(), lr=variant.rate, eps=1e-7)
         return cls(PublishedNetwork(variant, base, parameters), free, adam)
@@ -197,6 +203,15 @@ class _Training:
             for name, value in self.network.parameters.items()
             if name != "w"
         }
+
+
+def _trainable(parameters: Parameters, names: Collection[str]) -> Parameters:
+    """The parameters that are trained; from now on, torch records their gradient."""
+    trainable = {}
+    for name, value in parameters.items():
+        if name in names:
+            trainable[name] = value.requires_grad_()
+    return trainable
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,13 +254,24 @@ def _train(
     for epoch in epochs:
         updates = _epoch(training, state, recorded, generator)
         state = updates[-1].last
-        bold = torch.cat([update.bold for update in updates], -1)[..., DROPPED:]
+        bold = _epoch_bold(updates)
         fc_r.append(similarity(fc(bold), target))
-        for window, update in enumerate(updates):
-            position = _position(recorded, epoch, window)
-            history.append(position | update.terms | update.values)
+        history += _history_rows(recorded, epoch, updates)
     averaged = training.network.variant.averaged
     return _Trained(bold, torch.stack(fc_r, -1), _columns(history), averaged)
+
+
+def _epoch_bold(updates: Sequence[_Update]) -> Float[Tensor, "fit region time"]:
+    """The BOLD of an epoch that its connectivity is computed from."""
+    return torch.cat([update.bold for update in updates], -1)[..., DROPPED:]
+
+
+def _history_rows(
+    recorded: Tensor, epoch: int, updates: Sequence[_Update]
+) -> Iterator[Parameters]:
+    for window, update in enumerate(updates):
+        position = _position(recorded, epoch, window)
+        yield position | update.terms | update.values
 
 
 def _epoch(
@@ -349,17 +375,21 @@ def _loss_terms(
     network: PublishedNetwork, states: States, bold: Tensor, recorded: Tensor
 ) -> Parameters:
     """The loss, and the terms of which it is the sum."""
-    variant = network.variant
     r = similarity(fc(bold), fc(recorded))
-    terms = {"fc": -torch.log(0.5 + 0.5 * r)}
-    terms |= variant.penalties(
+    terms = {"fc": -torch.log(0.5 + 0.5 * r)} | _penalties(network, states)
+    loss = torch.stack(list(terms.values())).sum(0)
+    return {"loss": loss} | terms
+
+
+def _penalties(network: PublishedNetwork, states: States) -> Parameters:
+    variant = network.variant
+    # The first state belongs to the window before.
+    return variant.penalties(
         network.parameters,
         variant.start.prior,
         states.neural[:, 1:],
         states.volumes(variant.steps),
     )
-    loss = torch.stack(list(terms.values())).sum(0)
-    return {"loss": loss} | terms
 
 
 def _by_excitation(
@@ -414,7 +444,7 @@ class _NeuralSteps:
         self, by_inputs: Float[Tensor, "3 fit region"]
     ) -> Float[Tensor, "2 fit region"]:
         """Derivatives by a step's states, from those by E, I and what is received."""
-        # The Laplacian is symmetric: what is received passes back as it came.
+        # The Laplacian is symmetric: what is received passes back unchanged.
         passed_back = received_from(self.laplacian.detach(), by_inputs[-1:])
         # Of the two states, only E is sent to other regions.
         is_excitation = self.constants.recruited[:, 0]
@@ -447,7 +477,7 @@ def _adjoint(
         before it
     """
     backwards = [direct[:, -1]]
-    # The first state is given and the last step is already there.
+    # The first state was not computed here and the last step is already there.
     slopes = reversed(jacobians.unbind(2)[1:])
     owed = reversed(direct.unbind(1)[1:-1])
     for slope, own in zip(slopes, owed, strict=True):

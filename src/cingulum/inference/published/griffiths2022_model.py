@@ -372,7 +372,7 @@ def published_model(
     check_weights(weights, n)
     if volumes < 1:
         raise InputError(
-            f"A simulation needs at least one volume; came {volumes}. Ask for more."
+            f"A simulation needs at least one volume; got {volumes}. Ask for more."
         )
     # Never read: it only tells the number of fits, dtype and device.
     like = weights.new_empty(math.prod(batch), n)
@@ -468,7 +468,7 @@ class Variant:
     """
 
     start: PublishedParameters = PublishedParameters()
-    # 0.75 // 0.05 is 14: neither is exact in binary, and the floor is taken.
+    # 0.75 // 0.05 is 14: neither is exact in binary, and the floor counts.
     steps: int = 14
     rate: float = 0.01
     averaged: int = 100
@@ -509,7 +509,7 @@ def variant_named(name: str) -> Variant:
     """Raises InputError for an unknown variant."""
     if name not in VARIANTS:
         raise InputError(
-            f"The published code has the variants {', '.join(VARIANTS)}; came "
+            f"The published code has the variants {', '.join(VARIANTS)}; got "
             f"{name!r}. Choose one."
         )
     return VARIANTS[name]
