@@ -64,6 +64,7 @@ def _bar(
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(label, total=total, note="")
         for item in work:
+            # An item is done when the caller comes back for the next.
             yield item
             progress.update(task, advance=1, note=note())
 
@@ -76,9 +77,8 @@ def _lines(
     for done, item in enumerate(work, start=1):
         yield item
         # Without a total there is no quarter to report.
-        quarter = REPORTS * done // total if total else 0
-        if total and quarter > reported:
-            reported = quarter
+        if total and REPORTS * done // total > reported:
+            reported = REPORTS * done // total
             seconds = _seconds(time.monotonic() - start, done, total)
             line = f"  {label}: {done}/{total} ({seconds}) {note()}"
             print(line.rstrip(), file=sys.stderr, flush=True)

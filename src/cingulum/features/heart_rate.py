@@ -165,25 +165,13 @@ class HeartRateVariability(Feature):
     def measure(self, data: VisitData) -> Measurement:
         import numpy as np
 
-        from cingulum.signals.interval_spectrum import HF_BAND, LF_BAND, band_power
+        from cingulum.signals.interval_spectrum import HF_BAND, LF_BAND
 
         heart = data.heartbeat
-        intervals = 1000 * heart.intervals
-        clean = intervals[heart.good]
-        # A difference counts where both of its intervals do.
-        both_good = heart.good[1:] & heart.good[:-1]
-        differences = 1000 * np.diff(heart.intervals)[both_good]
-        powers = [
-            log_power(
-                band_power(heart.beats, band, method=self.method, good=heart.good)
-            )
-            for band in (HF_BAND, LF_BAND)
-        ]
         values = [
-            60_000 / clean.mean(),
-            clean.std(ddof=1),
-            float(np.sqrt(np.mean(differences**2))),
-            *powers,
+            *_time_domain(heart),
+            self._log_power(heart, HF_BAND),
+            self._log_power(heart, LF_BAND),
             heart.corrected,
             np.nan if heart.breath is None else heart.breath,
         ]
@@ -193,9 +181,29 @@ class HeartRateVariability(Feature):
             flags=beat_flags(heart),
         )
 
+    def _log_power(self, heart: Heartbeat, band: tuple[float, float]) -> float:
+        from cingulum.signals.interval_spectrum import band_power
+
+        return log_power(
+            band_power(heart.beats, band, method=self.method, good=heart.good)
+        )
+
+
+def _time_domain(heart: Heartbeat) -> tuple[float, float, float]:
+    """Rate (1/min), SDNN and RMSSD (ms) of the beat intervals that are no artefacts."""
+    import numpy as np
+
+    clean = 1000 * heart.intervals[heart.good]
+    # A difference counts where both of its intervals do.
+    both_good = heart.good[1:] & heart.good[:-1]
+    differences = 1000 * np.diff(heart.intervals)[both_good]
+    rmssd = float(np.sqrt(np.mean(differences**2)))
+    return 60_000 / clean.mean(), clean.std(ddof=1), rmssd
+
 
 def heart_recordings(visit: Visit) -> tuple[str, ...]:
     """The cardiac recording, and breathing where it was recorded too."""
+    # Raises where there is no cardiac recording; breathing may be missing.
     visit[CARDIAC.name]
     if RESPIRATORY.name in visit.files:
         return (CARDIAC.name, RESPIRATORY.name)
@@ -213,10 +221,11 @@ def log_power(power: float) -> float:
     return float(np.log(power))
 
 
-def beat_details(heart: Heartbeat, method: str) -> dict[str, object]:
+def beat_details(heart: Heartbeat, method: str) -> Settings:
     """What a sidecar says of the beats."""
     from cingulum.signals.interval_spectrum import HF_BAND, LF_BAND
 
+    # Of a pulse wave, the delay from the heart to the finger varies too.
     kind = "heart rate variability"
     if heart.source == "pulse":
         kind = "pulse-rate variability (from a pulse wave)"
@@ -239,6 +248,7 @@ def beat_flags(heart: Heartbeat) -> tuple[str, ...]:
     from cingulum.signals.interval_spectrum import HF_BAND
 
     flags = list(heart.flags)
+    # Vagal tone is seen where breathing modulates the heart rate.
     if heart.breath is not None and not HF_BAND[0] <= heart.breath <= HF_BAND[1]:
         flags.append(
             f"breathing at {heart.breath:.2f} Hz lies outside the HF band, which then "

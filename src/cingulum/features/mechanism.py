@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cingulum.signals.atlas import Atlas
     from cingulum.signals.visit_data import VisitData
 
+# What both features rest on: the masking, the mass, haemodynamics, Adam, gradients.
 REFERENCES = ("abraham2014", "deco2014", "friston2003", "kingma2015", "griffiths2022")
 
 
@@ -43,6 +44,7 @@ class FittedFeature(Feature):
 
     def recordings(self, visit: Visit) -> tuple[str, ...]:
         names = super().recordings(visit)
+        # A connectome of the visit's own is used where there is one, and not required.
         if visit.has(CONNECTOME.name):
             return (*names, CONNECTOME.name)
         return names
@@ -64,6 +66,7 @@ class FittedFeature(Feature):
     def _use(self, fitting: BrainFitting) -> None:
         """Take over how brains are fitted, and what follows from it."""
         self.fitting = fitting
+        # Of this instance: a likelihood is fitted in smaller batches and to signals.
         self.batch_size = fitting.batch_size
         self.file = (
             f"func/{{visit}}_atlas-{fitting.atlas.name}_desc-{self.name}_stat-"
@@ -125,6 +128,7 @@ class Mechanism(FittedFeature):
         from cingulum.signals.atlas import pain_atlas
 
         atlas = atlas or pain_atlas()
+        # Without tractography, connections are estimated from distances.
         connectome = connectome or brain_fitting.atlas_connectome(atlas)
         self._use(
             brain_fitting.BrainFitting(
@@ -188,6 +192,7 @@ class Physiology(FittedFeature):
         from cingulum.signals.atlas import pain_atlas
 
         atlas = atlas or pain_atlas()
+        # Without tractography, connections are estimated from distances.
         connectome = connectome or brain_fitting.atlas_connectome(atlas)
         self._use(
             brain_fitting.BrainFitting(

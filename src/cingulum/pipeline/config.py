@@ -1,7 +1,7 @@
 """A study as one TOML file: which recordings, which features, which analysis. Read with
 checks, and written back with every option.
 
-Pydantic, attrs with cattrs, and tomlkit were measured and not taken: see
+Pydantic, attrs with cattrs, and tomlkit were measured and not adopted: see
 docs/decisions/006-libraries.md.
 """
 
@@ -43,6 +43,7 @@ def option(
 ) -> Any:
     """A field with its default, meaning and limits, declared once for the study file,
     the command line and the documentation."""
+    # Choices that can grow are read when they are needed: a function stays one.
     metadata = {
         "meaning": meaning,
         "choices": choices if callable(choices) else tuple(choices),
@@ -242,6 +243,7 @@ class Option:
 
 def options(config_class: type) -> tuple[Option, ...]:
     """The options of a section or of `StudyConfig`, in the order of the file."""
+    # Annotations are texts in this module; this makes types of them.
     types = get_type_hints(config_class)
     declared = []
     for declaration in fields(config_class):
@@ -251,23 +253,24 @@ def options(config_class: type) -> tuple[Option, ...]:
 
 
 def _option(declaration: Field, annotation: Any) -> Option:
-    alternatives = get_args(annotation)
-    origin = get_origin(annotation)
-    # `str` and the like are their own type.
-    item_type = annotation
-    if origin is Mapping:
-        item_type = dict
-    elif alternatives:
-        # `str` of `tuple[str, ...]`, and of `str | None`
-        item_type = alternatives[0]
+    choices = _choices(declaration)
     return Option(
         declaration.name,
-        item_type,
-        is_list=origin is tuple,
-        may_be_none=NoneType in alternatives,
+        _item_type(annotation),
+        is_list=get_origin(annotation) is tuple,
+        may_be_none=NoneType in get_args(annotation),
         default=_default(declaration),
-        **{**declaration.metadata, "choices": _choices(declaration)},
+        **{**declaration.metadata, "choices": choices},
     )
+
+
+def _item_type(annotation: Any) -> type:
+    """The type of an option's value, or of each item of a list."""
+    if get_origin(annotation) is Mapping:
+        return dict
+    alternatives = get_args(annotation)
+    # `str` of `tuple[str, ...]`, and of `str | None`; `str` itself has none.
+    return alternatives[0] if alternatives else annotation
 
 
 def _choices(declaration: Field) -> tuple[str, ...]:
@@ -310,22 +313,24 @@ def _read_toml(path: Path) -> Values:
 
 def _dotted(content: Values, path: Path) -> Values:
     """Options of a file by dotted names: `prediction.permutations`."""
-    dotted = {}
+    return dict(_dotted_pairs(content, path))
+
+
+def _dotted_pairs(content: Values, path: Path) -> Iterator[tuple[str, Any]]:
     for name, value in content.items():
-        if name in SECTIONS:
-            _check_table(name, value, path)
-            for key, inner in value.items():
-                dotted[f"{name}.{key}"] = inner
-        else:
-            dotted[name] = value
-    return dotted
+        if name not in SECTIONS:
+            yield name, value
+            continue
+        _check_table(name, value, path)
+        for key, inner in value.items():
+            yield f"{name}.{key}", inner
 
 
 def _check_table(section: str, value: Any, path: Path) -> None:
     # `features = 3` is good TOML.
     if not isinstance(value, dict):
         raise InputError(
-            f"{path}: [{section}] must be a table of settings; came {value!r}."
+            f"{path}: [{section}] must be a table of settings; got {value!r}."
         )
 
 
@@ -342,8 +347,8 @@ def with_options(
         section, _, key = name.partition(".")
         if section in SECTIONS:
             where = f"{source}: [{section}]"
-            value = _with_option(getattr(study, section), key, value, where)
-            study = replace(study, **{section: value})
+            config = _with_option(getattr(study, section), key, value, where)
+            study = replace(study, **{section: config})
         else:
             study = _with_option(study, name, value, source)
     return study
@@ -375,6 +380,7 @@ def _nearest(config_class: type, name: str) -> str:
     similar = difflib.get_close_matches(name, known, 1)
     if similar:
         return f"Did you mean {similar[0]}?"
+    # A right name under the wrong heading is the other common mistake.
     section = _section_with(name)
     if section:
         return f"It belongs into [{section}]."
@@ -383,9 +389,8 @@ def _nearest(config_class: type, name: str) -> str:
 
 def _section_with(name: str) -> str | None:
     for section, config_class in SECTIONS.items():
-        for option in options(config_class):
-            if option.name == name:
-                return section
+        if name in [option.name for option in options(config_class)]:
+            return section
     return None
 
 
@@ -394,7 +399,7 @@ def _checked_value(option: Option, value: Any, where: str) -> Any:
         return None
     if not option.is_list:
         return _checked_item(option, value, where)
-    # One text will do for a list of one.
+    # A single text will do for a list with one item.
     items = value if isinstance(value, list | tuple) else [value]
     return tuple(_checked_item(option, item, where) for item in items)
 
@@ -411,7 +416,7 @@ def _checked_item(option: Option, value: Any, where: str) -> Any:
 def _converted(option: Option, value: Any, where: str) -> Any:
     """The value in the type of its option; a whole number will do for a number."""
     wanted = option.item_type
-    # True and False are whole numbers in Python, but were not meant as such.
+    # True and False are whole numbers in Python, but nobody means them as such.
     is_bool = isinstance(value, bool)
     if wanted is float and isinstance(value, int) and not is_bool:
         return float(value)
@@ -419,11 +424,11 @@ def _converted(option: Option, value: Any, where: str) -> Any:
         return dict(value)
     if isinstance(value, wanted) and is_bool == (wanted is bool):
         return value
-    raise InputError(f"{where} must be {PLAIN_TYPES[wanted]}; came {value!r}.")
+    raise InputError(f"{where} must be {PLAIN_TYPES[wanted]}; got {value!r}.")
 
 
 def _refuse_choice(option: Option, item: Any, where: str) -> None:
-    message = f"{where} takes {', '.join(option.choices)}; came {item!r}."
+    message = f"{where} takes {', '.join(option.choices)}; got {item!r}."
     similar = difflib.get_close_matches(str(item), option.choices, 1)
     if similar:
         message += f" Did you mean {similar[0]}?"
@@ -433,9 +438,9 @@ def _refuse_choice(option: Option, item: Any, where: str) -> None:
 def _check_range(option: Option, number: float, where: str) -> None:
     # TOML has nan and inf, and NaN would pass every comparison.
     if not math.isfinite(number):
-        raise InputError(f"{where} must be a finite number; came {number}.")
+        raise InputError(f"{where} must be a finite number; got {number}.")
     if not option.contains(number):
-        raise InputError(f"{where} must be {option.limits}; came {number}.")
+        raise InputError(f"{where} must be {option.limits}; got {number}.")
 
 
 HEADER = (
@@ -502,7 +507,7 @@ def write_study(study: StudyConfig, manifest: ReportManifest) -> None:
 
 
 def _npy(path: Path) -> bytes:
-    """A matrix file of any format that is read here, as a NumPy file."""
+    """A matrix file of any supported format, as a NumPy file."""
     import io
 
     import numpy as np

@@ -12,6 +12,9 @@ from cingulum.errors import InputError
 from cingulum.features.registry import control_names
 from cingulum.io.cohort import Cohort
 
+LISTED = 5
+"""Participants that an error message names."""
+
 
 def check_columns(cohort: Cohort, site: str | None, confounds: Sequence[str]) -> None:
     """Raises InputError for a site or confounds (controls apart: they are measured)
@@ -38,24 +41,27 @@ def site_labels(people: pd.DataFrame, column: str) -> np.ndarray:
     everybody.
     """
     if column not in people:
-        raise InputError(
-            f"participants.tsv has no column {column!r}; it has "
-            f"{', '.join(map(str, people.columns))}."
-        )
-    gaps = [f"sub-{name}" for name in people.index[people[column].isna()]]
-    if gaps:
-        more = " and others" if len(gaps) > 5 else ""
-        raise InputError(
-            f"participants.tsv: {column} (the site) is not told of "
-            f"{', '.join(gaps[:5])}{more}; fill it in, or leave them out."
-        )
+        known = ", ".join(map(str, people.columns))
+        raise InputError(f"participants.tsv has no column {column!r}; it has {known}.")
+    _check_no_gaps(people, column)
     sites = people[column].astype(str)
+    # A label of a participant, or a date: no site.
     if sites.value_counts().max() == 1:
         raise InputError(
             f"participants.tsv: every participant has another {column}; ratings are "
             "exchanged inside sites, so that each needs several."
         )
     return sites.to_numpy()
+
+
+def _check_no_gaps(people: pd.DataFrame, column: str) -> None:
+    gaps = [f"sub-{name}" for name in people.index[people[column].isna()]]
+    if gaps:
+        more = " and others" if len(gaps) > LISTED else ""
+        raise InputError(
+            f"participants.tsv: {column} (the site) is not told of "
+            f"{', '.join(gaps[:LISTED])}{more}; fill it in, or leave them out."
+        )
 
 
 def confound_values(
@@ -68,11 +74,7 @@ def confound_values(
     if name not in people:
         known = [*controls, *map(str, people.columns)]
         raise InputError(f"Unknown confound {name!r}. Known are {', '.join(known)}.")
-    column = people[name]
-    values = pd.to_numeric(column, errors="coerce")
-    is_two_groups = column.notna().all() and column.nunique() == 2
-    if values.isna().any() and is_two_groups:
-        values = (column == column.iloc[0]).astype(float)
+    values = _as_numbers(people[name])
     if values.isna().any():
         first = f"sub-{values.index[values.isna()][0]}"
         raise InputError(
@@ -80,3 +82,13 @@ def confound_values(
             f"complete; it is not for {first}."
         )
     return values.to_numpy(float)
+
+
+def _as_numbers(column: pd.Series) -> pd.Series:
+    """A column as numbers, two groups as 0 and 1; NaN for what is neither."""
+    values = pd.to_numeric(column, errors="coerce")
+    is_two_groups = column.notna().all() and column.nunique() == 2
+    # Which group is 1 does not matter: a regression takes either out alike.
+    if values.isna().any() and is_two_groups:
+        return (column == column.iloc[0]).astype(float)
+    return values
