@@ -48,6 +48,7 @@ MINUTES = 64.0
 """Length of the recordings of the synthetic brain: as long as the Human Connectome
 data of one person."""
 
+# Any two different numbers: the two recordings must not share their noise.
 TRAINING_SEED, HELDOUT_SEED = 101, 102
 
 Say = Callable[[str], None]
@@ -109,6 +110,7 @@ def run_demo(
     )
     bids = cohort_folder(out / "cohort", settings)
     say("4/6 Measure features of every visit, and fit a brain to each")
+    # Outside the cohort's folder, which is removed when the settings change.
     run = Run(RunPaths.of(bids, out / "derivatives" / "cingulum"), show_progress=True)
     synthetic = _measure(run)
     say(
@@ -116,6 +118,7 @@ def run_demo(
         "permutations"
     )
     evaluation = _evaluate(synthetic, permutations, settings.seed)
+    # Pages first: the report links to those that were written.
     say("6/6 Report, and a page for each patient")
     pages = _write_participant_pages(out, run, synthetic, evaluation)
     material = StudyMaterial(
@@ -261,6 +264,7 @@ def cohort_folder(folder: Path, settings: CohortSettings) -> Path:
     Raises InputError for a folder that the demo did not write: nothing of the user's is
     removed.
     """
+    # Half a minute of simulation, which later runs need not repeat.
     if not folder.exists():
         return synthesize(folder, settings, show_progress=True)
     if not _is_ours(folder):

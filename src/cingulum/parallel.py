@@ -172,6 +172,11 @@ def _reason(error: BaseException) -> str:
             "the process that did it was ended from outside, most often for want of "
             "memory: give --mem, or fewer --n-jobs"
         )
+    return unexpected_error(error)
+
+
+def unexpected_error(error: BaseException) -> str:
+    """An error of the program, in words for the user."""
     return f"unexpected {type(error).__name__}: {error} (please report it)"
 
 
@@ -263,7 +268,7 @@ class _Dispatcher:
 
     def _collect(self, futures: Iterable[Future]) -> Iterator[tuple[int, Any]]:
         """Results that are final; the other tasks go back into a queue."""
-        # All are taken off first: whoever reads the results may stop at any of them.
+        # All are removed first: whoever reads the results may stop at any of them.
         finished = [(future, self._submitted.pop(future)) for future in futures]
         for future, task in finished:
             pool_broke = isinstance(future.exception(), BrokenProcessPool)
@@ -393,12 +398,13 @@ def _wait_for_worker(client: Any, executor: Executor, patience: float = 60.0) ->
         try:
             return client.wait_for_workers(1, timeout=patience)
         except TimeoutError:
-            _print_waiting(executor.cluster, time.monotonic() - start)
+            _print_waiting(executor.cluster, start)
 
 
-def _print_waiting(cluster: str, seconds: float) -> None:
+def _print_waiting(cluster: str, start: float) -> None:
+    minutes = (time.monotonic() - start) / 60
     print(
-        f"no worker at {cluster} yet after {seconds / 60:.0f} min; still waiting "
+        f"no worker at {cluster} yet after {minutes:.0f} min; still waiting "
         "(Ctrl-C ends it, and nothing is lost)",
         file=sys.stderr,
         flush=True,
@@ -416,16 +422,20 @@ def _local_cluster(executor: Executor) -> Any:
     from dask.distributed import LocalCluster
 
     workers = executor.workers()
-    memory = "auto"
-    if executor.memory:
-        memory = f"{executor.memory / workers}GB"
     return LocalCluster(  # type: ignore[no-untyped-call]
         workers,
         threads_per_worker=1,
-        memory_limit=memory,
+        memory_limit=_memory_limit(executor, workers),
         dashboard_address="127.0.0.1:0",
         host="127.0.0.1",
     )
+
+
+def _memory_limit(executor: Executor, workers: int) -> str:
+    """The memory of each worker, as Dask writes it."""
+    if not executor.memory:
+        return "auto"
+    return f"{executor.memory / workers}GB"
 
 
 def _slurm_cluster(executor: Executor) -> Any:

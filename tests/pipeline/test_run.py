@@ -430,7 +430,7 @@ def test_a_site_that_is_not_told_is_no_site(small_cohort, tmp_path, capsys):
         )
         == 4
     )
-    assert "scanner (the site) is not told of sub-10" in capsys.readouterr().err
+    assert "scanner (the site) is missing for sub-10" in capsys.readouterr().err
 
 
 def rewrite(cohort, change):

@@ -62,6 +62,7 @@ def _in_threads(
 
 def _result_of(work: Work, block: np.ndarray, key: str, store: Store) -> Any:
     """The kept result of a block, or a new one, which is kept."""
+    # Arrays by name stay so; a single array is kept under the empty name.
     kept = store.get(key)
     if kept is not None:
         return kept[UNNAMED] if set(kept) == {UNNAMED} else kept

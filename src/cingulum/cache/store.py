@@ -33,9 +33,7 @@ class Store:
     def get(self, key: str) -> dict[str, np.ndarray] | None:
         """The arrays under a key; None where there are none, or they are damaged."""
         try:
-            # No pickles: a file from elsewhere must not run code.
-            with np.load(self._path(key), allow_pickle=False) as content:
-                return {name: content[name] for name in content.files}
+            return _load(self._path(key))
         except DAMAGED:
             return None
 
@@ -52,3 +50,9 @@ class Store:
     def _path(self, key: str) -> Path:
         # Thousands of files in a single folder would be slow on network disks.
         return Path(self.folder) / FOLDER / key[:2] / f"{key}.npz"
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
+    # No pickles: a file from elsewhere must not run code.
+    with np.load(path, allow_pickle=False) as content:
+        return {name: content[name] for name in content.files}

@@ -59,6 +59,7 @@ class RelativePerfusion(Feature):
         import numpy as np
 
         perfusion = data.perfusion
+        # Half the size on disk, and still more digits than a map is good for.
         values = relative(perfusion.cbf, perfusion.mask).astype(np.float32)
         mean = float(perfusion.cbf[perfusion.mask].mean())
         details = {**perfusion.settings, "WholeBrainMean": mean}
@@ -114,11 +115,11 @@ class RegionalPerfusion(Feature):
             self.unit,
             "mean CBF where grey matter has probability above ½",
         )
-        regions = [
-            Column(region, self.unit, "mean CBF of the region", region=region)
-            for region in self.atlas.regions
-        ]
+        regions = [self._column_of(region) for region in self.atlas.regions]
         return [whole_brain, grey_matter, *regions]
+
+    def _column_of(self, region: str) -> Column:
+        return Column(region, self.unit, "mean CBF of the region", region=region)
 
     def measure(self, data: VisitData) -> Measurement:
         import numpy as np
@@ -188,6 +189,7 @@ def perfusion_sources(visit: Visit) -> tuple[str, ...]:
         return (PERFUSION.name,)
     for kind in (ASL, ASL_CONTEXT):
         visit[kind.name]
+    # M0 may also be a volume of the ASL run itself.
     if visit.has(M0_SCAN.name):
         return (ASL.name, ASL_CONTEXT.name, M0_SCAN.name)
     return (ASL.name, ASL_CONTEXT.name)

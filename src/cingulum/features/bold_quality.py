@@ -27,6 +27,7 @@ MOST_MOTION = 0.5
 """mm of mean framewise displacement above which a run is flagged; Parkes et al. 2018
 (doi:10.1016/j.neuroimage.2017.12.073) compare .25 and .55."""
 
+# With less than half of a run, little is left to correlate.
 FEWEST_KEPT = 0.5
 """Share of the volumes below which a run is flagged."""
 
@@ -44,6 +45,7 @@ class BoldQuality(Feature):
     file = "func/{visit}_desc-quality_timeseries.tsv"
     role = Role.QUALITY
     measured_beside = (BOLD,)
+    # Quality that cannot be measured must not cost a participant.
     missing_is_gap = True
     overview = ("fd mean", "volumes kept", "tsnr", "coverage mean")
 

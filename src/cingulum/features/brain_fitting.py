@@ -101,6 +101,7 @@ class BrainFitting:
     steps: int
 
     def __post_init__(self) -> None:
+        # Names and order: weights of other regions would be fitted without an error.
         if self.brain.regions != self.atlas.regions:
             raise InputError(
                 f"The connectome must have the {len(self.atlas.regions)} regions of "
@@ -346,6 +347,7 @@ def digest_of(*parts: Any) -> str:
     digest = hashlib.sha256()
     for part in parts:
         _add_to_digest(digest, part)
+    # 64 bits are plenty to tell the models of a study apart.
     return digest.hexdigest()[:16]
 
 

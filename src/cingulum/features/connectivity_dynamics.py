@@ -88,6 +88,7 @@ class ConnectivityDynamics(Feature):
         # A region without a signal correlates with nothing.
         has_signal = torch.isfinite(series.data).all(-1) & (series.data.std(-1) > 0)
         signals = series.data[has_signal]
+        # In volumes: the same seconds are comparable between repetition times.
         window = max(1, round(self.window / series.tr))
         step = max(1, round(self.step / series.tr))
         self._check_length(data, signals, window, series.tr)

@@ -30,6 +30,7 @@ JsonValue = Any
 Settings = Mapping[str, JsonValue]
 
 
+# Also the order of features in reports: see `registry._by_role`.
 class Role(StrEnum):
     """What a feature is for in a study."""
 
@@ -88,6 +89,7 @@ class Control:
     unit: str
     held_against: str
     methods_text: str
+    # Grey: controls stay behind the predictors in every figure.
     colour: str = "#9aa3ae"
     must_be_complete: bool = False
     missing_text: str = ""
@@ -263,7 +265,7 @@ class Feature(ABC):
 
     @property
     def is_about_quality(self) -> bool:
-        """Whether it tells how good the recordings are."""
+        """Whether it describes how good the recordings are."""
         return self.role in (Role.QUALITY, Role.CONTROL)
 
     @classmethod

@@ -20,10 +20,13 @@ from cingulum.features.registry import register_feature
 from cingulum.io.recording_kinds import CARDIAC, RESPIRATORY
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from cingulum.io.visit import Visit
     from cingulum.signals.heartbeat import Heartbeat
     from cingulum.signals.visit_data import VisitData
 
+# HF power needs about a minute, LF power about two.
 SHORTEST = 120.0
 """s of beats below which spectral values are flagged (Task Force 1996)."""
 
@@ -60,11 +63,7 @@ class HighFrequencyVariability(Feature):
 
         heart = data.heartbeat
         power = log_power(band_power(heart.beats, good=heart.good))
-        return Measurement(
-            np.array([power]),
-            details=beat_details(heart, "welch"),
-            flags=beat_flags(heart),
-        )
+        return _of_beats(np.array([power]), heart, "welch")
 
     @classmethod
     def methods_text(cls, recipe: StudyRecipe) -> str:
@@ -125,6 +124,7 @@ class HeartRateVariability(Feature):
             methods_text=(
                 "Breathing: main frequency of the respiratory recording, a control"
             ),
+            # Known for some visits only, it would be a control of part of a study.
             must_be_complete=True,
             missing_text=(
                 "Breathing could not be read, so breathing is no control here"
@@ -173,13 +173,10 @@ class HeartRateVariability(Feature):
             self._log_power(heart, HF_BAND),
             self._log_power(heart, LF_BAND),
             heart.corrected,
+            # Most datasets have no belt: a gap in the table, and no failure.
             np.nan if heart.breath is None else heart.breath,
         ]
-        return Measurement(
-            np.array(values),
-            details=beat_details(heart, self.method),
-            flags=beat_flags(heart),
-        )
+        return _of_beats(np.array(values), heart, self.method)
 
     def _log_power(self, heart: Heartbeat, band: tuple[float, float]) -> float:
         from cingulum.signals.interval_spectrum import band_power
@@ -187,6 +184,12 @@ class HeartRateVariability(Feature):
         return log_power(
             band_power(heart.beats, band, method=self.method, good=heart.good)
         )
+
+
+def _of_beats(values: np.ndarray, heart: Heartbeat, method: str) -> Measurement:
+    """A measurement of beat intervals, with what a reader should know of the beats."""
+    details = beat_details(heart, method)
+    return Measurement(values, details=details, flags=beat_flags(heart))
 
 
 def _time_domain(heart: Heartbeat) -> tuple[float, float, float]:
@@ -197,6 +200,7 @@ def _time_domain(heart: Heartbeat) -> tuple[float, float, float]:
     # A difference counts where both of its intervals do.
     both_good = heart.good[1:] & heart.good[:-1]
     differences = 1000 * np.diff(heart.intervals)[both_good]
+    # ms, as the field gives both; the rate is per minute.
     rmssd = float(np.sqrt(np.mean(differences**2)))
     return 60_000 / clean.mean(), clean.std(ddof=1), rmssd
 
@@ -214,6 +218,7 @@ def log_power(power: float) -> float:
     """Natural logarithm. Raises InputError for no power at all."""
     import numpy as np
 
+    # A synthetic or clipped recording may have intervals of one length.
     if power <= 0:
         raise InputError(
             "The beat intervals do not vary at all; their variability has no logarithm."

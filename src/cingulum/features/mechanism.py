@@ -68,6 +68,7 @@ class FittedFeature(Feature):
         self.fitting = fitting
         # Of this instance: a likelihood is fitted in smaller batches and to signals.
         self.batch_size = fitting.batch_size
+        # The atlas in the name, so that measurements of two atlases can be kept.
         self.file = (
             f"func/{{visit}}_atlas-{fitting.atlas.name}_desc-{self.name}_stat-"
             f"{fitting.statistic}.tsv"
@@ -135,6 +136,7 @@ class Mechanism(FittedFeature):
                 atlas,
                 brain or Brain(ReducedWongWang(), connectome),
                 free or brain_fitting.mechanism_priors(len(atlas.regions)),
+                # It depends on the level of connectivity, and so determines coupling.
                 fc_error if objective is None else objective,
                 steps,
             )
@@ -199,6 +201,7 @@ class Physiology(FittedFeature):
                 atlas,
                 Brain(ReducedWongWang(), connectome),
                 brain_fitting.physiology_priors(),
+                # Only the likelihood gives honest standard deviations.
                 Likelihood(),
                 steps,
             )

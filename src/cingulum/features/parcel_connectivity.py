@@ -88,6 +88,7 @@ class ParcelConnectivity(Feature):
         from cingulum.signals.parcellation import regional_series
 
         series, coverage = regional_series(data.bold, self.atlas)
+        # A single region has no pair.
         if (coverage > 0).sum() < 2:
             raise InputError(
                 f"{data.visit['bold']}: fewer than two regions of {self.atlas.name} "
@@ -135,6 +136,7 @@ class ParcelConnectivity(Feature):
         """Rows and columns of the lower triangle; variances only with covariances."""
         import numpy as np
 
+        # The matrix is symmetric; the diagonal of a correlation is 1.
         diagonal = 0 if self.kind == "covariance" else -1
         return np.tril_indices(len(self.atlas.regions), diagonal)
 
@@ -147,6 +149,7 @@ def with_missing(measure: Callable[[Tensor], Tensor], signals: Tensor) -> Tensor
     # Left in, a region without a signal would make every partial correlation NaN.
     has_signal = torch.isfinite(signals).all(-1) & (signals.std(-1) > 0)
     matrix = torch.full((len(signals), len(signals)), float("nan"), dtype=signals.dtype)
+    # All NaN where no pair is left.
     if has_signal.sum() > 1:
         pairs = torch.outer(has_signal, has_signal)
         matrix[pairs] = measure(signals[has_signal]).flatten()

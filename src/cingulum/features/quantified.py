@@ -99,6 +99,7 @@ def number_of_delays(visit: Visit) -> int:
 def _map_of(values: np.ndarray, perfusion: Perfusion) -> Measurement:
     import numpy as np
 
+    # Half the size on disk, and still more digits than a map is good for.
     return Measurement(
         values.astype(np.float32),
         perfusion.affine,

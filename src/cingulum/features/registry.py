@@ -61,25 +61,25 @@ def build_features(
     """
     unknown = [name for name in names if name not in FEATURES]
     if unknown or not names:
-        raise InputError(
-            f"Unknown feature {', '.join(unknown)}. Known are {', '.join(FEATURES)}."
-        )
+        raise InputError(f"Unknown feature {', '.join(unknown)}. {_known()}")
     options = options or FeatureOptions()
     return {name: FEATURES[name].from_options(options) for name in names}
+
+
+def _known() -> str:
+    return f"Known are {', '.join(FEATURES)}."
 
 
 def study_features(
     names: Sequence[str], options: FeatureOptions | None = None
 ) -> dict[str, Feature]:
-    """The features of a study, and beside them those that it is held against: head
+    """The features of a study, and beside them its controls and quality features: head
     motion and quality beside BOLD, heart rate and breathing beside the pulse.
 
     Raises InputError for an unknown name.
     """
     if not names:
-        raise InputError(
-            f"At least one feature must be measured. Known are {', '.join(FEATURES)}."
-        )
+        raise InputError(f"At least one feature must be measured. {_known()}")
     chosen = build_features(names, options)
     return build_features([*names, *_measured_beside(chosen)], options)
 
@@ -136,18 +136,21 @@ def model_label(name: str) -> str:
     """What a model is called for a reader: of a feature, a control, or all fused."""
     if name == "fused":
         return "All fused"
-    # First controls: a control has its own label where it shares a feature's name.
-    controls = {control.name: control.label for _, control in all_controls()}
-    if name in controls:
-        return controls[name]
-    return FEATURES[name].label if name in FEATURES else name
+    described = _control_or_feature(name)
+    return name if described is None else described.label
 
 
 def model_colour(name: str) -> str:
     """The colour of a model in every figure."""
     if name == "fused":
         return "#1c2430"
-    controls = {control.name: control.colour for _, control in all_controls()}
-    if name in controls:
-        return controls[name]
-    return FEATURES[name].colour if name in FEATURES else "#56606e"
+    described = _control_or_feature(name)
+    return "#56606e" if described is None else described.colour
+
+
+def _control_or_feature(name: str) -> Control | type[Feature] | None:
+    # First controls: a control has its own label where it shares a feature's name.
+    for _, control in all_controls():
+        if control.name == name:
+            return control
+    return FEATURES.get(name)

@@ -128,6 +128,7 @@ class SeedConnectivity(Feature):
         self.radius = radius
         self.kind = kind
         self.mask = None if mask is None else Path(mask)
+        # Seed and statistic in the name, so that maps of several seeds can be kept.
         self.file = f"func/{{visit}}_seed-{label}_stat-{kind}_boldmap.nii.gz"
         self.unit = STATISTICS[kind].unit
 
@@ -147,12 +148,12 @@ class SeedConnectivity(Feature):
     def settings(self) -> Settings:
         if self.mask is not None:
             return {**self._mask_settings(self.mask), "Kind": self.kind}
+        return {**self._sphere_settings(), "Kind": self.kind}
+
+    def _sphere_settings(self) -> Settings:
+        # Lists, because JSON gives tuples back as lists.
         centres = [list(centre) for centre in self.centres]
-        return {
-            "SeedCentres": centres,
-            "SeedRadius": self.radius,
-            "Kind": self.kind,
-        }
+        return {"SeedCentres": centres, "SeedRadius": self.radius}
 
     def _mask_settings(self, mask: Path) -> Settings:
         """A mask by its name and content: a path would reveal names of people, and the
@@ -168,6 +169,7 @@ class SeedConnectivity(Feature):
         import numpy as np
 
         bold = data.bold
+        # Half the size on disk, and still more digits than a map is good for.
         values = seed_map(bold, self._seed(bold), self.kind).astype(np.float32)
         details = {**bold.settings, "Statistic": STATISTICS[self.kind].meaning}
         return Measurement(values, bold.affine, details)
@@ -280,6 +282,7 @@ def _mean_raw_signal(bold: Bold, seed: np.ndarray) -> np.ndarray:
     # Cleaned signals are in percent of each voxel's mean; times that mean, voxels count
     # as they do in the mean of the raw signals.
     inside = seed[bold.mask]
+    # A constant signal: the caller's error says what may be wrong.
     if not inside.any():
         return np.zeros(bold.signals.shape[1])
     level = bold.level[inside, None]

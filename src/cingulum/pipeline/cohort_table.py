@@ -72,6 +72,7 @@ def _complete(cohort: Cohort, failures: Sequence[Failure]) -> Cohort:
     reasons: dict[str, str] = {}
     for failure in failures:
         if failure.participant in cohort.participants:
+            # The first reason: the others often follow from it.
             reasons.setdefault(failure.participant, failure.reason)
     return cohort.without(reasons)
 
@@ -126,11 +127,14 @@ def _of_cohort(
 
 def _selected(result: FeatureResult, kept: list[int]) -> FeatureResult:
     """Some visits of a result, in the order of `kept`."""
+    rows = result.rows
+    if rows is not None:
+        rows = _selected_rows(rows, kept)
     return FeatureResult(
         result.feature,
         [result.visits[i] for i in kept],
         [result.measurements[i] for i in kept],
-        None if result.rows is None else _selected_rows(result.rows, kept),
+        rows,
     )
 
 
@@ -159,6 +163,7 @@ class _Assembly:
         feature = result.feature
         name = feature.name
         self._add_remarks(result)
+        # Maps must be on one grid before voxels are compared.
         if feature.is_map:
             self.grids[name] = common_grid(result)
             self._flag_uneven(result)

@@ -180,7 +180,7 @@ SECTIONS: dict[str, type] = {
     "prediction": PredictionConfig,
     "model": ModelConfig,
 }
-"""Tables of a study file; the options of `StudyConfig` itself stand above them."""
+"""Tables of a study file; the options of `StudyConfig` itself come before them."""
 
 PLAIN_TYPES = {
     str: "a text",
@@ -235,9 +235,7 @@ class Option:
         """The description and the default, for argparse."""
         # argparse formats help with %, so that a percent sign is written twice.
         text = self.description.replace("%", "%%")
-        default = self.default
-        if self.is_list:
-            default = " ".join(default)
+        default = " ".join(self.default) if self.is_list else self.default
         return f"{text} (default: {default})" if default else text
 
 
@@ -245,11 +243,9 @@ def options(config_class: type) -> tuple[Option, ...]:
     """The options of a section or of `StudyConfig`, in the order of the file."""
     # Annotations are texts in this module; this makes types of them.
     types = get_type_hints(config_class)
-    declared = []
-    for declaration in fields(config_class):
-        if declaration.name not in SECTIONS:
-            declared.append(_option(declaration, types[declaration.name]))
-    return tuple(declared)
+    # Sections are fields of `StudyConfig` too, but no options.
+    own = [d for d in fields(config_class) if d.name not in SECTIONS]
+    return tuple(_option(d, types[d.name]) for d in own)
 
 
 def _option(declaration: Field, annotation: Any) -> Option:
@@ -436,11 +432,15 @@ def _refuse_choice(option: Option, item: Any, where: str) -> None:
 
 
 def _check_range(option: Option, number: float, where: str) -> None:
-    # TOML has nan and inf, and NaN would pass every comparison.
-    if not math.isfinite(number):
-        raise InputError(f"{where} must be a finite number; got {number}.")
+    _check_finite(number, where)
     if not option.contains(number):
         raise InputError(f"{where} must be {option.limits}; got {number}.")
+
+
+# TOML has nan and inf, and NaN would pass every comparison.
+def _check_finite(number: float, where: str) -> None:
+    if not math.isfinite(number):
+        raise InputError(f"{where} must be a finite number; got {number}.")
 
 
 HEADER = (
@@ -454,8 +454,12 @@ def to_toml(study: StudyConfig) -> str:
     is a comment."""
     lines = [HEADER, "", *_option_lines(study)]
     for section in SECTIONS:
-        lines += ["", f"[{section}]", *_option_lines(getattr(study, section))]
+        lines += _section_lines(section, getattr(study, section))
     return "\n".join(lines) + "\n"
+
+
+def _section_lines(section: str, config: Any) -> list[str]:
+    return ["", f"[{section}]", *_option_lines(config)]
 
 
 def _option_lines(config: Any) -> Iterator[str]:
@@ -498,12 +502,17 @@ def _inline_table(table: Values) -> str:
 
 def write_study(study: StudyConfig, manifest: ReportManifest) -> None:
     """Write study.toml, with a copy of its connectome beside it."""
-    # A copy, so that the folder is complete wherever it is moved.
     if study.features.connectome:
-        connectome = Path(study.features.connectome)
-        manifest.bytes("connectome.npy", _npy(connectome))
-        study = with_connectome(study, "connectome.npy")
+        study = _with_copied_connectome(study, study.features.connectome, manifest)
     manifest.bytes("study.toml", to_toml(study).encode())
+
+
+def _with_copied_connectome(
+    study: StudyConfig, connectome: str, manifest: ReportManifest
+) -> StudyConfig:
+    # A copy, so that the folder is complete wherever it is moved.
+    manifest.bytes("connectome.npy", _npy(Path(connectome)))
+    return with_connectome(study, "connectome.npy")
 
 
 def _npy(path: Path) -> bytes:

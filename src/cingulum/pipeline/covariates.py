@@ -22,6 +22,11 @@ def check_columns(cohort: Cohort, site: str | None, confounds: Sequence[str]) ->
     people = participant_rows(cohort, cohort.participants)
     if site is not None:
         site_labels(people, site)
+    _check_confounds(people, confounds)
+
+
+def _check_confounds(people: pd.DataFrame, confounds: Sequence[str]) -> None:
+    # Controls are columns of features, and known only after measuring.
     controls = control_names()
     for name in confounds:
         if name not in controls:
@@ -59,7 +64,7 @@ def _check_no_gaps(people: pd.DataFrame, column: str) -> None:
     if gaps:
         more = " and others" if len(gaps) > LISTED else ""
         raise InputError(
-            f"participants.tsv: {column} (the site) is not told of "
+            f"participants.tsv: {column} (the site) is missing for "
             f"{', '.join(gaps[:LISTED])}{more}; fill it in, or leave them out."
         )
 
@@ -75,11 +80,11 @@ def confound_values(
         known = [*controls, *map(str, people.columns)]
         raise InputError(f"Unknown confound {name!r}. Known are {', '.join(known)}.")
     values = _as_numbers(people[name])
-    if values.isna().any():
-        first = f"sub-{values.index[values.isna()][0]}"
+    unknown = values.index[values.isna()]
+    if len(unknown):
         raise InputError(
             f"Confound {name!r} of participants.tsv must be numbers or two groups, and "
-            f"complete; it is not for {first}."
+            f"complete; it is not for sub-{unknown[0]}."
         )
     return values.to_numpy(float)
 

@@ -101,6 +101,7 @@ def write_features(  # noqa: PLR0913 - the Python face of a command, as its opti
     skipped: tuple[str, ...] = ()
     if skip_absent:
         skipped = _without_recordings(selected, plan.features)
+    # Most often a wrong folder; an empty table would not say so.
     if len(skipped) == len(plan.features):
         raise InputError(_nothing_to_measure(bids, selected, plan.features))
     measured = {name: f for name, f in plan.features.items() if name not in skipped}
@@ -214,6 +215,7 @@ def _values_of_all(
     """A feature's columns with a row for every visit, NaN where it is missing."""
     position = {visit.key: i for i, visit in enumerate(visits)}
     rows = [position[visit.key] for visit in result.visits]
+    # A visit that failed keeps its row: who reads the table sees the gap.
     values = np.full((len(visits), len(names)), np.nan)
     values[rows] = result.table.to_numpy(float)
     return pd.DataFrame(values, columns=names)
@@ -278,6 +280,10 @@ def _write_failures(path: Path, failures: Sequence[Failure]) -> None:
     if not failures:
         path.unlink(missing_ok=True)
         return
+    write_table(path, _failures_table(failures))
+
+
+def _failures_table(failures: Sequence[Failure]) -> pd.DataFrame:
     table = pd.DataFrame([asdict(failure) for failure in failures])
-    # Only decides whether a task is tried again.
-    write_table(path, table.drop(columns="unexpected"))
+    # It only decides whether a task is tried again.
+    return table.drop(columns="unexpected")

@@ -97,6 +97,7 @@ def kept_rows(
     if not feature.batch_size:
         return None
     kept = [store.get(_row_key(feature, measured)) for measured in measurements]
+    # All or none: a figure of part of the visits would mislead.
     if any(row is None for row in kept):
         return None
     return _assembled(feature, kept, {})
@@ -110,10 +111,10 @@ def _fit_missing(feature: Feature, tasks: Sequence[_Task], run: Run) -> dict[int
     began = time.monotonic()
     failures = _fit_batches(feature, batches, tasks, run)
     if missing:
-        # Batches run at the same time: a visit costs what one worker spends on it.
+        # Batches run at the same time: a visit costs what a worker spends on it.
         width = min(run.executor.workers(), len(batches))
-        seconds = (time.monotonic() - began) * width / len(missing)
-        run.paths.status.note_seconds(feature.name, seconds)
+        worked = (time.monotonic() - began) * width
+        run.paths.status.note_seconds(feature.name, worked / len(missing))
     # Batches end in any order; reports list failures in that of the visits.
     return dict(sorted(failures.items()))
 
@@ -217,6 +218,7 @@ def _row_description(feature: Feature, task: _Task) -> JsonObject:
     """The JSON beside a visit's row: its columns, and what it was made of."""
     description: JsonObject = {}
     for column in feature.columns():
+        # A feature of one number has a column without a name.
         name = column.name or feature.name
         description[name] = {"Description": column.meaning, "Units": column.unit}
     description[KEY] = task.key
@@ -238,8 +240,13 @@ def _is_kept(store: Store, task: _Task) -> bool:
     # Whoever deletes the table wants it made again.
     if not task.file.is_file():
         return False
-    described = read_json_or_empty(sidecar_of(task.file)).get(KEY) == task.key
-    return described and store.get(task.key) is not None
+    return _is_described(task) and store.get(task.key) is not None
+
+
+def _is_described(task: _Task) -> bool:
+    """Whether the JSON beside a row says that it is of this measurement."""
+    description = read_json_or_empty(sidecar_of(task.file))
+    return description.get(KEY) == task.key
 
 
 def _quick_rows(feature: Feature, measurements: Sequence[Measurement]) -> RowsOfVisits:
@@ -276,12 +283,18 @@ def _assembled(
     for i, row in enumerate(kept):
         if row is not None and i not in failures:
             available[i] = row
-    names = feature.column_names
-    values = np.full((len(kept), len(names)), np.nan)
+    table = _kept_table(feature.column_names, available, len(kept))
+    return FeatureRows(table, _stacked_arrays(available, len(kept)))
+
+
+def _kept_table(
+    names: list[str], available: Mapping[int, KeptRow], count: int
+) -> pd.DataFrame:
+    """Kept numbers as a table of all visits; NaN for those that failed."""
+    values = np.full((count, len(names)), np.nan)
     for i, row in available.items():
         values[i] = row[ROW]
-    table = pd.DataFrame(values, columns=names)
-    return FeatureRows(table, _stacked_arrays(available, len(kept)))
+    return pd.DataFrame(values, columns=names)
 
 
 def _stacked_arrays(

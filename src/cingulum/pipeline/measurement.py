@@ -14,7 +14,7 @@ from cingulum.features import Feature, Origin
 from cingulum.io.files import remove_partial_files
 from cingulum.io.recording_kinds import BOLD
 from cingulum.io.visit import Visit
-from cingulum.parallel import TaskFailure, map_tasks
+from cingulum.parallel import TaskFailure, map_tasks, unexpected_error
 from cingulum.pipeline.measurement_cache import (
     Digests,
     MeasurementPlan,
@@ -129,7 +129,10 @@ def _measured_visits(
     )
 
     def progress_note() -> str:
-        return f"{len(failures)} failed" if failures else ""
+        # Nothing to say as long as nothing failed.
+        if not failures:
+            return ""
+        return f"{len(failures)} failed"
 
     for index, result in track(
         results,
@@ -227,4 +230,4 @@ def _unexpected(error: Exception) -> str:
             f"cannot write to the output folder ({error.strerror}). Make room, or give "
             "another OUT_DIR."
         )
-    return f"unexpected {type(error).__name__}: {error} (please report it)"
+    return unexpected_error(error)

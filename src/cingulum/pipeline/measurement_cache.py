@@ -4,7 +4,7 @@ back."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -158,6 +158,7 @@ def is_current(path: Path, origin: Origin) -> bool:
     if not path.is_file():
         return False
     sidecar = read_json_or_empty(sidecar_of(path))
+    # The cheap comparison first: hashing a file reads all of it.
     same_origin = [sidecar.get(name) for name in ORIGIN] == list(origin)
     return same_origin and sidecar.get(RESULT) == file_digest(path)
 
@@ -174,16 +175,21 @@ class Digests:
         Raises InputError for a recording that is not there.
         """
         digest = hashlib.sha256()
-        for kind in feature.recordings(visit):
-            # Metadata count too: a corrected repetition time changes the result.
-            for path in (visit[kind], *visit.sidecars.get(kind, ())):
-                digest.update(self._of_file(path).encode())
+        for path in _files_read(visit, feature):
+            digest.update(self._of_file(path).encode())
         return digest.hexdigest()
 
     def _of_file(self, path: Path) -> str:
         if path not in self._known:
             self._known[path] = file_digest(path)
         return self._known[path]
+
+
+def _files_read(visit: Visit, feature: Feature) -> Iterator[Path]:
+    for kind in feature.recordings(visit):
+        yield visit[kind]
+        # Metadata count too: a corrected repetition time changes the result.
+        yield from visit.sidecars.get(kind, ())
 
 
 def file_digest(path: Path) -> str:

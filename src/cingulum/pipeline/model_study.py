@@ -71,6 +71,7 @@ FIT = "model"
 NUMBERS = "numbers"
 """The name under which the section of a fit is kept, as JSON."""
 
+# As in the description of a feature's fitted row.
 KEY = "Of"
 """What the file of a fit calls the key of what it was made from."""
 
@@ -111,6 +112,7 @@ def fit_visits(
         if fitted.reason:
             failures.append(Failure.of(visit, FIT, fitted.reason))
     _check_some_fitted(visits, failures)
+    # Several jobs may fit parts of a dataset: the file lists the failures of all.
     write_failures(paths)
     return visits, failures, keys
 
@@ -158,6 +160,7 @@ def fit_path(visit: Visit) -> Path:
 def fit_recipe(study: StudyConfig) -> str:
     """Hash of all that the fits of a study depend on beside the recordings."""
     feature = _reading_feature(study)
+    # The recipe of a feature covers atlas, connectome, cleaning and software.
     plan = MeasurementPlan({FIT: feature}, denoising_of(study))
     return key_of(
         of=plan.recipe_of(feature),
@@ -209,6 +212,7 @@ def _fitted(visit: Visit, study: StudyConfig) -> dict[str, np.ndarray]:
     numbers of the report."""
     model = study.model
     atlas, connectome = atlas_and_connectome(study)
+    # Without tractography, connections are estimated from distances.
     connectome = connectome or atlas_connectome(atlas)
     data = VisitData(visit, denoising_of(study))
     series, _ = regional_series(data.bold, atlas)
@@ -273,6 +277,7 @@ def _page(
 
 
 def _kept_fit(store: Store, key: str, visit: Visit) -> KeptFit:
+    # The work folder may be cleaned by somebody else at any time.
     fit = store.get(key)
     if fit is None:
         raise InputError(
@@ -284,10 +289,14 @@ def _kept_fit(store: Store, key: str, visit: Visit) -> KeptFit:
 
 def _mean_fit(fits: Sequence[KeptFit]) -> MeanFit:
     return MeanFit(
-        np.mean([fit["train"] for fit in fits], 0),
-        np.mean([fit["simulated"] for fit in fits], 0),
-        np.mean([fit["mass.w_plus"] for fit in fits], 0),
+        _mean(fits, "train"),
+        _mean(fits, "simulated"),
+        _mean(fits, "mass.w_plus"),
     )
+
+
+def _mean(fits: Sequence[KeptFit], name: str) -> np.ndarray:
+    return np.mean([fit[name] for fit in fits], 0)
 
 
 def _table(visits: Sequence[Visit], fits: Sequence[KeptFit]) -> pd.DataFrame:
@@ -306,6 +315,7 @@ def _row(visit: Visit, fit: KeptFit, baseline: float) -> dict[str, str | float]:
     """The row of a visit in features.tsv."""
     numbers = _numbers(fit)
     fc_r = numbers["fc_r"]
+    # Without held-out data, the fitted part is all there is to compare with.
     part = "heldout" if "heldout" in fit else "train"
     return {
         "participant_id": f"sub-{visit.participant}",
@@ -330,6 +340,7 @@ def _baseline(i: int, visits: Sequence[Visit], against: Sequence[Tensor]) -> flo
         # Other visits of the same person would make the baseline too easy to reach.
         if visit.participant != visits[i].participant:
             others.append(connectivity)
+    # With a single participant there is nobody to predict from.
     if not others:
         return np.nan
     return similarity(torch.stack(others).mean(0), against[i]).item()

@@ -89,13 +89,17 @@ def measure_study(
     forget_absent_visits(study, run.paths)
     failures = measure_visits(visits, plan, run)
     failures = _fit_models(visits, plan.features, failures, run)
+    _check_some_measured(failures, len(plan.features) * len(visits))
+    write_failures(run.paths)
+    return MeasuredVisits(list(visits), dict(plan.features), failures)
+
+
+def _check_some_measured(failures: Sequence[Failure], expected: int) -> None:
     # Everything of everybody: a wrong setting rather than bad recordings.
-    if visits and len(failures) == len(plan.features) * len(visits):
+    if expected and len(failures) == expected:
         raise InputError(
             f"Nothing could be measured. The first reason: {failures[0].reason}"
         )
-    write_failures(run.paths)
-    return MeasuredVisits(list(visits), dict(plan.features), failures)
 
 
 def _fit_models(
@@ -135,6 +139,7 @@ def forget_absent_visits(study: StudyConfig, paths: RunPaths) -> None:
 def write_failures(paths: RunPaths) -> None:
     """Write failures.tsv from the record, so that it lists the failures of all jobs on
     one folder; where nothing failed, the file is removed."""
+    # Always the whole file: a job may have repaired what another one failed at.
     path = paths.out / "failures.tsv"
     table = paths.status.table(paths.out)
     failed = table[table["state"] == FAILED].drop(columns="state")
@@ -156,6 +161,7 @@ def run_paired_study(study: StudyConfig, run: Run) -> JsonObject:
     check_study(study, cohort)
     begin_study(study, run.paths)
     measured = measure_study(study, run, cohort.visits)
+    # From here on the cohort is smaller: without those whose measurements failed.
     features, cohort = features_of_cohort(study, run, measured, cohort)
     jobs = kept_blocks(run.paths.store, run.executor)
     evaluation = _evaluate(study, run, features, cohort, jobs)
@@ -170,6 +176,7 @@ def run_paired_study(study: StudyConfig, run: Run) -> JsonObject:
         pipelines=pipelines_of(run.paths),
         pages=pages,
     )
+    # With the report, so that study.toml in the folder is that of the report.
     manifest = ReportManifest(run.paths.out)
     write_study(study, manifest)
     return write_study_report(material, manifest)
@@ -243,7 +250,9 @@ def evaluate_cohort(
     between patients only.
     """
     people = participant_rows(cohort, features.patients)
-    sites = None if config.site is None else site_labels(people, config.site)
+    sites = None
+    if config.site is not None:
+        sites = site_labels(people, config.site)
     visits = _paired_visits(features, people, config)
     return evaluate_study(
         StudyData(visits, _ratings(cohort, features.patients), sites=sites),
@@ -316,13 +325,17 @@ def _who_was_left_out(cohort: Cohort) -> str:
 def check_study(study: StudyConfig, cohort: Cohort) -> None:
     """Raises InputError for what would stop a study after hours of measuring: too few
     participants, or a site or confounds that participants.tsv lacks."""
+    _check_size(cohort)
+    check_columns(cohort, study.prediction.site, study.prediction.confounds)
+
+
+def _check_size(cohort: Cohort) -> None:
     count = len(cohort.participants)
     if count < FEWEST_PARTICIPANTS:
         raise InputError(
             f"A prediction needs at least {FEWEST_PARTICIPANTS} participants; got "
             f"{count}.{_who_was_left_out(cohort)}"
         )
-    check_columns(cohort, study.prediction.site, study.prediction.confounds)
 
 
 def study_cohort(study: StudyConfig, paths: RunPaths) -> Cohort:
@@ -335,11 +348,12 @@ def study_cohort(study: StudyConfig, paths: RunPaths) -> Cohort:
         filters=selection.filters,
         derivatives=paths.derivatives,
     )
+    return replace(cohort, left_out=_without_folders(cohort.left_out, paths))
+
+
+def _without_folders(reasons: Mapping[str, str], paths: RunPaths) -> dict[str, str]:
     # Reasons are printed in reports, and folders would name people.
-    private = {}
-    for name, reason in cohort.left_out.items():
-        private[name] = paths.without_folders(reason)
-    return replace(cohort, left_out=private)
+    return {name: paths.without_folders(text) for name, text in reasons.items()}
 
 
 def begin_study(study: StudyConfig, paths: RunPaths) -> None:
@@ -349,12 +363,10 @@ def begin_study(study: StudyConfig, paths: RunPaths) -> None:
     Raises InputError for an output folder that is not ours.
     """
     describe_dataset(paths.out)
-    folders = {paths.work}
+    write_study(study, ReportManifest(paths.work))
     # Beside a report, study.toml must say how that report was made.
     if not (paths.out / "report.html").is_file():
-        folders.add(paths.out)
-    for folder in folders:
-        write_study(study, ReportManifest(folder))
+        write_study(study, ReportManifest(paths.out))
 
 
 def forget_study(study: StudyConfig, paths: RunPaths) -> None:
@@ -377,7 +389,12 @@ def forget_study(study: StudyConfig, paths: RunPaths) -> None:
 def _forget_visit(visit: Visit, features: Sequence[Feature], paths: RunPaths) -> None:
     """Remove the measurements and fits of a visit."""
     for feature in features:
-        for file in expected_files(visit, feature):
-            (paths.out / file).unlink(missing_ok=True)
+        _forget_feature(visit, feature, paths)
+    # The numbers of a model study, which are no feature.
     for fit in (paths.out / visit.folder).rglob("*_fit.json"):
         fit.unlink()
+
+
+def _forget_feature(visit: Visit, feature: Feature, paths: RunPaths) -> None:
+    for file in expected_files(visit, feature):
+        (paths.out / file).unlink(missing_ok=True)

@@ -117,6 +117,7 @@ def write_pages(
     visits: of a participant in the order in which they are shown
     out: where pages go (default: the output folder of the run)
     """
+    # What failed has no measurement to read back.
     failed = failed_keys(failures)
     sources = _Sources(features, failed, run.paths.out, run.paths.store)
     columns = _all_columns(visits, sources)
@@ -173,6 +174,7 @@ def _all_columns(visits: Sequence[Visit], sources: _Sources) -> list[MeasuredCol
 def _rows(measured: _Measured, store: Store) -> FeatureRows:
     """Rows of a feature: kept fits, or finished now where that is quick."""
     rows = kept_rows(measured.feature, measured.measurements, store)
+    # Only features that are fitted have kept rows.
     if rows is None:
         rows = measured.feature.finish(measured.measurements)
     return rows
@@ -186,6 +188,7 @@ def _page_content(
     study: StudyContext | None,
 ) -> ParticipantPage:
     rows = [column.row(visits, study is not None) for column in columns]
+    # A page of a single participant job belongs to no finished study.
     pain: dict[str, float] = {}
     decisions: list[ModelDecision] = []
     if study is not None:
@@ -233,6 +236,7 @@ def _write_page(task: _PageTask) -> None:
     sources = task.sources
     measured = [sources.of_feature(f, task.visits) for f in sources.features.values()]
     content = replace(task.content, flags=_flags(measured))
+    # The key covers the numbers as printed and the recordings behind the figures.
     printed = to_plain(content)
     path = task.out / _file_name(content)
     origins = [part.origins for part in measured]
@@ -248,15 +252,18 @@ def _write_page(task: _PageTask) -> None:
 def _is_written(path: Path, key: str, store: Store) -> bool:
     """Whether a page is there, with the content that was written under this key."""
     kept = store.get(key)
-    if kept is None or not path.is_file():
-        return False
+    return kept is not None and _has_digest(path, str(kept[DIGEST]))
+
+
+def _has_digest(path: Path, digest: str) -> bool:
     # The file may be another study's by now, or edited by hand.
-    return _digest(path.read_bytes()) == str(kept[DIGEST])
+    return path.is_file() and _digest(path.read_bytes()) == digest
 
 
 def _all_pictures(measured: Sequence[_Measured], store: Store) -> list[Picture]:
     pictures: list[Picture] = []
     for part in measured:
+        # Nothing is drawn of a feature that failed at every visit.
         if part.visits:
             pictures += _pictures(part, store)
     return pictures

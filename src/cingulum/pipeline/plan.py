@@ -102,7 +102,7 @@ def _measurements(
 
 
 def _fits(study: StudyConfig, visits: Sequence[Visit], paths: RunPaths) -> pd.DataFrame:
-    # Late: it imports the whole modelling half, which most plans do without.
+    # Late: the report of a model study imports more than a plan needs.
     from cingulum.pipeline.model_study import FIT, fit_path, fit_recipe
 
     recipe = fit_recipe(study)
@@ -128,9 +128,11 @@ def _progress(
 
 def _time_left(table: pd.DataFrame, run: Run) -> str:
     """From what visits took so far in this folder; no guess where none was measured."""
+    # A visit is to do as long as any of its features is.
     to_do = int(table["to do"].max())
     if not to_do:
         return "everything is measured already"
+    # Measuring, and fitting of every feature that is fitted.
     seconds = sum(run.paths.status.seconds().values())
     if not seconds:
         return f"{to_do} visits to do; how long one takes is known once some were done"

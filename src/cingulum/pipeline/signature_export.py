@@ -31,6 +31,7 @@ def export_signature(run: Path, out: Path, name: str | None = None) -> Path:
     run = Path(run)
     model = _read_model(run)
     summary = read_json(run / "summary.json")
+    # Such weights would give scores that look right and mean nothing.
     _check_transferable(run, model)
     parts = {}
     for modality, entry in model["Modalities"].items():
@@ -65,24 +66,29 @@ def _metadata(
 
 def _check_transferable(run: Path, model: JsonObject) -> None:
     """Raises InputError for weights that rest on what new data do not have."""
-    reason = _why_not_transferable(model)
+    reason = _obstacle(model)
     if reason:
         raise InputError(
-            f"{run}: these weights stand on {reason}, which new data cannot be given "
+            f"{run}: these weights depend on {reason}, which new data cannot be given "
             "in the same way. Run the study without them, in another folder, and "
             "export that."
         )
 
 
-def _why_not_transferable(model: JsonObject) -> str:
+def _obstacle(model: JsonObject) -> str:
     """What weights rest on beside their features; empty: nothing."""
-    controls = [name for name in model["Modalities"] if name not in FEATURES]
+    controls = _fused_controls(model)
     if controls:
         return f"controls in the fusion ({', '.join(controls)})"
     # The regression was estimated in the folds, on participants who are not shared.
     if model["Confounds"]:
         return "confounds that were regressed out"
     return ""
+
+
+def _fused_controls(model: JsonObject) -> list[str]:
+    """Modalities of a model that are no features: its controls."""
+    return [name for name in model["Modalities"] if name not in FEATURES]
 
 
 def _read_part(path: Path, unit: str) -> ModalityWeights:

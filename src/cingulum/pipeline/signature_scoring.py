@@ -159,6 +159,7 @@ def _column_names(table: FeatureTable) -> dict[str, list[str]]:
 
 def _trained_on(signed: Signature, table: FeatureTable) -> set[str]:
     """Participants whose recordings the signature was trained on."""
+    # By the content of the recordings: labels differ between datasets.
     trained = set(signed.metadata.get("TrainedOn", []))
     participants = set()
     for result in table.results.values():
@@ -230,6 +231,7 @@ def _order_of(rows: pd.DataFrame) -> list[Rating]:
 
 def _pain_of(rows: pd.DataFrame) -> pd.Series:
     """Pain of every row, NaN where it is not known."""
+    # Pain is only needed to say how often the decisions are right.
     if "pain" not in rows:
         return pd.Series(np.nan, rows.index)
     return pd.to_numeric(rows["pain"], errors="coerce")
@@ -276,9 +278,11 @@ def _write_scores(signed: Signature, scans: Scans, out: Path) -> JsonObject:
     """Score every scan, decide on every participant with two visits, and write both;
     returns the summary."""
     scored = _scored(signed, scans)
+    # An empty table would look like a success.
     if not scored.rows:
         raise InputError(_nothing_scored(signed, scans.failures))
     write_table(Path(out) / "scores.tsv", pd.DataFrame(scored.rows))
+    # Without a participant with two visits there is nothing to decide.
     decisions = pd.DataFrame(scored.decisions)
     if len(decisions):
         write_table(Path(out) / "decisions.tsv", decisions)
@@ -290,6 +294,7 @@ def _write_scores(signed: Signature, scans: Scans, out: Path) -> JsonObject:
 def _scored(signed: Signature, scans: Scans) -> _Scored:
     """Scores and decisions of every participant."""
     scored = _Scored()
+    # In-sample scores look better than those of new people would.
     if scans.trained_on:
         scored.flags.add(_in_sample(len(scans.trained_on)))
     for participant, visits in scans.by_participant().items():

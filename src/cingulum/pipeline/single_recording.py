@@ -34,6 +34,7 @@ from cingulum.simulation import balanced, simulate, time_step
 from cingulum.timeseries import TimeSeries, check_signals
 from cingulum.versions import software_versions
 
+# A correlation of so few volumes has a standard error of almost 0.2.
 FEWEST_VOLUMES = 30
 """Volumes below which a part of a recording says nothing about connectivity."""
 
@@ -65,6 +66,7 @@ class FitOptions:
     scheme: str = "cingulum"
 
     def __post_init__(self) -> None:
+        # A share of 1 would leave nothing to fit.
         if not 0 <= self.holdout < 1:
             raise InputError(
                 "--holdout is a share of the recording, 0 to below 1; got "
@@ -91,17 +93,20 @@ def read_connectome(path: Path) -> Connectome:
     """A connectome from a square matrix file, scaled to comparable strength. Raises
     InputError naming the file."""
     weights = torch.as_tensor(_read_square(path), dtype=torch.float64)
+    # A matrix file has no names; an atlas replaces these by its own.
     names = tuple(f"region {i + 1}" for i in range(len(weights)))
     try:
         # Tracts are counted in arbitrary units: only their proportions mean anything.
         return Connectome(weights, names).normalised()
     except InputError as error:
+        # `Connectome` does not know which file its weights are from.
         raise InputError(f"{path}: {error}") from None
 
 
 def _read_square(path: Path) -> np.ndarray:
     weights = read_matrix(path)
-    if weights.shape[0] != weights.shape[1]:
+    rows, columns = weights.shape
+    if rows != columns:
         raise InputError(
             f"{path}: connection weights must be a square matrix; got {weights.shape}."
         )
@@ -128,17 +133,21 @@ def read_regional_series(path: Path, tr: float, regions: tuple[str, ...]) -> Tim
     data = read_matrix(path)
     n = len(regions)
     if n not in data.shape:
-        raise InputError(
-            f"{path}: the connectome has {n} regions, but this recording has shape "
-            f"{data.shape}. Expected {n} × time or time × {n}: use the same "
-            "parcellation, in the same order, for both."
-        )
+        raise InputError(_other_regions(path, n, data.shape))
     # A square matrix is ambiguous: it is read as region × time.
     if data.shape[0] != n:
         data = data.T
     series = TimeSeries(torch.as_tensor(data, dtype=torch.float64), tr, regions)
     check_signals(series, str(path))
     return series
+
+
+def _other_regions(path: Path, n: int, shape: tuple[int, ...]) -> str:
+    return (
+        f"{path}: the connectome has {n} regions, but this recording has shape "
+        f"{shape}. Expected {n} × time or time × {n}: use the same parcellation, in "
+        "the same order, for both."
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,6 +202,7 @@ def _content_of_fit(
 ) -> JsonObject:
     """The content of fit.json."""
     section = fit_section(verified, connectome.weights, split.train, split.heldout)
+    # What most readers look for is above, all else in the details.
     details = to_plain(section)
     estimates = verified.fit.estimates
     return {
@@ -219,6 +229,7 @@ def _write_connectivity(folder: Path, simulated: np.ndarray, train: np.ndarray) 
 
 def volumes_to_fit(series: TimeSeries, holdout: float) -> int:
     """Volumes of the part that is fitted."""
+    # The end is held out, and not every other volume: neighbours are alike.
     volumes = series.data.shape[-1]
     return volumes - round(holdout * volumes)
 
@@ -303,8 +314,10 @@ def simulate_recording(
     """
     connectome = read_connectome(weights)
     estimates = _read_estimates(options.estimates, len(connectome.regions))
+    # What is on the command line wins over the file.
     values: Values = {**estimates, **(options.values or {})}
     brain = _brain(connectome, options.tr, values)
+    # Gradients of a long simulation would fill the memory.
     with torch.no_grad():
         simulation = simulate(
             brain,
@@ -314,16 +327,23 @@ def simulate_recording(
             discard=SETTLING,
             show_progress=show_progress,
         )
-    write_matrix(out, simulation.bold.data.numpy())
+    _write_simulation(out, simulation.bold, options, values)
+    return simulation.bold
+
+
+def _write_simulation(
+    out: Path, bold: TimeSeries, options: SimulationOptions, values: Values
+) -> None:
+    write_matrix(out, bold.data.numpy())
+    # With the weights, all that is needed to simulate the same recording again.
     sidecar = {
         "RepetitionTime": options.tr,
-        "Units": simulation.bold.unit,
+        "Units": bold.unit,
         "Axes": ["region", "time"],
         "Seed": options.seed,
         "Given": values,
     }
     write_json(Path(out).with_suffix(".json"), sidecar)
-    return simulation.bold
 
 
 def _brain(connectome: Connectome, tr: float, values: Values) -> Brain:

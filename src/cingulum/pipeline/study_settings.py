@@ -50,7 +50,7 @@ def plan_of(study: StudyConfig) -> MeasurementPlan:
 def atlas_and_connectome(study: StudyConfig) -> tuple[Atlas, Connectome | None]:
     """The regions of the fitted brains, and their connections where a file names
     them."""
-    # Late: it imports the simulator, which most studies do without.
+    # Late: the simulator takes long to import, and errors should come at once.
     from cingulum.pipeline.single_recording import read_atlas_connectome
 
     atlas = named_atlas(study.features.atlas)
