@@ -65,10 +65,20 @@ def _result_of(work: Work, block: np.ndarray, key: str, store: Store) -> Any:
     # Arrays by name stay so; a single array is kept under the empty name.
     kept = store.get(key)
     if kept is not None:
-        return kept[UNNAMED] if set(kept) == {UNNAMED} else kept
+        return _unwrapped(kept)
     result = work(block)
-    store.put(key, result if isinstance(result, dict) else {UNNAMED: result})
+    if isinstance(result, dict):
+        store.put(key, result)
+    else:
+        store.put(key, {UNNAMED: result})
     return result
+
+
+def _unwrapped(kept: dict[str, np.ndarray]) -> Any:
+    """What a block gave: an array, or arrays by name."""
+    if set(kept) == {UNNAMED}:
+        return kept[UNNAMED]
+    return kept
 
 
 def _on_cluster(

@@ -137,7 +137,9 @@ def _state(reason: str, is_done: bool) -> str:
     # A failure counts even where files of an earlier, successful run are left.
     if reason:
         return FAILED
-    return DONE if is_done else MISSING
+    if is_done:
+        return DONE
+    return MISSING
 
 
 def _without(reasons: Mapping[str, str], features: AbstractSet[str]) -> dict[str, str]:

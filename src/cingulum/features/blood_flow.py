@@ -165,7 +165,9 @@ def _mean_within(grey: np.ndarray | None, perfusion: Perfusion) -> float:
     if grey is None:
         return np.nan
     within = perfusion.mask & grey
-    return perfusion.cbf[within].mean() if within.any() else np.nan
+    if not within.any():
+        return np.nan
+    return perfusion.cbf[within].mean()
 
 
 def relative(cbf: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -115,7 +115,10 @@ class BrainFitting:
 
     @property
     def batch_size(self) -> int:
-        return LIKELIHOOD_BATCH if self.by_likelihood else CONNECTIVITY_BATCH
+        """Visits that are fitted together."""
+        if self.by_likelihood:
+            return LIKELIHOOD_BATCH
+        return CONNECTIVITY_BATCH
 
     @property
     def statistic(self) -> str:

@@ -137,7 +137,9 @@ def model_label(name: str) -> str:
     if name == "fused":
         return "All fused"
     described = _control_or_feature(name)
-    return name if described is None else described.label
+    if described is None:
+        return name
+    return described.label
 
 
 def model_colour(name: str) -> str:
@@ -145,7 +147,9 @@ def model_colour(name: str) -> str:
     if name == "fused":
         return "#1c2430"
     described = _control_or_feature(name)
-    return "#56606e" if described is None else described.colour
+    if described is None:
+        return "#56606e"
+    return described.colour
 
 
 def _control_or_feature(name: str) -> Control | type[Feature] | None:

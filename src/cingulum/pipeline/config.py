@@ -235,8 +235,10 @@ class Option:
         """The description and the default, for argparse."""
         # argparse formats help with %, so that a percent sign is written twice.
         text = self.description.replace("%", "%%")
+        if not self.default:
+            return text
         default = " ".join(self.default) if self.is_list else self.default
-        return f"{text} (default: {default})" if default else text
+        return f"{text} (default: {default})"
 
 
 def options(config_class: type) -> tuple[Option, ...]:
@@ -266,13 +268,17 @@ def _item_type(annotation: Any) -> type:
         return dict
     alternatives = get_args(annotation)
     # `str` of `tuple[str, ...]`, and of `str | None`; `str` itself has none.
-    return alternatives[0] if alternatives else annotation
+    if alternatives:
+        return alternatives[0]
+    return annotation
 
 
 def _choices(declaration: Field) -> tuple[str, ...]:
     """What an option may be now."""
     choices = declaration.metadata["choices"]
-    return tuple(choices() if callable(choices) else choices)
+    if callable(choices):
+        return tuple(choices())
+    return tuple(choices)
 
 
 def _default(declaration: Field) -> Any:
@@ -396,8 +402,9 @@ def _checked_value(option: Option, value: Any, where: str) -> Any:
     if not option.is_list:
         return _checked_item(option, value, where)
     # A single text will do for a list with one item.
-    items = value if isinstance(value, list | tuple) else [value]
-    return tuple(_checked_item(option, item, where) for item in items)
+    if not isinstance(value, list | tuple):
+        return (_checked_item(option, value, where),)
+    return tuple(_checked_item(option, item, where) for item in value)
 
 
 def _checked_item(option: Option, value: Any, where: str) -> Any:

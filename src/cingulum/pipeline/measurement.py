@@ -198,8 +198,9 @@ def _measure_visit(visit: Visit, plan: MeasurementPlan, out: Path) -> _MeasuredV
         except Exception as error:
             reason = _unexpected(error)
             failures.append(Failure.of(visit, feature.name, reason, unexpected=True))
-    seconds = time.monotonic() - began
-    return _MeasuredVisit(failures, seconds if anything_new else 0.0)
+    if not anything_new:
+        return _MeasuredVisit(failures)
+    return _MeasuredVisit(failures, time.monotonic() - began)
 
 
 def _origin(

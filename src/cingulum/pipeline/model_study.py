@@ -148,7 +148,9 @@ def _fit_all(
 
 def _record(visit: Visit, reason: str, paths: RunPaths) -> None:
     """Note in the status of the run whether a visit was fitted."""
-    reasons = {FIT: reason} if reason else {}
+    reasons = {}
+    if reason:
+        reasons[FIT] = reason
     paths.status.note(visit, reasons, [FIT])
 
 
@@ -185,7 +187,9 @@ def _fit_visit(
         key = key_of(recipe=recipe, of=recordings)
         path = Path(out) / fit_path(visit)
         # Whoever deletes the file wants the visit fitted again.
-        kept = store.get(key) if path.is_file() else None
+        kept = None
+        if path.is_file():
+            kept = store.get(key)
         if kept is None:
             kept = _fitted(visit, study)
             store.put(key, kept)

@@ -125,7 +125,9 @@ def _fit_models(
 
 def _record_fit(visit: Visit, feature: str, reason: str | None, run: Run) -> None:
     """Record whether a model was fitted to a visit; reason: why not."""
-    reasons = {} if reason is None else {feature: reason}
+    reasons = {}
+    if reason is not None:
+        reasons[feature] = reason
     run.paths.status.note(visit, reasons, [feature])
 
 
@@ -289,7 +291,9 @@ def _paired_visits(
     for name in config.confounds:
         confounds[name] = _confound(name, features, people, controls)
     # Controls that are fused count as modalities.
-    kept_apart = () if config.fuse_controls else tuple(controls)
+    kept_apart: tuple[str, ...] = ()
+    if not config.fuse_controls:
+        kept_apart = tuple(controls)
     return PairedVisits(
         dict(features.values),
         features.patients,

@@ -228,7 +228,9 @@ def _pain_of(participant: str, ratings: pd.DataFrame) -> dict[str, float]:
 def _decisions_on(participant: str, decisions: pd.DataFrame) -> list[ModelDecision]:
     # A label that looks like a number may have been read as one.
     own = decisions[decisions["participant_id"].astype(str) == participant]
-    return decisions_of(own if len(own) else None)
+    if own.empty:
+        return decisions_of(None)
+    return decisions_of(own)
 
 
 def _write_page(task: _PageTask) -> None:

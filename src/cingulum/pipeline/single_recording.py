@@ -243,7 +243,9 @@ def _published_comparison(
     counts = torch.as_tensor(read_matrix(weights), dtype=torch.float32)
     published = published_fit(counts, train.data.float(), show_progress=show_progress)
     free_running = published.free_running_fc.double()
-    heldout_r = None if heldout is None else similarity(free_running, heldout).item()
+    heldout_r = None
+    if heldout is not None:
+        heldout_r = similarity(free_running, heldout).item()
     return {
         "scheme": "griffiths2022, variant A: a comparison, not an estimate; see "
         "docs/decisions/009-published-scheme.md",
