@@ -1,4 +1,4 @@
-"""The whole story once, on real brains and a synthetic cohort: fit, cohort, features,
+"""The whole package once, on real brains and a synthetic cohort: fit, cohort, features,
 prediction, report."""
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +24,7 @@ from cingulum.features.cohort_features import CohortFeatures
 from cingulum.inference import resting_fit
 from cingulum.inference.resting import free_running_fc
 from cingulum.io.cohort import Cohort, ordered_visits, read_cohort
-from cingulum.io.files import read_json, read_table
+from cingulum.io.files import JsonObject, read_json, read_table
 from cingulum.pipeline.config import PredictionConfig, StudyConfig
 from cingulum.pipeline.paired_study import (
     MeasuredVisits,
@@ -49,6 +48,7 @@ MINUTES = 64.0
 """Length of the recordings of the synthetic brain: as long as the Human Connectome
 data of one person."""
 
+# Any two different numbers: the two recordings must not share their noise.
 TRAINING_SEED, HELDOUT_SEED = 101, 102
 
 Say = Callable[[str], None]
@@ -89,7 +89,7 @@ def run_demo(
     settings: CohortSettings | None = None,
     permutations: int = 1000,
     say: Say = print_step,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Run the demo and write report.html and summary.json to `out`; returns the
     summary.
 
@@ -110,18 +110,15 @@ def run_demo(
     )
     bids = cohort_folder(out / "cohort", settings)
     say("4/6 Measure features of every visit, and fit a brain to each")
+    # Outside the cohort's folder, which is removed when the settings change.
     run = Run(RunPaths.of(bids, out / "derivatives" / "cingulum"), show_progress=True)
     synthetic = _measure(run)
     say(
         f"5/6 Predict: leave-one-patient-out, nested fusion, {permutations} "
         "permutations"
     )
-    evaluation = evaluate_cohort(
-        synthetic.features,
-        synthetic.cohort,
-        PredictionConfig(permutations=permutations, seed=settings.seed),
-        show_progress=True,
-    )
+    evaluation = _evaluate(synthetic, permutations, settings.seed)
+    # Pages first: the report links to those that were written.
     say("6/6 Report, and a page for each patient")
     pages = _write_participant_pages(out, run, synthetic, evaluation)
     material = StudyMaterial(
@@ -139,7 +136,17 @@ def run_demo(
     return write_study_report(material, ReportManifest(out))
 
 
+def _evaluate(
+    synthetic: MeasuredCohort, permutations: int, seed: int
+) -> StudyEvaluation:
+    config = PredictionConfig(permutations=permutations, seed=seed)
+    return evaluate_cohort(
+        synthetic.features, synthetic.cohort, config, show_progress=True
+    )
+
+
 def _fitted(brains: BrainData) -> FittedBrain:
+    """A brain fitted to the training data; the report compares it with the held-out."""
     verified = resting_fit(brains.connectome, brains.train, TR, show_progress=True)
     return FittedBrain(
         brains.source,
@@ -201,6 +208,10 @@ def read_brains(offline: bool, say: Say) -> BrainData:
         return synthetic_brains(note)
     # The terms of use are shown whenever the data are used.
     say(f"    {folder}\n    {hcp.TERMS}".replace("\n", "\n    "))
+    return _real_brains(folder)
+
+
+def _real_brains(folder: Path) -> BrainData:
     return BrainData(
         "Human Connectome Project, young adults, 100 Schaefer parcels: group "
         "connectome and resting connectivity of "
@@ -217,10 +228,8 @@ def synthetic_brains(note: str = "") -> BrainData:
     brain = _planted_brain()
     step = time_step(TR)
     # Two seeds: training and held-out connectivity differ by sampling alone.
-    train, heldout = (
-        free_running_fc(brain, step, MINUTES, seed, show_progress=True)
-        for seed in (TRAINING_SEED, HELDOUT_SEED)
-    )
+    train = free_running_fc(brain, step, MINUTES, TRAINING_SEED, show_progress=True)
+    heldout = free_running_fc(brain, step, MINUTES, HELDOUT_SEED, show_progress=True)
     regions = len(brain.connectome.regions)
     source = (
         f"A synthetic brain of {regions} regions on a distance-rule connectome, "
@@ -255,22 +264,31 @@ def cohort_folder(folder: Path, settings: CohortSettings) -> Path:
     Raises InputError for a folder that the demo did not write: nothing of the user's is
     removed.
     """
+    # Half a minute of simulation, which later runs need not repeat.
     if not folder.exists():
         return synthesize(folder, settings, show_progress=True)
-    truth = folder / "sourcedata" / "truth.json"
-    if not truth.is_file():
+    if not _is_ours(folder):
         raise InputError(
             f"{folder}: is not a cohort written by the demo. Move it away, or give "
             "another --out."
         )
     # Another version may simulate another cohort.
     wanted = vars(settings) | {"version": __version__}
-    if _contains(read_json(truth), wanted):
+    if _contains(read_json(_truth_file(folder)), wanted):
         print(f"    using {folder} again", file=sys.stderr)
         return folder
-    # Ours by its record of the planted truth, checked above.
     shutil.rmtree(folder)
     return synthesize(folder, settings, show_progress=True)
+
+
+def _truth_file(folder: Path) -> Path:
+    return folder / "sourcedata" / "truth.json"
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether the demo wrote a folder: only then has it a record of the planted
+    truth."""
+    return _truth_file(folder).is_file()
 
 
 def _contains(recorded: dict, wanted: dict) -> bool:
@@ -304,6 +322,8 @@ def recovery(
     }
     correlations = {}
     for name, (estimates, true) in pairs.items():
-        correlations[name] = float(np.corrcoef(estimates.ravel(), true)[0, 1])
-    # NaN where one of the two does not vary.
-    return {name: r for name, r in correlations.items() if math.isfinite(r)}
+        correlation = float(np.corrcoef(estimates.ravel(), true)[0, 1])
+        # NaN where one of the two does not vary.
+        if math.isfinite(correlation):
+            correlations[name] = correlation
+    return correlations

@@ -19,6 +19,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 from cingulum.errors import InputError
@@ -43,7 +44,7 @@ LOKY_SETTINGS = {"LOKY_MAX_MEMORY_LEAK_SIZE": "4e9"}
 # takes seconds.
 IDLE_SECONDS = 60
 
-# Nothing in a worker is told that its parent was killed: it has to look.
+# No signal reaches a worker when its parent is killed: it has to look.
 PARENT_CHECK_SECONDS = 0.5
 
 CONNECTION_TIMEOUT_SECONDS = 30
@@ -68,16 +69,12 @@ class Executor:
     retries: int = 1
 
     def __post_init__(self) -> None:
-        if self.cluster not in ("", "local", "slurm") and "://" not in self.cluster:
-            raise InputError(
-                "--cluster takes local, slurm or the address of a scheduler "
-                f"(tcp://host:8786); came {self.cluster!r}."
-            )
+        _check_cluster(self.cluster)
         if self.jobs is not None and self.jobs < 1:
-            raise InputError(f"--n-jobs must be at least 1; came {self.jobs}.")
+            raise InputError(f"--n-jobs must be at least 1; got {self.jobs}.")
         # Not `<= 0`, which would let NaN pass.
         if self.memory is not None and not self.memory > 0:
-            raise InputError(f"--mem is in GB, above 0; came {self.memory}.")
+            raise InputError(f"--mem is in GB, above 0; got {self.memory}.")
 
     def workers(self, memory_per_task: float = 0.0) -> int:
         """Local processes that fit into the memory at `memory_per_task` GB each."""
@@ -86,6 +83,14 @@ class Executor:
             return count
         fitting = int(self.memory / memory_per_task)
         return max(1, min(count, fitting))
+
+
+def _check_cluster(cluster: str) -> None:
+    if cluster not in ("", "local", "slurm") and "://" not in cluster:
+        raise InputError(
+            "--cluster takes local, slurm or the address of a scheduler "
+            f"(tcp://host:8786); got {cluster!r}."
+        )
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,7 @@ def map_tasks(
         yield from _map_in_pool(function, tasks, _ProcessPool(workers), policy)
         return
     for index, arguments in enumerate(tasks):
-        yield index, _run_here(function, arguments, policy)
+        yield index, _run_in_this_process(function, arguments, policy)
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,9 @@ class _RetryPolicy:
         return not isinstance(result, TaskFailure) and not self.retry_if(result)
 
 
-def _run_here(function: Callable, arguments: tuple, policy: _RetryPolicy) -> Any:
+def _run_in_this_process(
+    function: Callable, arguments: tuple, policy: _RetryPolicy
+) -> Any:
     for _ in range(policy.retries):
         result = _attempt(function, arguments)
         if policy.accepts(result):
@@ -160,14 +167,24 @@ def _reason(error: BaseException) -> str:
     """Why a task failed, in words for the user."""
     if isinstance(error, InputError):
         return str(error)
-    # Dask's own exception is known by name only: Dask may not be installed.
-    killed_on_cluster = type(error).__name__ == "KilledWorker"
-    if isinstance(error, BrokenProcessPool) or killed_on_cluster:
+    if _was_killed(error):
         return (
             "the process that did it was ended from outside, most often for want of "
             "memory: give --mem, or fewer --n-jobs"
         )
+    return unexpected_error(error)
+
+
+def unexpected_error(error: BaseException) -> str:
+    """An error of the program, in words for the user."""
     return f"unexpected {type(error).__name__}: {error} (please report it)"
+
+
+def _was_killed(error: BaseException) -> bool:
+    """Whether the process of a task ended under it."""
+    # Dask's own exception is known by name only: Dask may not be installed.
+    killed_on_cluster = type(error).__name__ == "KilledWorker"
+    return isinstance(error, BrokenProcessPool) or killed_on_cluster
 
 
 class _Pool(Protocol):
@@ -251,7 +268,7 @@ class _Dispatcher:
 
     def _collect(self, futures: Iterable[Future]) -> Iterator[tuple[int, Any]]:
         """Results that are final; the other tasks go back into a queue."""
-        # All are taken off first: whoever reads the results may stop at any of them.
+        # All are removed first: whoever reads the results may stop at any of them.
         finished = [(future, self._submitted.pop(future)) for future in futures]
         for future, task in finished:
             pool_broke = isinstance(future.exception(), BrokenProcessPool)
@@ -260,12 +277,14 @@ class _Dispatcher:
                 self._suspects.append(task)
                 continue
             result = _result(future)
-            # A task that ended its process alone would do so again.
-            is_final = pool_broke or self._policy.accepts(result)
-            if is_final or not task.retries_left:
+            if pool_broke or self._is_final(result, task):
+                # A task that ended its process alone would do so again.
                 yield task.index, result
             else:
                 self._waiting.append(replace(task, retries_left=task.retries_left - 1))
+
+    def _is_final(self, result: Any, task: _Task) -> bool:
+        return self._policy.accepts(result) or not task.retries_left
 
 
 def _result(future: Future) -> Any:
@@ -335,25 +354,31 @@ def _client(executor: Executor) -> Any:
 
     A cluster of our own is started only once, since its jobs may wait in a queue.
     """
-    try:
-        from dask.distributed import Client
-    except ImportError:
-        raise InputError(
-            "--cluster needs Dask: pip install 'cingulum[cluster]'."
-        ) from None
+    _check_dask()
     cluster = _cluster(executor)
-    try:
-        client = Client(
-            cluster, timeout=CONNECTION_TIMEOUT_SECONDS, set_as_default=False
-        )
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"--cluster {executor.cluster}: no Dask scheduler answers there ({error})."
-        ) from None
+    client = _connected(cluster, executor.cluster)
     atexit.register(_close, client, cluster)
     print(f"Dask dashboard: {client.dashboard_link}", file=sys.stderr, flush=True)
     _wait_for_worker(client, executor)
     return client
+
+
+def _connected(cluster: Any, name: str) -> Any:
+    """A client of a cluster. Raises InputError where no scheduler answers."""
+    from dask.distributed import Client
+
+    try:
+        return Client(cluster, timeout=CONNECTION_TIMEOUT_SECONDS, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"--cluster {name}: no Dask scheduler answers there ({error})."
+        ) from None
+
+
+def _check_dask() -> None:
+    """Raises InputError where Dask is not installed."""
+    if find_spec("distributed") is None:
+        raise InputError("--cluster needs Dask: pip install 'cingulum[cluster]'.")
 
 
 def _cluster(executor: Executor) -> Any:
@@ -373,13 +398,17 @@ def _wait_for_worker(client: Any, executor: Executor, patience: float = 60.0) ->
         try:
             return client.wait_for_workers(1, timeout=patience)
         except TimeoutError:
-            minutes = (time.monotonic() - start) / 60
-            print(
-                f"no worker at {executor.cluster} yet after {minutes:.0f} min; still "
-                "waiting (Ctrl-C ends it, and nothing is lost)",
-                file=sys.stderr,
-                flush=True,
-            )
+            _print_waiting(executor.cluster, start)
+
+
+def _print_waiting(cluster: str, start: float) -> None:
+    minutes = (time.monotonic() - start) / 60
+    print(
+        f"no worker at {cluster} yet after {minutes:.0f} min; still waiting "
+        "(Ctrl-C ends it, and nothing is lost)",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def _close(client: Any, cluster: Any) -> None:
@@ -393,32 +422,31 @@ def _local_cluster(executor: Executor) -> Any:
     from dask.distributed import LocalCluster
 
     workers = executor.workers()
-    memory = "auto"
-    if executor.memory:
-        memory = f"{executor.memory / workers}GB"
     return LocalCluster(
         workers,
         threads_per_worker=1,
-        memory_limit=memory,
+        memory_limit=_memory_limit(executor, workers),
         dashboard_address="127.0.0.1:0",
         host="127.0.0.1",
     )
 
 
+def _memory_limit(executor: Executor, workers: int) -> str:
+    """The memory of each worker, as Dask writes it."""
+    if not executor.memory:
+        return "auto"
+    return f"{executor.memory / workers}GB"
+
+
 def _slurm_cluster(executor: Executor) -> Any:
     try:
-        import dask
         from dask_jobqueue import SLURMCluster
     except ImportError:
         raise InputError(
             "--cluster slurm needs dask-jobqueue: pip install 'cingulum[cluster]'."
         ) from None
-    # The option replaces the prologue of the user's own file, so that it is repeated.
-    prologue = list(dask.config.get("jobqueue.slurm.job-script-prologue", None) or [])
-    for name, value in SINGLE_THREADED.items():
-        prologue.append(f"export {name}={value}")
     try:
-        cluster = SLURMCluster(job_script_prologue=prologue)
+        cluster = SLURMCluster(job_script_prologue=_job_prologue())
     except (ValueError, TypeError) as error:
         raise InputError(
             f"--cluster slurm: {error}. Queue, cores, memory and walltime are read "
@@ -426,6 +454,17 @@ def _slurm_cluster(executor: Executor) -> Any:
         ) from None
     cluster.scale(jobs=executor.jobs or 1)
     return cluster
+
+
+def _job_prologue() -> list[str]:
+    """Lines that every SLURM job starts with."""
+    import dask
+
+    # The option replaces the prologue of the user's own file, so that it is repeated.
+    prologue = list(dask.config.get("jobqueue.slurm.job-script-prologue", None) or [])
+    for name, value in SINGLE_THREADED.items():
+        prologue.append(f"export {name}={value}")
+    return prologue
 
 
 def _cluster_width(executor: Executor, client: Any) -> int:

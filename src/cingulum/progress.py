@@ -64,6 +64,7 @@ def _bar(
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(label, total=total, note="")
         for item in work:
+            # An item is done when the caller comes back for the next.
             yield item
             progress.update(task, advance=1, note=note())
 
@@ -76,18 +77,20 @@ def _lines(
     for done, item in enumerate(work, start=1):
         yield item
         # Without a total there is no quarter to report.
-        quarter = REPORTS * done // total if total else 0
-        if total and quarter > reported:
-            reported = quarter
+        if total and REPORTS * done // total > reported:
+            reported = REPORTS * done // total
             seconds = _seconds(time.monotonic() - start, done, total)
-            line = f"  {label}: {done}/{total} ({seconds}) {note()}"
-            print(line.rstrip(), file=sys.stderr, flush=True)
+            _print_line(f"  {label}: {done}/{total} ({seconds}) {note()}")
+
+
+def _print_line(line: str) -> None:
+    # Without a note, a space is left at the end.
+    print(line.rstrip(), file=sys.stderr, flush=True)
 
 
 def _seconds(elapsed: float, done: int, total: int) -> str:
     """Seconds elapsed, and those still needed at the pace so far."""
-    text = f"{elapsed:.0f} s"
-    if done < total:
-        remaining = elapsed * (total - done) / done
-        text += f", about {remaining:.0f} s left"
-    return text
+    if done >= total:
+        return f"{elapsed:.0f} s"
+    remaining = elapsed * (total - done) / done
+    return f"{elapsed:.0f} s, about {remaining:.0f} s left"

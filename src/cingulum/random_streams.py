@@ -40,6 +40,7 @@ class CohortStream(IntEnum):
 
 def generator(seed: int, stream: Stream, *repetition: int) -> np.random.Generator:
     """The generator of one purpose; repetitions are numbered from 1."""
+    # The 0 is part of the key of every published number, and must stay.
     return np.random.default_rng((seed, 0, int(stream), *repetition))
 
 

@@ -233,12 +233,12 @@ def one_visit(bids):
         (
             lambda bids: None,
             ["--modalities", "eeg"],
-            "takes s1conn, rcbf, hfhrv, mechanism, physiology; came 'eeg'",
+            "takes s1conn, rcbf, hfhrv, mechanism, physiology; got 'eeg'",
         ),
         (
             lambda bids: None,
             ["--participant-label", "01", "02"],
-            "at least 10 participants; came 2",
+            "at least 10 participants; got 2",
         ),
         (
             lambda bids: None,

@@ -72,16 +72,16 @@ def test_a_connectome_lies_beside_the_study(tmp_path):
         ("[features]\nfusion = 'kernels'", "It belongs into [prediction]."),
         (
             "[prediction]\nfusion = 'stackd'",
-            "takes stacked, kernels, log_odds; came 'stackd'. Did you mean stacked?",
+            "takes stacked, kernels, log_odds; got 'stackd'. Did you mean stacked?",
         ),
-        ("[prediction]\npermutations = 5", "permutations must be at least 19; came 5"),
-        ("[prediction]\npermutations = 99.5", "must be a whole number; came 99.5"),
-        ("[prediction]\npermutations = true", "must be a whole number; came True"),
-        ("[prediction]\nfuse_controls = 1", "must be true or false; came 1"),
-        ("[model]\nholdout = 0.95", "must be 0.0 to 0.9; came 0.95"),
+        ("[prediction]\npermutations = 5", "permutations must be at least 19; got 5"),
+        ("[prediction]\npermutations = 99.5", "must be a whole number; got 99.5"),
+        ("[prediction]\npermutations = true", "must be a whole number; got True"),
+        ("[prediction]\nfuse_controls = 1", "must be true or false; got 1"),
+        ("[model]\nholdout = 0.95", "must be 0.0 to 0.9; got 0.95"),
         ("[features]\nmodalities = ['s1con']", "Did you mean s1conn?"),
-        ("features = 3", "[features] must be a table of settings; came 3"),
-        ("[dataset]\nparticipants = [1]", "must be a text; came 1"),
+        ("features = 3", "[features] must be a table of settings; got 3"),
+        ("[dataset]\nparticipants = [1]", "must be a text; got 1"),
         ("title = ", "is no TOML"),
     ],
 )
@@ -106,7 +106,7 @@ def test_options_win_and_are_checked_alike():
 
 
 def test_a_filter_is_a_table(tmp_path):
-    with pytest.raises(InputError, match="filters must be a table; came 3"):
+    with pytest.raises(InputError, match="filters must be a table; got 3"):
         read_study(file(tmp_path, "[dataset]\nfilters = 3"))
 
 

@@ -430,7 +430,7 @@ def test_a_site_that_is_not_told_is_no_site(small_cohort, tmp_path, capsys):
         )
         == 4
     )
-    assert "scanner (the site) is not told of sub-10" in capsys.readouterr().err
+    assert "scanner (the site) is missing for sub-10" in capsys.readouterr().err
 
 
 def rewrite(cohort, change):
@@ -533,7 +533,7 @@ def test_a_plan_tells_what_a_run_would_refuse(own_cohort, tmp_path, capsys):
         ([], 0, "hfhrv 20 1 18 1"),
         (["--site", "scanner"], 4, "no column 'scanner'"),
         (["--confounds", "bmi"], 4, "Unknown confound 'bmi'"),
-        (["--participant-label", "01", "02"], 4, "at least 10 participants; came 2"),
+        (["--participant-label", "01", "02"], 4, "at least 10 participants; got 2"),
         (["--modalities"], 4, "At least one feature"),
     ):
         for dry in (["--dry-run"], *([[]] if code else [])):

@@ -16,5 +16,6 @@ def key_of(**parts: Any) -> str:
     Another version of torch may give another last bit, so results of two versions are
     never mixed.
     """
+    # Sorted, because dictionaries keep the order in which they were filled.
     content = json.dumps({"software": package_versions(), **parts}, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from cingulum.errors import InputError
 from cingulum.io.derivatives import sidecar_of
-from cingulum.io.files import read_json_or_empty, write_json
+from cingulum.io.files import JsonObject, read_json_or_empty, write_json
 
 if TYPE_CHECKING:
     from cingulum.io.visit import Visit
@@ -49,7 +50,7 @@ class RunStatus:
     def expect(self, visit: Visit, expected: Expected) -> None:
         """Record what is expected of a visit; an earlier record of something else is
         replaced."""
-        content: dict[str, Any] = {
+        content: JsonObject = {
             "participant": visit.participant,
             "session": visit.session,
             "expected": dict(expected.files),
@@ -57,6 +58,7 @@ class RunStatus:
         }
         record = self._record(visit)
         earlier = read_json_or_empty(record)
+        # A record of the same is kept, with the failures that are noted in it.
         if {name: earlier.get(name) for name in content} != content:
             write_json(record, {**content, "failed": {}})
 
@@ -74,9 +76,8 @@ class RunStatus:
         record = self._record(visit)
         content = read_json_or_empty(record)
         before = content.get("failed", {})
-        others = set(before) - set(features)
-        after = {name: before[name] for name in before if name in others}
-        after.update(reasons)
+        after = _without(before, set(features)) | dict(reasons)
+        # Many visits of a resumed run are as they were: their files stay untouched.
         if after != before:
             write_json(record, {**content, "failed": after})
 
@@ -122,18 +123,28 @@ def status_table(out: Path, work: Path | None = None) -> pd.DataFrame:
     return RunStatus(work or Path(out) / "work").table(out)
 
 
-def _rows_of(record: Mapping[str, Any], out: Path) -> list[list[str]]:
+def _rows_of(record: JsonObject, out: Path) -> list[list[str]]:
     rows = []
     for feature, files in record["expected"].items():
         reason = record["failed"].get(feature, "")
-        state = MISSING
-        if reason:
-            state = FAILED
-        elif is_made(out, files, record["recipes"][feature]):
-            state = DONE
+        is_done = is_made(out, files, record["recipes"][feature])
         visit = [record["participant"], record["session"]]
-        rows.append([*visit, feature, state, reason])
+        rows.append([*visit, feature, _state(reason, is_done), reason])
     return rows
+
+
+def _state(reason: str, is_done: bool) -> str:
+    # A failure counts even where files of an earlier, successful run are left.
+    if reason:
+        return FAILED
+    if is_done:
+        return DONE
+    return MISSING
+
+
+def _without(reasons: Mapping[str, str], features: AbstractSet[str]) -> dict[str, str]:
+    """Reasons of the other features."""
+    return {name: text for name, text in reasons.items() if name not in features}
 
 
 def is_made(out: Path, files: Iterable[str], recipe: str) -> bool:
@@ -154,9 +165,17 @@ def _recipe_of(path: Path) -> str | None:
 def without_folders(text: str, folders: Iterable[Path]) -> str:
     """The text without folders of this machine, which would name people."""
     for folder in folders:
-        name = Path(folder).resolve().name
-        for written in {str(folder), str(Path(folder).resolve())} - {".", "/"}:
-            start = rf"(?<![\w./-]){re.escape(written)}"
-            text = re.sub(rf"{start}/", "", text)
-            text = re.sub(rf"{start}(?![\w/])", name, text)
+        resolved = Path(folder).resolve()
+        # Messages may have a folder as the user gave it, or without its links.
+        for written in {str(folder), str(resolved)} - {".", "/"}:
+            text = _without_folder(text, written, resolved.name)
     return text
+
+
+def _without_folder(text: str, written: str, name: str) -> str:
+    """The text with paths below a folder made relative, and the folder itself by its
+    name."""
+    # Not inside a longer path or word: /data is not meant in /my/data.
+    start = rf"(?<![\w./-]){re.escape(written)}"
+    text = re.sub(rf"{start}/", "", text)
+    return re.sub(rf"{start}(?![\w/])", name, text)

@@ -33,19 +33,26 @@ class Store:
     def get(self, key: str) -> dict[str, np.ndarray] | None:
         """The arrays under a key; None where there are none, or they are damaged."""
         try:
-            with np.load(self._path(key), allow_pickle=False) as content:
-                return {name: content[name] for name in content.files}
+            return _load(self._path(key))
         except DAMAGED:
             return None
 
     def put(self, key: str, arrays: Mapping[str, ArrayLike]) -> None:
         """Keep arrays under a key."""
         buffer = io.BytesIO()
-        content: dict[str, Any] = {
-            name: np.asarray(value) for name, value in arrays.items()
-        }
+        content: dict[str, Any] = {}
+        for name, value in arrays.items():
+            content[name] = np.asarray(value)
         np.savez(buffer, **content)
+        # In one piece, because a process may be killed at any moment.
         write_bytes(self._path(key), buffer.getvalue())
 
     def _path(self, key: str) -> Path:
+        # Thousands of files in a single folder would be slow on network disks.
         return Path(self.folder) / FOLDER / key[:2] / f"{key}.npz"
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
+    # No pickles: a file from elsewhere must not run code.
+    with np.load(path, allow_pickle=False) as content:
+        return {name: content[name] for name in content.files}

@@ -59,6 +59,7 @@ class RelativePerfusion(Feature):
         import numpy as np
 
         perfusion = data.perfusion
+        # Half the size on disk, and still more digits than a map is good for.
         values = relative(perfusion.cbf, perfusion.mask).astype(np.float32)
         mean = float(perfusion.cbf[perfusion.mask].mean())
         details = {**perfusion.settings, "WholeBrainMean": mean}
@@ -114,23 +115,22 @@ class RegionalPerfusion(Feature):
             self.unit,
             "mean CBF where grey matter has probability above ½",
         )
-        regions = [
-            Column(region, self.unit, "mean CBF of the region", region=region)
-            for region in self.atlas.regions
-        ]
+        regions = [self._column_of(region) for region in self.atlas.regions]
         return [whole_brain, grey_matter, *regions]
+
+    def _column_of(self, region: str) -> Column:
+        return Column(region, self.unit, "mean CBF of the region", region=region)
 
     def measure(self, data: VisitData) -> Measurement:
         import numpy as np
 
         perfusion = data.perfusion
         grey, source = grey_matter(data.visit, perfusion)
-        grey_mean = np.nan
-        if grey is not None and (perfusion.mask & grey).any():
-            grey_mean = perfusion.cbf[perfusion.mask & grey].mean()
-        values = [perfusion.cbf[perfusion.mask].mean(), grey_mean]
+        whole_brain = perfusion.cbf[perfusion.mask].mean()
+        values = [whole_brain, _mean_within(grey, perfusion)]
         flags = list(perfusion.flags)
         details = {**perfusion.settings, "GreyMatter": source}
+        # Without the atlas's space, the columns stay and are empty.
         regions = np.full(len(self.atlas.regions), np.nan)
         if self._covers(perfusion.space):
             regions, details["Coverage"] = self._regional_means(perfusion)
@@ -158,6 +158,18 @@ class RegionalPerfusion(Feature):
         return values, coverage.round(4).to_dict()
 
 
+def _mean_within(grey: np.ndarray | None, perfusion: Perfusion) -> float:
+    """Mean flow of the grey matter inside the mask; NaN where none is known."""
+    import numpy as np
+
+    if grey is None:
+        return np.nan
+    within = perfusion.mask & grey
+    if not within.any():
+        return np.nan
+    return perfusion.cbf[within].mean()
+
+
 def relative(cbf: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """CBF divided by its mean over the brain mask: mean 1, free of every global
     calibration constant."""
@@ -172,12 +184,14 @@ def perfusion_sources(visit: Visit) -> tuple[str, ...]:
     Raises InputError for a visit that has neither.
     """
     if visit.has(PERFUSION.name) or not visit.has(ASL.name):
+        # Without either, the error should ask for the map, which most users have.
         visit[PERFUSION.name]
         if CBF_MASK.name in visit.files:
             return (PERFUSION.name, CBF_MASK.name)
         return (PERFUSION.name,)
     for kind in (ASL, ASL_CONTEXT):
         visit[kind.name]
+    # M0 may also be a volume of the ASL run itself.
     if visit.has(M0_SCAN.name):
         return (ASL.name, ASL_CONTEXT.name, M0_SCAN.name)
     return (ASL.name, ASL_CONTEXT.name)
@@ -185,24 +199,37 @@ def perfusion_sources(visit: Visit) -> tuple[str, ...]:
 
 def grey_matter(visit: Visit, perfusion: Perfusion) -> tuple[np.ndarray | None, str]:
     """Where grey matter is likelier than not (x, y, z), and how that is known."""
-    import numpy as np
-
-    from cingulum.io.images import read_image
     from cingulum.io.spaces import adult_mni
 
-    if GREY_MATTER.name in visit.files:
-        image = read_image(visit[GREY_MATTER.name], 3)
-        same_shape = image.shape == perfusion.cbf.shape
-        if same_shape and np.allclose(image.affine, perfusion.affine, atol=1e-3):
-            probability = np.asarray(image.dataobj)
-            return probability > 0.5, "the participant's own probability map, above 0.5"
+    own = _own_grey_matter(visit, perfusion)
+    if own is not None:
+        return own, "the participant's own probability map, above 0.5"
+    # The template is in MNI space, and so must the map be.
     if not adult_mni(perfusion.space):
         return None, "not known in native space"
+    # Bytes, because the cache needs an argument that can be hashed.
     template = _template(perfusion.cbf.shape, perfusion.affine.tobytes())
     return template, "nilearn's MNI152 template, above half of its maximum"
 
 
-@lru_cache(maxsize=4)  # visits of a study share a grid
+def _own_grey_matter(visit: Visit, perfusion: Perfusion) -> np.ndarray | None:
+    """The participant's own grey matter, where there is a map of it on this grid."""
+    import numpy as np
+
+    from cingulum.io.images import read_image
+
+    if GREY_MATTER.name not in visit.files:
+        return None
+    image = read_image(visit[GREY_MATTER.name], 3)
+    same_shape = image.shape == perfusion.cbf.shape
+    # Programs write affines with rounding errors of their own.
+    if not same_shape or not np.allclose(image.affine, perfusion.affine, atol=1e-3):
+        return None
+    return np.asarray(image.dataobj) > 0.5
+
+
+# Visits of a study share a grid, and resampling takes a second.
+@lru_cache(maxsize=4)
 def _template(shape: tuple[int, ...], affine: bytes) -> np.ndarray:
     import nibabel as nib
     import numpy as np

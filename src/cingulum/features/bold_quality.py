@@ -27,6 +27,7 @@ MOST_MOTION = 0.5
 """mm of mean framewise displacement above which a run is flagged; Parkes et al. 2018
 (doi:10.1016/j.neuroimage.2017.12.073) compare .25 and .55."""
 
+# With less than half of a run, little is left to correlate.
 FEWEST_KEPT = 0.5
 """Share of the volumes below which a run is flagged."""
 
@@ -44,6 +45,7 @@ class BoldQuality(Feature):
     file = "func/{visit}_desc-quality_timeseries.tsv"
     role = Role.QUALITY
     measured_beside = (BOLD,)
+    # Quality that cannot be measured must not cost a participant.
     missing_is_gap = True
     overview = ("fd mean", "volumes kept", "tsnr", "coverage mean")
 
@@ -85,11 +87,11 @@ class BoldQuality(Feature):
         bold = data.bold
         displacement = data.displacement
         coverage, flags = self._coverage(bold)
-        missing = np.nan
-        if np.isfinite(coverage).all():
-            missing = float((coverage == 0).sum())
+        missing = _regions_missing(coverage)
+        # The displacement of the first volume is NaN: it has none before it.
+        mean_displacement = np.nanmean(displacement)
         values = [
-            np.nanmean(displacement),
+            mean_displacement,
             np.nanmax(displacement),
             len(bold.kept),
             bold.kept.sum(),
@@ -98,7 +100,7 @@ class BoldQuality(Feature):
             coverage.min(),
             missing,
         ]
-        flags += self._flags(values[0], bold.kept.mean(), missing)
+        flags += self._flags(mean_displacement, bold.kept.mean(), missing)
         return Measurement(
             np.array(values, dtype=float), details=bold.settings, flags=flags
         )
@@ -114,6 +116,7 @@ class BoldQuality(Feature):
         if adult_mni(bold.space) or bold.space == self.atlas.space:
             _, coverage = membership(self.atlas, bold.mask, bold.affine)
             return coverage, []
+        # Regions of another space would be looked for in the wrong voxels.
         unknown = np.full(len(self.atlas.regions), np.nan)
         return unknown, [f"coverage needs BOLD in {self.atlas.space} space: n/a"]
 
@@ -125,9 +128,19 @@ class BoldQuality(Feature):
             )
         if kept < FEWEST_KEPT:
             flags.append(f"only {kept:.0%} of the volumes were kept")
+        # False for NaN: what is not known is flagged elsewhere.
         if missing > 0:
             flags.append(
                 f"{missing:.0f} region(s) of {self.atlas.name} lie outside the brain "
                 "mask"
             )
         return flags
+
+
+def _regions_missing(coverage: np.ndarray) -> float:
+    """How many regions the mask does not reach; NaN where coverage is not known."""
+    import numpy as np
+
+    if np.isnan(coverage).any():
+        return np.nan
+    return float((coverage == 0).sum())

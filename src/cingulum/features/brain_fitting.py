@@ -50,6 +50,11 @@ CONNECTIVITY_BATCH = 20
 Priors = Mapping[str, Distribution]
 
 
+# The same seed wherever a prior is sampled: columns and keys must not vary.
+SEED = 0
+DRAWS = 4000
+
+
 def atlas_connectome(atlas: Atlas) -> Connectome:
     """Distance-rule connectome of an atlas, for cohorts without tractography."""
     centres = torch.as_tensor(atlas.centres, dtype=torch.float64)
@@ -96,6 +101,7 @@ class BrainFitting:
     steps: int
 
     def __post_init__(self) -> None:
+        # Names and order: weights of other regions would be fitted without an error.
         if self.brain.regions != self.atlas.regions:
             raise InputError(
                 f"The connectome must have the {len(self.atlas.regions)} regions of "
@@ -109,7 +115,10 @@ class BrainFitting:
 
     @property
     def batch_size(self) -> int:
-        return LIKELIHOOD_BATCH if self.by_likelihood else CONNECTIVITY_BATCH
+        """Visits that are fitted together."""
+        if self.by_likelihood:
+            return LIKELIHOOD_BATCH
+        return CONNECTIVITY_BATCH
 
     @property
     def statistic(self) -> str:
@@ -134,20 +143,22 @@ class BrainFitting:
         """Connectivity (region, region), or signals (region, time) for the likelihood,
         with the visit's own connectome behind it, where there is one."""
         series, _ = regional_series(data.bold, self.atlas)
+        # A brain cannot be fitted to a region without a signal.
         check_signals(series, str(data.visit["bold"]))
         values = self._values(series.data.double())
         own = self._own_connectome(data)
-        details = {
-            **data.bold.settings,
-            "Connectome": "group" if own is None else "own",
-        }
+        source = "group"
         if own is not None:
+            # Behind the values, so that a measurement stays a single matrix.
             values = np.hstack([values, own])
+            source = "own"
+        details = {**data.bold.settings, "Connectome": source}
         return Measurement(values, details=details)
 
     def _values(self, signals: Tensor) -> np.ndarray:
         if not self.by_likelihood:
             return fc(signals).numpy()
+        # One factor for all regions: their amplitudes relative to each other are data.
         signals = signals - signals.mean(-1, keepdim=True)
         signals = signals * (AMPLITUDE / signals.std())
         return signals.numpy()
@@ -159,39 +170,29 @@ class BrainFitting:
         if weights is not None and weights.shape != (n, n):
             raise InputError(
                 f"{data.visit['connectome']}: expected {n} × {n} weights, in the order "
-                f"of {self.atlas.name}; came {weights.shape}."
+                f"of {self.atlas.name}; got {weights.shape}."
             )
         return weights
 
     def columns(self) -> list[Column]:
-        estimates = [
-            column
-            for path, prior in self.free.items()
-            for column in self._columns_of(path, prior)
-        ]
+        """Estimates and, of a fit by likelihood, then their standard deviations."""
+        estimates: list[Column] = []
+        for path, prior in self.free.items():
+            estimates += self._columns_of(path, prior)
         if not self.by_likelihood:
             return estimates
-        meaning = "standard deviation of the estimate (Laplace)"
-        errors = [
-            Column(f"sd {column.name}", UNIT, meaning, ColumnKind.STANDARD_ERROR)
-            for column in estimates
-        ]
-        return [*estimates, *errors]
+        return [*estimates, *[_error_of(column) for column in estimates]]
 
     def _columns_of(self, path: str, prior: Distribution) -> list[Column]:
         """One column for a global parameter, one per region for a regional one."""
         if not prior.batch_shape:
             return [Column(path, UNIT, f"fitted {path}", parameter=path)]
-        return [
-            Column(
-                f"{path} {region}",
-                UNIT,
-                f"fitted {path} {region}",
-                parameter=path,
-                region=region,
-            )
-            for region in self.atlas.regions
-        ]
+        columns = []
+        for region in self.atlas.regions:
+            name = f"{path} {region}"
+            meaning = f"fitted {name}"
+            columns.append(Column(name, UNIT, meaning, parameter=path, region=region))
+        return columns
 
     def rows(
         self, measurements: Sequence[Measurement], show_progress: bool = False
@@ -225,59 +226,73 @@ class BrainFitting:
             prepare=balanced,
             method="analytic",
             steps=self.steps,
+            # In a batch, stopping early for some visits would depend on the others.
             patience=None,
             show_progress=show_progress,
         )
-        blocks = []
-        for path, prior in self.free.items():
-            estimates = fitted.estimates[path].reshape(len(recordings), -1)
-            blocks.append(in_prior_units(estimates, prior))
-        names = [column.name for column in self.columns()]
-        table = pd.DataFrame(np.hstack(blocks), columns=names)
         evidence = {
             "fc": fitted.fc,
             "recorded": recorded,
             "fc_r": fitted.fc_r,
             "loop_gain": fitted.loop_gain,
         }
-        arrays = {name: value.detach().numpy() for name, value in evidence.items()}
-        return FeatureRows(table, arrays)
+        table = self._estimates_table(fitted.estimates, len(recordings))
+        return FeatureRows(table, _as_arrays(evidence))
+
+    def _estimates_table(
+        self, estimates: Mapping[str, Tensor], visits: int
+    ) -> pd.DataFrame:
+        """Estimates of all visits as columns, in units of their priors."""
+        blocks = []
+        for path, prior in self.free.items():
+            values = estimates[path].reshape(visits, -1)
+            blocks.append(in_prior_units(values, prior))
+        return self._table(blocks)
+
+    def _table(self, blocks: Sequence[np.ndarray]) -> pd.DataFrame:
+        """Blocks of columns, (visit, column) each, as one table with names."""
+        names = [column.name for column in self.columns()]
+        return pd.DataFrame(np.hstack(blocks), columns=names)
 
     def _brain_of(self, recordings: Sequence[_Recording]) -> Brain:
         """The model, with a batch of connectomes where some visit has its own."""
         if all(recording.connectome is None for recording in recordings):
             return self.brain
-        group = self.brain.connectome
-        weights = [
-            (recording.connectome or group).weights.double() for recording in recordings
-        ]
+        weights = []
+        for recording in recordings:
+            connectome = recording.connectome or self.brain.connectome
+            weights.append(connectome.weights.double())
         batch = Connectome(torch.stack(weights), self.brain.regions)
         return with_values(self.brain, {"connectome": batch})
 
     def _rows_by_likelihood(
         self, recordings: Sequence[_Recording], show_progress: bool
     ) -> FeatureRows:
-        cohort = [
-            CohortRecording(
-                f"{i:06d}",
-                TimeSeries(r.values, r.tr, self.atlas.regions, "percent"),
-                connectome=r.connectome,
-            )
-            for i, r in enumerate(recordings)
-        ]
         fitted = fit_cohort(
             self.brain,
-            cohort,
+            self._cohort_of(recordings),
             self.free,
             objective=self.objective,
             prepare=balanced,
             show_progress=show_progress,
         )
+        # Standardised with the prior, not with the cohort: a row must not depend on
+        # other people.
         mean, spread = self._prior_scale()
         estimates = (fitted.coordinates.numpy() - mean) / spread
         errors = fitted.sd.numpy() / spread
-        names = [column.name for column in self.columns()]
-        return FeatureRows(pd.DataFrame(np.hstack([estimates, errors]), columns=names))
+        return FeatureRows(self._table([estimates, errors]))
+
+    def _cohort_of(self, recordings: Sequence[_Recording]) -> list[CohortRecording]:
+        cohort = []
+        for i, recording in enumerate(recordings):
+            regions = self.atlas.regions
+            series = TimeSeries(recording.values, recording.tr, regions, "percent")
+            # Numbers of equal length sort in the order of the visits.
+            label = f"{i:06d}"
+            connectome = recording.connectome
+            cohort.append(CohortRecording(label, series, connectome=connectome))
+        return cohort
 
     def _prior_scale(self) -> tuple[np.ndarray, np.ndarray]:
         """Unconstrained mean and SD of every coordinate's prior, (coordinate,) each."""
@@ -298,6 +313,16 @@ class _Recording:
     tr: float
 
 
+def _error_of(column: Column) -> Column:
+    """The column of an estimate's standard deviation."""
+    meaning = "standard deviation of the estimate (Laplace)"
+    return Column(f"sd {column.name}", UNIT, meaning, ColumnKind.STANDARD_ERROR)
+
+
+def _as_arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: value.detach().numpy() for name, value in tensors.items()}
+
+
 def in_prior_units(values: Tensor, prior: Distribution) -> np.ndarray:
     """Unconstrained values against the prior's own unconstrained spread."""
     centre, spread = unconstrained_scale(prior)
@@ -307,28 +332,34 @@ def in_prior_units(values: Tensor, prior: Distribution) -> np.ndarray:
 def unconstrained_scale(prior: Distribution) -> tuple[float, float]:
     """Mean and SD of a prior in unconstrained coordinates, estimated with a fixed
     seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        draws = biject_to(prior.support).inv(prior.sample((4000,)).double())
+    draws = biject_to(prior.support).inv(_draws(prior, DRAWS).double())
     return draws.mean().item(), draws.std().item()
 
 
+def _draws(prior: Distribution, count: int) -> Tensor:
+    """Draws that are the same every time, and differ between any two priors, whatever
+    their kind."""
+    # The generator of the caller goes on as if nothing had been drawn.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        return prior.sample((count,))
+
+
 def digest_of(*parts: Any) -> str:
-    """What tells one model from another: all its numbers, hashed."""
+    """A hash of everything in which two models may differ."""
     digest = hashlib.sha256()
     for part in parts:
         _add_to_digest(digest, part)
+    # 64 bits are plenty to tell the models of a study apart.
     return digest.hexdigest()[:16]
 
 
 def _add_to_digest(digest: hashlib._Hash, value: Any) -> None:
+    # Numbers, not `repr`, which rounds tensors and abbreviates long ones.
     if isinstance(value, torch.Tensor):
         digest.update(value.detach().double().contiguous().numpy().tobytes())
     elif isinstance(value, Distribution):
-        # Draws with a fixed seed tell one prior from another, whatever its kind.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            _add_to_digest(digest, value.sample((4,)))
+        _add_to_digest(digest, _draws(value, 4))
     elif is_dataclass(value):
         digest.update(type(value).__name__.encode())
         for part in fields(value):
@@ -338,4 +369,5 @@ def _add_to_digest(digest: hashlib._Hash, value: Any) -> None:
             digest.update(str(key).encode())
             _add_to_digest(digest, value[key])
     else:
+        # Functions by their name: the address in their `repr` changes every time.
         digest.update(getattr(value, "__qualname__", repr(value)).encode())

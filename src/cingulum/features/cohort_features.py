@@ -15,7 +15,7 @@ from cingulum.signals.atlas import Atlas, pain_atlas
 
 
 class Grid(NamedTuple):
-    """Where the voxels of a map lie."""
+    """Shape of a map, and the affine from its voxels to mm."""
 
     shape: tuple[int, ...]
     affine: np.ndarray
@@ -85,9 +85,11 @@ class CohortFeatures:
         """One row per visit: the rating, and every feature that is not a map."""
         table = ratings.sort_values(["participant", "state"]).reset_index(drop=True)
         for name, values in self.values.items():
+            # A column per voxel would be no table for people.
             if name in self.grids:
                 continue
             flat = values.reshape(len(table), -1)
+            # A feature of one number is a column by the feature's own name.
             heads = [name]
             if flat.shape[1] > 1:
                 heads = [f"{name} {column}" for column in self.columns[name]]

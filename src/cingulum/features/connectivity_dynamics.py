@@ -85,16 +85,15 @@ class ConnectivityDynamics(Feature):
         from cingulum.signals.parcellation import regional_series
 
         series, _ = regional_series(data.bold, self.atlas)
+        # A region without a signal correlates with nothing.
         has_signal = torch.isfinite(series.data).all(-1) & (series.data.std(-1) > 0)
         signals = series.data[has_signal]
+        # In volumes: the same seconds are comparable between repetition times.
         window = max(1, round(self.window / series.tr))
         step = max(1, round(self.step / series.tr))
         self._check_length(data, signals, window, series.tr)
         matrix = fcd(signals, window, step)
-        # Windows that share volumes are alike for that reason alone.
-        apart = -(-window // step)
-        start = torch.arange(len(matrix))
-        values = matrix[(start[:, None] - start) >= apart].numpy()
+        values = _without_overlap(matrix, window, step).numpy()
         details = {
             **data.bold.settings,
             "Window": self.window,
@@ -107,6 +106,8 @@ class ConnectivityDynamics(Feature):
         self, data: VisitData, signals: Tensor, window: int, tr: float
     ) -> None:
         regions, volumes = signals.shape
+        # With fewer than three windows that do not overlap there is no spread to speak
+        # of, and with two regions a window has a single correlation.
         if window >= FEWEST_VOLUMES and volumes >= 3 * window and regions >= 3:
             return
         raise InputError(
@@ -114,3 +115,14 @@ class ConnectivityDynamics(Feature):
             f"are too few for windows of {self.window:g} s: at least three, of ten "
             "volumes or more."
         )
+
+
+def _without_overlap(matrix: Tensor, window: int, step: int) -> Tensor:
+    """Similarities of the pairs of windows that share no volume; windows that do are
+    alike for that reason alone."""
+    import torch
+
+    # Steps from a window to the next that begins after its end, rounded up.
+    apart = -(-window // step)
+    start = torch.arange(len(matrix))
+    return matrix[(start[:, None] - start) >= apart]

@@ -30,6 +30,7 @@ JsonValue = Any
 Settings = Mapping[str, JsonValue]
 
 
+# Also the order of features in reports: see `registry._by_role`.
 class Role(StrEnum):
     """What a feature is for in a study."""
 
@@ -75,11 +76,11 @@ class Column:
 class Control:
     """A number that is scored by itself, because whatever it explains needs no brain.
 
-    column: of the feature that it is taken from
+    column: of the feature that declares it
     held_against: the recordings whose results must be read against it
     methods_text: a clause for the methods section
     must_be_complete: left out of a study in which some visit lacks it; `missing_text`
-        then tells readers
+        is then printed in the report
     """
 
     name: str
@@ -88,11 +89,13 @@ class Control:
     unit: str
     held_against: str
     methods_text: str
+    # Grey: controls stay behind the predictors in every figure.
     colour: str = "#9aa3ae"
     must_be_complete: bool = False
     missing_text: str = ""
 
 
+# A tuple, so that keys of kept results can be made of it as JSON.
 class Origin(NamedTuple):
     """SHA-256 of how a measurement was made (settings, software), and of the recordings
     that it was made from."""
@@ -106,7 +109,7 @@ class Measurement:
     """What was measured of one visit.
 
     values: a number, a vector, a matrix or a map (x, y, z)
-    affine: where the map lies; None for all else
+    affine: from voxels of a map to mm; None for all else
     details: for the sidecar: what was done, with its numbers
     flags: what a reader should know
     origin: what it was made from, where it was read back from disk
@@ -131,7 +134,7 @@ class FeatureRows:
     """Rows of the feature table.
 
     table: (visit, column); NaN where a visit has no value
-    arrays: what a feature has to tell beside its columns, (visit, …) each, by name
+    arrays: further results of a feature, (visit, …) each, by name
     """
 
     table: pd.DataFrame
@@ -195,6 +198,8 @@ class Feature(ABC):
     else (settings, help, report, methods, references, colours) reads these facts.
     """
 
+    # Facts that may differ between two features of one class (another seed, another
+    # atlas) are not ClassVar: an instance sets its own in __init__.
     name: str
     """As users write it, and as columns and files begin."""
 
@@ -260,7 +265,7 @@ class Feature(ABC):
 
     @property
     def is_about_quality(self) -> bool:
-        """Whether it tells how good the recordings are."""
+        """Whether it describes how good the recordings are."""
         return self.role in (Role.QUALITY, Role.CONTROL)
 
     @classmethod
@@ -271,8 +276,9 @@ class Feature(ABC):
     def recordings(self, visit: Visit) -> tuple[str, ...]:
         """Names of the kinds that it reads of this visit, where there is a choice.
 
-        Raises InputError for a missing one.
+        Raises InputError for a missing recording.
         """
+        # Looking a recording up raises where it is missing or ambiguous.
         for kind in self.needs:
             visit[kind.name]
         return tuple(kind.name for kind in self.needs)
@@ -290,8 +296,17 @@ class Feature(ABC):
         """
 
     def columns(self) -> list[Column]:
-        """Its columns; one without a name for a single value."""
+        """Its columns; a single value has a column without a name."""
         return [Column("", self.unit, self.meaning)]
+
+    @property
+    def column_names(self) -> list[str]:
+        """Names of its columns, below its own name."""
+        return [column.name for column in self.columns()]
+
+    def value_columns(self) -> list[Column]:
+        """Columns that may predict; standard errors are columns too, but only shown."""
+        return [c for c in self.columns() if c.kind is ColumnKind.VALUE]
 
     def finish(
         self, measurements: Sequence[Measurement], show_progress: bool = False
@@ -301,12 +316,12 @@ class Feature(ABC):
         import numpy as np
         import pandas as pd
 
-        values = [np.asarray(m.values, dtype=float).ravel() for m in measurements]
-        rows = np.stack(values)
-        names = [column.name for column in self.columns()]
+        rows = np.stack([np.ravel(m.values).astype(float) for m in measurements])
+        names = self.column_names
         # Voxels of a map have numbers, not names.
-        is_named = len(names) == rows.shape[1] and not self.is_map
-        return FeatureRows(pd.DataFrame(rows, columns=names if is_named else None))
+        if self.is_map or len(names) != rows.shape[1]:
+            return FeatureRows(pd.DataFrame(rows))
+        return FeatureRows(pd.DataFrame(rows, columns=names))
 
     @classmethod
     def methods_text(cls, recipe: StudyRecipe) -> str:

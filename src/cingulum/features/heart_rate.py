@@ -20,10 +20,13 @@ from cingulum.features.registry import register_feature
 from cingulum.io.recording_kinds import CARDIAC, RESPIRATORY
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from cingulum.io.visit import Visit
     from cingulum.signals.heartbeat import Heartbeat
     from cingulum.signals.visit_data import VisitData
 
+# HF power needs about a minute, LF power about two.
 SHORTEST = 120.0
 """s of beats below which spectral values are flagged (Task Force 1996)."""
 
@@ -60,11 +63,7 @@ class HighFrequencyVariability(Feature):
 
         heart = data.heartbeat
         power = log_power(band_power(heart.beats, good=heart.good))
-        return Measurement(
-            np.array([power]),
-            details=beat_details(heart, "welch"),
-            flags=beat_flags(heart),
-        )
+        return _of_beats(np.array([power]), heart, "welch")
 
     @classmethod
     def methods_text(cls, recipe: StudyRecipe) -> str:
@@ -125,6 +124,7 @@ class HeartRateVariability(Feature):
             methods_text=(
                 "Breathing: main frequency of the respiratory recording, a control"
             ),
+            # Known for some visits only, it would be a control of part of a study.
             must_be_complete=True,
             missing_text=(
                 "Breathing could not be read, so breathing is no control here"
@@ -165,37 +165,49 @@ class HeartRateVariability(Feature):
     def measure(self, data: VisitData) -> Measurement:
         import numpy as np
 
-        from cingulum.signals.interval_spectrum import HF_BAND, LF_BAND, band_power
+        from cingulum.signals.interval_spectrum import HF_BAND, LF_BAND
 
         heart = data.heartbeat
-        intervals = 1000 * heart.intervals
-        clean = intervals[heart.good]
-        # A difference counts where both of its intervals do.
-        both_good = heart.good[1:] & heart.good[:-1]
-        differences = 1000 * np.diff(heart.intervals)[both_good]
-        powers = [
-            log_power(
-                band_power(heart.beats, band, method=self.method, good=heart.good)
-            )
-            for band in (HF_BAND, LF_BAND)
-        ]
         values = [
-            60_000 / clean.mean(),
-            clean.std(ddof=1),
-            float(np.sqrt(np.mean(differences**2))),
-            *powers,
+            *_time_domain(heart),
+            self._log_power(heart, HF_BAND),
+            self._log_power(heart, LF_BAND),
             heart.corrected,
+            # Most datasets have no belt: a gap in the table, and no failure.
             np.nan if heart.breath is None else heart.breath,
         ]
-        return Measurement(
-            np.array(values),
-            details=beat_details(heart, self.method),
-            flags=beat_flags(heart),
+        return _of_beats(np.array(values), heart, self.method)
+
+    def _log_power(self, heart: Heartbeat, band: tuple[float, float]) -> float:
+        from cingulum.signals.interval_spectrum import band_power
+
+        return log_power(
+            band_power(heart.beats, band, method=self.method, good=heart.good)
         )
+
+
+def _of_beats(values: np.ndarray, heart: Heartbeat, method: str) -> Measurement:
+    """A measurement of beat intervals, with what a reader should know of the beats."""
+    details = beat_details(heart, method)
+    return Measurement(values, details=details, flags=beat_flags(heart))
+
+
+def _time_domain(heart: Heartbeat) -> tuple[float, float, float]:
+    """Rate (1/min), SDNN and RMSSD (ms) of the beat intervals that are no artefacts."""
+    import numpy as np
+
+    clean = 1000 * heart.intervals[heart.good]
+    # A difference counts where both of its intervals do.
+    both_good = heart.good[1:] & heart.good[:-1]
+    differences = 1000 * np.diff(heart.intervals)[both_good]
+    # ms, as the field gives both; the rate is per minute.
+    rmssd = float(np.sqrt(np.mean(differences**2)))
+    return 60_000 / clean.mean(), clean.std(ddof=1), rmssd
 
 
 def heart_recordings(visit: Visit) -> tuple[str, ...]:
     """The cardiac recording, and breathing where it was recorded too."""
+    # Raises where there is no cardiac recording; breathing may be missing.
     visit[CARDIAC.name]
     if RESPIRATORY.name in visit.files:
         return (CARDIAC.name, RESPIRATORY.name)
@@ -206,6 +218,7 @@ def log_power(power: float) -> float:
     """Natural logarithm. Raises InputError for no power at all."""
     import numpy as np
 
+    # A synthetic or clipped recording may have intervals of one length.
     if power <= 0:
         raise InputError(
             "The beat intervals do not vary at all; their variability has no logarithm."
@@ -213,10 +226,11 @@ def log_power(power: float) -> float:
     return float(np.log(power))
 
 
-def beat_details(heart: Heartbeat, method: str) -> dict[str, object]:
+def beat_details(heart: Heartbeat, method: str) -> Settings:
     """What a sidecar says of the beats."""
     from cingulum.signals.interval_spectrum import HF_BAND, LF_BAND
 
+    # Of a pulse wave, the delay from the heart to the finger varies too.
     kind = "heart rate variability"
     if heart.source == "pulse":
         kind = "pulse-rate variability (from a pulse wave)"
@@ -239,6 +253,7 @@ def beat_flags(heart: Heartbeat) -> tuple[str, ...]:
     from cingulum.signals.interval_spectrum import HF_BAND
 
     flags = list(heart.flags)
+    # Vagal tone is seen where breathing modulates the heart rate.
     if heart.breath is not None and not HF_BAND[0] <= heart.breath <= HF_BAND[1]:
         flags.append(
             f"breathing at {heart.breath:.2f} Hz lies outside the HF band, which then "

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cingulum.signals.atlas import Atlas
     from cingulum.signals.visit_data import VisitData
 
+# What both features rest on: the masking, the mass, haemodynamics, Adam, gradients.
 REFERENCES = ("abraham2014", "deco2014", "friston2003", "kingma2015", "griffiths2022")
 
 
@@ -43,6 +44,7 @@ class FittedFeature(Feature):
 
     def recordings(self, visit: Visit) -> tuple[str, ...]:
         names = super().recordings(visit)
+        # A connectome of the visit's own is used where there is one, and not required.
         if visit.has(CONNECTOME.name):
             return (*names, CONNECTOME.name)
         return names
@@ -64,7 +66,9 @@ class FittedFeature(Feature):
     def _use(self, fitting: BrainFitting) -> None:
         """Take over how brains are fitted, and what follows from it."""
         self.fitting = fitting
+        # Of this instance: a likelihood is fitted in smaller batches and to signals.
         self.batch_size = fitting.batch_size
+        # The atlas in the name, so that measurements of two atlases can be kept.
         self.file = (
             f"func/{{visit}}_atlas-{fitting.atlas.name}_desc-{self.name}_stat-"
             f"{fitting.statistic}.tsv"
@@ -125,12 +129,14 @@ class Mechanism(FittedFeature):
         from cingulum.signals.atlas import pain_atlas
 
         atlas = atlas or pain_atlas()
+        # Without tractography, connections are estimated from distances.
         connectome = connectome or brain_fitting.atlas_connectome(atlas)
         self._use(
             brain_fitting.BrainFitting(
                 atlas,
                 brain or Brain(ReducedWongWang(), connectome),
                 free or brain_fitting.mechanism_priors(len(atlas.regions)),
+                # It depends on the level of connectivity, and so determines coupling.
                 fc_error if objective is None else objective,
                 steps,
             )
@@ -188,12 +194,14 @@ class Physiology(FittedFeature):
         from cingulum.signals.atlas import pain_atlas
 
         atlas = atlas or pain_atlas()
+        # Without tractography, connections are estimated from distances.
         connectome = connectome or brain_fitting.atlas_connectome(atlas)
         self._use(
             brain_fitting.BrainFitting(
                 atlas,
                 Brain(ReducedWongWang(), connectome),
                 brain_fitting.physiology_priors(),
+                # Only the likelihood gives honest standard deviations.
                 Likelihood(),
                 steps,
             )

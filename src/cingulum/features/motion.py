@@ -30,6 +30,7 @@ class HeadMotion(Feature):
     controls = (
         Control(
             name="motion",
+            # The only column has no name of its own.
             column="",
             label=label,
             unit=unit,
@@ -41,4 +42,5 @@ class HeadMotion(Feature):
     def measure(self, data: VisitData) -> Measurement:
         import numpy as np
 
+        # The first volume has no displacement, and is NaN.
         return Measurement(np.array([np.nanmean(data.displacement)]))

@@ -88,21 +88,27 @@ class ParcelConnectivity(Feature):
         from cingulum.signals.parcellation import regional_series
 
         series, coverage = regional_series(data.bold, self.atlas)
+        # A single region has no pair.
         if (coverage > 0).sum() < 2:
             raise InputError(
                 f"{data.visit['bold']}: fewer than two regions of {self.atlas.name} "
                 "lie in the mask."
             )
         matrix = with_missing(measure_of(self.kind), series.data)
-        outside = [region for region, share in coverage.items() if share == 0]
-        flags = []
-        if outside:
-            flags.append(
-                f"{len(outside)} region(s) of {self.atlas.name} outside the mask: "
-                f"{', '.join(outside[:3])}"
-            )
+        outside = [str(region) for region in coverage.index[coverage == 0]]
+        flags = self._flags(outside)
         details = {**data.bold.settings, "Coverage": coverage.round(4).to_dict()}
         return Measurement(matrix.numpy(), details=details, flags=flags)
+
+    def _flags(self, outside: Sequence[str]) -> list[str]:
+        """outside: regions that the mask does not reach"""
+        if not outside:
+            return []
+        # The first three are enough to see where the mask ends.
+        return [
+            f"{len(outside)} region(s) of {self.atlas.name} outside the mask: "
+            f"{', '.join(outside[:3])}"
+        ]
 
     def columns(self) -> list[Column]:
         regions = self.atlas.regions
@@ -124,13 +130,13 @@ class ParcelConnectivity(Feature):
         if self.kind != "covariance":
             # A correlation of exactly 1 has no Fisher z.
             rows = np.arctanh(np.clip(rows, -1 + 1e-12, 1 - 1e-12))
-        names = [column.name for column in self.columns()]
-        return FeatureRows(pd.DataFrame(rows, columns=names))
+        return FeatureRows(pd.DataFrame(rows, columns=self.column_names))
 
     def _pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows and columns of the lower triangle; variances only with covariances."""
         import numpy as np
 
+        # The matrix is symmetric; the diagonal of a correlation is 1.
         diagonal = 0 if self.kind == "covariance" else -1
         return np.tril_indices(len(self.atlas.regions), diagonal)
 
@@ -140,8 +146,10 @@ def with_missing(measure: Callable[[Tensor], Tensor], signals: Tensor) -> Tensor
     and columns of the others."""
     import torch
 
+    # Left in, a region without a signal would make every partial correlation NaN.
     has_signal = torch.isfinite(signals).all(-1) & (signals.std(-1) > 0)
     matrix = torch.full((len(signals), len(signals)), float("nan"), dtype=signals.dtype)
+    # All NaN where no pair is left.
     if has_signal.sum() > 1:
         pairs = torch.outer(has_signal, has_signal)
         matrix[pairs] = measure(signals[has_signal]).flatten()
@@ -155,6 +163,7 @@ def shrunk_partial(signals: Tensor) -> Tensor:
 
     from cingulum.measures import partial
 
+    # Shrunk, because short runs of many regions have no invertible covariance.
     covariance, _ = ledoit_wolf(signals.T.numpy())
     return partial(torch.as_tensor(covariance))
 

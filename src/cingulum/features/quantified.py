@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 @register_feature
 class BloodFlow(Feature):
-    """CBF in ml/100 g/min at every voxel, of visits whose flow is quantified here
-    (others have their map already)."""
+    """CBF in ml/100 g/min at every voxel, quantified from raw ASL; visits that have a
+    CBF map need no other."""
 
     name = "cbfmap"
     label = "Blood flow map"
@@ -81,6 +81,7 @@ def quantified_from(visit: Visit) -> tuple[str, ...]:
     """
     if visit.has(PERFUSION.name):
         raise InputError(f"{visit.name} has a CBF map already: nothing is quantified.")
+    # Raises for a visit without raw ASL.
     visit[ASL.name]
     return perfusion_sources(visit)
 
@@ -88,6 +89,7 @@ def quantified_from(visit: Visit) -> tuple[str, ...]:
 def number_of_delays(visit: Visit) -> int:
     """How many different delays a visit's ASL run has."""
     delays = visit.metadata(ASL.name).get("PostLabelingDelay")
+    # A single number holds for all volumes.
     if not isinstance(delays, list):
         return 1
     # A delay of 0 belongs to the M0 volumes of the run.
@@ -97,6 +99,7 @@ def number_of_delays(visit: Visit) -> int:
 def _map_of(values: np.ndarray, perfusion: Perfusion) -> Measurement:
     import numpy as np
 
+    # Half the size on disk, and still more digits than a map is good for.
     return Measurement(
         values.astype(np.float32),
         perfusion.affine,

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeVar
 
 from cingulum.errors import InputError
 from cingulum.features.feature import Control, Feature, FeatureOptions, Role
+from cingulum.io.recording_kinds import RecordingKind
 
 FeatureClass = TypeVar("FeatureClass", bound=type[Feature])
 
 REQUIRED = ("name", "label", "summary", "unit", "meaning", "needs", "file")
 """What a feature must declare before it can be registered."""
 
+# Only `register_feature` writes to it; everybody else has the read-only view below.
 _REGISTERED: dict[str, type[Feature]] = {}
 
 FEATURES: Mapping[str, type[Feature]] = MappingProxyType(_REGISTERED)
@@ -23,23 +25,31 @@ FEATURES: Mapping[str, type[Feature]] = MappingProxyType(_REGISTERED)
 def register_feature(feature: FeatureClass) -> FeatureClass:
     """Class decorator: make a feature known to every command and report.
 
-    Raises ValueError for a fact that is missing, or a name that is taken.
+    Raises ValueError for a missing fact, or a name that another feature has.
     """
+    _check_facts(feature)
+    _check_name(feature)
+    _REGISTERED[feature.name] = feature
+    return feature
+
+
+def _check_facts(feature: type[Feature]) -> None:
     missing = [fact for fact in REQUIRED if not hasattr(feature, fact)]
     if missing:
         raise ValueError(
             f"{feature.__name__} must declare {', '.join(missing)} before it can be "
             "registered as a feature."
         )
-    taken = _REGISTERED.get(feature.name)
-    # A notebook cell that is run again defines the same class anew.
-    if taken is not None and taken.__qualname__ != feature.__qualname__:
+
+
+def _check_name(feature: type[Feature]) -> None:
+    namesake = _REGISTERED.get(feature.name)
+    # A notebook cell that is run again defines the same class a second time.
+    if namesake is not None and namesake.__qualname__ != feature.__qualname__:
         raise ValueError(
-            f"{feature.__name__}: the feature {taken.__name__} is called "
+            f"{feature.__name__}: the feature {namesake.__name__} is called "
             f"{feature.name!r} already; choose another name."
         )
-    _REGISTERED[feature.name] = feature
-    return feature
 
 
 def build_features(
@@ -47,40 +57,49 @@ def build_features(
 ) -> dict[str, Feature]:
     """Features by name, as a study's options make them.
 
-    Raises InputError for an unknown one.
+    Raises InputError for an unknown name.
     """
     unknown = [name for name in names if name not in FEATURES]
     if unknown or not names:
-        raise InputError(
-            f"Unknown feature {', '.join(unknown)}. Known are {', '.join(FEATURES)}."
-        )
+        raise InputError(f"Unknown feature {', '.join(unknown)}. {_known()}")
     options = options or FeatureOptions()
     return {name: FEATURES[name].from_options(options) for name in names}
+
+
+def _known() -> str:
+    return f"Known are {', '.join(FEATURES)}."
 
 
 def study_features(
     names: Sequence[str], options: FeatureOptions | None = None
 ) -> dict[str, Feature]:
-    """The features of a study, and beside them those that it is held against: head
+    """The features of a study, and beside them its controls and quality features: head
     motion and quality beside BOLD, heart rate and breathing beside the pulse.
 
     Raises InputError for an unknown name.
     """
     if not names:
-        raise InputError(
-            f"At least one feature must be measured. Known are {', '.join(FEATURES)}."
-        )
+        raise InputError(f"At least one feature must be measured. {_known()}")
     chosen = build_features(names, options)
-    recordings = {kind.name for feature in chosen.values() for kind in feature.needs}
-    beside = []
-    for feature in _by_role():
-        if recordings & {kind.name for kind in feature.measured_beside}:
-            beside.append(feature.name)
-    return build_features([*names, *beside], options)
+    return build_features([*names, *_measured_beside(chosen)], options)
+
+
+def _measured_beside(features: Mapping[str, Feature]) -> list[str]:
+    """Names of the controls and quality features of the same recordings."""
+    recordings: set[str] = set()
+    for feature in features.values():
+        recordings |= _names(feature.needs)
+    return [f.name for f in _by_role() if recordings & _names(f.measured_beside)]
+
+
+# Kinds hold dictionaries, and so cannot be in a set themselves.
+def _names(kinds: Iterable[RecordingKind]) -> set[str]:
+    return {kind.name for kind in kinds}
 
 
 def _by_role() -> list[type[Feature]]:
     """Every feature: predictors, then controls, then what is only shown."""
+    # Stable: within a role, features stay in the order of registration.
     roles = list(Role)
     return sorted(FEATURES.values(), key=lambda feature: roles.index(feature.role))
 
@@ -97,15 +116,12 @@ def default_predictor_names() -> tuple[str, ...]:
 
 def quality_feature_names() -> tuple[str, ...]:
     """Features that tell how good recordings are, and predict nothing."""
-    return tuple(
-        feature.name
-        for feature in _by_role()
-        if feature.role in (Role.CONTROL, Role.QUALITY)
-    )
+    roles = (Role.CONTROL, Role.QUALITY)
+    return tuple(feature.name for feature in _by_role() if feature.role in roles)
 
 
 def all_controls() -> Iterator[tuple[type[Feature], Control]]:
-    """Every control with the feature that it is taken from."""
+    """Every control with the feature whose column it is."""
     for feature in _by_role():
         for control in feature.controls:
             yield feature, control
@@ -120,17 +136,25 @@ def model_label(name: str) -> str:
     """What a model is called for a reader: of a feature, a control, or all fused."""
     if name == "fused":
         return "All fused"
-    controls = {control.name: control.label for _, control in all_controls()}
-    if name in controls:
-        return controls[name]
-    return FEATURES[name].label if name in FEATURES else name
+    described = _control_or_feature(name)
+    if described is None:
+        return name
+    return described.label
 
 
 def model_colour(name: str) -> str:
     """The colour of a model in every figure."""
     if name == "fused":
         return "#1c2430"
-    controls = {control.name: control.colour for _, control in all_controls()}
-    if name in controls:
-        return controls[name]
-    return FEATURES[name].colour if name in FEATURES else "#56606e"
+    described = _control_or_feature(name)
+    if described is None:
+        return "#56606e"
+    return described.colour
+
+
+def _control_or_feature(name: str) -> Control | type[Feature] | None:
+    # First controls: a control has its own label where it shares a feature's name.
+    for _, control in all_controls():
+        if control.name == name:
+            return control
+    return FEATURES.get(name)

@@ -58,8 +58,8 @@ STATISTICS = {
 
 @register_feature
 class SeedConnectivity(Feature):
-    """S1CONN of Lee et al. 2019, doi:10.1097/j.pain.0000000000001417: S1-back seed, two
-    4 mm spheres as one.
+    """S1CONN of Lee et al. 2019, doi:10.1097/j.pain.0000000000001417: the seed is two
+    4 mm spheres on the back area of S1.
 
     centres, radius: spheres, MNI mm
     mask: a NIfTI image instead (non-zero voxels, on the grid of the BOLD runs)
@@ -128,42 +128,35 @@ class SeedConnectivity(Feature):
         self.radius = radius
         self.kind = kind
         self.mask = None if mask is None else Path(mask)
+        # Seed and statistic in the name, so that maps of several seeds can be kept.
         self.file = f"func/{{visit}}_seed-{label}_stat-{kind}_boldmap.nii.gz"
         self.unit = STATISTICS[kind].unit
 
     @classmethod
     def from_options(cls, options: FeatureOptions) -> SeedConnectivity:
         values = options.values
-        own = values.get("seed") or values.get("seed_mask")
-        label = values.get("seed_label") or ("seed" if own else "S1back")
         radius = values.get("seed_radius", DEFAULT_RADIUS)
-        if not label.isalnum():
-            raise InputError(f"--seed-label takes letters and digits; came {label!r}.")
-        if not 0 < radius <= LARGEST_RADIUS:
-            raise InputError(
-                f"--seed-radius is a length in mm, above 0 to {LARGEST_RADIUS}; came "
-                f"{radius}."
-            )
+        _check_radius(radius)
         return cls(
             values.get("seed") or S1_BACK,
             radius,
             values.get("seed_mask"),
             values.get("seed_kind", "effect"),
-            label,
+            _seed_label(values),
         )
 
     def settings(self) -> Settings:
         if self.mask is not None:
             return {**self._mask_settings(self.mask), "Kind": self.kind}
+        return {**self._sphere_settings(), "Kind": self.kind}
+
+    def _sphere_settings(self) -> Settings:
+        # Lists, because JSON gives tuples back as lists.
         centres = [list(centre) for centre in self.centres]
-        return {
-            "SeedCentres": centres,
-            "SeedRadius": self.radius,
-            "Kind": self.kind,
-        }
+        return {"SeedCentres": centres, "SeedRadius": self.radius}
 
     def _mask_settings(self, mask: Path) -> Settings:
-        """A mask by its name and content: a path would tell names of people, and
+        """A mask by its name and content: a path would reveal names of people, and the
         content may change."""
         import hashlib
 
@@ -176,27 +169,38 @@ class SeedConnectivity(Feature):
         import numpy as np
 
         bold = data.bold
+        # Half the size on disk, and still more digits than a map is good for.
         values = seed_map(bold, self._seed(bold), self.kind).astype(np.float32)
         details = {**bold.settings, "Statistic": STATISTICS[self.kind].meaning}
         return Measurement(values, bold.affine, details)
 
     def _seed(self, bold: Bold) -> np.ndarray:
         """Voxels of the seed (x, y, z) on the grid of the run."""
+        if self.mask is None:
+            return self._spheres(bold)
+        return self._masked(self.mask, bold)
+
+    def _spheres(self, bold: Bold) -> np.ndarray:
         import numpy as np
 
-        from cingulum.io.images import read_image
         from cingulum.signals.atlas import SphereAtlas, check_space
         from cingulum.signals.parcellation import sphere_mask
 
-        if self.mask is None:
-            in_mni = SphereAtlas((), np.empty((0, 3)), name="the seed")
-            check_space(in_mni, bold.space, "The BOLD run")
-            return sphere_mask(self.centres, self.radius, bold.mask.shape, bold.affine)
-        image = read_image(self.mask, 3)
+        # Coordinates are in MNI space: in any other they would name other places.
+        in_mni = SphereAtlas((), np.empty((0, 3)), name="the seed")
+        check_space(in_mni, bold.space, "The BOLD run")
+        return sphere_mask(self.centres, self.radius, bold.mask.shape, bold.affine)
+
+    def _masked(self, mask: Path, bold: Bold) -> np.ndarray:
+        import numpy as np
+
+        from cingulum.io.images import read_image
+
+        image = read_image(mask, 3)
         same_shape = image.shape == bold.mask.shape
         if not same_shape or not np.allclose(image.affine, bold.affine, atol=1e-3):
             raise InputError(
-                f"{self.mask.name}: its grid {image.shape} is not that of the BOLD run "
+                f"{mask.name}: its grid {image.shape} is not that of the BOLD run "
                 f"{bold.mask.shape}."
             )
         return np.asarray(image.dataobj) != 0
@@ -212,6 +216,24 @@ class SeedConnectivity(Feature):
         )
 
 
+def _seed_label(values: Settings) -> str:
+    """The name of the seed in file names."""
+    is_own = values.get("seed") or values.get("seed_mask")
+    label = values.get("seed_label") or ("seed" if is_own else "S1back")
+    # Other characters separate the parts of a BIDS file name.
+    if not label.isalnum():
+        raise InputError(f"--seed-label takes letters and digits; got {label!r}.")
+    return label
+
+
+def _check_radius(radius: float) -> None:
+    if not 0 < radius <= LARGEST_RADIUS:
+        raise InputError(
+            f"--seed-radius is a length in mm, above 0 to {LARGEST_RADIUS}; got "
+            f"{radius}."
+        )
+
+
 def seed_map(bold: Bold, seed: np.ndarray, kind: str = "effect") -> np.ndarray:
     """Connectivity (x, y, z) of every voxel with the mean raw signal of the voxels in
     `seed` (x, y, z), as STATISTICS says.
@@ -221,17 +243,10 @@ def seed_map(bold: Bold, seed: np.ndarray, kind: str = "effect") -> np.ndarray:
     import numpy as np
 
     signals = bold.signals
-    signal = _mean_raw_signal(bold, seed)
-    if signal.std() < 1e-9:
-        raise InputError(
-            "The seed lies outside the brain mask or has a constant signal."
-        )
-    signal = (signal - signal.mean()) / signal.std()
+    signal = _standardised(_mean_raw_signal(bold, seed))
     estimate = (signals @ signal) / len(signal)
     if kind != "effect":
-        spread = signals.std(1, dtype=float)
-        divisor = np.where(spread > 0, spread, 1)
-        estimate = np.where(spread > 0, estimate / divisor, 0.0)
+        estimate = _correlations(estimate, signals)
     if kind == "fisherz":
         # A voxel that is the whole seed correlates with it perfectly.
         estimate = np.arctanh(np.clip(estimate, -1 + 1e-12, 1 - 1e-12))
@@ -240,12 +255,34 @@ def seed_map(bold: Bold, seed: np.ndarray, kind: str = "effect") -> np.ndarray:
     return values
 
 
+def _standardised(signal: np.ndarray) -> np.ndarray:
+    # Not `== 0`: the mean of equal numbers differs from them in the last bits.
+    if signal.std() < 1e-9:
+        raise InputError(
+            "The seed lies outside the brain mask or has a constant signal."
+        )
+    return (signal - signal.mean()) / signal.std()
+
+
+def _correlations(estimate: np.ndarray, signals: np.ndarray) -> np.ndarray:
+    """Regression estimates (voxel,) as correlations; 0 for a constant voxel."""
+    import numpy as np
+
+    spread = signals.std(1, dtype=float)
+    # Divided by 1 where there is no spread, so that NumPy does not warn.
+    divisor = np.where(spread > 0, spread, 1)
+    return np.where(spread > 0, estimate / divisor, 0.0)
+
+
 def _mean_raw_signal(bold: Bold, seed: np.ndarray) -> np.ndarray:
     """Mean over the seed (time,) of the signals before each voxel was divided by its
     own mean."""
     import numpy as np
 
+    # Cleaned signals are in percent of each voxel's mean; times that mean, voxels count
+    # as they do in the mean of the raw signals.
     inside = seed[bold.mask]
+    # A constant signal: the caller's error says what may be wrong.
     if not inside.any():
         return np.zeros(bold.signals.shape[1])
     level = bold.level[inside, None]

@@ -59,6 +59,7 @@ class Tangent(TransformerMixin, BaseEstimator):
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the input columns, or numbered names where there are none."""
+        # scikit-learn sets `feature_names_in_` only where X was a data frame.
         names = input_features
         if names is None:
             names = getattr(self, "feature_names_in_", None)
@@ -70,6 +71,7 @@ class Tangent(TransformerMixin, BaseEstimator):
         """Shrunk covariances (visit, region, region)."""
         matrices = _symmetric(X)
         n = matrices.shape[-1]
+        # Towards a multiple of the identity, as large as the matrix is on average.
         level = np.einsum("kii->k", matrices) / n
         target = level[:, None, None] * np.eye(n)
         shrunk = (1 - self.shrinkage) * matrices + self.shrinkage * target
@@ -103,7 +105,7 @@ def _regions(columns: int) -> int:
 
 
 def _lower_in_upper(n: int) -> np.ndarray:
-    """Where the entries of a lower triangle, row by row, stand in an upper one: ours is
+    """Position of the entries of a lower triangle, row by row, in an upper one: ours is
     the order of `ParcelConnectivity`, pyRiemann's is the other."""
     position = np.zeros((n, n), int)
     position[np.triu_indices(n)] = np.arange(n * (n + 1) // 2)

@@ -12,7 +12,6 @@ import pandas as pd
 from cingulum.errors import InputError
 from cingulum.features import (
     Column,
-    ColumnKind,
     Control,
     Feature,
     FeatureRows,
@@ -28,6 +27,7 @@ from cingulum.pipeline.feature_table import FeatureResult, FeatureTable
 from cingulum.pipeline.measurement import Failure
 from cingulum.signals.atlas import Atlas, pain_atlas
 
+# Masks of two visits always differ a little at the edge of the brain.
 UNEVEN = 0.1
 """Share of the voxels with a value at either visit that may lack one at the other."""
 
@@ -43,23 +43,28 @@ def cohort_features(
     Raises InputError for maps on different grids, or nobody left.
     """
     failures = [*table.failures, *table.without_numbers()]
-    predictors = [
-        name
-        for name, result in table.results.items()
-        if result.feature.role is Role.PREDICTOR
-    ]
+    features = {name: result.feature for name, result in table.results.items()}
+    predictors = _predictors(features)
     if missing == "complete":
         cohort = _complete(cohort, failures)
     else:
         cohort = _with_some_predictor(cohort, failures, predictors)
     assembly = _Assembly(_visits_in_order(cohort))
-    lacking = {(failure.participant, failure.feature) for failure in failures}
     for name, result in table.results.items():
-        own = _of_cohort(result, cohort, {p for p, f in lacking if f == name})
+        own = _of_cohort(result, cohort, _participants_lacking(name, failures))
         if own.visits:
             assembly.add(own)
-    features = {name: result.feature for name, result in table.results.items()}
     return assembly.features(cohort, features, failures, predictors), cohort
+
+
+def _predictors(features: Mapping[str, Feature]) -> list[str]:
+    """Names of the features that are predicted from."""
+    return [name for name, f in features.items() if f.role is Role.PREDICTOR]
+
+
+def _participants_lacking(feature: str, failures: Sequence[Failure]) -> set[str]:
+    """Participants who lack a feature at some visit: a pair needs both."""
+    return {f.participant for f in failures if f.feature == feature}
 
 
 def _complete(cohort: Cohort, failures: Sequence[Failure]) -> Cohort:
@@ -67,6 +72,7 @@ def _complete(cohort: Cohort, failures: Sequence[Failure]) -> Cohort:
     reasons: dict[str, str] = {}
     for failure in failures:
         if failure.participant in cohort.participants:
+            # The first reason: the others often follow from it.
             reasons.setdefault(failure.participant, failure.reason)
     return cohort.without(reasons)
 
@@ -76,11 +82,11 @@ def _with_some_predictor(
 ) -> Cohort:
     """Those who have some feature to predict from."""
     lacking = _lacking(cohort.participants, failures, predictors)
-    reasons = {
-        participant: "; ".join(dict.fromkeys(by_feature.values()))
-        for participant, by_feature in lacking.items()
-        if len(by_feature) == len(predictors)
-    }
+    reasons = {}
+    for participant, by_feature in lacking.items():
+        if len(by_feature) == len(predictors):
+            # Several features may fail for one reason, which is then listed once.
+            reasons[participant] = "; ".join(dict.fromkeys(by_feature.values()))
     return cohort.without(reasons)
 
 
@@ -98,6 +104,7 @@ def _lacking(
 
 def _visits_in_order(cohort: Cohort) -> list[Visit]:
     """Visits by participant, first and second."""
+    # `state` is the order of the two visits: features are compared as second − first.
     order = cohort.ratings.sort_values(["participant", "state"])
     by_key = {visit.key: visit for visit in cohort.visits}
     keys = zip(order["participant"], order["session"], strict=True)
@@ -110,22 +117,30 @@ def _of_cohort(
     """The part of a result that belongs to participants who are left and have the
     feature at every visit."""
     order = {visit.key: i for i, visit in enumerate(_visits_in_order(cohort))}
-    kept = [
-        i
-        for i, visit in enumerate(result.visits)
-        if visit.key in order and visit.participant not in lacking
-    ]
+    kept = []
+    for i, visit in enumerate(result.visits):
+        if visit.key in order and visit.participant not in lacking:
+            kept.append(i)
     kept.sort(key=lambda i: order[result.visits[i].key])
+    return _selected(result, kept)
+
+
+def _selected(result: FeatureResult, kept: list[int]) -> FeatureResult:
+    """Some visits of a result, in the order of `kept`."""
     rows = result.rows
     if rows is not None:
-        arrays = {name: values[kept] for name, values in rows.arrays.items()}
-        rows = FeatureRows(rows.table.iloc[kept].reset_index(drop=True), arrays)
+        rows = _selected_rows(rows, kept)
     return FeatureResult(
         result.feature,
         [result.visits[i] for i in kept],
         [result.measurements[i] for i in kept],
         rows,
     )
+
+
+def _selected_rows(rows: FeatureRows, kept: list[int]) -> FeatureRows:
+    arrays = {name: values[kept] for name, values in rows.arrays.items()}
+    return FeatureRows(rows.table.iloc[kept].reset_index(drop=True), arrays)
 
 
 @dataclass(eq=False)
@@ -148,48 +163,60 @@ class _Assembly:
         feature = result.feature
         name = feature.name
         self._add_remarks(result)
+        # Maps must be on one grid before voxels are compared.
         if feature.is_map:
             self.grids[name] = common_grid(result)
             self._flag_uneven(result)
         table = self._of_all_visits(result.visits, result.table)
         for control in feature.controls:
+            # A feature that is its own control is added below, as every feature.
             if control.name != name:
                 self._add_control(control, table)
-        if feature.missing_is_gap:
-            self.shown[name] = table
-            return
-        predicting = self._of_all_visits(result.visits, result.predicted_from)
-        self.values[name] = self._by_patient(predicting.to_numpy(float))
-        self.columns[name] = [str(column) for column in predicting.columns]
+        if not feature.missing_is_gap:
+            self._add_values(result)
         if isinstance(feature, FittedFeature):
-            self.shown[name] = table
             self._add_evidence(feature, result)
+        # Maps and single numbers are shown elsewhere.
+        if feature.missing_is_gap or isinstance(feature, FittedFeature):
+            self.shown[name] = table
+
+    def _add_values(self, result: FeatureResult) -> None:
+        """The columns that predict, by patient and visit."""
+        name = result.feature.name
+        table = self._of_all_visits(result.visits, result.predicted_from)
+        self.values[name] = self._by_patient(table.to_numpy(float))
+        self.columns[name] = [str(column) for column in table.columns]
 
     def _of_all_visits(
         self, visits: Sequence[Visit], table: pd.DataFrame
     ) -> pd.DataFrame:
         """A table with a row for every visit of the cohort, NaN where it is missing."""
         position = {visit.key: i for i, visit in enumerate(self.visits)}
-        full = pd.DataFrame(
-            np.full((len(self.visits), table.shape[1]), np.nan), columns=table.columns
-        )
-        full.iloc[[position[visit.key] for visit in visits]] = table.to_numpy(float)
-        return full
+        rows = [position[visit.key] for visit in visits]
+        values = np.full((len(self.visits), table.shape[1]), np.nan)
+        values[rows] = table.to_numpy(float)
+        return pd.DataFrame(values, columns=table.columns)
 
     def _by_patient(self, values: np.ndarray) -> np.ndarray:
         """(patient, visit, column) from (visit, column)."""
         return values.reshape(len(self.visits) // 2, 2, -1)
 
     def _add_remarks(self, result: FeatureResult) -> None:
-        for visit, measurement in zip(result.visits, result.measurements, strict=True):
+        for visit, measurement in result.measured():
             self.sources.add(measurement.origin.recordings)
+            self._add_equation(measurement)
             for flag in measurement.flags:
                 self.flagged.setdefault(flag, set()).add(visit.name)
-            equation = measurement.details.get("Equation")
-            if equation and equation not in self.equations:
-                self.equations.append(str(equation))
+
+    def _add_equation(self, measurement: Measurement) -> None:
+        """The equation of quantified blood flow, for the methods section."""
+        equation = measurement.details.get("Equation")
+        # Most visits share one, and a list keeps the order in which they occur.
+        if equation and equation not in self.equations:
+            self.equations.append(str(equation))
 
     def _flag_uneven(self, result: FeatureResult) -> None:
+        """Flag visits whose map covers other voxels than the person's other map."""
         uneven = unevenly_covered(result.visits, result.measurements)
         if uneven:
             flag = (
@@ -199,26 +226,30 @@ class _Assembly:
             self.flagged[flag] = uneven
 
     def _add_control(self, control: Control, table: pd.DataFrame) -> None:
-        """A column that predictors are held against, where it is known and varies."""
+        """Add a control, where it is known and varies between visits."""
         values = table[control.column].to_numpy(float)
-        finite = np.isfinite(values)
+        known = np.isfinite(values)
         self.units[control.name] = control.unit
-        usable = finite.all() if control.must_be_complete else finite.any()
-        if usable and np.ptp(values[finite]) > 0:
+        usable = known.all() if control.must_be_complete else known.any()
+        # A constant explains nothing, and would be divided by its spread of 0.
+        if usable and np.ptp(values[known]) > 0:
             self.values[control.name] = values.reshape(-1, 2, 1)
             self.columns[control.name] = [control.name]
-        elif control.missing_text and finite.any():
-            self.flagged[control.missing_text] = {
-                visit.name
-                for visit, known in zip(self.visits, finite, strict=True)
-                if not known
-            }
+        elif control.missing_text and known.any():
+            self.flagged[control.missing_text] = self._visits_without(known)
+
+    def _visits_without(self, known: np.ndarray) -> set[str]:
+        """Names of the visits where a value is not known."""
+        visits = zip(self.visits, known, strict=True)
+        return {visit.name for visit, is_known in visits if not is_known}
 
     def _add_evidence(self, feature: FittedFeature, result: FeatureResult) -> None:
-        arrays = result.rows.arrays if result.rows is not None else {}
-        if "fc" in arrays:
-            connectome = feature.fitting.brain.connectome
-            self.evidence[feature.name] = FitEvidence(**arrays, connectome=connectome)
+        # A fit by likelihood keeps no modelled connectivity to show.
+        if result.rows is None or "fc" not in result.rows.arrays:
+            return
+        connectome = feature.fitting.brain.connectome
+        evidence = FitEvidence(**result.rows.arrays, connectome=connectome)
+        self.evidence[feature.name] = evidence
 
     def features(
         self,
@@ -260,8 +291,7 @@ def _fitted_columns(features: Mapping[str, Feature]) -> dict[str, list[Column]]:
     fitted = {}
     for name, feature in features.items():
         if isinstance(feature, FittedFeature):
-            columns = feature.columns()
-            fitted[name] = [c for c in columns if c.kind is ColumnKind.VALUE]
+            fitted[name] = feature.value_columns()
     return fitted
 
 
@@ -276,35 +306,44 @@ def _fitted_atlas(features: Mapping[str, Feature]) -> Atlas:
 def unevenly_covered(visits: Sequence[Visit], maps: Sequence[Measurement]) -> set[str]:
     """Names of visits of people whose two maps do not cover the same voxels: what is
     missing would count as a change."""
-    covered: dict[str, list[tuple[str, np.ndarray]]] = {}
+    coverages: dict[str, dict[str, np.ndarray]] = {}
     for visit, measurement in zip(visits, maps, strict=True):
-        coverage = (visit.name, measurement.values != 0)
-        covered.setdefault(visit.participant, []).append(coverage)
-    uneven = set()
-    for pair in covered.values():
-        if len(pair) != 2:
-            continue
-        (first, in_first), (second, in_second) = pair
-        differing = (in_first ^ in_second).sum()
-        if differing > UNEVEN * (in_first | in_second).sum():
-            uneven |= {first, second}
+        # Maps are zero outside the mask.
+        covered = measurement.values != 0
+        coverages.setdefault(visit.participant, {})[visit.name] = covered
+    uneven: set[str] = set()
+    for by_visit in coverages.values():
+        if len(by_visit) == 2 and _differ(*by_visit.values()):
+            uneven |= set(by_visit)
     return uneven
+
+
+def _differ(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether two coverages differ by more than a share of all voxels."""
+    return (first ^ second).sum() > UNEVEN * (first | second).sum()
 
 
 def common_grid(result: FeatureResult) -> Grid:
     """The one grid of all maps. Raises InputError where they differ."""
     first = result.measurements[0]
     grid = _grid_of(first)
-    for visit, measurement in zip(result.visits, result.measurements, strict=True):
+    for visit, measurement in result.measured():
         shape, affine = _grid_of(measurement)
+        # Affines pass through files, which keep them in float32.
         if shape != grid.shape or not np.allclose(affine, grid.affine):
-            name = result.feature.file.format(visit=visit.name).rpartition("/")[2]
-            raise InputError(
-                f"{name}: its grid {shape} differs from {grid.shape}, that of "
-                f"{result.visits[0].name}. All visits must be on one grid (one "
-                "--output-spaces resolution of fMRIPrep and ASLPrep)."
-            )
+            raise InputError(_other_grid(result, visit, shape, grid))
     return grid
+
+
+def _other_grid(
+    result: FeatureResult, visit: Visit, shape: tuple[int, ...], grid: Grid
+) -> str:
+    name = result.feature.file.format(visit=visit.name).rpartition("/")[2]
+    return (
+        f"{name}: its grid {shape} differs from {grid.shape}, that of "
+        f"{result.visits[0].name}. All visits must be on one grid (one "
+        "--output-spaces resolution of fMRIPrep and ASLPrep)."
+    )
 
 
 def _grid_of(measurement: Measurement) -> Grid:

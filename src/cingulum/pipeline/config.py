@@ -1,7 +1,7 @@
 """A study as one TOML file: which recordings, which features, which analysis. Read with
 checks, and written back with every option.
 
-Pydantic, attrs with cattrs, and tomlkit were measured and not taken: see
+Pydantic, attrs with cattrs, and tomlkit were measured and not adopted: see
 docs/decisions/006-libraries.md.
 """
 
@@ -43,6 +43,7 @@ def option(
 ) -> Any:
     """A field with its default, meaning and limits, declared once for the study file,
     the command line and the documentation."""
+    # Choices that can grow are read when they are needed: a function stays one.
     metadata = {
         "meaning": meaning,
         "choices": choices if callable(choices) else tuple(choices),
@@ -179,7 +180,7 @@ SECTIONS: dict[str, type] = {
     "prediction": PredictionConfig,
     "model": ModelConfig,
 }
-"""Tables of a study file; the options of `StudyConfig` itself stand above them."""
+"""Tables of a study file; the options of `StudyConfig` itself come before them."""
 
 PLAIN_TYPES = {
     str: "a text",
@@ -234,46 +235,50 @@ class Option:
         """The description and the default, for argparse."""
         # argparse formats help with %, so that a percent sign is written twice.
         text = self.description.replace("%", "%%")
-        default = self.default
-        if self.is_list:
-            default = " ".join(default)
-        return f"{text} (default: {default})" if default else text
+        if not self.default:
+            return text
+        default = " ".join(self.default) if self.is_list else self.default
+        return f"{text} (default: {default})"
 
 
 def options(config_class: type) -> tuple[Option, ...]:
     """The options of a section or of `StudyConfig`, in the order of the file."""
+    # Annotations are texts in this module; this makes types of them.
     types = get_type_hints(config_class)
-    declared = []
-    for declaration in fields(config_class):
-        if declaration.name not in SECTIONS:
-            declared.append(_option(declaration, types[declaration.name]))
-    return tuple(declared)
+    # Sections are fields of `StudyConfig` too, but no options.
+    own = [d for d in fields(config_class) if d.name not in SECTIONS]
+    return tuple(_option(d, types[d.name]) for d in own)
 
 
 def _option(declaration: Field, annotation: Any) -> Option:
-    alternatives = get_args(annotation)
-    origin = get_origin(annotation)
-    # `str` and the like are their own type.
-    item_type = annotation
-    if origin is Mapping:
-        item_type = dict
-    elif alternatives:
-        # `str` of `tuple[str, ...]`, and of `str | None`
-        item_type = alternatives[0]
+    choices = _choices(declaration)
     return Option(
         declaration.name,
-        item_type,
-        is_list=origin is tuple,
-        may_be_none=NoneType in alternatives,
+        _item_type(annotation),
+        is_list=get_origin(annotation) is tuple,
+        may_be_none=NoneType in get_args(annotation),
         default=_default(declaration),
-        **{**declaration.metadata, "choices": _choices(declaration)},
+        **{**declaration.metadata, "choices": choices},
     )
+
+
+def _item_type(annotation: Any) -> type:
+    """The type of an option's value, or of each item of a list."""
+    if get_origin(annotation) is Mapping:
+        return dict
+    alternatives = get_args(annotation)
+    # `str` of `tuple[str, ...]`, and of `str | None`; `str` itself has none.
+    if alternatives:
+        return alternatives[0]
+    return annotation
 
 
 def _choices(declaration: Field) -> tuple[str, ...]:
     """What an option may be now."""
     choices = declaration.metadata["choices"]
-    return tuple(choices() if callable(choices) else choices)
+    if callable(choices):
+        return tuple(choices())
+    return tuple(choices)
 
 
 def _default(declaration: Field) -> Any:
@@ -310,22 +315,24 @@ def _read_toml(path: Path) -> Values:
 
 def _dotted(content: Values, path: Path) -> Values:
     """Options of a file by dotted names: `prediction.permutations`."""
-    dotted = {}
+    return dict(_dotted_pairs(content, path))
+
+
+def _dotted_pairs(content: Values, path: Path) -> Iterator[tuple[str, Any]]:
     for name, value in content.items():
-        if name in SECTIONS:
-            _check_table(name, value, path)
-            for key, inner in value.items():
-                dotted[f"{name}.{key}"] = inner
-        else:
-            dotted[name] = value
-    return dotted
+        if name not in SECTIONS:
+            yield name, value
+            continue
+        _check_table(name, value, path)
+        for key, inner in value.items():
+            yield f"{name}.{key}", inner
 
 
 def _check_table(section: str, value: Any, path: Path) -> None:
     # `features = 3` is good TOML.
     if not isinstance(value, dict):
         raise InputError(
-            f"{path}: [{section}] must be a table of settings; came {value!r}."
+            f"{path}: [{section}] must be a table of settings; got {value!r}."
         )
 
 
@@ -342,8 +349,8 @@ def with_options(
         section, _, key = name.partition(".")
         if section in SECTIONS:
             where = f"{source}: [{section}]"
-            value = _with_option(getattr(study, section), key, value, where)
-            study = replace(study, **{section: value})
+            config = _with_option(getattr(study, section), key, value, where)
+            study = replace(study, **{section: config})
         else:
             study = _with_option(study, name, value, source)
     return study
@@ -375,6 +382,7 @@ def _nearest(config_class: type, name: str) -> str:
     similar = difflib.get_close_matches(name, known, 1)
     if similar:
         return f"Did you mean {similar[0]}?"
+    # A right name under the wrong heading is the other common mistake.
     section = _section_with(name)
     if section:
         return f"It belongs into [{section}]."
@@ -383,9 +391,8 @@ def _nearest(config_class: type, name: str) -> str:
 
 def _section_with(name: str) -> str | None:
     for section, config_class in SECTIONS.items():
-        for option in options(config_class):
-            if option.name == name:
-                return section
+        if name in [option.name for option in options(config_class)]:
+            return section
     return None
 
 
@@ -394,9 +401,10 @@ def _checked_value(option: Option, value: Any, where: str) -> Any:
         return None
     if not option.is_list:
         return _checked_item(option, value, where)
-    # One text will do for a list of one.
-    items = value if isinstance(value, list | tuple) else [value]
-    return tuple(_checked_item(option, item, where) for item in items)
+    # A single text will do for a list with one item.
+    if not isinstance(value, list | tuple):
+        return (_checked_item(option, value, where),)
+    return tuple(_checked_item(option, item, where) for item in value)
 
 
 def _checked_item(option: Option, value: Any, where: str) -> Any:
@@ -411,7 +419,7 @@ def _checked_item(option: Option, value: Any, where: str) -> Any:
 def _converted(option: Option, value: Any, where: str) -> Any:
     """The value in the type of its option; a whole number will do for a number."""
     wanted = option.item_type
-    # True and False are whole numbers in Python, but were not meant as such.
+    # True and False are whole numbers in Python, but nobody means them as such.
     is_bool = isinstance(value, bool)
     if wanted is float and isinstance(value, int) and not is_bool:
         return float(value)
@@ -419,11 +427,11 @@ def _converted(option: Option, value: Any, where: str) -> Any:
         return dict(value)
     if isinstance(value, wanted) and is_bool == (wanted is bool):
         return value
-    raise InputError(f"{where} must be {PLAIN_TYPES[wanted]}; came {value!r}.")
+    raise InputError(f"{where} must be {PLAIN_TYPES[wanted]}; got {value!r}.")
 
 
 def _refuse_choice(option: Option, item: Any, where: str) -> None:
-    message = f"{where} takes {', '.join(option.choices)}; came {item!r}."
+    message = f"{where} takes {', '.join(option.choices)}; got {item!r}."
     similar = difflib.get_close_matches(str(item), option.choices, 1)
     if similar:
         message += f" Did you mean {similar[0]}?"
@@ -431,11 +439,15 @@ def _refuse_choice(option: Option, item: Any, where: str) -> None:
 
 
 def _check_range(option: Option, number: float, where: str) -> None:
-    # TOML has nan and inf, and NaN would pass every comparison.
-    if not math.isfinite(number):
-        raise InputError(f"{where} must be a finite number; came {number}.")
+    _check_finite(number, where)
     if not option.contains(number):
-        raise InputError(f"{where} must be {option.limits}; came {number}.")
+        raise InputError(f"{where} must be {option.limits}; got {number}.")
+
+
+# TOML has nan and inf, and NaN would pass every comparison.
+def _check_finite(number: float, where: str) -> None:
+    if not math.isfinite(number):
+        raise InputError(f"{where} must be a finite number; got {number}.")
 
 
 HEADER = (
@@ -449,8 +461,12 @@ def to_toml(study: StudyConfig) -> str:
     is a comment."""
     lines = [HEADER, "", *_option_lines(study)]
     for section in SECTIONS:
-        lines += ["", f"[{section}]", *_option_lines(getattr(study, section))]
+        lines += _section_lines(section, getattr(study, section))
     return "\n".join(lines) + "\n"
+
+
+def _section_lines(section: str, config: Any) -> list[str]:
+    return ["", f"[{section}]", *_option_lines(config)]
 
 
 def _option_lines(config: Any) -> Iterator[str]:
@@ -493,16 +509,21 @@ def _inline_table(table: Values) -> str:
 
 def write_study(study: StudyConfig, manifest: ReportManifest) -> None:
     """Write study.toml, with a copy of its connectome beside it."""
-    # A copy, so that the folder is complete wherever it is moved.
     if study.features.connectome:
-        connectome = Path(study.features.connectome)
-        manifest.bytes("connectome.npy", _npy(connectome))
-        study = with_connectome(study, "connectome.npy")
+        study = _with_copied_connectome(study, study.features.connectome, manifest)
     manifest.bytes("study.toml", to_toml(study).encode())
 
 
+def _with_copied_connectome(
+    study: StudyConfig, connectome: str, manifest: ReportManifest
+) -> StudyConfig:
+    # A copy, so that the folder is complete wherever it is moved.
+    manifest.bytes("connectome.npy", _npy(Path(connectome)))
+    return with_connectome(study, "connectome.npy")
+
+
 def _npy(path: Path) -> bytes:
-    """A matrix file of any format that is read here, as a NumPy file."""
+    """A matrix file of any supported format, as a NumPy file."""
     import io
 
     import numpy as np

@@ -12,6 +12,9 @@ from cingulum.errors import InputError
 from cingulum.features.registry import control_names
 from cingulum.io.cohort import Cohort
 
+LISTED = 5
+"""Participants that an error message names."""
+
 
 def check_columns(cohort: Cohort, site: str | None, confounds: Sequence[str]) -> None:
     """Raises InputError for a site or confounds (controls apart: they are measured)
@@ -19,6 +22,11 @@ def check_columns(cohort: Cohort, site: str | None, confounds: Sequence[str]) ->
     people = participant_rows(cohort, cohort.participants)
     if site is not None:
         site_labels(people, site)
+    _check_confounds(people, confounds)
+
+
+def _check_confounds(people: pd.DataFrame, confounds: Sequence[str]) -> None:
+    # Controls are columns of features, and known only after measuring.
     controls = control_names()
     for name in confounds:
         if name not in controls:
@@ -38,24 +46,27 @@ def site_labels(people: pd.DataFrame, column: str) -> np.ndarray:
     everybody.
     """
     if column not in people:
-        raise InputError(
-            f"participants.tsv has no column {column!r}; it has "
-            f"{', '.join(map(str, people.columns))}."
-        )
-    gaps = [f"sub-{name}" for name in people.index[people[column].isna()]]
-    if gaps:
-        more = " and others" if len(gaps) > 5 else ""
-        raise InputError(
-            f"participants.tsv: {column} (the site) is not told of "
-            f"{', '.join(gaps[:5])}{more}; fill it in, or leave them out."
-        )
+        known = ", ".join(map(str, people.columns))
+        raise InputError(f"participants.tsv has no column {column!r}; it has {known}.")
+    _check_no_gaps(people, column)
     sites = people[column].astype(str)
+    # A label of a participant, or a date: no site.
     if sites.value_counts().max() == 1:
         raise InputError(
             f"participants.tsv: every participant has another {column}; ratings are "
             "exchanged inside sites, so that each needs several."
         )
     return sites.to_numpy()
+
+
+def _check_no_gaps(people: pd.DataFrame, column: str) -> None:
+    gaps = [f"sub-{name}" for name in people.index[people[column].isna()]]
+    if gaps:
+        more = " and others" if len(gaps) > LISTED else ""
+        raise InputError(
+            f"participants.tsv: {column} (the site) is missing for "
+            f"{', '.join(gaps[:LISTED])}{more}; fill it in, or leave them out."
+        )
 
 
 def confound_values(
@@ -68,15 +79,21 @@ def confound_values(
     if name not in people:
         known = [*controls, *map(str, people.columns)]
         raise InputError(f"Unknown confound {name!r}. Known are {', '.join(known)}.")
-    column = people[name]
-    values = pd.to_numeric(column, errors="coerce")
-    is_two_groups = column.notna().all() and column.nunique() == 2
-    if values.isna().any() and is_two_groups:
-        values = (column == column.iloc[0]).astype(float)
-    if values.isna().any():
-        first = f"sub-{values.index[values.isna()][0]}"
+    values = _as_numbers(people[name])
+    unknown = values.index[values.isna()]
+    if len(unknown):
         raise InputError(
             f"Confound {name!r} of participants.tsv must be numbers or two groups, and "
-            f"complete; it is not for {first}."
+            f"complete; it is not for sub-{unknown[0]}."
         )
     return values.to_numpy(float)
+
+
+def _as_numbers(column: pd.Series) -> pd.Series:
+    """A column as numbers, two groups as 0 and 1; NaN for what is neither."""
+    values = pd.to_numeric(column, errors="coerce")
+    is_two_groups = column.notna().all() and column.nunique() == 2
+    # Which group is 1 does not matter: a regression takes either out alike.
+    if values.isna().any() and is_two_groups:
+        return (column == column.iloc[0]).astype(float)
+    return values

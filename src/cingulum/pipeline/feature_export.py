@@ -1,9 +1,9 @@
 """`cingulum features`: any dataset as one table, with a row per visit, every column
-described and every failure told."""
+described and every failure listed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pandas as pd
 
 from cingulum import __version__
 from cingulum.errors import InputError
-from cingulum.features import Feature
+from cingulum.features import Column, Feature
 from cingulum.features.feature import Settings
 from cingulum.io.derivatives import describe_dataset
 from cingulum.io.files import slug, write_bytes, write_json, write_table
@@ -26,6 +26,14 @@ from cingulum.report.feature_overview import overview
 
 ColumnDescriptions = dict[str, Settings]
 """By column of a table, what its JSON says of it."""
+
+REMARKS: ColumnDescriptions = {
+    "failed": {
+        "Description": "Features that could not be measured; failures.tsv says why"
+    },
+    "flags": {"Description": "What a reader should know of this visit's recordings"},
+}
+"""The last two columns of the table."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +98,10 @@ def write_features(  # noqa: PLR0913 - the Python face of a command, as its opti
     paths = RunPaths.of(bids, out, derivatives, work)
     run = Run(paths, executor or Executor(), show_progress)
     selected = VisitSelection(participants, sessions, filters).visits(paths)
-    skipped = _without_recordings(selected, plan.features) if skip_absent else ()
+    skipped: tuple[str, ...] = ()
+    if skip_absent:
+        skipped = _without_recordings(selected, plan.features)
+    # Most often a wrong folder; an empty table would not say so.
     if len(skipped) == len(plan.features):
         raise InputError(_nothing_to_measure(bids, selected, plan.features))
     measured = {name: f for name, f in plan.features.items() if name not in skipped}
@@ -106,18 +117,18 @@ def _without_recordings(
     visits: Sequence[Visit], features: Mapping[str, Feature]
 ) -> tuple[str, ...]:
     """Features that no visit has the recordings for."""
-    return tuple(
-        name
-        for name, feature in features.items()
-        if not any(_has_recordings(visit, feature) for visit in visits)
-    )
+    absent = []
+    for name, feature in features.items():
+        if not any(_has_recordings(visit, feature) for visit in visits):
+            absent.append(name)
+    return tuple(absent)
 
 
 def _has_recordings(visit: Visit, feature: Feature) -> bool:
     try:
         feature.recordings(visit)
     except InputError:
-        # Several files of a kind are an error to be told, not an absence.
+        # Several files of a kind are an error to be reported, not an absence.
         return any(kind.name in visit.ambiguous for kind in feature.needs)
     return True
 
@@ -141,57 +152,61 @@ def _export(table: FeatureTable, skipped: tuple[str, ...]) -> ExportedFeatures:
         "session_id": {"Description": "Session of the visit"},
     }
     for result in table.results.values():
+        # Maps are files of their own.
         if result.feature.is_map:
             continue
         descriptions = _column_descriptions(result.feature)
         columns |= descriptions
         parts.append(_values_of_all(result, table.visits, list(descriptions)))
     parts.append(_remarks(table))
-    columns |= {
-        "failed": {
-            "Description": "Features that could not be measured; failures.tsv says why"
-        },
-        "flags": {
-            "Description": "What a reader should know of this visit's recordings"
-        },
-    }
+    columns |= REMARKS
     return ExportedFeatures(pd.concat(parts, axis=1), columns, table.failures, skipped)
 
 
 def _identifiers(visits: Sequence[Visit]) -> pd.DataFrame:
+    participants = [f"sub-{visit.participant}" for visit in visits]
+    # A dataset without sessions has n/a in that column, as BIDS asks.
     sessions = [f"ses-{v.session}" if v.session else np.nan for v in visits]
-    return pd.DataFrame(
-        {
-            "participant_id": [f"sub-{visit.participant}" for visit in visits],
-            "session_id": sessions,
-        }
-    )
+    return pd.DataFrame({"participant_id": participants, "session_id": sessions})
 
 
 def _column_descriptions(feature: Feature) -> ColumnDescriptions:
     """What describes the columns of one feature, by their names in the table."""
-    name = feature.name
-    method = {
-        "Feature": name,
-        "Class": type(feature).__name__,
-        **feature.settings(),
-    }
+    method = _method_of(feature)
     descriptions: ColumnDescriptions = {}
     columns = feature.columns()
     for column in columns:
-        descriptions[slug(f"{name} {column.name}")] = {
-            "LongName": f"{name}: {column.name}" if column.name else name,
-            "Description": column.meaning,
-            "Units": column.unit,
-            "Method": method,
-            "Software": f"cingulum {__version__}",
-        }
+        name = slug(f"{feature.name} {column.name}")
+        descriptions[name] = _description(feature, column, method)
+    # A slug keeps letters and digits only, so that two names may become one.
     if len(descriptions) != len(columns):
         raise InputError(
-            f"{name}: two of its regions have the same name in letters and digits; "
-            "rename one in the atlas."
+            f"{feature.name}: two of its regions have the same name in letters and "
+            "digits; rename one in the atlas."
         )
     return descriptions
+
+
+def _method_of(feature: Feature) -> Settings:
+    """How a feature is measured: its class and settings."""
+    return {
+        "Feature": feature.name,
+        "Class": type(feature).__name__,
+        **feature.settings(),
+    }
+
+
+def _description(feature: Feature, column: Column, method: Settings) -> Settings:
+    long_name = feature.name
+    if column.name:
+        long_name = f"{feature.name}: {column.name}"
+    return {
+        "LongName": long_name,
+        "Description": column.meaning,
+        "Units": column.unit,
+        "Method": method,
+        "Software": f"cingulum {__version__}",
+    }
 
 
 def _values_of_all(
@@ -200,6 +215,7 @@ def _values_of_all(
     """A feature's columns with a row for every visit, NaN where it is missing."""
     position = {visit.key: i for i, visit in enumerate(visits)}
     rows = [position[visit.key] for visit in result.visits]
+    # A visit that failed keeps its row: who reads the table sees the gap.
     values = np.full((len(visits), len(names)), np.nan)
     values[rows] = result.table.to_numpy(float)
     return pd.DataFrame(values, columns=names)
@@ -207,22 +223,36 @@ def _values_of_all(
 
 def _remarks(table: FeatureTable) -> pd.DataFrame:
     """What failed of every visit, and what a reader should know of it."""
-    failed: dict[tuple[str, str], list[str]] = {}
-    for failure in table.failures:
-        key = (failure.participant, failure.session)
-        failed.setdefault(key, []).append(failure.feature)
-    flags: dict[tuple[str, str], list[str]] = {}
-    for visit, flag in table.flags():
-        noted = flags.setdefault(visit.key, [])
-        if flag not in noted:
-            noted.append(flag)
-    keys = [visit.key for visit in table.visits]
+    failed = _texts_by_visit((f.visit_key, f.feature) for f in table.failures)
+    flags = _texts_by_visit((visit.key, flag) for visit, flag in table.flags())
     return pd.DataFrame(
         {
-            "failed": [", ".join(failed.get(key, [])) or np.nan for key in keys],
-            "flags": ["; ".join(flags.get(key, [])) or np.nan for key in keys],
+            "failed": _joined(failed, ", ", table.visits),
+            "flags": _joined(flags, "; ", table.visits),
         }
     )
+
+
+def _joined(
+    texts: Mapping[tuple[str, str], Sequence[str]],
+    separator: str,
+    visits: Sequence[Visit],
+) -> list[str | float]:
+    """A cell per visit. NaN is written as n/a; an empty cell is not valid in BIDS."""
+    return [separator.join(texts.get(visit.key, [])) or np.nan for visit in visits]
+
+
+def _texts_by_visit(
+    texts: Iterable[tuple[tuple[str, str], str]],
+) -> dict[tuple[str, str], list[str]]:
+    """Texts by participant and session, each text once, in the order of occurrence."""
+    by_visit: dict[tuple[str, str], list[str]] = {}
+    for key, text in texts:
+        listed = by_visit.setdefault(key, [])
+        # Several features read one recording, and flag it alike.
+        if text not in listed:
+            listed.append(text)
+    return by_visit
 
 
 def _write(out: Path, exported: ExportedFeatures, plan: MeasurementPlan) -> None:
@@ -234,12 +264,26 @@ def _write(out: Path, exported: ExportedFeatures, plan: MeasurementPlan) -> None
         "Skipped": list(exported.skipped),
     }
     write_json(out / "features.json", description)
-    units = {name: one.get("Units", "") for name, one in exported.columns.items()}
-    figure = overview(exported.table, units)
+    figure = overview(exported.table, _units(exported.columns))
+    # Nothing is drawn of a table without numbers.
     if figure:
         write_bytes(out / "features.png", figure)
-    if exported.failures:
-        failures = pd.DataFrame([asdict(failure) for failure in exported.failures])
-        write_table(out / "failures.tsv", failures.drop(columns="unexpected"))
-    else:
-        (out / "failures.tsv").unlink(missing_ok=True)
+    _write_failures(out / "failures.tsv", exported.failures)
+
+
+def _units(columns: ColumnDescriptions) -> dict[str, str]:
+    return {name: entry.get("Units", "") for name, entry in columns.items()}
+
+
+def _write_failures(path: Path, failures: Sequence[Failure]) -> None:
+    """Write what failed; without failures, remove the table of an earlier run."""
+    if not failures:
+        path.unlink(missing_ok=True)
+        return
+    write_table(path, _failures_table(failures))
+
+
+def _failures_table(failures: Sequence[Failure]) -> pd.DataFrame:
+    table = pd.DataFrame([asdict(failure) for failure in failures])
+    # It only decides whether a task is tried again.
+    return table.drop(columns="unexpected")

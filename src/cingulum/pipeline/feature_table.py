@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from cingulum.errors import InputError
-from cingulum.features import ColumnKind, Feature, FeatureRows, Measurement
+from cingulum.features import Feature, FeatureRows, Measurement
 from cingulum.io.visit import Visit
 from cingulum.pipeline.fitted_rows import finish_rows
-from cingulum.pipeline.measurement import Failure
+from cingulum.pipeline.measurement import Failure, failed_keys
 from cingulum.pipeline.measurement_cache import load_measurement
 from cingulum.pipeline.paths import Run
 
@@ -31,18 +31,26 @@ class FeatureResult:
     measurements: Sequence[Measurement]
     rows: FeatureRows | None
 
+    def measured(self) -> Iterator[tuple[Visit, Measurement]]:
+        """Each visit with its measurement."""
+        return zip(self.visits, self.measurements, strict=True)
+
     @property
     def predicted_from(self) -> pd.DataFrame:
         """The columns that may predict: standard errors are shown only."""
         table = self.table
         if self.feature.is_map:
             return table
-        names = [
-            column.name
-            for column in self.feature.columns()
-            if column.kind is ColumnKind.VALUE
-        ]
-        return table[names]
+        return table[[column.name for column in self.feature.value_columns()]]
+
+    def incomplete_visits(self) -> list[Visit]:
+        """Visits at which a column that predicts is no finite number."""
+        # Maps have no rows, and some features may have gaps.
+        if self.rows is None or self.feature.missing_is_gap:
+            return []
+        complete = np.isfinite(self.predicted_from.to_numpy(float)).all(1)
+        visits = zip(self.visits, complete, strict=True)
+        return [visit for visit, is_complete in visits if not is_complete]
 
     @property
     def table(self) -> pd.DataFrame:
@@ -78,38 +86,24 @@ class FeatureTable:
         failures: of measuring; those visits are passed over
         Raises InputError for a visit that neither was measured nor failed.
         """
-        failed = {failure.key for failure in failures}
+        failed = failed_keys(failures)
         results = {}
-        new_failures: list[Failure] = []
+        all_failures = list(failures)
         for name, feature in features.items():
+            # What was not measured has nothing to read.
             available = [v for v in visits if (*v.key, name) not in failed]
-            measurements = [
-                load_measurement(visit, feature, run.paths.out) for visit in available
-            ]
-            rows = None
-            if not feature.is_map:
-                check_lengths(feature, measurements)
-                finished = finish_rows(feature, available, measurements, run)
-                rows = finished.rows
-                for i, reason in finished.failures.items():
-                    private = run.paths.without_folders(reason)
-                    new_failures.append(Failure.of(available[i], name, private))
-            results[name] = FeatureResult(feature, available, measurements, rows)
-        return cls(visits, results, [*failures, *new_failures])
+            result, failures_of_fits = _result_of(feature, available, run)
+            results[name] = result
+            all_failures += failures_of_fits
+        return cls(visits, results, all_failures)
 
     def without_numbers(self) -> list[Failure]:
-        """Visits at which a feature came to no number (the logarithm of nothing, say),
-        and which did not fail otherwise."""
-        known = {failure.key for failure in self.failures}
+        """Visits at which a feature gave no number (the logarithm of nothing, say), and
+        which did not fail otherwise."""
+        known = failed_keys(self.failures)
         failures = []
         for name, result in self.results.items():
-            if result.rows is None or result.feature.missing_is_gap:
-                continue
-            values = result.predicted_from.to_numpy(float)
-            complete = np.isfinite(values).all(1)
-            for visit, is_complete in zip(result.visits, complete, strict=True):
-                if is_complete:
-                    continue
+            for visit in result.incomplete_visits():
                 if (*visit.key, name) not in known:
                     reason = f"{name} is no finite number at this visit"
                     failures.append(Failure.of(visit, name, reason))
@@ -119,11 +113,27 @@ class FeatureTable:
         """What a reader should know of the recordings of a visit, feature by
         feature."""
         for result in self.results.values():
-            for visit, measurement in zip(
-                result.visits, result.measurements, strict=True
-            ):
+            for visit, measurement in result.measured():
                 for flag in measurement.flags:
                     yield visit, flag
+
+
+def _result_of(
+    feature: Feature, visits: Sequence[Visit], run: Run
+) -> tuple[FeatureResult, list[Failure]]:
+    """One feature of the visits that were measured, and what failed of fitting it."""
+    measurements = [load_measurement(visit, feature, run.paths.out) for visit in visits]
+    # Maps stay images: as rows, the voxels of all visits would fill the memory.
+    if feature.is_map:
+        return FeatureResult(feature, visits, measurements, None), []
+    check_lengths(feature, measurements)
+    finished = finish_rows(feature, visits, measurements, run)
+    failures = []
+    for i, reason in finished.failures.items():
+        # Reasons are printed in reports, and folders would name people.
+        private = run.paths.without_folders(reason)
+        failures.append(Failure.of(visits[i], feature.name, private))
+    return FeatureResult(feature, visits, measurements, finished.rows), failures
 
 
 def check_lengths(feature: Feature, measurements: Sequence[Measurement]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from cingulum.features import Feature, Origin
 from cingulum.io.files import remove_partial_files
 from cingulum.io.recording_kinds import BOLD
 from cingulum.io.visit import Visit
-from cingulum.parallel import TaskFailure, map_tasks
+from cingulum.parallel import TaskFailure, map_tasks, unexpected_error
 from cingulum.pipeline.measurement_cache import (
     Digests,
     MeasurementPlan,
@@ -40,10 +40,16 @@ COPIES = 3
 """Copies of a visit's BOLD that cleaning holds at a time."""
 
 
+FailureKey = tuple[str, str, str]
+"""Participant, session, feature."""
+
+
 @dataclass(frozen=True)
 class Failure:
-    """A feature that a visit does not have, and why; unexpected: another try may
-    help."""
+    """A feature that a visit does not have, and why.
+
+    unexpected: another try may help
+    """
 
     participant: str
     session: str
@@ -58,8 +64,18 @@ class Failure:
         return cls(*visit.key, feature, reason, unexpected)
 
     @property
-    def key(self) -> tuple[str, str, str]:
+    def key(self) -> FailureKey:
         return self.participant, self.session, self.feature
+
+    @property
+    def visit_key(self) -> tuple[str, str]:
+        """As `Visit.key`."""
+        return self.participant, self.session
+
+
+def failed_keys(failures: Iterable[Failure]) -> frozenset[FailureKey]:
+    """What failed, as (participant, session, feature)."""
+    return frozenset(failure.key for failure in failures)
 
 
 @dataclass(frozen=True)
@@ -74,15 +90,36 @@ class _MeasuredVisit:
 def measure_visits(
     visits: Sequence[Visit], plan: MeasurementPlan, run: Run
 ) -> list[Failure]:
-    """Measure visits, each by itself; what fails is recorded, and the rest goes on.
+    """Measure visits, each by itself; what fails is recorded, and the others go on.
 
     A measurement made before by this version from files with the same content is kept.
     """
+    # An interrupted write leaves a partial file that nothing reads.
     remove_partial_files(run.paths.out)
-    status = run.paths.status
     recipes = plan.recipes()
     for visit in visits:
-        status.expect(visit, plan.expected_of(visit, recipes))
+        run.paths.status.expect(visit, plan.expected_of(visit, recipes))
+    failures: list[Failure] = []
+    seconds: list[float] = []
+    for visit, result in _measured_visits(visits, plan, run, failures):
+        # A visit that was there already says nothing about how long one takes.
+        if result.seconds:
+            seconds.append(result.seconds)
+        failures += _recorded(visit, result.failures, plan, run)
+    if seconds:
+        run.paths.status.note_seconds("measure", sum(seconds) / len(seconds))
+    # Visits end in any order; files must not depend on it.
+    return sorted(failures, key=lambda failure: failure.key)
+
+
+def _measured_visits(
+    visits: Sequence[Visit],
+    plan: MeasurementPlan,
+    run: Run,
+    failures: Sequence[Failure],
+) -> Iterator[tuple[Visit, _MeasuredVisit]]:
+    """Each visit with its result, in the order in which they finish; `failures` so far
+    are counted beside the progress."""
     results = map_tasks(
         _measure_visit,
         [(visit, plan, run.paths.out) for visit in visits],
@@ -90,11 +127,12 @@ def measure_visits(
         memory_per_task=_memory(visits),
         retry_if=_worth_another_try,
     )
-    failures: list[Failure] = []
-    seconds: list[float] = []
 
     def progress_note() -> str:
-        return f"{len(failures)} failed" if failures else ""
+        # Nothing to say as long as nothing failed.
+        if not failures:
+            return ""
+        return f"{len(failures)} failed"
 
     for index, result in track(
         results,
@@ -104,14 +142,10 @@ def measure_visits(
         note=progress_note,
     ):
         visit = visits[index]
+        # The process ended before it could say which features failed.
         if isinstance(result, TaskFailure):
             result = _all_failed(visit, plan, result.reason)
-        if result.seconds:
-            seconds.append(result.seconds)
-        failures += _recorded(visit, result.failures, plan, run)
-    if seconds:
-        status.note_seconds("measure", sum(seconds) / len(seconds))
-    return sorted(failures, key=lambda failure: failure.key)
+        yield visit, result
 
 
 def _all_failed(visit: Visit, plan: MeasurementPlan, reason: str) -> _MeasuredVisit:
@@ -123,13 +157,14 @@ def _recorded(
 ) -> list[Failure]:
     """Record what became of a visit; returns its failures without folders of this
     machine."""
-    private = [
-        replace(failure, reason=run.paths.without_folders(failure.reason))
-        for failure in failures
-    ]
+    private = [_without_folders(failure, run) for failure in failures]
     reasons = {failure.feature: failure.reason for failure in private}
     run.paths.status.note(visit, reasons, plan.features)
     return private
+
+
+def _without_folders(failure: Failure, run: Run) -> Failure:
+    return replace(failure, reason=run.paths.without_folders(failure.reason))
 
 
 def _worth_another_try(result: _MeasuredVisit) -> bool:
@@ -138,9 +173,9 @@ def _worth_another_try(result: _MeasuredVisit) -> bool:
 
 def _memory(visits: Sequence[Visit]) -> float:
     """GB that measuring a visit takes."""
-    sizes = [
-        visit[BOLD.name].stat().st_size for visit in visits if BOLD.name in visit.files
-    ]
+    bold = [visit[BOLD.name] for visit in visits if BOLD.name in visit.files]
+    # All workers get as much as the largest run needs.
+    sizes = [path.stat().st_size for path in bold]
     packed = max(sizes, default=0) / 1e9
     return LIBRARIES + COPIES * UNPACKED * packed
 
@@ -148,35 +183,45 @@ def _memory(visits: Sequence[Visit]) -> float:
 def _measure_visit(visit: Visit, plan: MeasurementPlan, out: Path) -> _MeasuredVisit:
     """Measure what of a visit is not current yet, and keep it."""
     began = time.monotonic()
+    # Shared by all features, so that each recording is read and cleaned once.
     data = VisitData(visit, plan.denoising, plan.constants)
     digests = Digests()
     anything_new = False
     failures = []
     for feature in plan.features.values():
         try:
-            path = measurement_path(visit, feature, out)
-            origin = Origin(
-                plan.recipe_of(feature), digests.of_recordings(visit, feature)
-            )
-            if not is_current(path, origin):
-                anything_new = True
-                _measure_feature(path, feature, data, origin)
+            origin = _origin(visit, feature, plan, digests)
+            anything_new |= _measure_if_missing(feature, data, origin, out)
         except InputError as error:
             failures.append(Failure.of(visit, feature.name, str(error)))
-        except Exception as error:  # one visit must not end the run
+        # One visit must not end the run.
+        except Exception as error:
             reason = _unexpected(error)
             failures.append(Failure.of(visit, feature.name, reason, unexpected=True))
-    seconds = time.monotonic() - began
-    return _MeasuredVisit(failures, seconds if anything_new else 0.0)
+    if not anything_new:
+        return _MeasuredVisit(failures)
+    return _MeasuredVisit(failures, time.monotonic() - began)
 
 
-def _measure_feature(
-    path: Path, feature: Feature, data: VisitData, origin: Origin
-) -> None:
+def _origin(
+    visit: Visit, feature: Feature, plan: MeasurementPlan, digests: Digests
+) -> Origin:
+    """How a measurement is made, and from what."""
+    recordings = digests.of_recordings(visit, feature)
+    return Origin(plan.recipe_of(feature), recordings)
+
+
+def _measure_if_missing(
+    feature: Feature, data: VisitData, origin: Origin, out: Path
+) -> bool:
+    """Measure and keep a feature; False where it is current already."""
+    path = measurement_path(data.visit, feature, out)
+    if is_current(path, origin):
+        return False
     measurement = feature.measure(data)
-    save_measurement(
-        path, feature, measurement, origin, source_uris(data.visit, feature)
-    )
+    sources = source_uris(data.visit, feature)
+    save_measurement(path, feature, measurement, origin, sources)
+    return True
 
 
 def _unexpected(error: Exception) -> str:
@@ -186,4 +231,4 @@ def _unexpected(error: Exception) -> str:
             f"cannot write to the output folder ({error.strerror}). Make room, or give "
             "another OUT_DIR."
         )
-    return f"unexpected {type(error).__name__}: {error} (please report it)"
+    return unexpected_error(error)

@@ -4,7 +4,7 @@ back."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -46,6 +46,7 @@ class MeasurementPlan:
     def recipe_of(self, feature: Feature) -> str:
         """SHA-256 of what a measurement depends on beside its recordings: the feature's
         settings, how recordings are treated, and the software that computes."""
+        # Only what this feature depends on: another setting must not redo it.
         treatments = {kind.treatment for kind in feature.needs}
         parts = {"feature": feature.name, "settings": dict(feature.settings())}
         if Treatment.DENOISING in treatments:
@@ -56,7 +57,7 @@ class MeasurementPlan:
 
     def recipes(self) -> dict[str, str]:
         """By feature, the hash of its recipe."""
-        return {name: self.recipe_of(one) for name, one in self.features.items()}
+        return {name: self.recipe_of(f) for name, f in self.features.items()}
 
     def expected_of(self, visit: Visit, recipes: Mapping[str, str]) -> Expected:
         """The files that a visit will have."""
@@ -98,14 +99,22 @@ def load_measurement(visit: Visit, feature: Feature, out: Path) -> Measurement:
             "participant` first."
         )
     sidecar = read_json(sidecar_of(path))
-    details = sidecar.get("Details", {})
-    flags = sidecar.get("Flags", [])
-    origin = Origin(*(str(sidecar.get(name, "")) for name in ORIGIN))
-    if feature.is_map:
-        image = read_image(path, 3)
-        values = np.asarray(image.dataobj)
-        return Measurement(values, image.affine, details, flags, origin)
-    return Measurement(read_matrix(path), None, details, flags, origin)
+    values, affine = _read_values(path, feature.is_map)
+    return Measurement(
+        values,
+        affine,
+        sidecar.get("Details", {}),
+        sidecar.get("Flags", []),
+        Origin(*(str(sidecar.get(name, "")) for name in ORIGIN)),
+    )
+
+
+def _read_values(path: Path, is_map: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    """The values of a measurement, and the affine of a map."""
+    if not is_map:
+        return read_matrix(path), None
+    image = read_image(path, 3)
+    return np.asarray(image.dataobj), image.affine
 
 
 def save_measurement(
@@ -115,18 +124,16 @@ def save_measurement(
     origin: Origin,
     sources: Sequence[str] = (),
 ) -> None:
-    """Write a measurement as NIfTI or table, with a sidecar that tells its unit and
-    what it was made from, and how."""
-    if measurement.affine is not None:
-        write_image(path, measurement.values, measurement.affine)
-    else:
-        write_matrix(path, np.atleast_2d(measurement.values))
+    """Write a measurement as NIfTI or table, with a sidecar of its unit, its settings
+    and what it was made from."""
+    _write_values(path, measurement)
     content = {
         "Feature": feature.name,
         "Description": feature.meaning,
         "Units": feature.unit,
         "Sources": list(sources),
         **dict(zip(ORIGIN, origin, strict=True)),
+        # A file that is damaged later no longer counts as current.
         RESULT: file_digest(path),
         "Settings": to_json(feature.settings()),
         "Details": to_json(measurement.details),
@@ -139,11 +146,19 @@ def save_measurement(
     write_json(sidecar_of(path), content)
 
 
+def _write_values(path: Path, measurement: Measurement) -> None:
+    if measurement.affine is not None:
+        write_image(path, measurement.values, measurement.affine)
+    else:
+        write_matrix(path, np.atleast_2d(measurement.values))
+
+
 def is_current(path: Path, origin: Origin) -> bool:
     """Whether a measurement of these recordings by this recipe is there, and whole."""
     if not path.is_file():
         return False
     sidecar = read_json_or_empty(sidecar_of(path))
+    # The cheap comparison first: hashing a file reads all of it.
     same_origin = [sidecar.get(name) for name in ORIGIN] == list(origin)
     return same_origin and sidecar.get(RESULT) == file_digest(path)
 
@@ -160,9 +175,8 @@ class Digests:
         Raises InputError for a recording that is not there.
         """
         digest = hashlib.sha256()
-        for kind in feature.recordings(visit):
-            for path in (visit[kind], *visit.sidecars.get(kind, ())):
-                digest.update(self._of_file(path).encode())
+        for path in _files_read(visit, feature):
+            digest.update(self._of_file(path).encode())
         return digest.hexdigest()
 
     def _of_file(self, path: Path) -> str:
@@ -171,19 +185,28 @@ class Digests:
         return self._known[path]
 
 
+def _files_read(visit: Visit, feature: Feature) -> Iterator[Path]:
+    for kind in feature.recordings(visit):
+        yield visit[kind]
+        # Metadata count too: a corrected repetition time changes the result.
+        yield from visit.sidecars.get(kind, ())
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file. Raises InputError where it cannot be read."""
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        # DataLad puts links where content was not fetched.
-        elsewhere = ""
-        if path.is_symlink():
-            elsewhere = " Its content is elsewhere; fetch it first (datalad get)."
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror or error}).{elsewhere}"
-        ) from None
+        raise InputError(_unreadable(path, error)) from None
+
+
+def _unreadable(path: Path, error: OSError) -> str:
+    message = f"{path}: cannot be read ({error.strerror or error})."
+    # DataLad puts links where content was not fetched.
+    if path.is_symlink():
+        message += " Its content is elsewhere; fetch it first (datalad get)."
+    return message
 
 
 def source_uris(visit: Visit, feature: Feature) -> list[str]:
@@ -192,6 +215,7 @@ def source_uris(visit: Visit, feature: Feature) -> list[str]:
     uris = []
     for kind in feature.recordings(visit):
         path = visit[kind]
+        # Derivatives may be outside the dataset; only their names are published.
         if path.is_relative_to(visit.root):
             uris.append(f"bids::{path.relative_to(visit.root).as_posix()}")
         else:

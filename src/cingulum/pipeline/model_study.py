@@ -4,9 +4,9 @@ its fit never saw."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,8 +20,14 @@ from cingulum.errors import ConvergenceError, InputError
 from cingulum.features import Mechanism
 from cingulum.features.brain_fitting import atlas_connectome
 from cingulum.inference import resting_fit
+from cingulum.inference.resting import RestingFit
 from cingulum.io.derivatives import describe_dataset
-from cingulum.io.files import read_json_or_empty, remove_partial_files, write_json
+from cingulum.io.files import (
+    JsonObject,
+    read_json_or_empty,
+    remove_partial_files,
+    write_json,
+)
 from cingulum.io.visit import Visit
 from cingulum.measures import similarity
 from cingulum.parallel import TaskFailure, map_tasks
@@ -65,6 +71,7 @@ FIT = "model"
 NUMBERS = "numbers"
 """The name under which the section of a fit is kept, as JSON."""
 
+# As in the description of a feature's fitted row.
 KEY = "Of"
 """What the file of a fit calls the key of what it was made from."""
 
@@ -72,42 +79,79 @@ KeptFit = Mapping[str, np.ndarray]
 """Connectivity (`train`, `heldout`, `simulated`), estimates by parameter, numbers."""
 
 
+@dataclass(frozen=True)
+class _FittedVisit:
+    """The key under which a fit is kept, or why there is none."""
+
+    key: str = ""
+    reason: str = ""
+
+
 def fit_visits(
     study: StudyConfig, run: Run
 ) -> tuple[list[Visit], list[Failure], dict[str, str]]:
     """Fit a brain to every visit; what was fitted before is kept, what fails is
-    recorded, and the rest goes on.
+    recorded, and the other visits are fitted all the same.
 
     Returns the visits, what failed, and by visit the key under which its fit is kept.
     """
     paths = run.paths
     visits = study_visits(study, paths)
     describe_dataset(paths.out)
+    # An interrupted write leaves a partial file that nothing reads.
     remove_partial_files(paths.out)
+    # First, because it raises for a connectome that does not fit the atlas.
     recipe = fit_recipe(study)
     forget_absent_visits(study, paths)
+    _expect(visits, recipe, paths)
+    keys: dict[str, str] = {}
+    failures: list[Failure] = []
+    for visit, fitted in _fit_all(visits, study, recipe, run):
+        keys[visit.name] = fitted.key
+        _record(visit, fitted.reason, paths)
+        if fitted.reason:
+            failures.append(Failure.of(visit, FIT, fitted.reason))
+    _check_some_fitted(visits, failures)
+    # Several jobs may fit parts of a dataset: the file lists the failures of all.
+    write_failures(paths)
+    return visits, failures, keys
+
+
+def _expect(visits: Sequence[Visit], recipe: str, paths: RunPaths) -> None:
+    """Record that every visit is to be fitted by this recipe."""
     for visit in visits:
         files = {FIT: [fit_path(visit).as_posix()]}
         paths.status.expect(visit, Expected(files, {FIT: recipe}))
-    tasks = [(visit, study, recipe, paths.out, paths.store) for visit in visits]
-    keys: dict[str, str] = {}
-    failures: list[Failure] = []
-    results = map_tasks(_fit_visit, tasks, run.executor)
-    for i, result in track(results, "fit", total=len(tasks), show=run.show_progress):
-        visit = visits[i]
-        if isinstance(result, TaskFailure):
-            result = ("", result.reason)
-        keys[visit.name], reason = result
-        reason = paths.without_folders(reason)
-        paths.status.note(visit, {FIT: reason} if reason else {}, [FIT])
-        if reason:
-            failures.append(Failure.of(visit, FIT, reason))
+
+
+def _check_some_fitted(visits: Sequence[Visit], failures: Sequence[Failure]) -> None:
     if visits and len(failures) == len(visits):
         raise InputError(
             f"No visit could be fitted. The first reason: {failures[0].reason}"
         )
-    write_failures(paths)
-    return visits, failures, keys
+
+
+def _fit_all(
+    visits: Sequence[Visit], study: StudyConfig, recipe: str, run: Run
+) -> Iterator[tuple[Visit, _FittedVisit]]:
+    """Each visit with its fit, in the order in which they finish."""
+    paths = run.paths
+    tasks = [(visit, study, recipe, paths.out, paths.store) for visit in visits]
+    results = map_tasks(_fit_visit, tasks, run.executor)
+    for i, result in track(results, "fit", total=len(tasks), show=run.show_progress):
+        if isinstance(result, TaskFailure):
+            result = _FittedVisit(reason=result.reason)
+        # Reasons go into files that are shared, and folders would name people.
+        reason = paths.without_folders(result.reason)
+        yield visits[i], _FittedVisit(result.key, reason)
+
+
+def _record(visit: Visit, reason: str, paths: RunPaths) -> None:
+    """Note in the status of the run whether a visit was fitted."""
+    reasons = {}
+    if reason:
+        reasons[FIT] = reason
+    paths.status.note(visit, reasons, [FIT])
 
 
 def fit_path(visit: Visit) -> Path:
@@ -118,6 +162,7 @@ def fit_path(visit: Visit) -> Path:
 def fit_recipe(study: StudyConfig) -> str:
     """Hash of all that the fits of a study depend on beside the recordings."""
     feature = _reading_feature(study)
+    # The recipe of a feature covers atlas, connectome, cleaning and software.
     plan = MeasurementPlan({FIT: feature}, denoising_of(study))
     return key_of(
         of=plan.recipe_of(feature),
@@ -135,48 +180,64 @@ def _reading_feature(study: StudyConfig) -> Mechanism:
 
 def _fit_visit(
     visit: Visit, study: StudyConfig, recipe: str, out: Path, store: Store
-) -> tuple[str, str]:
-    """Fit one visit and write its numbers; returns its key, and why it could not be
-    fitted, or nothing."""
+) -> _FittedVisit:
+    """Fit one visit, unless its fit is kept already, and write its numbers."""
     try:
         recordings = Digests().of_recordings(visit, _reading_feature(study))
         key = key_of(recipe=recipe, of=recordings)
         path = Path(out) / fit_path(visit)
-        kept: Mapping[str, Any] | None = store.get(key) if path.is_file() else None
+        # Whoever deletes the file wants the visit fitted again.
+        kept = None
+        if path.is_file():
+            kept = store.get(key)
         if kept is None:
             kept = _fitted(visit, study)
             store.put(key, kept)
-        numbers = json.loads(str(kept[NUMBERS]))
-        content = {**numbers, KEY: key, RECIPE: recipe}
-        if read_json_or_empty(path) != content:
-            write_json(path, content)
-        return key, ""
+        _write_numbers(path, kept, key, recipe)
     except (InputError, ConvergenceError) as error:
-        return "", str(error)
+        return _FittedVisit(reason=str(error))
+    return _FittedVisit(key)
 
 
-def _fitted(visit: Visit, study: StudyConfig) -> dict[str, Any]:
+def _write_numbers(path: Path, fit: KeptFit, key: str, recipe: str) -> None:
+    """Write the numbers of a fit, unless the file says the same."""
+    content = {**_numbers(fit), KEY: key, RECIPE: recipe}
+    if read_json_or_empty(path) != content:
+        write_json(path, content)
+
+
+def _numbers(fit: KeptFit) -> JsonObject:
+    """The section of a fit, as reports print it."""
+    return json.loads(str(fit[NUMBERS]))
+
+
+def _fitted(visit: Visit, study: StudyConfig) -> dict[str, np.ndarray]:
     """Connectivity (recorded, held out, of the free-running brain), estimates, and the
     numbers of the report."""
+    model = study.model
     atlas, connectome = atlas_and_connectome(study)
+    # Without tractography, connections are estimated from distances.
     connectome = connectome or atlas_connectome(atlas)
     data = VisitData(visit, denoising_of(study))
     series, _ = regional_series(data.bold, atlas)
-    train, heldout = split_connectivity(visit["bold"], series, study.model.holdout)
+    train, heldout = split_connectivity(visit["bold"], series, model.holdout)
     verified = resting_fit(
-        connectome,
-        train,
-        series.tr,
-        seed=study.model.seed,
-        minutes=study.model.minutes,
+        connectome, train, series.tr, seed=model.seed, minutes=model.minutes
     )
     numbers = to_plain(fit_section(verified, connectome.weights, train, heldout))
     # How long it took differs from run to run, and the file would change with it.
     del numbers["seconds"]
-    arrays: dict[str, Any] = {
+    return _arrays_of(verified, train, heldout, numbers)
+
+
+def _arrays_of(
+    verified: RestingFit, train: Tensor, heldout: Tensor | None, numbers: JsonObject
+) -> dict[str, np.ndarray]:
+    """A fit as the store keeps it: arrays only, the numbers as a text."""
+    arrays = {
         "train": train.numpy(),
         "simulated": verified.simulated_fc.numpy(),
-        NUMBERS: json.dumps(numbers),
+        NUMBERS: np.asarray(json.dumps(numbers)),
     }
     for name, value in verified.fit.estimates.items():
         arrays[name] = value.reshape(-1).numpy()
@@ -185,31 +246,42 @@ def _fitted(visit: Visit, study: StudyConfig) -> dict[str, Any]:
     return arrays
 
 
-def run_model_study(study: StudyConfig, run: Run) -> dict[str, Any]:
+def run_model_study(study: StudyConfig, run: Run) -> JsonObject:
     """Fit what is missing, compare with every control, and write report.html,
     summary.json, features.tsv and predictions of connectivity; returns the summary."""
     paths = run.paths
     begin_study(study, paths)
     visits, failures, keys = fit_visits(study, run)
-    failed = {(failure.participant, failure.session) for failure in failures}
+    failed = {failure.visit_key for failure in failures}
     fitted = [visit for visit in visits if visit.key not in failed]
     fits = [_kept_fit(paths.store, keys[visit.name], visit) for visit in fitted]
     table = _table(fitted, fits)
-    results = _results(study, paths, fitted, table, failures)
-    atlas, _ = atlas_and_connectome(study)
     manifest = ReportManifest(paths.out)
+    # More digits than a fit is good for would only be noise.
     manifest.table("features.tsv", table, float_format="%.9g")
     write_study(study, manifest)
-    page = Page(
+    results = _results(study, paths, fitted, table, failures)
+    return write_report(manifest, _page(study, results, fits, table))
+
+
+def _page(
+    study: StudyConfig,
+    results: ModelResults,
+    fits: Sequence[KeptFit],
+    table: pd.DataFrame,
+) -> Page:
+    """The report: its numbers, pictures and references."""
+    atlas, _ = atlas_and_connectome(study)
+    return Page(
         "models.html",
         model_summary(results),
         model_pictures(atlas, _mean_fit(fits), table),
         cited_by_models(results.pipelines),
     )
-    return write_report(manifest, page)
 
 
 def _kept_fit(store: Store, key: str, visit: Visit) -> KeptFit:
+    # The work folder may be cleaned by somebody else at any time.
     fit = store.get(key)
     if fit is None:
         raise InputError(
@@ -221,10 +293,14 @@ def _kept_fit(store: Store, key: str, visit: Visit) -> KeptFit:
 
 def _mean_fit(fits: Sequence[KeptFit]) -> MeanFit:
     return MeanFit(
-        np.mean([fit["train"] for fit in fits], 0),
-        np.mean([fit["simulated"] for fit in fits], 0),
-        np.mean([fit["mass.w_plus"] for fit in fits], 0),
+        _mean(fits, "train"),
+        _mean(fits, "simulated"),
+        _mean(fits, "mass.w_plus"),
     )
+
+
+def _mean(fits: Sequence[KeptFit], name: str) -> np.ndarray:
+    return np.mean([fit[name] for fit in fits], 0)
 
 
 def _table(visits: Sequence[Visit], fits: Sequence[KeptFit]) -> pd.DataFrame:
@@ -234,35 +310,41 @@ def _table(visits: Sequence[Visit], fits: Sequence[KeptFit]) -> pd.DataFrame:
     against = [torch.as_tensor(fit.get("heldout", fit["train"])) for fit in fits]
     rows = []
     for i, (visit, fit) in enumerate(zip(visits, fits, strict=True)):
-        numbers = json.loads(str(fit[NUMBERS]))
-        fc_r = numbers["fc_r"]
-        part = "heldout" if "heldout" in fit else "train"
-        rows.append(
-            {
-                "participant_id": f"sub-{visit.participant}",
-                "session_id": f"ses-{visit.session}",
-                "free_running": fc_r.get(part),
-                "linear_control": fc_r.get(f"linear_control_{part}"),
-                "baseline": _baseline(i, visits, against),
-                "sc_fc": fc_r["sc_fc"],
-                "ceiling": fc_r.get("ceiling", np.nan),
-                "fitted_part": fc_r["train"],
-                "loop_gain": numbers["loop_gain"],
-                "strength": float(fit["strength"][0]),
-                "w_plus": float(fit["mass.w_plus"].mean()),
-                "noise": float(fit["noise"].mean()),
-            }
-        )
+        baseline = _baseline(i, visits, against)
+        rows.append(_row(visit, fit, baseline))
     return pd.DataFrame(rows)
+
+
+def _row(visit: Visit, fit: KeptFit, baseline: float) -> dict[str, str | float]:
+    """The row of a visit in features.tsv."""
+    numbers = _numbers(fit)
+    fc_r = numbers["fc_r"]
+    # Without held-out data, the fitted part is all there is to compare with.
+    part = "heldout" if "heldout" in fit else "train"
+    return {
+        "participant_id": f"sub-{visit.participant}",
+        "session_id": f"ses-{visit.session}",
+        "free_running": fc_r.get(part),
+        "linear_control": fc_r.get(f"linear_control_{part}"),
+        "baseline": baseline,
+        "sc_fc": fc_r["sc_fc"],
+        "ceiling": fc_r.get("ceiling", np.nan),
+        "fitted_part": fc_r["train"],
+        "loop_gain": numbers["loop_gain"],
+        "strength": float(fit["strength"][0]),
+        "w_plus": float(fit["mass.w_plus"].mean()),
+        "noise": float(fit["noise"].mean()),
+    }
 
 
 def _baseline(i: int, visits: Sequence[Visit], against: Sequence[Tensor]) -> float:
     """How well the mean connectivity of the other participants predicts a visit's."""
-    others = [
-        connectivity
-        for visit, connectivity in zip(visits, against, strict=True)
-        if visit.participant != visits[i].participant
-    ]
+    others = []
+    for visit, connectivity in zip(visits, against, strict=True):
+        # Other visits of the same person would make the baseline too easy to reach.
+        if visit.participant != visits[i].participant:
+            others.append(connectivity)
+    # With a single participant there is nobody to predict from.
     if not others:
         return np.nan
     return similarity(torch.stack(others).mean(0), against[i]).item()
@@ -276,10 +358,6 @@ def _results(
     failures: Sequence[Failure],
 ) -> ModelResults:
     people = len({visit.participant for visit in visits})
-    left_out = {
-        f"sub-{failure.participant} ses-{failure.session}": failure.reason
-        for failure in failures
-    }
     return ModelResults(
         title=study.title or f"A brain fitted to every visit: {people} participants",
         participants=people,
@@ -289,7 +367,16 @@ def _results(
         models=compared_models(table),
         estimates=estimate_spreads(table),
         retest=retest_correlations(table),
-        left_out=left_out,
+        left_out=_left_out(failures),
         pipelines=pipelines_of(paths),
         recipe=recipe_of(study),
     )
+
+
+def _left_out(failures: Sequence[Failure]) -> dict[str, str]:
+    """By visit that could not be fitted, why."""
+    reasons = {}
+    for failure in failures:
+        visit_name = f"sub-{failure.participant} ses-{failure.session}"
+        reasons[visit_name] = failure.reason
+    return reasons

@@ -6,7 +6,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from cingulum.features.cohort_features import CohortFeatures
 from cingulum.features.registry import control_names
 from cingulum.io.cohort import Cohort, ordered_visits, read_cohort
 from cingulum.io.derivatives import describe_dataset
-from cingulum.io.files import write_table
+from cingulum.io.files import JsonObject, write_table
 from cingulum.io.visit import Visit
 from cingulum.pipeline.cohort_table import cohort_features
 from cingulum.pipeline.config import PredictionConfig, StudyConfig, write_study
@@ -31,7 +31,7 @@ from cingulum.pipeline.covariates import (
     site_labels,
 )
 from cingulum.pipeline.feature_table import FeatureTable
-from cingulum.pipeline.measurement import Failure, measure_visits
+from cingulum.pipeline.measurement import Failure, failed_keys, measure_visits
 from cingulum.pipeline.measurement_cache import expected_files
 from cingulum.pipeline.participant_pages import StudyContext, write_pages
 from cingulum.pipeline.paths import Run, RunPaths
@@ -61,6 +61,7 @@ from cingulum.prediction.study_evaluation import (
 from cingulum.report.manifest import ReportManifest
 from cingulum.report.study import StudyMaterial, study_maps, write_study_report
 
+# Below this even a perfect score could be chance.
 FEWEST_PARTICIPANTS = 10
 
 
@@ -82,17 +83,23 @@ def measure_study(
     Raises InputError where nothing could be measured at all.
     """
     plan = plan_of(study)
-    visits = study_visits(study, run.paths) if visits is None else list(visits)
+    if visits is None:
+        visits = study_visits(study, run.paths)
     describe_dataset(run.paths.out)
     forget_absent_visits(study, run.paths)
     failures = measure_visits(visits, plan, run)
     failures = _fit_models(visits, plan.features, failures, run)
-    if visits and len(failures) == len(plan.features) * len(visits):
+    _check_some_measured(failures, len(plan.features) * len(visits))
+    write_failures(run.paths)
+    return MeasuredVisits(list(visits), dict(plan.features), failures)
+
+
+def _check_some_measured(failures: Sequence[Failure], expected: int) -> None:
+    # Everything of everybody: a wrong setting rather than bad recordings.
+    if expected and len(failures) == expected:
         raise InputError(
             f"Nothing could be measured. The first reason: {failures[0].reason}"
         )
-    write_failures(run.paths)
-    return MeasuredVisits(visits, dict(plan.features), failures)
 
 
 def _fit_models(
@@ -105,16 +112,23 @@ def _fit_models(
     failures."""
     fitted = {name: f for name, f in features.items() if f.batch_size}
     table = FeatureTable.build(visits, fitted, run, failures)
-    measured = {failure.key for failure in failures}
+    # What was not measured could not be fitted, and is on record already.
+    unmeasured = failed_keys(failures)
     reasons = {failure.key: failure.reason for failure in table.failures}
     for name in fitted:
         for visit in visits:
             key = (*visit.key, name)
-            if key in measured:
-                continue
-            reason = {name: reasons[key]} if key in reasons else {}
-            run.paths.status.note(visit, reason, [name])
+            if key not in unmeasured:
+                _record_fit(visit, name, reasons.get(key), run)
     return list(table.failures)
+
+
+def _record_fit(visit: Visit, feature: str, reason: str | None, run: Run) -> None:
+    """Record whether a model was fitted to a visit; reason: why not."""
+    reasons = {}
+    if reason is not None:
+        reasons[feature] = reason
+    run.paths.status.note(visit, reasons, [feature])
 
 
 def forget_absent_visits(study: StudyConfig, paths: RunPaths) -> None:
@@ -125,8 +139,9 @@ def forget_absent_visits(study: StudyConfig, paths: RunPaths) -> None:
 
 
 def write_failures(paths: RunPaths) -> None:
-    """Write failures.tsv from the record, so that many jobs on one folder tell all that
-    failed; where nothing failed, the file is removed."""
+    """Write failures.tsv from the record, so that it lists the failures of all jobs on
+    one folder; where nothing failed, the file is removed."""
+    # Always the whole file: a job may have repaired what another one failed at.
     path = paths.out / "failures.tsv"
     table = paths.status.table(paths.out)
     failed = table[table["state"] == FAILED].drop(columns="state")
@@ -136,44 +151,25 @@ def write_failures(paths: RunPaths) -> None:
         path.unlink(missing_ok=True)
 
 
-def run_paired_study(study: StudyConfig, run: Run) -> dict[str, Any]:
+def run_paired_study(study: StudyConfig, run: Run) -> JsonObject:
     """Everything of a paired study: measure what is missing, predict, report; returns
     the summary.
 
     Raises InputError where fewer than 10 participants are left to analyse.
     """
-    if study.prediction.missing == "log_odds":
-        # The only fusion that can do without a modality.
-        prediction = replace(study.prediction, fusion="log_odds")
-        study = replace(study, prediction=prediction)
+    study = _with_possible_fusion(study)
     cohort = study_cohort(study, run.paths)
+    # Before hours of measuring, not after.
     check_study(study, cohort)
     begin_study(study, run.paths)
     measured = measure_study(study, run, cohort.visits)
+    # From here on the cohort is smaller: without those whose measurements failed.
     features, cohort = features_of_cohort(study, run, measured, cohort)
     jobs = kept_blocks(run.paths.store, run.executor)
-    try:
-        evaluation = evaluate_cohort(
-            features,
-            cohort,
-            study.prediction,
-            jobs=jobs,
-            show_progress=run.show_progress,
-        )
-    except InputError as error:
-        raise InputError(f"{error}{_who_was_left_out(cohort)}") from None
-    default_title = (
-        f"Which visit hurt more? {len(cohort.participants)} patients, two visits each"
-    )
-    pages = write_pages(
-        ordered_visits(run.paths.bids, measured.visits),
-        measured.features,
-        measured.failures,
-        run,
-        study=StudyContext(cohort.ratings, evaluation.paired.predictions()),
-    )
+    evaluation = _evaluate(study, run, features, cohort, jobs)
+    pages = _write_participant_pages(run, measured, cohort, evaluation)
     material = StudyMaterial(
-        study.title or default_title,
+        study.title or _default_title(cohort),
         cohort,
         features,
         evaluation,
@@ -182,9 +178,54 @@ def run_paired_study(study: StudyConfig, run: Run) -> dict[str, Any]:
         pipelines=pipelines_of(run.paths),
         pages=pages,
     )
+    # With the report, so that study.toml in the folder is that of the report.
     manifest = ReportManifest(run.paths.out)
     write_study(study, manifest)
     return write_study_report(material, manifest)
+
+
+def _with_possible_fusion(study: StudyConfig) -> StudyConfig:
+    """The study; with missing modalities it adds log-odds, the only fusion that can do
+    without one."""
+    if study.prediction.missing != "log_odds":
+        return study
+    prediction = replace(study.prediction, fusion="log_odds")
+    return replace(study, prediction=prediction)
+
+
+def _evaluate(
+    study: StudyConfig, run: Run, features: CohortFeatures, cohort: Cohort, jobs: Jobs
+) -> StudyEvaluation:
+    """The evaluation. Raises InputError that also says who had to be left out: that is
+    often why too few participants are left."""
+    try:
+        return evaluate_cohort(
+            features,
+            cohort,
+            study.prediction,
+            jobs=jobs,
+            show_progress=run.show_progress,
+        )
+    except InputError as error:
+        raise InputError(f"{error}{_who_was_left_out(cohort)}") from None
+
+
+def _write_participant_pages(
+    run: Run, measured: MeasuredVisits, cohort: Cohort, evaluation: StudyEvaluation
+) -> list[str]:
+    decisions = evaluation.paired.predictions()
+    return write_pages(
+        ordered_visits(run.paths.bids, measured.visits),
+        measured.features,
+        measured.failures,
+        run,
+        study=StudyContext(cohort.ratings, decisions),
+    )
+
+
+def _default_title(cohort: Cohort) -> str:
+    count = len(cohort.participants)
+    return f"Which visit hurt more? {count} patients, two visits each"
 
 
 def features_of_cohort(
@@ -204,36 +245,60 @@ def evaluate_cohort(
     learning: bool = True,
     show_progress: bool = False,
 ) -> StudyEvaluation:
-    """Ask everything of a cohort: each modality and their fusion, single scans, ratings
-    between patients, audit.
+    """The whole evaluation of a cohort: each modality and their fusion, single scans,
+    ratings between patients, audit.
 
     A confound that does not differ between the visits of a person (age, sex) matters
     between patients only.
     """
-    ratings = cohort.ratings.pivot(index="participant", columns="state", values="pain")
-    ratings = ratings.loc[features.patients]
     people = participant_rows(cohort, features.patients)
-    sites = None if config.site is None else site_labels(people, config.site)
-    controls = [name for name in control_names() if name in features.values]
-    confounds = {
-        name: _confound(name, features, people, controls) for name in config.confounds
-    }
-    visits = PairedVisits(
-        dict(features.values),
-        features.patients,
-        controls=() if config.fuse_controls else tuple(controls),
-        confounds=confounds,
-    )
-    fusion, missing = cast(Fusion, config.fusion), cast(Missing, config.missing)
+    sites = None
+    if config.site is not None:
+        sites = site_labels(people, config.site)
+    visits = _paired_visits(features, people, config)
     return evaluate_study(
-        StudyData(visits, ratings.to_numpy(float), sites=sites),
-        svm=Svm(fusion=fusion, missing=missing),
+        StudyData(visits, _ratings(cohort, features.patients), sites=sites),
+        svm=_svm(config),
         validation=Validation(seed=config.seed),
         permutations=Permutations(config.permutations, config.stop_after),
         regression=RatingRegression(),
         learning=learning,
         jobs=jobs,
         show_progress=show_progress,
+    )
+
+
+def _ratings(cohort: Cohort, patients: Sequence[str]) -> np.ndarray:
+    """Pain (patient, visit), in the order of the features."""
+    ratings = cohort.ratings.pivot(index="participant", columns="state", values="pain")
+    return ratings.loc[list(patients)].to_numpy(float)
+
+
+def _svm(config: PredictionConfig) -> Svm:
+    # Both are choices of a study file, checked when it was read.
+    fusion = cast(Fusion, config.fusion)
+    missing = cast(Missing, config.missing)
+    return Svm(fusion=fusion, missing=missing)
+
+
+def _paired_visits(
+    features: CohortFeatures, people: pd.DataFrame, config: PredictionConfig
+) -> PairedVisits:
+    """What is predicted from, with the controls that were measured and the confounds
+    that are regressed out."""
+    controls = [name for name in control_names() if name in features.values]
+    confounds = {}
+    for name in config.confounds:
+        confounds[name] = _confound(name, features, people, controls)
+    # Controls that are fused count as modalities.
+    kept_apart: tuple[str, ...] = ()
+    if not config.fuse_controls:
+        kept_apart = tuple(controls)
+    return PairedVisits(
+        dict(features.values),
+        features.patients,
+        controls=kept_apart,
+        confounds=confounds,
     )
 
 
@@ -246,6 +311,7 @@ def _confound(
     """(patient, visit) of a control, or of a column of participants.tsv."""
     if name in controls:
         return features.values[name][..., 0]
+    # A column of participants.tsv is the same at both visits.
     per_patient = confound_values(name, people, controls)
     return np.repeat(per_patient[:, None], 2, 1)
 
@@ -262,14 +328,18 @@ def _who_was_left_out(cohort: Cohort) -> str:
 
 def check_study(study: StudyConfig, cohort: Cohort) -> None:
     """Raises InputError for what would stop a study after hours of measuring: too few
-    participants, or a site or confounds that participants.tsv does not tell."""
+    participants, or a site or confounds that participants.tsv lacks."""
+    _check_size(cohort)
+    check_columns(cohort, study.prediction.site, study.prediction.confounds)
+
+
+def _check_size(cohort: Cohort) -> None:
     count = len(cohort.participants)
     if count < FEWEST_PARTICIPANTS:
         raise InputError(
-            f"A prediction needs at least {FEWEST_PARTICIPANTS} participants; came "
+            f"A prediction needs at least {FEWEST_PARTICIPANTS} participants; got "
             f"{count}.{_who_was_left_out(cohort)}"
         )
-    check_columns(cohort, study.prediction.site, study.prediction.confounds)
 
 
 def study_cohort(study: StudyConfig, paths: RunPaths) -> Cohort:
@@ -282,41 +352,53 @@ def study_cohort(study: StudyConfig, paths: RunPaths) -> Cohort:
         filters=selection.filters,
         derivatives=paths.derivatives,
     )
-    private = {
-        name: paths.without_folders(reason) for name, reason in cohort.left_out.items()
-    }
-    return replace(cohort, left_out=private)
+    return replace(cohort, left_out=_without_folders(cohort.left_out, paths))
+
+
+def _without_folders(reasons: Mapping[str, str], paths: RunPaths) -> dict[str, str]:
+    # Reasons are printed in reports, and folders would name people.
+    return {name: paths.without_folders(text) for name, text in reasons.items()}
 
 
 def begin_study(study: StudyConfig, paths: RunPaths) -> None:
-    """Write the study that is being done: in the work folder and, where no report is
-    that another study belongs to, in the output folder.
+    """Write the settings of the study that is being done: to the work folder and, as
+    long as there is no report of an earlier study, to the output folder.
 
     Raises InputError for an output folder that is not ours.
     """
     describe_dataset(paths.out)
-    folders = {paths.work}
+    write_study(study, ReportManifest(paths.work))
+    # Beside a report, study.toml must say how that report was made.
     if not (paths.out / "report.html").is_file():
-        folders.add(paths.out)
-    for folder in folders:
-        write_study(study, ReportManifest(folder))
+        write_study(study, ReportManifest(paths.out))
 
 
 def forget_study(study: StudyConfig, paths: RunPaths) -> None:
-    """Remove what a study measured and fitted, so that everything is done anew.
+    """Remove what a study measured and fitted, so that everything is done again.
 
     Of the work folder, which may be anywhere and hold anything, only our own `kept/` is
     removed, and only where the study is about everybody.
     """
     if not (paths.out / "dataset_description.json").is_file():
         return
-    describe_dataset(paths.out)  # raises for a folder that is not ours
-    plan = plan_of(study)
+    # Raises for a folder that is not ours.
+    describe_dataset(paths.out)
+    features = plan_of(study).features
     for visit in study_visits(study, paths):
-        for feature in plan.features.values():
-            for file in expected_files(visit, feature):
-                (paths.out / file).unlink(missing_ok=True)
-        for fit in (paths.out / visit.folder).rglob("*_fit.json"):
-            fit.unlink()
+        _forget_visit(visit, list(features.values()), paths)
     if is_about_everybody(study):
         shutil.rmtree(paths.work / KEPT, ignore_errors=True)
+
+
+def _forget_visit(visit: Visit, features: Sequence[Feature], paths: RunPaths) -> None:
+    """Remove the measurements and fits of a visit."""
+    for feature in features:
+        _forget_feature(visit, feature, paths)
+    # The numbers of a model study, which are no feature.
+    for fit in (paths.out / visit.folder).rglob("*_fit.json"):
+        fit.unlink()
+
+
+def _forget_feature(visit: Visit, feature: Feature, paths: RunPaths) -> None:
+    for file in expected_files(visit, feature):
+        (paths.out / file).unlink(missing_ok=True)

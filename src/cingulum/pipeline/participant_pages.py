@@ -12,13 +12,13 @@ import pandas as pd
 
 from cingulum.cache.keys import key_of
 from cingulum.cache.store import Store
-from cingulum.features import Feature, Measurement
+from cingulum.features import Feature, FeatureRows, Measurement, Origin
 from cingulum.features.mechanism import FittedFeature
 from cingulum.io.files import write_bytes
 from cingulum.io.visit import Visit
 from cingulum.parallel import TaskFailure, map_tasks
 from cingulum.pipeline.fitted_rows import kept_rows
-from cingulum.pipeline.measurement import Failure
+from cingulum.pipeline.measurement import Failure, FailureKey, failed_keys
 from cingulum.pipeline.measurement_cache import load_measurement
 from cingulum.pipeline.paths import Run
 from cingulum.progress import track
@@ -42,8 +42,6 @@ from cingulum.report.results import to_plain
 DIGEST = "digest"
 """The name under which the SHA-256 of a written page is kept."""
 
-FailedKeys = frozenset[tuple[str, str, str]]
-
 
 @dataclass(frozen=True, eq=False)
 class StudyContext:
@@ -58,19 +56,35 @@ class StudyContext:
 
 
 @dataclass(frozen=True, eq=False)
+class _Sources:
+    """Where the numbers of all pages come from.
+
+    measured, store: where measurements and kept results are
+    """
+
+    features: Mapping[str, Feature]
+    failed: frozenset[FailureKey]
+    measured: Path
+    store: Store
+
+    def of_feature(self, feature: Feature, visits: Sequence[Visit]) -> _Measured:
+        """What was measured of a feature at those visits that have it."""
+        available = [v for v in visits if (*v.key, feature.name) not in self.failed]
+        measurements = [load_measurement(v, feature, self.measured) for v in available]
+        return _Measured(feature, available, measurements)
+
+
+@dataclass(frozen=True, eq=False)
 class _PageTask:
     """What a worker needs to write one page.
 
-    content: without what only the measurements tell (flags)
-    measured, store: where measurements and kept results are; out: where the page goes
+    content: without the flags, which are read with the measurements
+    out: the folder that the page is written to
     """
 
     content: ParticipantPage
     visits: Sequence[Visit]
-    features: Mapping[str, Feature]
-    failed: FailedKeys
-    measured: Path
-    store: Store
+    sources: _Sources
     out: Path
 
 
@@ -81,6 +95,11 @@ class _Measured:
     feature: Feature
     visits: Sequence[Visit]
     measurements: Sequence[Measurement]
+
+    @property
+    def origins(self) -> list[Origin]:
+        """What each measurement was made from, and how."""
+        return [measurement.origin for measurement in self.measurements]
 
 
 def write_pages(
@@ -98,64 +117,67 @@ def write_pages(
     visits: of a participant in the order in which they are shown
     out: where pages go (default: the output folder of the run)
     """
-    failed = frozenset(failure.key for failure in failures)
-    columns = _all_columns(visits, features, failed, run)
+    # What failed has no measurement to read back.
+    failed = failed_keys(failures)
+    sources = _Sources(features, failed, run.paths.out, run.paths.store)
+    columns = _all_columns(visits, sources)
+    folder = Path(out or run.paths.out)
+    tasks = []
+    for participant, own in _by_participant(visits).items():
+        content = _page_content(participant, own, columns, failures, study)
+        tasks.append(_PageTask(content, own, sources, folder))
+    _write_all(tasks, run)
+    return [_file_name(task.content) for task in tasks]
+
+
+def _by_participant(visits: Sequence[Visit]) -> dict[str, list[Visit]]:
+    """Visits of each participant, by label in alphabetical order."""
     by_participant: dict[str, list[Visit]] = {}
     for visit in visits:
         by_participant.setdefault(visit.participant, []).append(visit)
-    participants = sorted(by_participant)
-    tasks = []
-    for participant in participants:
-        own = by_participant[participant]
-        content = _page_content(participant, own, columns, failures, study)
-        tasks.append(
-            _PageTask(
-                content,
-                own,
-                features,
-                failed,
-                run.paths.out,
-                run.paths.store,
-                Path(out or run.paths.out),
-            )
-        )
-    results = map_tasks(_write_page, [(task,) for task in tasks], run.executor)
-    for i, result in track(
-        results, "pages of participants", total=len(tasks), show=run.show_progress
-    ):
+    return dict(sorted(by_participant.items()))
+
+
+def _file_name(content: ParticipantPage) -> str:
+    return f"{content.title}.html"
+
+
+def _write_all(tasks: Sequence[_PageTask], run: Run) -> None:
+    """Write all pages. A page that cannot be written is an error of the program: what
+    failed of the recordings is printed on the page."""
+    results = track(
+        map_tasks(_write_page, [(task,) for task in tasks], run.executor),
+        "pages of participants",
+        total=len(tasks),
+        show=run.show_progress,
+    )
+    for i, result in results:
         if isinstance(result, TaskFailure):
-            raise RuntimeError(
-                f"The page of sub-{participants[i]} could not be made: {result.reason}"
-            )
-    return [f"sub-{participant}.html" for participant in participants]
+            page = tasks[i].content.title
+            raise RuntimeError(f"The page of {page} could not be made: {result.reason}")
 
 
-def _available(
-    visits: Sequence[Visit], feature: str, failed: FailedKeys
-) -> list[Visit]:
-    return [visit for visit in visits if (*visit.key, feature) not in failed]
-
-
-def _all_columns(
-    visits: Sequence[Visit],
-    features: Mapping[str, Feature],
-    failed: FailedKeys,
-    run: Run,
-) -> list[MeasuredColumn]:
+def _all_columns(visits: Sequence[Visit], sources: _Sources) -> list[MeasuredColumn]:
     """Every number of every visit, and whether it is far from those of the others."""
-    columns = []
-    for name, feature in features.items():
-        available = _available(visits, name, failed)
-        if feature.is_map or not available:
+    columns: list[MeasuredColumn] = []
+    for feature in sources.features.values():
+        # Maps are drawn; they have no columns to print.
+        if feature.is_map:
             continue
-        measurements = [
-            load_measurement(visit, feature, run.paths.out) for visit in available
-        ]
-        rows = kept_rows(feature, measurements, run.paths.store)
-        if rows is None:
-            rows = feature.finish(measurements)
-        columns += measured_columns(feature, available, rows.table)
+        measured = sources.of_feature(feature, visits)
+        if measured.visits:
+            rows = _rows(measured, sources.store)
+            columns += measured_columns(feature, measured.visits, rows.table)
     return columns
+
+
+def _rows(measured: _Measured, store: Store) -> FeatureRows:
+    """Rows of a feature: kept fits, or finished now where that is quick."""
+    rows = kept_rows(measured.feature, measured.measurements, store)
+    # Only features that are fitted have kept rows.
+    if rows is None:
+        rows = measured.feature.finish(measured.measurements)
+    return rows
 
 
 def _page_content(
@@ -166,25 +188,36 @@ def _page_content(
     study: StudyContext | None,
 ) -> ParticipantPage:
     rows = [column.row(visits, study is not None) for column in columns]
-    own_failures = sorted(
-        (failure for failure in failures if failure.participant == participant),
-        key=lambda failure: failure.key,
-    )
-    pain = {} if study is None else _pain_of(participant, study.ratings)
+    # A page of a single participant job belongs to no finished study.
+    pain: dict[str, float] = {}
+    decisions: list[ModelDecision] = []
+    if study is not None:
+        pain = _pain_of(participant, study.ratings)
+        decisions = _decisions_on(participant, study.decisions)
     return ParticipantPage(
         title=f"sub-{participant}",
         visits=[visit_label(visit) for visit in visits],
         pain=[pain.get(visit.session) for visit in visits],
         numbers=[row for row in rows if row is not None],
-        failed=[
-            FailedFeature(
-                failure.session or "the visit", failure.feature, failure.reason
-            )
-            for failure in own_failures
-        ],
-        decisions=[] if study is None else _decisions_on(participant, study.decisions),
+        failed=_failed_features(participant, failures),
+        decisions=decisions,
         of_study=study is not None,
     )
+
+
+def _failed_features(
+    participant: str, failures: Sequence[Failure]
+) -> list[FailedFeature]:
+    """What could not be measured of a participant, by session and feature."""
+    own = [failure for failure in failures if failure.participant == participant]
+    # Sorted, so that the page does not depend on which task ended first.
+    own.sort(key=lambda failure: failure.key)
+    listed = []
+    for failure in own:
+        # A dataset without sessions has one visit per participant, without a name.
+        session = failure.session or "the visit"
+        listed.append(FailedFeature(session, failure.feature, failure.reason))
+    return listed
 
 
 def _pain_of(participant: str, ratings: pd.DataFrame) -> dict[str, float]:
@@ -193,35 +226,49 @@ def _pain_of(participant: str, ratings: pd.DataFrame) -> dict[str, float]:
 
 
 def _decisions_on(participant: str, decisions: pd.DataFrame) -> list[ModelDecision]:
+    # A label that looks like a number may have been read as one.
     own = decisions[decisions["participant_id"].astype(str) == participant]
-    return decisions_of(own if len(own) else None)
+    if own.empty:
+        return decisions_of(None)
+    return decisions_of(own)
 
 
 def _write_page(task: _PageTask) -> None:
     """Write a page, unless the same page is there already."""
-    measured = [_measured(feature, task) for feature in task.features.values()]
+    sources = task.sources
+    measured = [sources.of_feature(f, task.visits) for f in sources.features.values()]
     content = replace(task.content, flags=_flags(measured))
+    # The key covers the numbers as printed and the recordings behind the figures.
     printed = to_plain(content)
-    sources = [[one.origin for one in part.measurements] for part in measured]
-    path = task.out / f"{content.title}.html"
-    key = key_of(page=printed, sources=sources)
-    kept = task.store.get(key)
-    if kept is not None and path.is_file():
-        if _digest(path.read_bytes()) == str(kept[DIGEST]):
-            return
+    path = task.out / _file_name(content)
+    origins = [part.origins for part in measured]
+    key = key_of(page=printed, sources=origins)
+    if _is_written(path, key, sources.store):
+        return
+    page = render("participant.html", printed, _all_pictures(measured, sources.store))
+    written = page.encode()
+    write_bytes(path, written)
+    sources.store.put(key, {DIGEST: _digest(written)})
+
+
+def _is_written(path: Path, key: str, store: Store) -> bool:
+    """Whether a page is there, with the content that was written under this key."""
+    kept = store.get(key)
+    return kept is not None and _has_digest(path, str(kept[DIGEST]))
+
+
+def _has_digest(path: Path, digest: str) -> bool:
+    # The file may be another study's by now, or edited by hand.
+    return path.is_file() and _digest(path.read_bytes()) == digest
+
+
+def _all_pictures(measured: Sequence[_Measured], store: Store) -> list[Picture]:
     pictures: list[Picture] = []
     for part in measured:
+        # Nothing is drawn of a feature that failed at every visit.
         if part.visits:
-            pictures += _pictures(part, task.store)
-    page = render("participant.html", printed, pictures).encode()
-    write_bytes(path, page)
-    task.store.put(key, {DIGEST: _digest(page)})
-
-
-def _measured(feature: Feature, task: _PageTask) -> _Measured:
-    visits = _available(task.visits, feature.name, task.failed)
-    measurements = [load_measurement(one, feature, task.measured) for one in visits]
-    return _Measured(feature, visits, measurements)
+            pictures += _pictures(part, store)
+    return pictures
 
 
 def _flags(measured: Sequence[_Measured]) -> dict[str, list[str]]:
@@ -240,17 +287,28 @@ def _digest(content: bytes) -> str:
 
 def _pictures(measured: _Measured, store: Store) -> list[Picture]:
     """The figures of one feature of a participant."""
-    feature = measured.feature
-    visits = measured.visits
+    if measured.feature.is_map:
+        return [_map_picture(measured, store)]
+    if isinstance(measured.feature, FittedFeature):
+        return _fit_pictures(measured, measured.feature, store)
+    return []
+
+
+def _map_picture(measured: _Measured, store: Store) -> Picture:
+    feature, visits = measured.feature, measured.visits
     measurements = measured.measurements
-    if feature.is_map:
-        figure = _drawn_once(
-            measured, store, lambda: draw_maps(feature, visits, measurements)
-        )
-        return [map_picture(feature, visits, measurements, figure)]
-    if not isinstance(feature, FittedFeature):
-        return []
-    rows = kept_rows(feature, measurements, store)
+    figure = _drawn_once(
+        measured, store, lambda: draw_maps(feature, visits, measurements)
+    )
+    return map_picture(feature, visits, measurements, figure)
+
+
+def _fit_pictures(
+    measured: _Measured, feature: FittedFeature, store: Store
+) -> list[Picture]:
+    visits = measured.visits
+    rows = kept_rows(feature, measured.measurements, store)
+    # A fit by likelihood has no modelled connectivity to draw.
     if rows is None or "fc" not in rows.arrays:
         return []
     figure = _drawn_once(measured, store, lambda: draw_fits(visits, rows))
@@ -260,19 +318,24 @@ def _pictures(measured: _Measured, store: Store) -> list[Picture]:
 def _drawn_once(
     measured: _Measured, store: Store, draw: Callable[[], Figure]
 ) -> Figure:
-    """A figure, kept: the page around it is written anew whenever the study changes."""
+    """A figure, kept: the page around it is written again whenever the study
+    changes."""
     key = key_of(
         figure=measured.feature.name,
         settings=dict(measured.feature.settings()),
-        of=[measurement.origin for measurement in measured.measurements],
+        of=measured.origins,
         visits=[visit.session for visit in measured.visits],
     )
     kept = store.get(key)
     if kept is None:
-        figure = draw()
-        kept = {
-            "png": np.frombuffer(figure.png, np.uint8),
-            "viewer": np.asarray(figure.viewer),
-        }
+        kept = _figure_arrays(draw())
         store.put(key, kept)
     return Figure(kept["png"].tobytes(), str(kept["viewer"]))
+
+
+def _figure_arrays(figure: Figure) -> dict[str, np.ndarray]:
+    """A figure as the store keeps it: it holds arrays only."""
+    return {
+        "png": np.frombuffer(figure.png, np.uint8),
+        "viewer": np.asarray(figure.viewer),
+    }

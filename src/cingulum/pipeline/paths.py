@@ -51,6 +51,7 @@ class RunPaths:
 
     def without_folders(self, text: str) -> str:
         """The text without folders of this machine, which would name people."""
+        # The home folder too: a path elsewhere in it has the name of its owner.
         folders = [self.bids, *self.derivatives, self.out, self.work, Path.home()]
         # The longest first: one may be inside another.
         folders.sort(key=lambda folder: -len(str(folder)))

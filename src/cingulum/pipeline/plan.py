@@ -12,6 +12,7 @@ from cingulum.cache.status import is_made
 from cingulum.io.derivatives import check_output_folder
 from cingulum.io.recording_kinds import BOLD, CONFOUNDS, MASK, RecordingKind
 from cingulum.io.visit import Visit
+from cingulum.parallel import Executor
 from cingulum.pipeline.config import StudyConfig
 from cingulum.pipeline.measurement_cache import expected_files
 from cingulum.pipeline.paired_study import check_study, study_cohort
@@ -40,22 +41,13 @@ class _Progress:
 def describe_plan(study: StudyConfig, run: Run, level: str) -> str:
     """The plan in words: done is what was made by these settings and this software.
 
-    Nothing is written, and no recording is read, so one that was exchanged since is
-    found by the run only.
+    Nothing is written, and no recording is read: only the run itself notices that a
+    recording was exchanged since.
     """
-    paths = run.paths
-    check_output_folder(paths.out)
+    check_output_folder(run.paths.out)
     is_prediction = level == "group" and study.analysis == "prediction"
-    if is_prediction:
-        cohort = study_cohort(study, paths)
-        check_study(study, cohort)
-        visits = list(cohort.visits)
-    else:
-        visits = study_visits(study, paths)
-    if study.analysis == "model":
-        table = _fits(study, visits, paths)
-    else:
-        table = _measurements(study, visits, paths)
+    visits = _planned_visits(study, run.paths, is_prediction)
+    table = _progress_table(study, visits, run.paths)
     people = len({visit.participant for visit in visits})
     lines = [
         f"{people} participants, {len(visits)} visits; nothing is written by "
@@ -73,57 +65,87 @@ def describe_plan(study: StudyConfig, run: Run, level: str) -> str:
     return "\n".join(lines)
 
 
+def _planned_visits(
+    study: StudyConfig, paths: RunPaths, is_prediction: bool
+) -> Sequence[Visit]:
+    """The visits of a study. Raises InputError for all that would stop the run."""
+    if not is_prediction:
+        return study_visits(study, paths)
+    # Not everybody in the dataset can be analysed: a prediction needs rated pairs.
+    cohort = study_cohort(study, paths)
+    check_study(study, cohort)
+    return cohort.visits
+
+
+def _progress_table(
+    study: StudyConfig, visits: Sequence[Visit], paths: RunPaths
+) -> pd.DataFrame:
+    if study.analysis == "model":
+        return _fits(study, visits, paths)
+    return _measurements(study, visits, paths)
+
+
 def _measurements(
     study: StudyConfig, visits: Sequence[Visit], paths: RunPaths
 ) -> pd.DataFrame:
     """A row per feature: visits, done, to do, and visits that lack its recordings."""
     plan = plan_of(study)
-    recipes = plan.recipes()
     rows = {}
     for name, feature in plan.features.items():
-        made = [
-            is_made(paths.out, expected_files(visit, feature), recipes[name])
+        recipe = plan.recipe_of(feature)
+        done = [
+            is_made(paths.out, expected_files(visit, feature), recipe)
             for visit in visits
         ]
-        rows[name] = _progress(visits, made, feature.needs).to_dict()
+        rows[name] = _progress(visits, done, feature.needs).to_dict()
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def _fits(study: StudyConfig, visits: Sequence[Visit], paths: RunPaths) -> pd.DataFrame:
+    # Late: the report of a model study imports more than a plan needs.
     from cingulum.pipeline.model_study import FIT, fit_path, fit_recipe
 
     recipe = fit_recipe(study)
-    made = [is_made(paths.out, [str(fit_path(visit))], recipe) for visit in visits]
-    row = _progress(visits, made, (BOLD, MASK, CONFOUNDS)).to_dict()
+    done = [is_made(paths.out, [str(fit_path(visit))], recipe) for visit in visits]
+    row = _progress(visits, done, (BOLD, MASK, CONFOUNDS)).to_dict()
     return pd.DataFrame.from_dict({FIT: row}, orient="index")
 
 
 def _progress(
-    visits: Sequence[Visit], made: Sequence[bool], needs: Sequence[RecordingKind]
+    visits: Sequence[Visit], done: Sequence[bool], needs: Sequence[RecordingKind]
 ) -> _Progress:
-    """Where the recording is gone, what was made of it counts no more."""
-    done = 0
+    """How many visits are done, and how many lack a recording."""
+    finished = 0
     absent = 0
-    for visit, is_done in zip(visits, made, strict=True):
+    for visit, is_done in zip(visits, done, strict=True):
+        # A result whose recording was removed no longer counts.
         if not all(visit.has(kind.name) for kind in needs):
             absent += 1
         elif is_done:
-            done += 1
-    return _Progress(len(visits), done, absent)
+            finished += 1
+    return _Progress(len(visits), finished, absent)
 
 
 def _time_left(table: pd.DataFrame, run: Run) -> str:
-    """From what visits took here before; no guess where none was measured."""
+    """From what visits took so far in this folder; no guess where none was measured."""
+    # A visit is to do as long as any of its features is.
     to_do = int(table["to do"].max())
     if not to_do:
         return "everything is measured already"
+    # Measuring, and fitting of every feature that is fitted.
     seconds = sum(run.paths.status.seconds().values())
     if not seconds:
         return f"{to_do} visits to do; how long one takes is known once some were done"
-    executor = run.executor
-    width = (executor.jobs or 1) if executor.cluster else executor.workers()
+    width = _width(run.executor)
     minutes = to_do * seconds / width / 60
     return (
         f"{to_do} visits to do, about {minutes:.1f} min by {width} at a time "
         f"({seconds:.1f} s a visit so far)"
     )
+
+
+def _width(executor: Executor) -> int:
+    """Visits at a time, without starting a cluster to ask it."""
+    if executor.cluster:
+        return executor.jobs or 1
+    return executor.workers()

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -16,7 +16,9 @@ from cingulum.brain import Brain, Connectome, Sensor, with_values
 from cingulum.brain.masses import ReducedWongWang
 from cingulum.errors import InputError
 from cingulum.inference import published_fit, resting_fit
+from cingulum.inference.resting import RestingFit
 from cingulum.io.files import (
+    JsonObject,
     read_json,
     read_matrix,
     whole_folder,
@@ -32,6 +34,7 @@ from cingulum.simulation import balanced, simulate, time_step
 from cingulum.timeseries import TimeSeries, check_signals
 from cingulum.versions import software_versions
 
+# A correlation of so few volumes has a standard error of almost 0.2.
 FEWEST_VOLUMES = 30
 """Volumes below which a part of a recording says nothing about connectivity."""
 
@@ -63,9 +66,10 @@ class FitOptions:
     scheme: str = "cingulum"
 
     def __post_init__(self) -> None:
+        # A share of 1 would leave nothing to fit.
         if not 0 <= self.holdout < 1:
             raise InputError(
-                "--holdout is a share of the recording, 0 to below 1; came "
+                "--holdout is a share of the recording, 0 to below 1; got "
                 f"{self.holdout}."
             )
 
@@ -88,17 +92,25 @@ class SimulationOptions:
 def read_connectome(path: Path) -> Connectome:
     """A connectome from a square matrix file, scaled to comparable strength. Raises
     InputError naming the file."""
-    weights = read_matrix(path)
-    if weights.shape[0] != weights.shape[1]:
-        raise InputError(
-            f"{path}: connection weights must be a square matrix; came {weights.shape}."
-        )
+    weights = torch.as_tensor(_read_square(path), dtype=torch.float64)
+    # A matrix file has no names; an atlas replaces these by its own.
     names = tuple(f"region {i + 1}" for i in range(len(weights)))
     try:
-        connectome = Connectome(torch.as_tensor(weights, dtype=torch.float64), names)
-        return connectome.normalised()
+        # Tracts are counted in arbitrary units: only their proportions mean anything.
+        return Connectome(weights, names).normalised()
     except InputError as error:
+        # `Connectome` does not know which file its weights are from.
         raise InputError(f"{path}: {error}") from None
+
+
+def _read_square(path: Path) -> np.ndarray:
+    weights = read_matrix(path)
+    rows, columns = weights.shape
+    if rows != columns:
+        raise InputError(
+            f"{path}: connection weights must be a square matrix; got {weights.shape}."
+        )
+    return weights
 
 
 def read_atlas_connectome(path: Path, regions: tuple[str, ...]) -> Connectome:
@@ -107,7 +119,7 @@ def read_atlas_connectome(path: Path, regions: tuple[str, ...]) -> Connectome:
     if len(connectome.regions) != len(regions):
         raise InputError(
             f"{path}: expected {len(regions)} × {len(regions)} weights, in the order "
-            f"of the atlas; came {len(connectome.regions)} regions."
+            f"of the atlas; got {len(connectome.regions)} regions."
         )
     return replace(connectome, regions=regions)
 
@@ -121,16 +133,35 @@ def read_regional_series(path: Path, tr: float, regions: tuple[str, ...]) -> Tim
     data = read_matrix(path)
     n = len(regions)
     if n not in data.shape:
-        raise InputError(
-            f"{path}: the connectome has {n} regions, but this recording has shape "
-            f"{data.shape}. Expected {n} × time or time × {n}: use the same "
-            "parcellation, in the same order, for both."
-        )
+        raise InputError(_other_regions(path, n, data.shape))
+    # A square matrix is ambiguous: it is read as region × time.
     if data.shape[0] != n:
         data = data.T
     series = TimeSeries(torch.as_tensor(data, dtype=torch.float64), tr, regions)
     check_signals(series, str(path))
     return series
+
+
+def _other_regions(path: Path, n: int, shape: tuple[int, ...]) -> str:
+    return (
+        f"{path}: the connectome has {n} regions, but this recording has shape "
+        f"{shape}. Expected {n} × time or time × {n}: use the same parcellation, in "
+        "the same order, for both."
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Split:
+    """A recording, with the connectivity of the part to fit and of the held-out part
+    (None: nothing is held out)."""
+
+    series: TimeSeries
+    train: Tensor
+    heldout: Tensor | None
+
+    @classmethod
+    def of(cls, path: Path, series: TimeSeries, holdout: float) -> _Split:
+        return cls(series, *split_connectivity(path, series, holdout))
 
 
 def fit_recording(
@@ -139,68 +170,82 @@ def fit_recording(
     out: Path,
     options: FitOptions,
     show_progress: bool = False,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Fit one recording and write fit.json, fc_model.tsv and fit.png to a new folder
     `out`; returns the content of fit.json."""
     connectome = read_connectome(weights)
     series = read_regional_series(bold, options.tr, connectome.regions)
-    train, heldout = split_connectivity(bold, series, options.holdout)
+    split = _Split.of(bold, series, options.holdout)
+    # The folder appears under its name only when everything in it is written.
     with whole_folder(out) as folder:
         verified = resting_fit(
             connectome,
-            train,
+            split.train,
             options.tr,
             seed=options.seed,
             minutes=options.minutes,
             show_progress=show_progress,
         )
-        section = fit_section(verified, connectome.weights, train, heldout)
-        details = to_plain(section)
-        content = {
-            "estimates": {
-                name: value.tolist() for name, value in verified.fit.estimates.items()
-            },
-            "fc_r": _written_correlations(details.pop("fc_r")),
-            "seconds": details.pop("seconds"),
-            "details": details,
-            "settings": {
-                "tr": options.tr,
-                "holdout": options.holdout,
-                "seed": options.seed,
-                "volumes": series.data.shape[-1],
-            },
-            "versions": software_versions(),
-        }
+        content = _content_of_fit(verified, connectome, split, options)
         if options.scheme == PUBLISHED_SCHEME:
             first_part = series.between(0, volumes_to_fit(series, options.holdout))
             content["comparison"] = _published_comparison(
-                weights, first_part, heldout, show_progress
+                weights, first_part, split.heldout, show_progress
             )
         write_json(folder / "fit.json", content)
-        simulated = verified.simulated_fc.numpy()
-        write_matrix(folder / "fc_model.tsv", simulated)
-        figure = plots.draw_connectivity_pair(
-            train.numpy(), simulated, "recorded (fitted part)"
-        )
-        write_bytes(folder / "fit.png", figure)
+        _write_connectivity(folder, verified.simulated_fc.numpy(), split.train.numpy())
     return content
+
+
+def _content_of_fit(
+    verified: RestingFit, connectome: Connectome, split: _Split, options: FitOptions
+) -> JsonObject:
+    """The content of fit.json."""
+    section = fit_section(verified, connectome.weights, split.train, split.heldout)
+    # What most readers look for is above, all else in the details.
+    details = to_plain(section)
+    estimates = verified.fit.estimates
+    return {
+        "estimates": {name: value.tolist() for name, value in estimates.items()},
+        "fc_r": _written_correlations(details.pop("fc_r")),
+        "seconds": details.pop("seconds"),
+        "details": details,
+        "settings": {
+            "tr": options.tr,
+            "holdout": options.holdout,
+            "seed": options.seed,
+            "volumes": split.series.data.shape[-1],
+        },
+        "versions": software_versions(),
+    }
+
+
+def _write_connectivity(folder: Path, simulated: np.ndarray, train: np.ndarray) -> None:
+    """The connectivity of the free-running brain, and a figure beside the recorded."""
+    write_matrix(folder / "fc_model.tsv", simulated)
+    figure = plots.draw_connectivity_pair(train, simulated, "recorded (fitted part)")
+    write_bytes(folder / "fit.png", figure)
 
 
 def volumes_to_fit(series: TimeSeries, holdout: float) -> int:
     """Volumes of the part that is fitted."""
+    # The end is held out, and not every other volume: neighbours are alike.
     volumes = series.data.shape[-1]
     return volumes - round(holdout * volumes)
 
 
 def _published_comparison(
     weights: Path, train: TimeSeries, heldout: Tensor | None, show_progress: bool
-) -> dict[str, Any]:
+) -> JsonObject:
     """What the scheme of Griffiths et al. 2022 (variant A) reports of the same
     recording, in float32 as it was."""
+    # Counts, not the scaled connectome: that scheme scales them in its own way.
     counts = torch.as_tensor(read_matrix(weights), dtype=torch.float32)
     published = published_fit(counts, train.data.float(), show_progress=show_progress)
     free_running = published.free_running_fc.double()
-    heldout_r = None if heldout is None else similarity(free_running, heldout).item()
+    heldout_r = None
+    if heldout is not None:
+        heldout_r = similarity(free_running, heldout).item()
     return {
         "scheme": "griffiths2022, variant A: a comparison, not an estimate; see "
         "docs/decisions/009-published-scheme.md",
@@ -224,20 +269,24 @@ def split_connectivity(
     Raises InputError, naming the file, where a part is too short, or a region has no
     signal in it.
     """
-    volumes = series.data.shape[-1]
     fitted = volumes_to_fit(series, holdout)
+    _check_volumes(path, series.data.shape[-1], fitted, holdout)
+    if not holdout:
+        check_signals(series, str(path))
+        return fc(series.data), None
+    # A region may have a signal in the whole recording and be constant in a part.
+    for part in (series.between(0, fitted), series.between(fitted)):
+        check_signals(part, str(path))
+    return fc(series.data[:, :fitted]), fc(series.data[:, fitted:])
+
+
+def _check_volumes(path: Path, volumes: int, fitted: int, holdout: float) -> None:
     left = volumes - fitted
     if fitted < FEWEST_VOLUMES or (holdout and left < FEWEST_VOLUMES):
         raise InputError(
             f"{path}: {volumes} volumes leave {fitted} to fit and {left} held out; "
             f"each needs {FEWEST_VOLUMES}. Give a longer recording, or --holdout 0."
         )
-    if not holdout:
-        check_signals(series, str(path))
-        return fc(series.data), None
-    for part in (series.between(0, fitted), series.between(fitted)):
-        check_signals(part, str(path))
-    return fc(series.data[:, :fitted]), fc(series.data[:, fitted:])
 
 
 def _written_correlations(fc_r: Mapping[str, float]) -> dict[str, float | None]:
@@ -267,16 +316,10 @@ def simulate_recording(
     """
     connectome = read_connectome(weights)
     estimates = _read_estimates(options.estimates, len(connectome.regions))
+    # What is on the command line wins over the file.
     values: Values = {**estimates, **(options.values or {})}
-    brain = with_values(
-        Brain(ReducedWongWang(), connectome, Sensor(tr=options.tr)),
-        {
-            name: torch.tensor(value, dtype=torch.float64)
-            for name, value in values.items()
-        },
-    )
-    if "mass.J_i" not in values:
-        brain = balanced(brain)
+    brain = _brain(connectome, options.tr, values)
+    # Gradients of a long simulation would fill the memory.
     with torch.no_grad():
         simulation = simulate(
             brain,
@@ -286,16 +329,36 @@ def simulate_recording(
             discard=SETTLING,
             show_progress=show_progress,
         )
-    write_matrix(out, simulation.bold.data.numpy())
+    _write_simulation(out, simulation.bold, options, values)
+    return simulation.bold
+
+
+def _write_simulation(
+    out: Path, bold: TimeSeries, options: SimulationOptions, values: Values
+) -> None:
+    write_matrix(out, bold.data.numpy())
+    # With the weights, all that is needed to simulate the same recording again.
     sidecar = {
         "RepetitionTime": options.tr,
-        "Units": simulation.bold.unit,
+        "Units": bold.unit,
         "Axes": ["region", "time"],
         "Seed": options.seed,
         "Given": values,
     }
     write_json(Path(out).with_suffix(".json"), sidecar)
-    return simulation.bold
+
+
+def _brain(connectome: Connectome, tr: float, values: Values) -> Brain:
+    """The two-state reduced Wong-Wang network with these values."""
+    tensors = {}
+    for name, value in values.items():
+        tensors[name] = torch.tensor(value, dtype=torch.float64)
+    model = Brain(ReducedWongWang(), connectome, Sensor(tr=tr))
+    brain = with_values(model, tensors)
+    # Balancing would replace the inhibition that the user asked for.
+    if "mass.J_i" in values:
+        return brain
+    return balanced(brain)
 
 
 def _read_estimates(path: Path | None, regions: int) -> Values:
@@ -304,19 +367,30 @@ def _read_estimates(path: Path | None, regions: int) -> Values:
     if path is None:
         return {}
     estimates = read_json(path).get("estimates")
-    if not isinstance(estimates, dict) or not all(
-        isinstance(value, int | float | list) for value in estimates.values()
-    ):
+    if not _are_estimates(estimates):
         raise InputError(
             f"{path}: expected a fit.json with estimates, as `cingulum fit` writes it."
         )
     for name, value in estimates.items():
-        if isinstance(value, list) and len(value) != regions:
-            raise InputError(
-                f"{path}: {name} has {len(value)} values for a connectome of {regions} "
-                "regions; give the connectome that was fitted."
-            )
+        _check_regions(path, name, value, regions)
     return {
         name: np.asarray(value, dtype=float).tolist()
         for name, value in estimates.items()
     }
+
+
+def _are_estimates(estimates: object) -> TypeGuard[JsonObject]:
+    """Whether they are numbers, or lists, by name."""
+    if not isinstance(estimates, dict):
+        return False
+    return all(isinstance(value, int | float | list) for value in estimates.values())
+
+
+def _check_regions(
+    path: Path, name: str, value: float | list[float], regions: int
+) -> None:
+    if isinstance(value, list) and len(value) != regions:
+        raise InputError(
+            f"{path}: {name} has {len(value)} values for a connectome of {regions} "
+            "regions; give the connectome that was fitted."
+        )

@@ -34,6 +34,7 @@ def study_visits(study: StudyConfig, paths: RunPaths) -> list[Visit]:
 
 
 def is_about_everybody(study: StudyConfig) -> bool:
+    """Whether the study leaves out no participant and no session by name."""
     return not (study.dataset.participants or study.dataset.sessions)
 
 
@@ -49,6 +50,7 @@ def plan_of(study: StudyConfig) -> MeasurementPlan:
 def atlas_and_connectome(study: StudyConfig) -> tuple[Atlas, Connectome | None]:
     """The regions of the fitted brains, and their connections where a file names
     them."""
+    # Late: the simulator takes long to import, and errors should come at once.
     from cingulum.pipeline.single_recording import read_atlas_connectome
 
     atlas = named_atlas(study.features.atlas)
@@ -69,25 +71,36 @@ def denoising_of(study: StudyConfig) -> Denoising:
 def recipe_of(study: StudyConfig) -> StudyRecipe:
     """How recordings were treated, in the words of the methods section."""
     atlas, connectome = atlas_and_connectome(study)
-    source = "a distance rule"
-    if connectome is not None:
-        source = "the weights of connectome.npy"
     return StudyRecipe(
         denoising_of(study).description(),
         atlas.name,
         len(atlas.regions),
-        source,
+        _source_of(connectome),
         study.prediction.site,
     )
+
+
+def _source_of(connectome: Connectome | None) -> str:
+    """Where the connections come from, in words."""
+    if connectome is None:
+        return "a distance rule"
+    # The copy beside the report: the user's own path would name people.
+    return "the weights of connectome.npy"
 
 
 def pipelines_of(paths: RunPaths) -> list[str]:
     """What made the derivatives, with versions, as they say themselves."""
     names = set()
+    # The first root is the raw dataset.
     for root in index(paths.bids, paths.derivatives).roots[1:]:
         description = root / "dataset_description.json"
-        if root.resolve() == paths.out.resolve() or not description.is_file():
-            continue
-        for name, version in generated_by(description):
-            names.add(f"{name} {version}".strip())
+        # Our own output may be below the derivatives; it is no input of this run.
+        is_output = root.resolve() == paths.out.resolve()
+        if description.is_file() and not is_output:
+            names |= _software_in(description)
     return sorted(names)
+
+
+def _software_in(description: Path) -> set[str]:
+    """Names with versions of the software that a dataset description lists."""
+    return {f"{name} {version}".strip() for name, version in generated_by(description)}
