@@ -33,7 +33,7 @@ from cingulum.pipeline.paired_study import (
     measure_study,
 )
 from cingulum.pipeline.participant_pages import StudyContext, write_pages
-from cingulum.pipeline.paths import Run, RunPaths
+from cingulum.pipeline.paths import RunPaths, StudyRun
 from cingulum.prediction.study_evaluation import StudyEvaluation
 from cingulum.report.manifest import ReportManifest
 from cingulum.report.results import FittedBrain
@@ -111,7 +111,9 @@ def run_demo(
     bids = cohort_folder(out / "cohort", settings)
     say("4/6 Measure features of every visit, and fit a brain to each")
     # Outside the cohort's folder, which is removed when the settings change.
-    run = Run(RunPaths.of(bids, out / "derivatives" / "cingulum"), show_progress=True)
+    run = StudyRun(
+        RunPaths.of(bids, out / "derivatives" / "cingulum"), show_progress=True
+    )
     synthetic = _measure(run)
     say(
         f"5/6 Predict: leave-one-patient-out, nested fusion, {permutations} "
@@ -158,7 +160,7 @@ def _fitted(brains: BrainData) -> FittedBrain:
     )
 
 
-def _measure(run: Run) -> MeasuredCohort:
+def _measure(run: StudyRun) -> MeasuredCohort:
     study = StudyConfig()
     cohort = read_cohort(run.paths.bids)
     measured = measure_study(study, run, cohort.visits)
@@ -167,7 +169,7 @@ def _measure(run: Run) -> MeasuredCohort:
 
 
 def _write_participant_pages(
-    out: Path, run: Run, synthetic: MeasuredCohort, evaluation: StudyEvaluation
+    out: Path, run: StudyRun, synthetic: MeasuredCohort, evaluation: StudyEvaluation
 ) -> list[str]:
     measured = synthetic.measured
     decisions = evaluation.paired.predictions()

@@ -11,7 +11,7 @@ import cingulum
 
 ROOT = Path(cingulum.__file__).parent
 
-EVERY_COMMAND = {"add_parser", "execute"}
+EVERY_COMMAND = {"add_options", "execute"}
 """What each module of `cingulum.cli` has."""
 
 

@@ -13,7 +13,7 @@ from cingulum.io.cohort import read_cohort
 from cingulum.parallel import Executor
 from cingulum.pipeline.config import StudyConfig
 from cingulum.pipeline.paired_study import features_of_cohort, measure_study
-from cingulum.pipeline.paths import Run, RunPaths
+from cingulum.pipeline.paths import RunPaths, StudyRun
 from cingulum.prediction import evaluate
 
 COHORTS, PATIENTS = 16, 30
@@ -27,7 +27,7 @@ def one_cohort(folder, seed):
         ),
     )
     study = StudyConfig()
-    run = Run(RunPaths.of(bids, folder / "out"), Executor(jobs=1))
+    run = StudyRun(RunPaths.of(bids, folder / "out"), Executor(jobs=1))
     cohort = read_cohort(bids)
     measured = measure_study(study, run, cohort.visits)
     features, _ = features_of_cohort(study, run, measured, cohort)

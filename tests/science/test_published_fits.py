@@ -22,7 +22,7 @@ from cingulum.pipeline.paired_study import (
     features_of_cohort,
     measure_study,
 )
-from cingulum.pipeline.paths import Run, RunPaths
+from cingulum.pipeline.paths import RunPaths, StudyRun
 from cingulum.prediction.weight_maps import map_weights
 from cingulum.signals.atlas import pain_atlas
 from cingulum.signals.parcellation import voxel_centres
@@ -62,7 +62,7 @@ def test_planted_effects_are_found(tmp_path):
     bids = synthesize(tmp_path / "bids", CohortSettings(53))
     torch.set_default_dtype(torch.float64)
     study = StudyConfig()
-    run = Run(RunPaths.of(bids, tmp_path / "out"))
+    run = StudyRun(RunPaths.of(bids, tmp_path / "out"))
     cohort = read_cohort(bids)
     measured = measure_study(study, run, cohort.visits)
     features, _ = features_of_cohort(study, run, measured, cohort)

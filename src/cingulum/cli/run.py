@@ -32,7 +32,7 @@ from cingulum.pipeline.config import (
 
 if TYPE_CHECKING:
     from cingulum.io.visit import Visit
-    from cingulum.pipeline.paths import Run
+    from cingulum.pipeline.paths import StudyRun
 
 DESCRIPTION = """\
 participant: measure every visit, and fit brain models. group: measure what is
@@ -227,9 +227,9 @@ def execute(arguments: argparse.Namespace) -> int:
     return level(study, run)
 
 
-def _chosen_run(arguments: argparse.Namespace) -> Run:
+def _chosen_run(arguments: argparse.Namespace) -> StudyRun:
     """The folders and workers that the options ask for."""
-    from cingulum.pipeline.paths import Run, RunPaths
+    from cingulum.pipeline.paths import RunPaths, StudyRun
 
     paths = RunPaths.of(
         arguments.bids_dir,
@@ -237,24 +237,24 @@ def _chosen_run(arguments: argparse.Namespace) -> Run:
         arguments.derivatives,
         arguments.work_dir,
     )
-    return Run(paths, chosen_executor(arguments), show_progress=True)
+    return StudyRun(paths, chosen_executor(arguments), show_progress=True)
 
 
-def _print_plan(study: StudyConfig, run: Run, level: str) -> int:
+def _print_plan(study: StudyConfig, run: StudyRun, level: str) -> int:
     from cingulum.pipeline.plan import describe_plan
 
     print(describe_plan(study, run, level))
     return 0
 
 
-def _forget(study: StudyConfig, run: Run) -> None:
+def _forget(study: StudyConfig, run: StudyRun) -> None:
     """Remove what earlier runs kept of this study."""
     from cingulum.pipeline.paired_study import forget_study
 
     forget_study(study, run.paths)
 
 
-def _begin(study: StudyConfig, run: Run, study_file: Path | None) -> None:
+def _begin(study: StudyConfig, run: StudyRun, study_file: Path | None) -> None:
     """Write the study that the output belongs to."""
     from cingulum.pipeline.paired_study import begin_study
 
@@ -264,7 +264,7 @@ def _begin(study: StudyConfig, run: Run, study_file: Path | None) -> None:
     begin_study(replace(study, dataset=dataset), run.paths)
 
 
-def _measure_participants(study: StudyConfig, run: Run) -> int:
+def _measure_participants(study: StudyConfig, run: StudyRun) -> int:
     from cingulum.pipeline.paired_study import measure_study
     from cingulum.pipeline.participant_pages import write_pages
 
@@ -279,7 +279,7 @@ def _measure_participants(study: StudyConfig, run: Run) -> int:
     )
 
 
-def _unreported_visits(visits: Sequence[Visit], run: Run) -> list[Visit]:
+def _unreported_visits(visits: Sequence[Visit], run: StudyRun) -> list[Visit]:
     """Visits in order, of participants without a page that belongs to a report."""
     from cingulum.io.cohort import ordered_visits
     from cingulum.report.manifest import read_manifest
@@ -293,7 +293,7 @@ def _unreported_visits(visits: Sequence[Visit], run: Run) -> list[Visit]:
     ]
 
 
-def _predict_group(study: StudyConfig, run: Run) -> int:
+def _predict_group(study: StudyConfig, run: StudyRun) -> int:
     from cingulum.pipeline.paired_study import run_paired_study
 
     summary = run_paired_study(study, run)
@@ -305,7 +305,7 @@ def _predict_group(study: StudyConfig, run: Run) -> int:
     )
 
 
-def _fit_participants(study: StudyConfig, run: Run) -> int:
+def _fit_participants(study: StudyConfig, run: StudyRun) -> int:
     from cingulum.pipeline.model_study import fit_visits
 
     paths = run.paths
@@ -314,7 +314,7 @@ def _fit_participants(study: StudyConfig, run: Run) -> int:
     return _exit_code(len(failures), "fit(s) failed", paths.out / "failures.tsv")
 
 
-def _compare_models(study: StudyConfig, run: Run) -> int:
+def _compare_models(study: StudyConfig, run: StudyRun) -> int:
     from cingulum.pipeline.model_study import run_model_study
 
     summary = run_model_study(study, run)
@@ -333,7 +333,7 @@ LEVELS = {
 """What a level does, by the analysis of the study."""
 
 
-def _print_report(lead: str, run: Run) -> None:
+def _print_report(lead: str, run: StudyRun) -> None:
     print(f"\n{lead}\n\nReport: {(run.paths.out / 'report.html').resolve()}")
 
 

@@ -120,7 +120,7 @@ def _apply(arguments: argparse.Namespace) -> Figures:
 
 def _apply_to_dataset(arguments: argparse.Namespace) -> Figures:
     from cingulum.pipeline.feature_export import VisitSelection
-    from cingulum.pipeline.paths import Run, RunPaths
+    from cingulum.pipeline.paths import RunPaths, StudyRun
     from cingulum.pipeline.signature_scoring import apply_to_bids
 
     selection = VisitSelection(
@@ -131,7 +131,7 @@ def _apply_to_dataset(arguments: argparse.Namespace) -> Figures:
     paths = RunPaths.of(
         arguments.bids, arguments.out, arguments.derivatives, arguments.work_dir
     )
-    run = Run(paths, chosen_executor(arguments), show_progress=True)
+    run = StudyRun(paths, chosen_executor(arguments), show_progress=True)
     return apply_to_bids(arguments.signature, selection, run)
 
 

@@ -15,7 +15,7 @@ from cingulum.datasets.synthetic_recordings import (
     COMPONENTS,
     PULSE_RATE,
     Acquisition,
-    Grid,
+    ImageGrid,
     bold_volumes,
     confound_table,
     perfusion_map,
@@ -58,7 +58,9 @@ def synthesize(
     # Before the simulation, which takes minutes and would be in vain.
     check_vacant(Path(target))
     truth = draw_truth(settings)
-    acquisition = Acquisition(settings, pain_atlas(), Grid.of_brain(settings.voxel))
+    acquisition = Acquisition(
+        settings, pain_atlas(), ImageGrid.of_brain(settings.voxel)
+    )
     signals = regional_bold(acquisition.atlas, truth, settings, show_progress)
     with whole_folder(Path(target)) as root:
         _write_descriptions(root, settings)

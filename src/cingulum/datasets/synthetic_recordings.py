@@ -55,7 +55,7 @@ SHORTEST_INTERVAL = 0.35
 
 
 @dataclass(frozen=True, eq=False)
-class Grid:
+class ImageGrid:
     """A coarse MNI grid: brain mask, grey matter share, affine."""
 
     mask: Bool[np.ndarray, "x y z"]
@@ -63,7 +63,7 @@ class Grid:
     affine: Float[np.ndarray, "4 4"]
 
     @classmethod
-    def of_brain(cls, voxel: float) -> Grid:
+    def of_brain(cls, voxel: float) -> ImageGrid:
         """The MNI152 brain in voxels of so many millimetres."""
         # Imported here because nilearn takes seconds, and other commands do without it.
         from nilearn.datasets import load_mni152_brain_mask, load_mni152_gm_template
@@ -121,7 +121,7 @@ class Acquisition:
 
     settings: CohortSettings
     atlas: SphereAtlas
-    grid: Grid
+    grid: ImageGrid
 
     def centre_of(self, region: str) -> Float[np.ndarray, "3"]:
         return self.atlas.centres[self.atlas.regions.index(region)]
@@ -206,7 +206,7 @@ def _nearest_region(acquisition: Acquisition) -> Int[np.ndarray, "voxel"]:
 
 
 def _smooth_noise(
-    grid: Grid, volumes: int, rng: np.random.Generator
+    grid: ImageGrid, volumes: int, rng: np.random.Generator
 ) -> Float[np.ndarray, "voxel volume"]:
     # Single precision, which halves what is by far the largest array of a cohort.
     noise = rng.standard_normal((*grid.mask.shape, volumes), dtype=np.float32)
@@ -232,7 +232,7 @@ def _drift(
 
 
 def _on_grid(
-    grid: Grid, percent: Float[np.ndarray, "voxel volume"]
+    grid: ImageGrid, percent: Float[np.ndarray, "voxel volume"]
 ) -> Int16[np.ndarray, "x y z volume"]:
     """Percent of a baseline that is brighter in grey matter; 0 outside the brain."""
     baseline = 1000.0 * (0.8 + 0.2 * grid.grey[grid.mask])
@@ -324,7 +324,7 @@ def perfusion_map(
 
 
 def _smooth_field(
-    grid: Grid, rng: np.random.Generator, fwhm: float = 20.0
+    grid: ImageGrid, rng: np.random.Generator, fwhm: float = 20.0
 ) -> Float[np.ndarray, "x y z"]:
     """Noise smoothed to a width in mm, of variance 1 in the brain."""
     noise = rng.standard_normal(grid.mask.shape)
@@ -332,7 +332,7 @@ def _smooth_field(
     return field / field[grid.mask].std()
 
 
-def _sd_in_voxels(fwhm: float, grid: Grid) -> float:
+def _sd_in_voxels(fwhm: float, grid: ImageGrid) -> float:
     # A Gaussian is 2.355 standard deviations wide at half its height.
     return fwhm / 2.355 / grid.voxel
 
@@ -350,7 +350,7 @@ def _effect_map(acquisition: Acquisition) -> Float[np.ndarray, "x y z"]:
 
 
 def _blob(
-    grid: Grid, centre: Float[np.ndarray, "3"], sd: float = 10.0
+    grid: ImageGrid, centre: Float[np.ndarray, "3"], sd: float = 10.0
 ) -> Float[np.ndarray, "voxel"]:
     return _gaussian(np.linalg.norm(grid.centres - centre, axis=1), sd)
 

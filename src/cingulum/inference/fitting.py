@@ -16,7 +16,7 @@ from torch import Tensor
 from cingulum.brain.brain import Brain
 from cingulum.errors import ConvergenceError, InputError
 from cingulum.inference.free_parameters import Free, Gains, free_parameters_of
-from cingulum.inference.newton_fit import newton
+from cingulum.inference.newton_fit import fit_by_newton
 from cingulum.inference.objectives import Objective, fc_mismatch
 from cingulum.inference.optimise import (
     Checkpoint,
@@ -315,7 +315,7 @@ def _search_analytic(
     theta = _moved_to_stability(problem, theta)
     if settings.uses_newton:
         # Without patience or a checkpoint: its rounds are few and end by themselves.
-        return newton(
+        return fit_by_newton(
             problem, theta, settings.steps, show_progress=settings.show_progress
         )
     return search(
@@ -332,7 +332,7 @@ def _search_simulated(
 ) -> SearchResult:
     if settings.uses_newton:
         # Differences of gradients need the same noise at every point.
-        return newton(
+        return fit_by_newton(
             problem,
             theta,
             settings.steps,

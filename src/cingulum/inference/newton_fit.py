@@ -75,7 +75,7 @@ class _NewtonState:
         self.done = self.done | (self.damping >= MAX_DAMPING)
 
 
-def newton(
+def fit_by_newton(
     problem: Problem,
     theta: Theta,
     rounds: int = 20,
@@ -106,7 +106,7 @@ def newton(
         range(rounds), "fit (Newton)", show=show_progress, note=lambda: _note(rows)
     )
     for number in numbers:
-        slope, curvature = derivatives(problem, state.row, assess=assess)
+        slope, curvature = slope_and_curvature(problem, state.row, assess=assess)
         step, gain = _damped_step(slope, curvature, state.damping)
         # Members that are done stay where they are while the others go on.
         state.done = state.done | (gain < tolerance)
@@ -158,7 +158,7 @@ def prior_sd(problem: Problem) -> Float[Tensor, "coordinate"]:
     return torch.cat(spreads)
 
 
-def derivatives(
+def slope_and_curvature(
     problem: Problem,
     row: Tensor,
     step: float = 1e-3,

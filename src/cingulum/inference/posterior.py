@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cingulum.errors import InputError
 from cingulum.inference.fitting import Fit
-from cingulum.inference.newton_fit import derivatives, prior_sd, times
+from cingulum.inference.newton_fit import prior_sd, slope_and_curvature, times
 from cingulum.inference.optimise import OptimiserSettings, search
 from cingulum.inference.problem import Assessment, Problem, Theta, joined, split
 from cingulum.inference.stability_limits import LOOP_GAIN_LIMIT, PENALTY_START
@@ -190,7 +190,7 @@ def laplace(fit: Fit, step: float = 1e-3) -> Posterior:
     _check_has_curvature(fit)
     problem = fit.problem
     mean = joined(fit.theta)
-    slope, curvature = derivatives(problem, mean, step)
+    slope, curvature = slope_and_curvature(problem, mean, step)
     # Both are per prior standard deviation.
     unit = prior_sd(problem)
     posterior = Posterior(

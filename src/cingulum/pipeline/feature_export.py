@@ -21,7 +21,7 @@ from cingulum.parallel import Executor
 from cingulum.pipeline.feature_table import FeatureResult, FeatureTable
 from cingulum.pipeline.measurement import Failure, measure_visits
 from cingulum.pipeline.measurement_cache import MeasurementPlan
-from cingulum.pipeline.paths import Run, RunPaths
+from cingulum.pipeline.paths import RunPaths, StudyRun
 from cingulum.report.feature_overview import overview
 
 ColumnDescriptions = dict[str, Settings]
@@ -96,7 +96,7 @@ def write_features(  # noqa: PLR0913 - the Python face of a command, as its opti
     was. Raises InputError where there is no dataset, no visit, or nothing to measure.
     """
     paths = RunPaths.of(bids, out, derivatives, work)
-    run = Run(paths, executor or Executor(), show_progress)
+    run = StudyRun(paths, executor or Executor(), show_progress)
     selected = VisitSelection(participants, sessions, filters).visits(paths)
     skipped: tuple[str, ...] = ()
     if skip_absent:

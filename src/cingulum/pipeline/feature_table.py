@@ -15,7 +15,7 @@ from cingulum.io.visit import Visit
 from cingulum.pipeline.fitted_rows import finish_rows
 from cingulum.pipeline.measurement import Failure, failed_keys
 from cingulum.pipeline.measurement_cache import load_measurement
-from cingulum.pipeline.paths import Run
+from cingulum.pipeline.paths import StudyRun
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ class FeatureTable:
         cls,
         visits: Sequence[Visit],
         features: Mapping[str, Feature],
-        run: Run,
+        run: StudyRun,
         failures: Sequence[Failure] = (),
     ) -> FeatureTable:
         """Read back what was measured of visits, and fit what is to be fitted.
@@ -119,7 +119,7 @@ class FeatureTable:
 
 
 def _result_of(
-    feature: Feature, visits: Sequence[Visit], run: Run
+    feature: Feature, visits: Sequence[Visit], run: StudyRun
 ) -> tuple[FeatureResult, list[Failure]]:
     """One feature of the visits that were measured, and what failed of fitting it."""
     measurements = [load_measurement(visit, feature, run.paths.out) for visit in visits]

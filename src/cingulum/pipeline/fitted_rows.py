@@ -21,7 +21,7 @@ from cingulum.io.files import JsonObject, read_json_or_empty, write_json, write_
 from cingulum.io.visit import Visit
 from cingulum.parallel import TaskFailure, map_tasks
 from cingulum.pipeline.measurement_cache import row_path
-from cingulum.pipeline.paths import Run
+from cingulum.pipeline.paths import StudyRun
 from cingulum.progress import track
 
 ROW = "row"
@@ -57,7 +57,7 @@ def finish_rows(
     feature: Feature,
     visits: Sequence[Visit],
     measurements: Sequence[Measurement],
-    run: Run,
+    run: StudyRun,
 ) -> RowsOfVisits:
     """Rows of all visits. Where `finish` is long work, each visit's row is kept, and
     written beside its measurement, so that an interrupted run loses at most the batches
@@ -103,7 +103,9 @@ def kept_rows(
     return _assembled(feature, kept, {})
 
 
-def _fit_missing(feature: Feature, tasks: Sequence[_Task], run: Run) -> dict[int, str]:
+def _fit_missing(
+    feature: Feature, tasks: Sequence[_Task], run: StudyRun
+) -> dict[int, str]:
     """Fit and keep the rows that are missing; returns reasons by position."""
     store = run.paths.store
     missing = [i for i, task in enumerate(tasks) if not _is_kept(store, task)]
@@ -120,7 +122,10 @@ def _fit_missing(feature: Feature, tasks: Sequence[_Task], run: Run) -> dict[int
 
 
 def _fit_batches(
-    feature: Feature, batches: Sequence[list[int]], tasks: Sequence[_Task], run: Run
+    feature: Feature,
+    batches: Sequence[list[int]],
+    tasks: Sequence[_Task],
+    run: StudyRun,
 ) -> dict[int, str]:
     """Fit batches of positions among the tasks; returns reasons by position."""
     store = run.paths.store

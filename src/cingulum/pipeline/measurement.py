@@ -23,7 +23,7 @@ from cingulum.pipeline.measurement_cache import (
     save_measurement,
     source_uris,
 )
-from cingulum.pipeline.paths import Run
+from cingulum.pipeline.paths import StudyRun
 from cingulum.progress import track
 from cingulum.signals.visit_data import VisitData
 
@@ -88,7 +88,7 @@ class _MeasuredVisit:
 
 
 def measure_visits(
-    visits: Sequence[Visit], plan: MeasurementPlan, run: Run
+    visits: Sequence[Visit], plan: MeasurementPlan, run: StudyRun
 ) -> list[Failure]:
     """Measure visits, each by itself; what fails is recorded, and the others go on.
 
@@ -115,7 +115,7 @@ def measure_visits(
 def _measured_visits(
     visits: Sequence[Visit],
     plan: MeasurementPlan,
-    run: Run,
+    run: StudyRun,
     failures: Sequence[Failure],
 ) -> Iterator[tuple[Visit, _MeasuredVisit]]:
     """Each visit with its result, in the order in which they finish; `failures` so far
@@ -153,7 +153,7 @@ def _all_failed(visit: Visit, plan: MeasurementPlan, reason: str) -> _MeasuredVi
 
 
 def _recorded(
-    visit: Visit, failures: Sequence[Failure], plan: MeasurementPlan, run: Run
+    visit: Visit, failures: Sequence[Failure], plan: MeasurementPlan, run: StudyRun
 ) -> list[Failure]:
     """Record what became of a visit; returns its failures without folders of this
     machine."""
@@ -163,7 +163,7 @@ def _recorded(
     return private
 
 
-def _without_folders(failure: Failure, run: Run) -> Failure:
+def _without_folders(failure: Failure, run: StudyRun) -> Failure:
     return replace(failure, reason=run.paths.without_folders(failure.reason))
 
 

@@ -39,7 +39,7 @@ from cingulum.pipeline.paired_study import (
     forget_absent_visits,
     write_failures,
 )
-from cingulum.pipeline.paths import Run, RunPaths
+from cingulum.pipeline.paths import RunPaths, StudyRun
 from cingulum.pipeline.single_recording import split_connectivity
 from cingulum.pipeline.study_settings import (
     atlas_and_connectome,
@@ -88,7 +88,7 @@ class _FittedVisit:
 
 
 def fit_visits(
-    study: StudyConfig, run: Run
+    study: StudyConfig, run: StudyRun
 ) -> tuple[list[Visit], list[Failure], dict[str, str]]:
     """Fit a brain to every visit; what was fitted before is kept, what fails is
     recorded, and the other visits are fitted all the same.
@@ -132,7 +132,7 @@ def _check_some_fitted(visits: Sequence[Visit], failures: Sequence[Failure]) -> 
 
 
 def _fit_all(
-    visits: Sequence[Visit], study: StudyConfig, recipe: str, run: Run
+    visits: Sequence[Visit], study: StudyConfig, recipe: str, run: StudyRun
 ) -> Iterator[tuple[Visit, _FittedVisit]]:
     """Each visit with its fit, in the order in which they finish."""
     paths = run.paths
@@ -246,7 +246,7 @@ def _arrays_of(
     return arrays
 
 
-def run_model_study(study: StudyConfig, run: Run) -> JsonObject:
+def run_model_study(study: StudyConfig, run: StudyRun) -> JsonObject:
     """Fit what is missing, compare with every control, and write report.html,
     summary.json, features.tsv and predictions of connectivity; returns the summary."""
     paths = run.paths

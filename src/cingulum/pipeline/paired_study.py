@@ -34,7 +34,7 @@ from cingulum.pipeline.feature_table import FeatureTable
 from cingulum.pipeline.measurement import Failure, failed_keys, measure_visits
 from cingulum.pipeline.measurement_cache import expected_files
 from cingulum.pipeline.participant_pages import StudyContext, write_pages
-from cingulum.pipeline.paths import Run, RunPaths
+from cingulum.pipeline.paths import RunPaths, StudyRun
 from cingulum.pipeline.study_settings import (
     is_about_everybody,
     pipelines_of,
@@ -75,7 +75,7 @@ class MeasuredVisits:
 
 
 def measure_study(
-    study: StudyConfig, run: Run, visits: Sequence[Visit] | None = None
+    study: StudyConfig, run: StudyRun, visits: Sequence[Visit] | None = None
 ) -> MeasuredVisits:
     """Measure every visit of a study, and fit where a model is to be fitted. What fails
     is recorded, and the rest goes on.
@@ -106,7 +106,7 @@ def _fit_models(
     visits: Sequence[Visit],
     features: Mapping[str, Feature],
     failures: Sequence[Failure],
-    run: Run,
+    run: StudyRun,
 ) -> list[Failure]:
     """Fit the features that are models, and record which visits failed; returns all
     failures."""
@@ -123,7 +123,7 @@ def _fit_models(
     return list(table.failures)
 
 
-def _record_fit(visit: Visit, feature: str, reason: str | None, run: Run) -> None:
+def _record_fit(visit: Visit, feature: str, reason: str | None, run: StudyRun) -> None:
     """Record whether a model was fitted to a visit; reason: why not."""
     reasons = {}
     if reason is not None:
@@ -151,7 +151,7 @@ def write_failures(paths: RunPaths) -> None:
         path.unlink(missing_ok=True)
 
 
-def run_paired_study(study: StudyConfig, run: Run) -> JsonObject:
+def run_paired_study(study: StudyConfig, run: StudyRun) -> JsonObject:
     """Everything of a paired study: measure what is missing, predict, report; returns
     the summary.
 
@@ -194,7 +194,11 @@ def _with_possible_fusion(study: StudyConfig) -> StudyConfig:
 
 
 def _evaluate(
-    study: StudyConfig, run: Run, features: CohortFeatures, cohort: Cohort, jobs: Jobs
+    study: StudyConfig,
+    run: StudyRun,
+    features: CohortFeatures,
+    cohort: Cohort,
+    jobs: Jobs,
 ) -> StudyEvaluation:
     """The evaluation. Raises InputError that also says who had to be left out: that is
     often why too few participants are left."""
@@ -211,7 +215,7 @@ def _evaluate(
 
 
 def _write_participant_pages(
-    run: Run, measured: MeasuredVisits, cohort: Cohort, evaluation: StudyEvaluation
+    run: StudyRun, measured: MeasuredVisits, cohort: Cohort, evaluation: StudyEvaluation
 ) -> list[str]:
     decisions = evaluation.paired.predictions()
     return write_pages(
@@ -229,7 +233,7 @@ def _default_title(cohort: Cohort) -> str:
 
 
 def features_of_cohort(
-    study: StudyConfig, run: Run, measured: MeasuredVisits, cohort: Cohort
+    study: StudyConfig, run: StudyRun, measured: MeasuredVisits, cohort: Cohort
 ) -> tuple[CohortFeatures, Cohort]:
     """The features of a cohort, and who is left of it."""
     table = FeatureTable.build(cohort.visits, measured.features, run, measured.failures)

@@ -20,7 +20,7 @@ from cingulum.parallel import TaskFailure, map_tasks
 from cingulum.pipeline.fitted_rows import kept_rows
 from cingulum.pipeline.measurement import Failure, FailureKey, failed_keys
 from cingulum.pipeline.measurement_cache import load_measurement
-from cingulum.pipeline.paths import Run
+from cingulum.pipeline.paths import StudyRun
 from cingulum.progress import track
 from cingulum.report.page import Picture, render
 from cingulum.report.participant import (
@@ -106,7 +106,7 @@ def write_pages(
     visits: Sequence[Visit],
     features: Mapping[str, Feature],
     failures: Sequence[Failure],
-    run: Run,
+    run: StudyRun,
     *,
     study: StudyContext | None = None,
     out: Path | None = None,
@@ -142,7 +142,7 @@ def _file_name(content: ParticipantPage) -> str:
     return f"{content.title}.html"
 
 
-def _write_all(tasks: Sequence[_PageTask], run: Run) -> None:
+def _write_all(tasks: Sequence[_PageTask], run: StudyRun) -> None:
     """Write all pages. A page that cannot be written is an error of the program: what
     failed of the recordings is printed on the page."""
     results = track(

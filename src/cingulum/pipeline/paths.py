@@ -59,7 +59,7 @@ class RunPaths:
 
 
 @dataclass(frozen=True)
-class Run:
+class StudyRun:
     """A run: its folders, who does the work, and whether progress is shown."""
 
     paths: RunPaths

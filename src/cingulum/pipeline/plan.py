@@ -16,7 +16,7 @@ from cingulum.parallel import Executor
 from cingulum.pipeline.config import StudyConfig
 from cingulum.pipeline.measurement_cache import expected_files
 from cingulum.pipeline.paired_study import check_study, study_cohort
-from cingulum.pipeline.paths import Run, RunPaths
+from cingulum.pipeline.paths import RunPaths, StudyRun
 from cingulum.pipeline.study_settings import plan_of, study_visits
 
 
@@ -38,7 +38,7 @@ class _Progress:
         }
 
 
-def describe_plan(study: StudyConfig, run: Run, level: str) -> str:
+def describe_plan(study: StudyConfig, run: StudyRun, level: str) -> str:
     """The plan in words: done is what was made by these settings and this software.
 
     Nothing is written, and no recording is read: only the run itself notices that a
@@ -126,7 +126,7 @@ def _progress(
     return _Progress(len(visits), finished, absent)
 
 
-def _time_left(table: pd.DataFrame, run: Run) -> str:
+def _time_left(table: pd.DataFrame, run: StudyRun) -> str:
     """From what visits took so far in this folder; no guess where none was measured."""
     # A visit is to do as long as any of its features is.
     to_do = int(table["to do"].max())

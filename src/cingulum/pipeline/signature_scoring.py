@@ -22,7 +22,7 @@ from cingulum.pipeline.feature_export import VisitSelection
 from cingulum.pipeline.feature_table import FeatureResult, FeatureTable
 from cingulum.pipeline.measurement import Failure, failed_keys, measure_visits
 from cingulum.pipeline.measurement_cache import MeasurementPlan
-from cingulum.pipeline.paths import Run
+from cingulum.pipeline.paths import StudyRun
 from cingulum.prediction.signature import (
     ModalityWeights,
     Signature,
@@ -69,7 +69,7 @@ ScansByVisit = dict[VisitKey, dict[str, Scan]]
 
 
 @dataclass(frozen=True, eq=False)
-class Scans:
+class SignatureScans:
     """What is to be scored.
 
     order: visits in the order of time
@@ -103,7 +103,9 @@ class Scans:
         return [self.by_visit[v.participant, v.session][modality] for v in visits]
 
 
-def apply_to_bids(signature: Path, selection: VisitSelection, run: Run) -> JsonObject:
+def apply_to_bids(
+    signature: Path, selection: VisitSelection, run: StudyRun
+) -> JsonObject:
     """Measure what the signature needs of every visit, and score it; returns the
     summary.
 
@@ -118,7 +120,7 @@ def apply_to_bids(signature: Path, selection: VisitSelection, run: Run) -> JsonO
     describe_dataset(paths.out)
     failures = measure_visits(visits, MeasurementPlan(features), run)
     table = FeatureTable.build(visits, features, run, failures)
-    scans = Scans(
+    scans = SignatureScans(
         ordered_ratings(paths.bids, visits),
         _measured_scans(visits, table),
         _column_names(table),
@@ -180,7 +182,9 @@ def apply_to_table(signature: Path, table: Path, out: Path) -> JsonObject:
         raise InputError(_unfit_table(table, rows, signed))
     columns = {name: list(part.columns) for name, part in parts.items()}
     by_visit = _listed_scans(rows, parts, Path(table).parent)
-    return _write_scores(signed, Scans(_order_of(rows), by_visit, columns), out)
+    return _write_scores(
+        signed, SignatureScans(_order_of(rows), by_visit, columns), out
+    )
 
 
 def _read_rows(path: Path) -> pd.DataFrame:
@@ -274,7 +278,7 @@ class _Scored:
         return by_session
 
 
-def _write_scores(signed: Signature, scans: Scans, out: Path) -> JsonObject:
+def _write_scores(signed: Signature, scans: SignatureScans, out: Path) -> JsonObject:
     """Score every scan, decide on every participant with two visits, and write both;
     returns the summary."""
     scored = _scored(signed, scans)
@@ -291,7 +295,7 @@ def _write_scores(signed: Signature, scans: Scans, out: Path) -> JsonObject:
     return summary
 
 
-def _scored(signed: Signature, scans: Scans) -> _Scored:
+def _scored(signed: Signature, scans: SignatureScans) -> _Scored:
     """Scores and decisions of every participant."""
     scored = _Scored()
     # In-sample scores look better than those of new people would.
@@ -321,7 +325,7 @@ def _nothing_scored(signed: Signature, failures: Sequence[Failure]) -> str:
 
 
 def _summary(
-    signed: Signature, scans: Scans, scored: _Scored, decisions: pd.DataFrame
+    signed: Signature, scans: SignatureScans, scored: _Scored, decisions: pd.DataFrame
 ) -> JsonObject:
     """The content of summary.json."""
     models = {}
@@ -353,7 +357,7 @@ def _written_failure(failure: Failure) -> dict[str, str]:
 
 def _score_participant(
     signed: Signature,
-    scans: Scans,
+    scans: SignatureScans,
     participant: str,
     visits: Sequence[Rating],
     scored: _Scored,

@@ -54,7 +54,7 @@ def _high(product: Tensor) -> Tensor:
     return (product >> 32) & MASK
 
 
-def key_of(seed: int) -> tuple[int, int]:
+def philox_key(seed: int) -> tuple[int, int]:
     """The generator's two key words: the low and the high half of a 64-bit seed."""
     return seed & MASK, (seed >> 32) & MASK
 
@@ -94,7 +94,7 @@ def standard_normal(
     (region, step // 4, simulation, state) and each of the four numbers of a call
     belongs to one step. `simulation` is the index in the flattened batch.
     """
-    key = key_of(seed)
+    key = philox_key(seed)
     calls = _calls_at_once(states * like.numel())
     shape = (calls, states, *like.shape)
     region, call, simulation, state = _counters(shape, like.device)

@@ -14,7 +14,7 @@ from cingulum.brain.dynamics import get, parameters, with_values
 from cingulum.errors import ConvergenceError, InputError
 from cingulum.simulation.linear.equilibrium import fixed_point
 from cingulum.simulation.linear.jacobian import system_jacobian
-from cingulum.simulation.linear.newton import line_search_newton, solve_vector
+from cingulum.simulation.linear.root_finding import line_search_newton, solve_vector
 
 
 def held_rate(

@@ -103,7 +103,7 @@ def stacked(inside, decision, first, outer, available, penalty):  # type: ignore
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def mean_diagonal(gram, signs):  # type: ignore[no-untyped-def]
+def mean_labelled_diagonal(gram, signs):  # type: ignore[no-untyped-def]
     """Mean of the diagonal over the training patients, whose sign is not 0."""
     total = 0.0
     number = 0
@@ -208,7 +208,7 @@ def aligned(grams, crosses, middles, signs, outer, available, penalty):  # type:
             for m in range(modalities):
                 mean_weights[p, m] += shares[m] / folds
                 # A kernel of zeros has no scale, and nothing to add.
-                size = mean_diagonal(grams[m], labels)
+                size = mean_labelled_diagonal(grams[m], labels)
                 weights[m] = 0.0
                 if size > 0.0:
                     weights[m] = shares[m] / size

@@ -33,7 +33,7 @@ NOBODY = -1
 """In place of a patient's row, where no patient is meant."""
 
 
-class Problem(NamedTuple):
+class SvmProblem(NamedTuple):
     """What is to be solved: Gram matrix (n, n), signs (n,) (0: the patient is left
     out), box (n,), the pivot threshold of the Gram matrix, and the number of events
     after which coordinate descent takes over."""
@@ -75,7 +75,7 @@ def event_limit(n):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True, error_model="numpy")
 def problem_of(gram, signs, box):  # type: ignore[no-untyped-def]
     """The problem with the usual threshold and limit."""
-    return Problem(gram, signs, box, pivot_threshold(gram), event_limit(len(signs)))
+    return SvmProblem(gram, signs, box, pivot_threshold(gram), event_limit(len(signs)))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -389,7 +389,7 @@ def duals(gram, weighted_signs, box, limit=0):  # type: ignore[no-untyped-def]
     boxes = np.empty(n)
     events = limit or event_limit(n)
     # The arrays are filled anew for every problem, and the tableau is its memory.
-    problem = Problem(gram, signs, boxes, pivot_threshold(gram), events)
+    problem = SvmProblem(gram, signs, boxes, pivot_threshold(gram), events)
     for p in range(problems):
         for k in range(n):
             signs[k] = np.sign(weighted_signs[p, k])

@@ -16,7 +16,7 @@ from cingulum.progress import track
 from cingulum.simulation.compiler.arguments import KernelArguments
 from cingulum.simulation.compiler.block_table import BlockTable
 from cingulum.simulation.compiler.kernels import Kernel
-from cingulum.simulation.noise import key_of
+from cingulum.simulation.noise import philox_key
 from cingulum.simulation.state import Run
 
 SIMULATIONS_PER_BLOCK = 8
@@ -269,7 +269,7 @@ class Execution:
 
     def _set_sizes(self, table: BlockTable, block: Block) -> None:
         run = self.run
-        low, high = key_of(run.seed)
+        low, high = philox_key(run.seed)
         table.set_sizes(
             first=block.first,
             simulations=len(block),

@@ -9,8 +9,8 @@ from cingulum.simulation.compiler.layout import KernelSpec, Shape
 from cingulum.simulation.compiler.loop import forward
 from cingulum.simulation.compiler.machine_code import Target
 from cingulum.simulation.compiler.noise import draw
-from cingulum.simulation.compiler.pointwise import arrays_of, pointwise
-from cingulum.simulation.compiler.product import product
+from cingulum.simulation.compiler.pointwise import arrays_of, pointwise_code
+from cingulum.simulation.compiler.product import product_code
 from cingulum.simulation.compiler.tracing import Equations, Form
 
 
@@ -35,14 +35,18 @@ def write_module(equations: Equations, form: Form, shape: Shape, target: Target)
 
 
 def _forward_functions(spec: KernelSpec, equations: Equations) -> list[str]:
-    functions = [pointwise(spec, function) for function in equations.forward.values()]
-    multiply = product(spec, "multiply", adds=False)
+    functions = [
+        pointwise_code(spec, function) for function in equations.forward.values()
+    ]
+    multiply = product_code(spec, "multiply", adds=False)
     return [*functions, multiply, draw(spec), forward(spec)]
 
 
 def _backward_functions(spec: KernelSpec, equations: Equations) -> list[str]:
-    functions = [pointwise(spec, function) for function in equations.backward.values()]
-    multiply_add = product(spec, "multiply_add", adds=True)
+    functions = [
+        pointwise_code(spec, function) for function in equations.backward.values()
+    ]
+    multiply_add = product_code(spec, "multiply_add", adds=True)
     return [*functions, multiply_add, backward(spec)]
 
 

@@ -65,7 +65,7 @@ def argument_of(array: str) -> str:
     return array.replace(".", "_")
 
 
-def pointwise(spec: KernelSpec, function: Pointwise) -> str:
+def pointwise_code(spec: KernelSpec, function: Pointwise) -> str:
     """A traced function for one simulation: all regions, vector after vector."""
     body = _Body(spec, function)
     body.load_parameters()

@@ -26,7 +26,7 @@ class Tile:
     column: Integer
 
 
-def product(spec: KernelSpec, name: str, *, adds: bool) -> str:
+def product_code(spec: KernelSpec, name: str, *, adds: bool) -> str:
     """C (+)= Σ_k a[m, k] · B[k, :]. Every sum is one chain, so that the division into
     tiles does not change it."""
     code = Code(spec.shape.number_type)

@@ -13,7 +13,7 @@ from cingulum.brain.dynamics import Dynamics, with_values
 from cingulum.brain.masses.reduced_wong_wang import ReducedWongWang, transfer
 from cingulum.errors import InputError
 from cingulum.simulation.linear.jacobian import derivatives
-from cingulum.simulation.linear.newton import newton
+from cingulum.simulation.linear.root_finding import newton
 
 WORKING_POINT = 0.1647572075
 """S_E of the isolated node at 3.08 Hz (Deco et al. 2014: about 3 Hz)."""

@@ -25,7 +25,7 @@ from cingulum.simulation.linear.jacobian import (
     local_drift,
     system_jacobian,
 )
-from cingulum.simulation.linear.newton import (
+from cingulum.simulation.linear.root_finding import (
     Iterate,
     capped_newton,
     newton,

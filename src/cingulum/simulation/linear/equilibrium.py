@@ -26,7 +26,7 @@ from cingulum.simulation.linear.jacobian import (
     derivatives,
     local_drift,
 )
-from cingulum.simulation.linear.newton import pseudo_transient, solve_vector
+from cingulum.simulation.linear.root_finding import pseudo_transient, solve_vector
 
 
 @dataclass(frozen=True, eq=False)

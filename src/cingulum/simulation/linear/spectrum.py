@@ -24,7 +24,7 @@ from cingulum.simulation.linear.equilibrium import (
     noise_amplitude,
 )
 from cingulum.simulation.linear.jacobian import as_matrices, derivatives, local_drift
-from cingulum.simulation.linear.newton import newton, regional_step, solve_vector
+from cingulum.simulation.linear.root_finding import newton, regional_step, solve_vector
 
 ALIASED_SHARE = 1e-4
 """Power above half the sampling rate, as a share of that below, that is left out."""
