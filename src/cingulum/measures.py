@@ -40,7 +40,7 @@ def edges(
 
 
 def pearson(
-    a: Float[Tensor, "*batch n"], b: Float[Tensor, "*batch n"]
+    a: Float[Tensor, "*#batch n"], b: Float[Tensor, "*#batch n"]
 ) -> Float[Tensor, "*batch"]:
     """Pearson correlation along the last axis."""
     a = centred(a)
@@ -49,14 +49,14 @@ def pearson(
 
 
 def _inner_product(
-    a: Float[Tensor, "*batch n"], b: Float[Tensor, "*batch n"]
+    a: Float[Tensor, "*#batch n"], b: Float[Tensor, "*#batch n"]
 ) -> Float[Tensor, "*batch"]:
     """Sum of products over the last axis."""
     return (a * b).sum(-1)
 
 
 def similarity(
-    a: Float[Tensor, "*batch region region"], b: Float[Tensor, "*batch region region"]
+    a: Float[Tensor, "*#batch region region"], b: Float[Tensor, "*#batch region region"]
 ) -> Float[Tensor, "*batch"]:
     """How alike two connectivity matrices are: Pearson correlation of their edges."""
     return pearson(edges(a), edges(b))
@@ -179,7 +179,7 @@ def metastability(
     return order.std(-1)
 
 
-def _phase_factors(x: Float[Tensor, "*batch time"]) -> Float[Tensor, "*batch time"]:
+def _phase_factors(x: Float[Tensor, "*batch time"]) -> Complex[Tensor, "*batch time"]:
     """exp(iφ) of a signal's phase φ."""
     analytic = analytic_signal(x)
     # Where the envelope is zero there is no phase: such a region counts as none.
