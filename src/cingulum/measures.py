@@ -141,9 +141,9 @@ def windowed_edges(
     return edges(fc(x.unfold(-1, window, step).movedim(-2, -3)))
 
 
-def ks_distance(a: Float[Tensor, "m"], b: Float[Tensor, "n"]) -> float:
+def ks_distance(a: Float[Tensor, "*m"], b: Float[Tensor, "*n"]) -> float:
     """Kolmogorov-Smirnov distance of two samples: the largest gap between their
-    distribution functions."""
+    distribution functions. All elements of a tensor are one sample."""
     # The largest gap is at one of the values.
     values = torch.cat([a.flatten(), b.flatten()])
     gaps = _distribution(a, values) - _distribution(b, values)

@@ -220,7 +220,7 @@ def test_the_code_of_the_documentation_runs():
         code.replace("(measured, patients,", "(measured, patients, permutations=19,"),
         given,
     )
-    assert given["where"].pattern.z.shape == (50,) and given["checks"]
+    assert given["weights"].pattern.z.shape == (50,) and given["checks"]
 
 
 def test_one_visit_a_participant_is_enough_between(tmp_path):
