@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import beta, binomtest, norm, rankdata
+from scipy.stats import beta, binomtest
 
 
 @dataclass(frozen=True)
@@ -99,65 +99,6 @@ def _sign_test(wins: int, number: int) -> float:
     if not number:
         return 1.0
     return float(binomtest(wins, number).pvalue)
-
-
-@dataclass(frozen=True, eq=False)
-class DeLong:
-    """AUC of one or more models on the same independent cases, and their covariance
-    (DeLong et al. 1988, doi:10.2307/2531595). The two visits of a patient are not
-    independent cases: for those use a patient bootstrap."""
-
-    aucs: np.ndarray
-    covariance: np.ndarray
-
-    def interval(self, model: int = 0, level: float = 0.95) -> Interval:
-        """Normal interval of one AUC, cut to 0 to 1."""
-        auc = float(self.aucs[model])
-        reach = self._reach(model, level)
-        return Interval(max(0.0, auc - reach), min(1.0, auc + reach))
-
-    def _reach(self, model: int, level: float) -> float:
-        """Half width of the interval."""
-        error = np.sqrt(self.covariance[model, model])
-        return float(norm.ppf((1 + level) / 2) * error)
-
-    def p(self, a: int = 0, b: int = 1) -> float:
-        """Two-sided p that two models have the same AUC."""
-        variance = self._variance_of_difference(a, b)
-        gap = abs(self.aucs[a] - self.aucs[b])
-        # A model against itself, or two that rank all cases alike.
-        if variance <= 0:
-            return 1.0 if gap < 1e-12 else 0.0
-        return float(2 * norm.sf(gap / np.sqrt(variance)))
-
-    def _variance_of_difference(self, a: int, b: int) -> float:
-        covariance = self.covariance
-        return float(covariance[a, a] + covariance[b, b] - 2 * covariance[a, b])
-
-
-def delong(positive: np.ndarray, negative: np.ndarray) -> DeLong:
-    """AUCs and their covariance from midranks (Sun and Xu 2014,
-    doi:10.1109/LSP.2014.2337313).
-
-    positive: scores (model, positive case); negative: (model, negative case)
-    """
-    positive = np.atleast_2d(positive)
-    negative = np.atleast_2d(negative)
-    n = positive.shape[1]
-    m = negative.shape[1]
-    ranks = rankdata(np.concatenate([positive, negative], 1), axis=1)
-    # Share of the negatives below each positive, and of the positives above each
-    # negative.
-    below = (ranks[:, :n] - rankdata(positive, axis=1)) / m
-    above = 1 - (ranks[:, n:] - rankdata(negative, axis=1)) / n
-    covariance = _covariance_of_mean(below) + _covariance_of_mean(above)
-    return DeLong(below.mean(1), covariance)
-
-
-def _covariance_of_mean(shares: np.ndarray) -> np.ndarray:
-    """Covariance (model, model) of the means of shares (model, case)."""
-    # One model gives a number, not a matrix.
-    return np.atleast_2d(np.cov(shares)) / shares.shape[1]
 
 
 def pearson_r(a: np.ndarray, b: np.ndarray) -> np.ndarray:
