@@ -22,6 +22,7 @@ from cingulum import (
     with_values,
 )
 from cingulum.brain.connectome import distance_rule
+from cingulum.brain.dynamics import Value
 from cingulum.inference import Cleaning
 from cingulum.signals.atlas import pain_atlas
 
@@ -32,11 +33,11 @@ torch.set_default_dtype(torch.float64)
 class AdaptingRate(Dynamics):
     """A firing rate r with a saturating answer, tired by an adaptation a of its own."""
 
-    tau: float = param(0.02, "s", 0.001, 1.0, "time constant of the rate")
-    tau_a: float = param(0.5, "s", 0.05, 10.0, "time constant of adaptation")
-    w: float = param(1.5, "1", 0.0, 20.0, "self-excitation")
-    b: float = param(1.0, "1", 0.0, 20.0, "strength of adaptation")
-    I: float = param(0.3, "1", -5.0, 5.0, "external input")
+    tau: Value = param(0.02, "s", 0.001, 1.0, "time constant of the rate")
+    tau_a: Value = param(0.5, "s", 0.05, 10.0, "time constant of adaptation")
+    w: Value = param(1.5, "1", 0.0, 20.0, "self-excitation")
+    b: Value = param(1.0, "1", 0.0, 20.0, "strength of adaptation")
+    I: Value = param(0.3, "1", -5.0, 5.0, "external input")
 
     states: ClassVar = (State("r", 0.2, noise=1.0), State("a", 0.2, noise=0.0))
 

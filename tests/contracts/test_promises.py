@@ -40,7 +40,7 @@ def read_skin_conductance(data):
     """The signal in microsiemens, (time,)."""
     path = data.visit[SKIN_CONDUCTANCE.name]
     recording = read_physio(path, data.visit.metadata(SKIN_CONDUCTANCE.name))
-    signal = recording.values(recording.first_column(SKIN_CONDUCTANCE.columns))
+    signal = recording.signal(SKIN_CONDUCTANCE.columns)
     if not np.isfinite(signal).all():
         raise InputError(f"{path}: skin conductance has gaps.")
     return signal

@@ -164,7 +164,9 @@ def _feature_argument(option: FeatureOption) -> Argument:
     )
     # argparse takes no action=None, so that it cannot be passed for the others.
     if option.values > 1:
-        argument.settings |= {"nargs": option.values, "action": "append"}
+        argument.settings["nargs"] = option.values
+    if option.repeatable:
+        argument.settings["action"] = "append"
     return argument
 
 

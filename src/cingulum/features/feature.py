@@ -147,7 +147,9 @@ class FeatureOption:
 
     name: as in `FeatureOptions.values`; `--seed-kind` is seed_kind
     parse: from the text of the command line
-    values: how many texts it takes, where it is more than one; it may then be repeated
+    values: how many texts it takes; more than one are a list
+    repeatable: whether it may be typed several times; the value is then a list with an
+        item each time, and None where it was not typed
     """
 
     name: str
@@ -157,6 +159,16 @@ class FeatureOption:
     choices: tuple[str, ...] | None = None
     metavar: str | tuple[str, ...] | None = None
     values: int = 1
+    repeatable: bool = False
+
+    def __post_init__(self) -> None:
+        # argparse appends what is typed to the default.
+        if self.repeatable and self.default is not None:
+            raise ValueError(
+                f"The option {self.name!r} is repeatable and has a default "
+                f"({self.default!r}); leave the default out, and put it where the "
+                "feature finds None."
+            )
 
 
 @dataclass(frozen=True, eq=False)

@@ -87,6 +87,7 @@ class SeedConnectivity(Feature):
             parse=float,
             metavar=("X", "Y", "Z"),
             values=3,
+            repeatable=True,
         ),
         FeatureOption(
             "seed_radius", "", default=DEFAULT_RADIUS, parse=float, metavar="MM"

@@ -102,8 +102,8 @@ class Visit:
     def _no_file(self, kind: str) -> str:
         return (
             f"{self.name} has no {kind} recording: expected a file "
-            f"{self.name}{_expected_ending(kind)} in the dataset or below its "
-            "derivatives/. Add it, leave the participant out with "
+            f"{self.name}{_expected_ending(kind)}{_expected_column(kind)} in the "
+            "dataset or below its derivatives/. Add it, leave the participant out with "
             "--participant-label, or leave the feature out with --features (of "
             f"`cingulum run`: --modalities).{self._left_out_links()}"
         )
@@ -204,6 +204,14 @@ def _expected_ending(kind: str) -> str:
     query = RECORDING_KINDS[kind].query
     desc = f"*_desc-{query['desc']}" if query.get("desc") else "*"
     return f"{desc}_{_first(query['suffix'])}{_first(query['extension'])}"
+
+
+def _expected_column(kind: str) -> str:
+    """What must be in a recording that is known by its columns."""
+    columns = RECORDING_KINDS[kind].columns
+    if not columns:
+        return ""
+    return f" with a column {' or '.join(columns)} in its JSON"
 
 
 def _first(value: Any) -> str:

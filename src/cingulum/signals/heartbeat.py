@@ -28,8 +28,8 @@ PEAKED = 7.0
 """Kurtosis of the slope that separates ECG (10 to 17) from pulse (3 to 5), with noise
 up to a tenth of the peak."""
 
-CARDIAC = ("cardiac", "ecg", "ekg", "ppg", "pulse", "pleth")
-RESPIRATORY = ("respiratory", "resp", "respiration", "breathing")
+CARDIAC_COLUMNS = ("cardiac", "ecg", "ekg", "ppg", "pulse", "pleth")
+RESPIRATORY_COLUMNS = ("respiratory", "resp", "respiration", "breathing")
 """What the names of such columns begin with."""
 
 ECG_WORDS = ("ecg", "ekg", "electrocardio")
@@ -93,6 +93,19 @@ class PhysioRecording:
 
     def values(self, name: str) -> np.ndarray:
         return self.columns[name].to_numpy(float)
+
+    def signal(self, beginnings: tuple[str, ...]) -> np.ndarray:
+        """Values (time,) of the first column whose name begins with one of these words.
+
+        Raises InputError where there is none.
+        """
+        name = self.first_column(beginnings)
+        if name is None:
+            raise InputError(
+                f"Expected a column named {beginnings[0]}; the recording has "
+                f"{', '.join(self.columns)}."
+            )
+        return self.values(name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +187,7 @@ def _artefact_flags(heart: Heartbeat) -> list[str]:
 
 
 def _cardiac_signal(path: Path, recording: PhysioRecording) -> _CardiacSignal:
-    name = recording.first_column(CARDIAC)
+    name = recording.first_column(CARDIAC_COLUMNS)
     if name is None:
         raise InputError(
             f"{path}: expected a column named cardiac; its JSON lists "
@@ -627,7 +640,7 @@ class _Breath:
 
 def _breath(visit: Visit, recording: PhysioRecording) -> _Breath:
     # Breathing is in the same file as the heartbeat, or in a file of its own.
-    if recording.first_column(RESPIRATORY) is not None:
+    if recording.first_column(RESPIRATORY_COLUMNS) is not None:
         return _breath_in(recording)
     if not visit.has("respiratory"):
         return _Breath()
@@ -642,7 +655,7 @@ def _breath(visit: Visit, recording: PhysioRecording) -> _Breath:
 
 
 def _breath_in(recording: PhysioRecording) -> _Breath:
-    name = recording.first_column(RESPIRATORY)
+    name = recording.first_column(RESPIRATORY_COLUMNS)
     if name is None:
         return _Breath()
     return _Breath(breathing_rate(recording.values(name), recording.rate))
