@@ -77,6 +77,7 @@ class Checkpoint:
         try:
             # Plain tensors and numbers only: loading a file runs no code from it.
             state = torch.load(self.path, weights_only=True)
+        # torch raises whatever damaged bytes make it stumble over.
         except Exception as error:
             raise InputError(
                 f"{self.path} is not a checkpoint of a fit ({error}). Remove it to "

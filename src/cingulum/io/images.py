@@ -35,6 +35,9 @@ seconds."""
 NIFTI2_STARTS = (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c")
 """First bytes of a NIfTI-2 file (header size 540), in either byte order."""
 
+NIFTI = "NIfTI image, .nii or .nii.gz"
+"""What an image should have been, for the error messages."""
+
 HEADER_BYTES = 540
 """Length of the longer of the two headers."""
 
@@ -56,7 +59,7 @@ def read_image(
     """
     path = Path(path)
     image = _load(path)
-    with _nifti_errors(path):
+    with parse_errors(path, NIFTI):
         # Not cached in the image too, which would double the memory of a run.
         values = image.get_fdata(dtype=np.float32, caching="unchanged")
     geometry = _Geometry(path, image)
@@ -88,7 +91,7 @@ def read_voxels(
     geometry.check(4, space)
     check_same_grid(path, image, like, what)
     signals = np.empty((int(inside.sum()), image.shape[3]), dtype=np.float32)
-    with _nifti_errors(path):
+    with parse_errors(path, NIFTI):
         # One volume at a time: all voxels of a long run need ten times the memory.
         for time in range(image.shape[3]):
             volume = np.asarray(image.dataobj[..., time], dtype=np.float32)
@@ -111,22 +114,23 @@ def read_content(path: Path) -> bytes:
 
 
 @contextmanager
-def _nifti_errors(path: Path) -> Iterator[None]:
+def parse_errors(path: Path, what: str) -> Iterator[None]:
+    """Raises InputError for whatever is raised inside: the file is no `what`."""
     try:
         yield
     except InputError:
         raise
-    # nibabel raises whatever a damaged header makes it stumble over.
+    # nibabel raises whatever damaged content makes it stumble over.
     except Exception as error:
         raise InputError(
-            f"{path}: not a readable NIfTI image ({error}). Expected .nii or .nii.gz."
+            f"{path}: not a readable {what} ({type(error).__name__}: {error})."
         ) from None
 
 
 def _load(path: Path) -> Any:
     # From bytes already checked: nibabel itself stops reading before the checksum.
     content = read_content(path)
-    with _nifti_errors(path):
+    with parse_errors(path, NIFTI):
         image = _image_class(content).from_bytes(content)
         _check_plain_numbers(path, image)
     return image
@@ -161,7 +165,7 @@ def read_header(path: Path) -> Any:
     path = Path(path)
     start = read_start(path, HEADER_BYTES)
     header_class = _image_class(start).header_class
-    with _nifti_errors(path):
+    with parse_errors(path, NIFTI):
         header = header_class(start[: header_class.sizeof_hdr])
         # nibabel decodes both only when asked; a damaged header shall fail here.
         header.get_data_shape()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import re
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ import torch
 
 from cingulum.errors import InputError
 from cingulum.io.files import read_bytes
-from cingulum.io.images import read_content
+from cingulum.io.images import parse_errors, read_content
 from cingulum.timeseries import TimeSeries
 
 ARRAY_BUDGET = 128 * 1024**2
@@ -65,23 +63,10 @@ def _check_is_gifti(path: Path) -> None:
         )
 
 
-@contextmanager
-def _parse_errors(path: Path, what: str) -> Iterator[None]:
-    try:
-        yield
-    except InputError:
-        raise
-    # nibabel raises whatever damaged XML makes it stumble over.
-    except Exception as error:
-        raise InputError(
-            f"{path}: not a readable {what} ({type(error).__name__}: {error})."
-        ) from None
-
-
 def _read_cifti(path: Path) -> TimeSeries:
     content = read_content(path)
     _refuse_entities(path, content)
-    with _parse_errors(path, "CIFTI-2 parcellated series in seconds"):
+    with parse_errors(path, "CIFTI-2 parcellated series in seconds"):
         image = nib.Cifti2Image.from_bytes(content)
         return _cifti_series(image)
 
@@ -159,7 +144,7 @@ def _parse_gifti(path: Path) -> GiftiFile:
     _refuse_external_data(path, content)
     for text in re.findall(rb"<Data>([^<]*)</Data>", content):
         _refuse_bomb(path, text)
-    with _parse_errors(path, "GIFTI file"):
+    with parse_errors(path, "GIFTI file"):
         image = nib.GiftiImage.from_bytes(content)
         return _gifti_content(path, image)
 
