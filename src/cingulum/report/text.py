@@ -262,11 +262,13 @@ def _contribution_text(subject: str, contribution: Contribution) -> str:
     verdict = "are not shown to add to"
     if contribution.p < SIGNIFICANT:
         verdict = "add to"
-    gain = contribution.auc_gain_ci
+    without = contribution.auc
+    change = contribution.auc_gain
+    interval = contribution.auc_gain_ci
     return (
-        f"{subject} {verdict} the other modalities: paired AUC {contribution.auc:.3f} "
-        f"without them, {contribution.auc_gain:+.3f} with them (95 % interval "
-        f"{gain.low:+.3f} to {gain.high:+.3f}, {p_words(contribution.p)})."
+        f"{subject} {verdict} the other modalities: paired AUC {without:.3f} without "
+        f"and {without + change:.3f} with them (change {change:+.3f}, 95 % interval "
+        f"{interval.low:+.3f} to {interval.high:+.3f}, {p_words(contribution.p)})."
     )
 
 
