@@ -63,7 +63,7 @@ class Brain:
 
     def batched(
         self, x: Float[Tensor, "state *batch region"]
-    ) -> Float[Tensor, "state *batch region"]:
+    ) -> Float[Tensor, "state *members region"]:
         """States x for every member of the batch that the parameters imply."""
         own_batch = x.shape[1:-1]
         batch = torch.broadcast_shapes(own_batch, self.batch)
@@ -93,7 +93,7 @@ class Brain:
 
     def coupling(
         self, x: Float[Tensor, "state *batch region"]
-    ) -> Float[Tensor, "coupling *batch region"]:
+    ) -> Float[Tensor, "coupling *members region"]:
         """What each region receives of each signal from all others without delay:
         strength · Σ_j weights_ij · output_j."""
         output = self._with_batch_axes(self.mass.output(x))
@@ -101,7 +101,7 @@ class Brain:
 
     def _with_batch_axes(
         self, output: Float[Tensor, "coupling *batch region"]
-    ) -> Float[Tensor, "coupling *batch region"]:
+    ) -> Float[Tensor, "coupling *members region"]:
         """Outputs with at least as many batch axes as strength and weights have."""
         strength_axes = torch.as_tensor(self.strength).ndim - 1
         weights_axes = self.connectome.weights.ndim - 2
@@ -120,9 +120,9 @@ class Brain:
 
 
 def _weighted_sums(
-    weights: Float[Tensor, "*batch region region"],
-    output: Float[Tensor, "coupling *batch region"],
-) -> Float[Tensor, "coupling *batch region"]:
+    weights: Float[Tensor, "*#batch region region"],
+    output: Float[Tensor, "coupling *#batch region"],
+) -> Float[Tensor, "coupling *members region"]:
     """Σ_j weights_ij · output_j for every signal."""
     if weights.ndim == 2:
         # One connectome for the whole batch: a single product of two matrices.

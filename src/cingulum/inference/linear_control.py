@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from cingulum.brain.brain import Brain
@@ -98,7 +98,7 @@ class _LinearModel:
 
     base: Float[Tensor, "region region"]
     basis: Float[Tensor, "map region"]
-    connections: Float[Tensor, "2 connection"]
+    connections: Int[Tensor, "2 connection"]
     gained: bool
     coupling: Float[Tensor, ""]
     noise: Float[Tensor, "map"]
@@ -161,7 +161,7 @@ def _largest_eigenvalue(symmetric: Tensor) -> Float[Tensor, ""]:
     return torch.linalg.eigvalsh(symmetric)[-1]
 
 
-def _connections(base: Tensor) -> Float[Tensor, "2 connection"]:
+def _connections(base: Tensor) -> Int[Tensor, "2 connection"]:
     n = len(base)
     pairs = torch.tril_indices(n, n, -1)
     # Gains change connections that tractography found; they add none.
@@ -200,7 +200,7 @@ def _loss(model: _LinearModel, recorded: Tensor, shrinkage: float) -> Tensor:
 
 def _gained(
     base: Float[Tensor, "region region"],
-    connections: Float[Tensor, "2 connection"],
+    connections: Int[Tensor, "2 connection"],
     log_gain: Float[Tensor, "connection"],
 ) -> Float[Tensor, "region region"]:
     # Below the diagonal only, then mirrored: the network stays symmetric.

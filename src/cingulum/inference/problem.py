@@ -9,7 +9,7 @@ from dataclasses import dataclass, is_dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cingulum.brain.brain import Brain
@@ -332,7 +332,7 @@ def members_of(theta: Theta) -> torch.Size:
 
 
 def choose(
-    condition: Float[Tensor, "*batch"], chosen: Tensor, otherwise: Tensor
+    condition: Bool[Tensor, "*batch"], chosen: Tensor, otherwise: Tensor
 ) -> Float[Tensor, "*batch size"]:
     """Coordinates of one point or of another, for every batch member."""
     return torch.where(condition.unsqueeze(-1), chosen, otherwise)

@@ -25,7 +25,7 @@ class SimulationState:
     """
 
     neural: Float[Tensor, "state *batch region"]
-    vascular: Float[Tensor, "state *batch region"]
+    vascular: Float[Tensor, "vascular_state *batch region"]
     step: int
     past: Tensor | None = None
 

@@ -48,7 +48,7 @@ class Linearisation:
     input_gain: Float[Tensor, "*batch region state coupling"]
     output_gain: Float[Tensor, "*batch region coupling state"]
     activity_gain: Float[Tensor, "*batch region state"]
-    coupling: Float[Tensor, "*batch region region"]
+    coupling: Float[Tensor, "*#batch region region"]
 
     @property
     def gain(self) -> Float[Tensor, "*batch region coupling coupling"]:
@@ -164,7 +164,7 @@ def fixed_point(
     damping: float = 50.0,
     steps: int = 200,
     strict: bool = True,
-) -> Float[Tensor, "state *batch region"]:
+) -> Float[Tensor, "state *members region"]:
     """States at which the drift vanishes, reached from `start` (default: the resting
     states).
 

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor
 
 from cingulum.brain.brain import Brain
@@ -120,9 +120,9 @@ def _angular(f: Float[Tensor, "frequency"], dtype: torch.dtype) -> Tensor:
 
 
 def _shifted(
-    omega: Float[Tensor, "frequency"],
+    omega: Complex[Tensor, "frequency"],
     local: Float[Tensor, "*batch region state state"],
-) -> Float[Tensor, "*batch frequency region state state"]:
+) -> Complex[Tensor, "*batch frequency region state state"]:
     """iω − L, for every frequency."""
     return omega[:, None, None, None] * identity_like(local) - local.unsqueeze(-4)
 
