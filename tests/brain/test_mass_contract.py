@@ -9,6 +9,7 @@ import torch
 from cingulum.brain import Brain, Connectome, with_values
 from cingulum.brain.dynamics import Dynamics, State, Value, param
 from cingulum.brain.masses import WongWang
+from cingulum.brain.sensor import Sensor
 from cingulum.errors import InputError
 from cingulum.simulation import equilibria, fixed_point, simulate, stability
 
@@ -204,3 +205,8 @@ def test_couplings_are_not_paired_with_members_of_a_batch(members):
         for engine in ("reference", "compiled"):
             run = simulate(batched, 1.44, start=x, engine=engine)
             assert run.bold.data.shape == (members, 3, 2)
+
+
+def test_a_mass_is_no_response_of_a_sensor():
+    with pytest.raises(InputError, match="Derive your class from Response"):
+        Sensor(response=TwoSignals())

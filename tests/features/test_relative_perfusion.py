@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from cingulum.features.blood_flow import relative
+from cingulum.features.blood_flow import RegionalPerfusion, relative
+from cingulum.signals.atlas import pain_atlas
 
 
 def test_whole_brain_mean_is_one_and_units_do_not_matter():
@@ -29,3 +32,17 @@ def test_published_weights_expect_these_units(lee2019_folder):
     )
     raw = float((weights * (second - first)).sum())
     assert abs(raw / response) == pytest.approx(50, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("atlas", "image", "same"),
+    [
+        ("MNI152NLin2009cAsym", "MNI152NLin6Asym", True),
+        ("T1w", "T1w", True),
+        ("T1w", "MNI152NLin2009cAsym", False),
+        ("MNI152NLin2009cAsym", "", False),
+    ],
+)
+def test_regions_are_looked_for_in_their_own_space_only(atlas, image, same):
+    regions = replace(pain_atlas(), space=atlas)
+    assert RegionalPerfusion(regions)._covers(image) == same

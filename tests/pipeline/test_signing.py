@@ -180,6 +180,17 @@ def test_tables_of_maps_are_scored_and_absolute_flow_is_refused(
     assert table.loc[0, "rcbf"] > 0 and table.loc[0, "hfhrv"] == pytest.approx(
         2.17344043
     )
+
+    # The same with a row for every modality, and the pain in one of them only.
+    apart = [{**row, "hfhrv": None, "pain": None} for row in rows]
+    apart += [{**row, "rcbf": None} for row in rows]
+    pd.DataFrame(apart).to_csv(tmp_path / "scans.tsv", sep="\t", index=False)
+    assert main([*options, str(tmp_path / "apart")]) == 0
+    for name in ("scores.tsv", "decisions.tsv"):
+        assert (tmp_path / "apart" / name).read_text() == (
+            tmp_path / "out" / name
+        ).read_text()
+
     image = read_image(tmp_path / "post.nii.gz", 3)
     write_image(tmp_path / "post.nii.gz", np.asarray(image.dataobj) * 55, image.affine)
     assert main([*options, str(tmp_path / "other")]) == 4

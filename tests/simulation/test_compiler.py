@@ -1,6 +1,7 @@
 """The compiled engine gives what the reference gives: values to 1e-12, gradients to
 1e-9, for every mass."""
 
+import math
 import subprocess
 import sys
 import tracemalloc
@@ -18,6 +19,7 @@ from cingulum.brain.sensor import Sensor
 from cingulum.errors import ConvergenceError, InputError
 from cingulum.simulation import compiler, simulate
 from cingulum.simulation.compiler import kernels, machine_code
+from cingulum.simulation.compiler.ir import NumberType
 from cingulum.timeseries import TimeSeries
 
 MASSES = [getattr(masses, name)() for name in masses.__all__]
@@ -561,3 +563,9 @@ def test_an_interrupt_comes_through_within_a_second(threads):
         check=True,
     )
     assert float(told.stdout) < 5.0
+
+
+def test_constants_beyond_float32_are_the_largest_and_infinity_stays():
+    single = NumberType(32, 8)
+    assert single.literal(math.inf) == "0x7FF0000000000000"
+    assert single.literal(1e300) == single.literal(torch.finfo(torch.float32).max)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from cingulum.brain.dynamics import Dynamics, Value, param
+from cingulum.brain.dynamics import Response, Value, param
 from cingulum.brain.haemodynamics import BalloonWindkessel
 from cingulum.errors import InputError
 
@@ -24,10 +24,11 @@ class Sensor:
     noise: standard deviation of the measurement noise, in `unit`: one value, or one per
         channel
 
-    Raises InputError when leadfield and channel names do not belong together.
+    Raises InputError when leadfield and channel names do not belong together, and for a
+    response that is a neural mass.
     """
 
-    response: Dynamics = BalloonWindkessel()
+    response: Response = BalloonWindkessel()
     tr: float = 0.72
     unit: str = "percent"
     noise: Value = param(
@@ -41,6 +42,13 @@ class Sensor:
     channels: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        # The output of a mass has an axis of couplings, which a recorded signal lacks.
+        if not isinstance(self.response, Response):
+            raise InputError(
+                "The response of a sensor must be a cingulum.brain.Response; got "
+                f"{type(self.response).__name__}. Derive your class from Response and "
+                "return one value per region from its output."
+            )
         if self.leadfield is None:
             return
         # Checked once, here; later code relies on it.

@@ -142,9 +142,9 @@ class RegionalPerfusion(Feature):
 
     def _covers(self, space: str) -> bool:
         """Whether the atlas and an image in this space name the same places."""
-        from cingulum.io.spaces import adult_mni
+        from cingulum.signals.atlas import is_same_space
 
-        return adult_mni(space) or (space != "" and space == self.atlas.space)
+        return is_same_space(self.atlas.space, space)
 
     def _regional_means(
         self, perfusion: Perfusion

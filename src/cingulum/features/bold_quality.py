@@ -110,10 +110,10 @@ class BoldQuality(Feature):
         run do not share a space."""
         import numpy as np
 
-        from cingulum.io.spaces import adult_mni
+        from cingulum.signals.atlas import is_same_space
         from cingulum.signals.parcellation import membership
 
-        if adult_mni(bold.space) or bold.space == self.atlas.space:
+        if is_same_space(self.atlas.space, bold.space):
             _, coverage = membership(self.atlas, bold.mask, bold.affine)
             return coverage, []
         # Regions of another space would be looked for in the wrong voxels.

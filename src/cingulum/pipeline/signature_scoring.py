@@ -225,12 +225,15 @@ def _listed_scan(cell: object, is_map: bool, folder: Path) -> Scan:
 
 
 def _order_of(rows: pd.DataFrame) -> list[Rating]:
-    """Visits in the order of the rows."""
+    """Every visit once, in the order of the rows."""
     labels = zip(rows["participant_id"], rows["session_id"], strict=True)
-    ratings = []
-    for (participant, session), pain in zip(labels, _pain_of(rows), strict=True):
-        ratings.append(Rating(participant, session, float(pain)))
-    return ratings
+    ratings: dict[VisitKey, Rating] = {}
+    for key, pain in zip(labels, _pain_of(rows), strict=True):
+        known = ratings.get(key)
+        # Modalities of a visit may be in rows of their own, its pain in any of them.
+        if known is None or np.isnan(known.pain):
+            ratings[key] = Rating(*key, float(pain))
+    return list(ratings.values())
 
 
 def _pain_of(rows: pd.DataFrame) -> pd.Series:

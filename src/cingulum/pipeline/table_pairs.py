@@ -186,8 +186,7 @@ def _svm(model: ModelOptions, values: Mapping[str, np.ndarray]) -> Svm:
     """Every modality is standardised in every fold, if any is."""
     # `Svm` refuses to scale what is fused as kernels; here scaling is the default, and
     # should not keep users from choosing that fusion.
-    is_scaled = model.scale and model.fusion != "kernels"
-    scale = tuple(values) if is_scaled else ()
+    scale = tuple(values) if model.is_scaled else ()
     return Svm(model.C, scale, model.fusion, model.missing)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 
 from cingulum.errors import InputError
 from cingulum.prediction.regression import Model
-from cingulum.prediction.settings import Fusion, Missing
+from cingulum.prediction.settings import Fusion, Missing, possible_fusion
 from cingulum.report.table_results import Setting
 
 
@@ -90,8 +90,13 @@ class ModelOptions:
 
     @property
     def effective_fusion(self) -> Fusion:
-        """Participants that lack a modality can be kept by log-odds only."""
-        return "log_odds" if self.missing == "log_odds" else self.fusion
+        return possible_fusion(self.fusion, self.missing)
+
+    @property
+    def is_scaled(self) -> bool:
+        """Features that are fused as kernels are not standardised: the size of every
+        kernel is divided out instead."""
+        return self.scale and self.effective_fusion != "kernels"
 
 
 @dataclass(frozen=True)
@@ -162,6 +167,8 @@ class Request:
                     settings[option.name] = value
         # What was done counts, not what was asked for.
         settings["fusion"] = self.model.effective_fusion
+        if self.question.is_paired:
+            settings["scale"] = self.model.is_scaled
         return settings
 
     def ignored_options(self) -> list[str]:

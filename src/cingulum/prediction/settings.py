@@ -68,9 +68,12 @@ class Svm:
         _check_penalties(rising)
         _check_fusion(self.fusion)
         _check_missing(self.missing)
-        # Only log-odds can do without the decision of a missing modality.
-        if self.missing == "log_odds":
-            object.__setattr__(self, "fusion", "log_odds")
+        object.__setattr__(self, "fusion", possible_fusion(self.fusion, self.missing))
+
+
+def possible_fusion(fusion: Fusion, missing: Missing) -> Fusion:
+    """Only log-odds can do without the decision of a missing modality."""
+    return "log_odds" if missing == "log_odds" else fusion
 
 
 def _check_penalties(penalties: tuple[float, ...]) -> None:

@@ -92,7 +92,7 @@ def _mean_index(weight: np.ndarray) -> np.ndarray:
 def check_space(atlas: Atlas, space: str, what: str) -> None:
     """Raises InputError where an atlas and an image do not lie in one space (a file
     without `space-` is in its own)."""
-    if not _is_same_space(atlas.space, space):
+    if not is_same_space(atlas.space, space):
         raise InputError(
             f"{what}: lies in {space or 'native'} space, the regions of {atlas.name} "
             f"in {atlas.space}. Give it in adult MNI space (fMRIPrep: --output-spaces "
@@ -100,7 +100,8 @@ def check_space(atlas: Atlas, space: str, what: str) -> None:
         )
 
 
-def _is_same_space(first: str, second: str) -> bool:
+def is_same_space(first: str, second: str) -> bool:
+    """Whether a position in mm is the same place in both spaces."""
     # Millimetres mean the same places in all adult MNI templates.
     return first == second or (adult_mni(first) and adult_mni(second))
 

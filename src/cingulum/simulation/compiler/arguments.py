@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cingulum.brain.brain import Brain
-from cingulum.brain.dynamics import Dynamics, Value, parameters
+from cingulum.brain.dynamics import Dynamics, Response, Value, parameters
 from cingulum.simulation.compiler.tracing import MASS, RESPONSE
 from cingulum.simulation.state import Run, constant_history
 
@@ -28,7 +28,7 @@ class KernelArguments:
     tensors: tuple[Tensor, ...]
     simulations: int
     mass: Dynamics
-    response: Dynamics
+    response: Response
     scheme: str
     noisy: bool
 

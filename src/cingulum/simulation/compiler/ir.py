@@ -64,6 +64,9 @@ class NumberType:
 
 
 def _as_float32(number: float) -> float:
+    # Infinity is a float32 as well, and must not become the largest number.
+    if math.isinf(number):
+        return number
     # struct refuses numbers beyond the largest float32.
     bounded = max(min(number, FLOAT32_MAX), -FLOAT32_MAX)
     return struct.unpack("f", struct.pack("f", bounded))[0]

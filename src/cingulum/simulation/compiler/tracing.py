@@ -13,7 +13,13 @@ from torch import Tensor
 from torch.func import functionalize, vjp
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from cingulum.brain.dynamics import Dynamics, confine, scale_noise, with_values
+from cingulum.brain.dynamics import (
+    Dynamics,
+    Response,
+    confine,
+    scale_noise,
+    with_values,
+)
 from cingulum.simulation.compiler.lowering import LANES, CannotLower, lower
 from cingulum.simulation.compiler.ssa import Program
 
@@ -143,7 +149,7 @@ def _example(rows: int | None) -> Tensor:
     return torch.full(shape, 0.5, dtype=torch.float64)
 
 
-def trace(mass: Dynamics, response: Dynamics, form: Form) -> Equations:
+def trace(mass: Dynamics, response: Response, form: Form) -> Equations:
     """Trace step, output, haemodynamics and observation. Raises CannotLower, naming
     what prevents it."""
     neural = NeuralStep(mass, form).functions()
@@ -231,7 +237,7 @@ class HaemodynamicStep:
     """A step of the haemodynamics, and the signal that is observed. Inputs are states
     y, the drive, and parameters by path."""
 
-    response: Dynamics
+    response: Response
     form: Form
 
     def functions(self) -> dict[str, StepFunction]:

@@ -11,7 +11,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from cingulum.brain.brain import Brain
-from cingulum.brain.dynamics import Dynamics, as_tensor_like, resting
+from cingulum.brain.dynamics import Response, as_tensor_like, resting
 from cingulum.brain.sensor import Sensor
 from cingulum.errors import ConvergenceError
 from cingulum.simulation.linear.equilibrium import (
@@ -140,7 +140,7 @@ def _delayed_coupling(
 
 
 def transfer_function(
-    response: Dynamics,
+    response: Response,
     drive: Float[Tensor, "*batch region"],
     f: Float[Tensor, "frequency"],
 ) -> Float[Tensor, "*batch frequency region"]:
@@ -164,7 +164,7 @@ class _LinearResponse:
     output_gain: Float[Tensor, "*batch region state"]
 
 
-def _linear_response(response: Dynamics, drive: Tensor) -> _LinearResponse:
+def _linear_response(response: Response, drive: Tensor) -> _LinearResponse:
     y = rest_under(response, drive)
     differentiable = torch.is_grad_enabled()
     with torch.enable_grad():
@@ -187,7 +187,7 @@ def _independent_copy(x: Tensor) -> Tensor:
 
 
 def rest_under(
-    response: Dynamics, drive: Float[Tensor, "*batch region"]
+    response: Response, drive: Float[Tensor, "*batch region"]
 ) -> Float[Tensor, "state *batch region"]:
     """States of a response under lasting activity: Newton's method, region by region;
     carries exact gradients."""
@@ -206,7 +206,7 @@ def rest_under(
     return search.x.detach() + search.step
 
 
-def _no_rest(response: Dynamics, drive: Tensor) -> ConvergenceError:
+def _no_rest(response: Response, drive: Tensor) -> ConvergenceError:
     return ConvergenceError(
         f"{type(response).__name__} finds no rest under activity up to "
         f"{drive.abs().max().item():.3g}: the sensor "
@@ -214,7 +214,7 @@ def _no_rest(response: Dynamics, drive: Tensor) -> ConvergenceError:
     )
 
 
-def _response_step(response: Dynamics, y: Tensor, drive: Tensor) -> Tensor:
+def _response_step(response: Response, y: Tensor, drive: Tensor) -> Tensor:
     """Newton's step, differentiable in `drive` and the response's parameters, the
     Jacobian held constant."""
     jacobian = local_drift(response, y, drive).jacobian
