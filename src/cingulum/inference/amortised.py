@@ -32,7 +32,6 @@ from cingulum.inference.free_parameters import Free, FreeParameter
 from cingulum.inference.problem import Problem, Theta, joined, split
 from cingulum.inference.simulation_calibration import (
     bare_problem,
-    coordinate_names,
     simulate_recordings,
     stable_truths,
 )
@@ -156,7 +155,7 @@ class Amortised:
 
     @property
     def names(self) -> list[str]:
-        return coordinate_names(self.problem)
+        return self.problem.coordinate_names()
 
     def sample(self, recorded: TimeSeries, count: int, seed: int = 0) -> Theta:
         """Draws (count, *batch, size) of the coordinates, by path, as
@@ -424,7 +423,7 @@ def _read(path: str | Path) -> _Saved:
 
 def _check_same_problem(path: str | Path, saved: _Saved, problem: Problem) -> None:
     brain = problem.brain
-    names = coordinate_names(problem)
+    names = problem.coordinate_names()
     channels = list(_channels(brain))
     tr = float(brain.sensor.tr)
     if (saved.names, saved.channels, saved.tr) != (names, channels, tr):

@@ -288,7 +288,7 @@ def _calibration(
     setup: _Setup, truths: Tensor, results: Results, refused: float
 ) -> Calibration:
     """The tables, without the fits that failed."""
-    names = coordinate_names(setup.problem_without_recording)
+    names = setup.problem_without_recording.coordinate_names()
     succeeded = np.isfinite(results).all((1, 2))
 
     def table(values: np.ndarray) -> pd.DataFrame:
@@ -546,15 +546,6 @@ def bare_problem(
 def _indifferent(model: object, recorded: object) -> Tensor:
     """An objective for which every model is as good."""
     return torch.zeros(())
-
-
-def coordinate_names(problem: Problem) -> list[str]:
-    """Parameter path and, of regional parameters, region: one name per coordinate."""
-    return [
-        f"{path} {part}".strip()
-        for path, kind in problem.free_parameters.items()
-        for part in kind.names
-    ]
 
 
 def _drawn_from_priors(

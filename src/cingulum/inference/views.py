@@ -19,6 +19,7 @@ from cingulum.brain.brain import Brain
 from cingulum.errors import InputError
 from cingulum.measures import (
     band_passed,
+    centred,
     correlation,
     covariance,
     fc,
@@ -88,14 +89,10 @@ def _regress_out_mean(
     data: Float[Tensor, "*batch region time"],
 ) -> Float[Tensor, "*batch region time"]:
     """Residuals of every region after regression on the mean over regions."""
-    centred = _centred(data)
-    mean = centred.mean(-2, keepdim=True)
-    slope = (centred @ mean.mT) / mean.square().sum(-1, keepdim=True)
-    return centred - slope * mean
-
-
-def _centred(data: Float[Tensor, "*batch time"]) -> Float[Tensor, "*batch time"]:
-    return data - data.mean(-1, keepdim=True)
+    deviations = centred(data)
+    mean = deviations.mean(-2, keepdim=True)
+    slope = (deviations @ mean.mT) / mean.square().sum(-1, keepdim=True)
+    return deviations - slope * mean
 
 
 TAPER = 0.2
@@ -294,7 +291,7 @@ def _fourier_coefficients(signal: TimeSeries, window: Tensor) -> tuple[Tensor, T
     """
     samples = len(window)
     scale = (signal.tr / samples) ** 0.5
-    waves = torch.fft.rfft(_centred(signal.data) * window)[..., 1:-1] * scale
+    waves = torch.fft.rfft(centred(signal.data) * window)[..., 1:-1] * scale
     frequencies = torch.fft.rfftfreq(samples, signal.tr, dtype=torch.float64)[1:-1]
     return frequencies, waves
 

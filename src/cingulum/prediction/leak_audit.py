@@ -90,10 +90,6 @@ def _controls(evaluation: Evaluation) -> list[str]:
     return [name for name in evaluation.scores if name not in models]
 
 
-def _best(evaluation: Evaluation) -> str:
-    return "fused" if "fused" in evaluation.scores else evaluation.fused[0]
-
-
 def _pass_or(otherwise: Verdict, ok: bool) -> Verdict:
     return "pass" if ok else otherwise
 
@@ -148,7 +144,7 @@ class NoiseEvaluation:
             bootstrap=0,
             jobs=1,
         )
-        return evaluation.scores[_best(evaluation)].accuracy
+        return evaluation.scores[evaluation.best].accuracy
 
     def _noise(self, rng: np.random.Generator) -> PairedVisits:
         noise = {}
@@ -222,7 +218,7 @@ def _on_noise(ok: bool) -> str:
 
 
 def _shuffled_visits(evaluation: Evaluation) -> Check:
-    null = evaluation.scores[_best(evaluation)].null
+    null = evaluation.scores[evaluation.best].null
     mean = float("nan")
     verdict: Verdict = "warn"
     words = "No permutations were asked for."

@@ -11,7 +11,7 @@ import pandas as pd
 
 from cingulum.prediction.paired_evaluation import evaluate
 from cingulum.prediction.permutation import Jobs, in_blocks
-from cingulum.prediction.scores import Evaluation, Score
+from cingulum.prediction.scores import Evaluation
 from cingulum.prediction.svm.products import inner_products
 from cingulum.random_streams import Stream, generator
 
@@ -129,7 +129,8 @@ class _SubsetEvaluation:
         return np.array([self._accuracy_and_auc(self.subsets[i]) for i in numbers])
 
     def _accuracy_and_auc(self, subset: _Subset) -> tuple[float, float]:
-        score = _best_score(self._evaluated(subset))
+        evaluation = self._evaluated(subset)
+        score = evaluation.scores[evaluation.best]
         return score.accuracy, score.auc
 
     def _evaluated(self, subset: _Subset) -> Evaluation:
@@ -152,12 +153,6 @@ class _SubsetEvaluation:
     def _folds(self, patients: int) -> int | None:
         # A small subset may have fewer patients than the study has folds.
         return None if self.folds is None else min(self.folds, patients)
-
-
-def _best_score(evaluation: Evaluation) -> Score:
-    # One modality alone is not fused.
-    scores = evaluation.scores
-    return scores.get("fused") or scores[evaluation.fused[0]]
 
 
 def _rows_of(tables: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -20,9 +20,9 @@ from cingulum.prediction.permutation import (
     ALIKE,
     Jobs,
     in_blocks,
-    p_value,
-    sequential_p,
+    row_blocks,
     sign_flips,
+    stopped_p,
 )
 from cingulum.prediction.scores import Contribution, Difference, Evaluation, Score
 from cingulum.prediction.settings import (
@@ -368,17 +368,13 @@ def _permuted(
     hits = np.zeros((len(observed), 3), int)
     # The empty first block, so that no permutations are a null distribution as well.
     done = [dict.fromkeys(observed, np.zeros((3, 0)))]
-    for permuted in in_blocks(statistics, _blocks_of(signs), jobs, show):
+    for permuted in in_blocks(statistics, row_blocks(signs, BLOCK), jobs, show):
         done.append(permuted)
         hits += _count_reached(observed, permuted)
         # The model that needs the most permutations decides for all.
         if stop_after is not None and hits.min() >= stop_after:
             break
     return {name: _joined(done, name) for name in observed}
-
-
-def _blocks_of(signs: np.ndarray) -> list[np.ndarray]:
-    return [signs[start : start + BLOCK] for start in range(0, len(signs), BLOCK)]
 
 
 def _joined(blocks: list[dict[str, np.ndarray]], name: str) -> np.ndarray:
@@ -466,9 +462,9 @@ class _Judge:
         ranked = _ranked(observed)
         ranked_null = _ranked(null)
         # The first statistic is the one that is reported as p.
-        accuracy, permutations = self._p(ranked[0], ranked_null[0])
-        auc, _ = self._p(ranked[1], ranked_null[1])
-        single_scan_auc, _ = self._p(ranked[2], ranked_null[2])
+        accuracy, permutations = stopped_p(ranked[0], ranked_null[0], self.stop_after)
+        auc, _ = stopped_p(ranked[1], ranked_null[1], self.stop_after)
+        single_scan_auc, _ = stopped_p(ranked[2], ranked_null[2], self.stop_after)
         return _PValues(accuracy, auc, single_scan_auc, permutations)
 
     def contributions(self, statistics: _PermutedStatistics) -> dict[str, Contribution]:
@@ -506,12 +502,6 @@ class _Judge:
             p=self._p_values(whole.statistics[:, 0], null).accuracy,
             mcnemar=gain.mcnemar,
         )
-
-    def _p(self, observed: float, null: np.ndarray) -> tuple[float, int]:
-        """One-sided p, and how many permutations it needed."""
-        if self.stop_after is None:
-            return p_value(observed, null), len(null)
-        return sequential_p(observed, null, self.stop_after)
 
 
 def _decisions(model: ModelResponses) -> np.ndarray:

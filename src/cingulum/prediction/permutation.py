@@ -54,6 +54,38 @@ def _random_signs(times: int, number: int, rng: np.random.Generator) -> np.ndarr
     return rng.choice([-1.0, 1.0], size=(times, number))
 
 
+def dealt_into_folds(
+    units: int, folds: int | None, rng: np.random.Generator
+) -> np.ndarray:
+    """Fold of each patient, or block of patients (unit,); with None, one is left out at
+    a time.
+
+    Raises InputError for fewer than two folds, or more than units.
+    """
+    if folds is None:
+        return np.arange(units)
+    if not 2 <= folds <= units:
+        raise InputError(
+            f"folds is between 2 and the number of patients, {units}; got {folds}."
+        )
+    # Fold sizes differ by at most one.
+    return rng.permutation(units) % folds
+
+
+def row_blocks(rows: np.ndarray, size: int) -> list[np.ndarray]:
+    """Blocks of so many rows; the last may be shorter."""
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def stopped_p(
+    observed: float, null: np.ndarray, stop_after: int | None
+) -> tuple[float, int]:
+    """One-sided p, and the number of permutations that it needed."""
+    if stop_after is None:
+        return p_value(observed, null), len(null)
+    return sequential_p(observed, null, stop_after)
+
+
 def exchanges(
     times: int, patients: int, rng: np.random.Generator, sites: np.ndarray | None = None
 ) -> np.ndarray:

@@ -28,8 +28,7 @@ from cingulum.prediction.permutation import (
     Jobs,
     check_enough,
     in_blocks,
-    p_value,
-    sequential_p,
+    stopped_p,
 )
 from cingulum.prediction.rating_models import (
     MODELS,
@@ -257,8 +256,10 @@ def regress(
     null = permutations.run(predictions, exchanged, jobs, show_progress)
     intervals = bootstrap_performance(predictions, rng, settings.bootstrap)
     measures = performance(predictions)
-    p, used = permutations.p(measures["r_within_state"], null.within)
-    p_pooled, _ = permutations.p(measures["r"], null.pooled)
+    p, used = stopped_p(
+        measures["r_within_state"], null.within, permutations.stop_after
+    )
+    p_pooled, _ = stopped_p(measures["r"], null.pooled, permutations.stop_after)
     return Ratings(
         scans=scans,
         folds=outer,
@@ -413,9 +414,3 @@ class _Permutations:
     def _may_stop(self, reached: np.ndarray) -> bool:
         # Both p need their permutations, so that the later of the two decides.
         return self.stop_after is not None and reached.min() >= self.stop_after
-
-    def p(self, observed: float, null: np.ndarray) -> tuple[float, int]:
-        """One-sided p and the number of permutations it used."""
-        if self.stop_after is None:
-            return p_value(observed, null), len(null)
-        return sequential_p(observed, null, self.stop_after)

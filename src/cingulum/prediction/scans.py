@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cingulum.errors import InputError
+from cingulum.prediction.permutation import dealt_into_folds, exchanges
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,19 +35,14 @@ class Scans:
     def folds(self, number: int | None, rng: np.random.Generator) -> np.ndarray:
         """Fold of each patient (patient,); with None, one patient is left out at a
         time."""
-        n = len(self.names)
-        if number is None:
-            return np.arange(n)
-        _check_folds(number, n)
-        # Fold sizes differ by at most one patient.
-        return rng.permutation(n) % number
+        return dealt_into_folds(len(self.names), number, rng)
 
     def exchanged(self, times: int, rng: np.random.Generator) -> np.ndarray:
         """Permuted ratings (scan, times): whole patients exchange all their ratings
         with a patient of the same site and with as many scans in the same states."""
         ratings = np.repeat(self.rating[:, None], times, axis=1)
         for rows in self._exchangeable():
-            order = _orders(len(rows), times, rng)  # (times, patient)
+            order = exchanges(times, len(rows), rng)  # (times, patient)
             permuted = self.rating[rows[order]]  # (times, patient, scan)
             # Ratings move with their states: what the state alone predicts is kept.
             ratings[rows.ravel()] = permuted.reshape(times, rows.size).T
@@ -71,11 +67,6 @@ class Scans:
         return np.unique(self.site, return_inverse=True)[1]
 
 
-def _orders(patients: int, times: int, rng: np.random.Generator) -> np.ndarray:
-    """Random orders (times, patient)."""
-    return rng.permuted(np.tile(np.arange(patients), (times, 1)), axis=1)
-
-
 def _check_known(rating: np.ndarray) -> None:
     missing = int((~np.isfinite(rating)).sum())
     if missing:
@@ -86,13 +77,6 @@ def _check_varying(rating: np.ndarray) -> None:
     # A constant is predicted without error by any model.
     if np.ptp(rating) == 0:
         raise InputError(f"Ratings are all {rating[0]:g}: there is nothing to predict.")
-
-
-def _check_folds(number: int, patients: int) -> None:
-    if not 2 <= number <= patients:
-        raise InputError(
-            f"folds is between 2 and the number of patients, {patients}; got {number}."
-        )
 
 
 def paired_scans(

@@ -128,6 +128,12 @@ class Evaluation:
     dropped: list[str] = field(default_factory=list)
     missing: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def best(self) -> str:
+        """The model whose score is reported first: the fusion, or the only modality."""
+        # One modality alone is not fused.
+        return "fused" if "fused" in self.scores else self.fused[0]
+
     def table(self) -> pd.DataFrame:
         """One row per model."""
         rows = []

@@ -116,7 +116,7 @@ class StudyEvaluation:
     @property
     def best(self) -> str:
         """The model whose score is reported first: the fusion, or the only modality."""
-        return "fused" if "fused" in self.paired.scores else self.paired.fused[0]
+        return self.paired.best
 
 
 def evaluate_study(

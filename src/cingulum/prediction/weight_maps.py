@@ -21,6 +21,7 @@ from cingulum.prediction.permutation import (
     fdr,
     in_blocks,
     max_statistic_p,
+    row_blocks,
     sign_flips,
 )
 from cingulum.prediction.svm import solver
@@ -192,12 +193,10 @@ class _PairedSvms:
     def duals(self, signs: np.ndarray, label: str) -> np.ndarray:
         """Duals (problem, patient), fitted block by block."""
         work = _SvmDuals(self.gram, self.box)
-        fitted = in_blocks(work, _blocks(signs), self.jobs, self.show_progress, label)
+        fitted = in_blocks(
+            work, row_blocks(signs, BLOCK), self.jobs, self.show_progress, label
+        )
         return np.concatenate(list(fitted))
-
-
-def _blocks(signs: np.ndarray) -> list[np.ndarray]:
-    return [signs[start : start + BLOCK] for start in range(0, len(signs), BLOCK)]
 
 
 def _patterns(duals: np.ndarray, gram: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cingulum.errors import InputError
+from cingulum.prediction.permutation import dealt_into_folds
 from cingulum.prediction.settings import Fusion, Svm, Validation
 from cingulum.prediction.svm import responses
 from cingulum.prediction.svm.products import (
@@ -42,11 +43,10 @@ class FoldPlan:
         if blocks is not None:
             block = np.unique(blocks, return_inverse=True)[1]
         number = int(block.max()) + 1
-        _check_folds(validation.folds, number)
         _check_inner_folds(validation.inner_folds, number)
         # One stream, outer folds first: the order is part of what a seed means.
         rng = generator(validation.seed, Stream.INNER_FOLDS)
-        outer = _outer_folds(number, validation.folds, rng)
+        outer = dealt_into_folds(number, validation.folds, rng)
         inner = rng.permutation(number) % validation.inner_folds
         return FoldPlan(outer[block], inner[block], svm.C, svm.fusion)
 
@@ -89,23 +89,6 @@ class FoldPlan:
     @property
     def parts(self) -> int:
         return int(self.inner.max()) + 1
-
-
-def _outer_folds(
-    patients: int, folds: int | None, rng: np.random.Generator
-) -> np.ndarray:
-    """Fold of each patient; with None, one patient is left out at a time."""
-    if folds is None:
-        return np.arange(patients)
-    # Fold sizes differ by at most one patient.
-    return rng.permutation(patients) % folds
-
-
-def _check_folds(folds: int | None, patients: int) -> None:
-    if folds is not None and not 2 <= folds <= patients:
-        raise InputError(
-            f"folds is between 2 and the number of patients, {patients}; got {folds}."
-        )
 
 
 def _check_inner_folds(folds: int, patients: int) -> None:

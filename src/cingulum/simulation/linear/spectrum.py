@@ -23,7 +23,12 @@ from cingulum.simulation.linear.equilibrium import (
     network_covariance,
     noise_amplitude,
 )
-from cingulum.simulation.linear.jacobian import as_matrices, derivatives, local_drift
+from cingulum.simulation.linear.jacobian import (
+    as_matrices,
+    as_variable,
+    derivatives,
+    local_drift,
+)
 from cingulum.simulation.linear.root_finding import newton, regional_step, solve_vector
 
 ALIASED_SHARE = 1e-4
@@ -168,8 +173,8 @@ def _linear_response(response: Response, drive: Tensor) -> _LinearResponse:
     y = rest_under(response, drive)
     differentiable = torch.is_grad_enabled()
     with torch.enable_grad():
-        states = _independent_copy(y)
-        u = _independent_copy(drive)
+        states = as_variable(y)
+        u = as_variable(drive)
         rates = response.drift(states, u)
         signal = response.output(states)
         local, input_gain = derivatives(
@@ -179,11 +184,6 @@ def _linear_response(response: Response, drive: Tensor) -> _LinearResponse:
     return _LinearResponse(
         as_matrices(local), input_gain.movedim(0, -1), output_gain[0].movedim(0, -1)
     )
-
-
-def _independent_copy(x: Tensor) -> Tensor:
-    """A copy to differentiate by, which passes gradients on where x has them."""
-    return x.clone() if x.requires_grad else x.detach().requires_grad_()
 
 
 def rest_under(
