@@ -20,7 +20,7 @@ class Connectome:
     regions: one name per region
     lengths: tract lengths in mm, same shape, optional
 
-    Raises InputError for weights that are not square, not finite, negative or
+    Raises InputError for weights that are not square, not finite, negative, all zero or
     asymmetric.
     """
 

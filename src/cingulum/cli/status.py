@@ -18,8 +18,6 @@ Counts every visit and feature of an OUT_DIR of `cingulum run` or `cingulum feat
 during it or after.
 Exit code 0 where everything is done, 3 where something failed or is missing."""
 
-STATES = ("done", "failed", "missing")
-
 VISITS_NAMED = 3
 """Visits that a reason is followed by; the others are in failures.tsv."""
 
@@ -45,13 +43,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    from cingulum.cache.status import status_table
+    from cingulum.cache.status import DONE, FAILED, status_table
 
     table = status_table(arguments.out_dir, arguments.work_dir)
     _print_counts(table)
-    _print_failures(table[table["state"] == "failed"])
+    _print_failures(table[table["state"] == FAILED])
     _print_report_state(arguments.out_dir)
-    if (table["state"] == "done").all():
+    if (table["state"] == DONE).all():
         return 0
     print(f"to finish: {_finishing_command(arguments.out_dir, arguments.work_dir)}")
     return 3
@@ -65,12 +63,14 @@ def _print_report_state(out_dir: Path) -> None:
 
 def _print_counts(table: pd.DataFrame) -> None:
     """How many visits of each feature are done, failed or missing."""
+    from cingulum.cache.status import DONE, FAILED, MISSING
+
     participants = table["participant"].nunique()
     visits = table.groupby(["participant", "session"]).ngroups
     print(f"{participants} participants, {visits} visits")
     counts = table.groupby(["feature", "state"]).size().unstack(fill_value=0)
     # A state that no visit is in is shown as 0.
-    counts = counts.reindex(columns=list(STATES), fill_value=0)
+    counts = counts.reindex(columns=[DONE, FAILED, MISSING], fill_value=0)
     print(counts.rename_axis(columns=None).to_string())
 
 

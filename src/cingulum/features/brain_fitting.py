@@ -24,6 +24,7 @@ from cingulum.features.feature import (
     FeatureRows,
     Measurement,
     Settings,
+    standard_error_name,
 )
 from cingulum.inference import CohortRecording, Likelihood, fit, fit_cohort
 from cingulum.measures import fc
@@ -316,7 +317,8 @@ class _Recording:
 def _error_of(column: Column) -> Column:
     """The column of an estimate's standard deviation."""
     meaning = "standard deviation of the estimate (Laplace)"
-    return Column(f"sd {column.name}", UNIT, meaning, ColumnKind.STANDARD_ERROR)
+    name = standard_error_name(column.name)
+    return Column(name, UNIT, meaning, ColumnKind.STANDARD_ERROR)
 
 
 def _as_arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:

@@ -56,6 +56,11 @@ class ColumnKind(StrEnum):
     """Uncertainty of another column: shown, never predicted from."""
 
 
+def standard_error_name(column: str) -> str:
+    """The name of the column with the standard error of another column."""
+    return f"sd {column}"
+
+
 @dataclass(frozen=True)
 class Column:
     """A column of the feature table.

@@ -492,7 +492,7 @@ def _stability_of(problem: Problem, theta: Theta) -> tuple[Tensor, Tensor]:
         try:
             assessment = problem.analytic(theta)
         except ConvergenceError:
-            # One member without an equilibrium ends the search for all of them.
+            # One member that cannot be prepared ends the search for all of them.
             unknown = torch.full(members_of(theta), torch.nan)
             return _every(theta, False), unknown
     return assessment.stable, assessment.growth
@@ -541,7 +541,7 @@ def _simulated_loss(problem: Problem, theta: Theta, seed: int) -> Tensor:
     try:
         return problem.simulated(theta, seed).loss
     except ConvergenceError:
-        # Without an equilibrium to begin at there are no runs: worse than any.
+        # A run that diverges, or that has no state to begin at, is worse than any.
         return torch.full(problem.recorded.batch, torch.inf)
 
 

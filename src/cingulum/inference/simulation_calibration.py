@@ -588,7 +588,7 @@ def _stable(problem: Problem, theta: Theta) -> Bool[Tensor, "count"]:
         with torch.no_grad():
             return problem.analytic(theta).stable
     except ConvergenceError:
-        # At least one has no equilibrium; which, only single points can tell.
+        # At least one cannot be assessed; which, only single points can tell.
         points = _single_points(theta)
     if len(points) == 1:
         return torch.zeros(1, dtype=torch.bool)

@@ -32,6 +32,7 @@ from cingulum.io.visit import Visit
 from cingulum.measures import similarity
 from cingulum.parallel import TaskFailure, map_tasks
 from cingulum.pipeline.config import StudyConfig, write_study
+from cingulum.pipeline.fitted_rows import KEY
 from cingulum.pipeline.measurement import Failure
 from cingulum.pipeline.measurement_cache import Digests, MeasurementPlan
 from cingulum.pipeline.paired_study import (
@@ -51,6 +52,11 @@ from cingulum.pipeline.study_settings import (
 from cingulum.progress import track
 from cingulum.report.manifest import Page, ReportManifest, write_report
 from cingulum.report.models import (
+    BASELINE,
+    CEILING,
+    CONNECTOME,
+    FREE_RUNNING,
+    LINEAR_CONTROL,
     MeanFit,
     ModelResults,
     compared_models,
@@ -70,10 +76,6 @@ FIT = "model"
 
 NUMBERS = "numbers"
 """The name under which the section of a fit is kept, as JSON."""
-
-# As in the description of a feature's fitted row.
-KEY = "Of"
-"""What the file of a fit calls the key of what it was made from."""
 
 KeptFit = Mapping[str, np.ndarray]
 """Connectivity (`train`, `heldout`, `simulated`), estimates by parameter, numbers."""
@@ -324,11 +326,11 @@ def _row(visit: Visit, fit: KeptFit, baseline: float) -> dict[str, str | float]:
     return {
         "participant_id": f"sub-{visit.participant}",
         "session_id": f"ses-{visit.session}",
-        "free_running": fc_r.get(part),
-        "linear_control": fc_r.get(f"linear_control_{part}"),
-        "baseline": baseline,
-        "sc_fc": fc_r["sc_fc"],
-        "ceiling": fc_r.get("ceiling", np.nan),
+        FREE_RUNNING: fc_r.get(part),
+        LINEAR_CONTROL: fc_r.get(f"linear_control_{part}"),
+        BASELINE: baseline,
+        CONNECTOME: fc_r["sc_fc"],
+        CEILING: fc_r.get("ceiling", np.nan),
         "fitted_part": fc_r["train"],
         "loop_gain": numbers["loop_gain"],
         "strength": float(fit["strength"][0]),

@@ -35,6 +35,7 @@ from cingulum.prediction.signature_scores import (
 )
 from cingulum.prediction.statistics import exact_interval
 from cingulum.report.results import to_plain
+from cingulum.report.study import SHORT_HASH
 from cingulum.versions import software_versions
 
 # People would otherwise read a score as a pain rating.
@@ -42,10 +43,6 @@ WORDS = (
     "Scores of single scans are not calibrated: only differences between visits of one "
     "person were validated. Left and right cannot be checked from the data."
 )
-
-ORIGIN_DIGITS = 16
-"""Digits of the hashes by which a signature knows what it was trained on."""
-
 
 ScoresByModality = Mapping[str, Mapping[str, float]]
 """By modality, by session."""
@@ -166,7 +163,7 @@ def _trained_on(signed: Signature, table: FeatureTable) -> set[str]:
     participants = set()
     for result in table.results.values():
         for visit, measurement in result.measured():
-            if measurement.origin.recordings[:ORIGIN_DIGITS] in trained:
+            if measurement.origin.recordings[:SHORT_HASH] in trained:
                 participants.add(visit.participant)
     return participants
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from cingulum.features import FEATURES, Column
 from cingulum.features.cohort_features import CohortFeatures, FitEvidence
+from cingulum.features.feature import standard_error_name
 from cingulum.features.registry import model_label
 from cingulum.io.cohort import Cohort
 from cingulum.prediction import Evaluation
@@ -280,9 +281,9 @@ def _parameters(name: str, features: CohortFeatures) -> list[Picture]:
 def _standard_deviations(table: pd.DataFrame, names: list[str]) -> pd.DataFrame | None:
     """Posterior standard deviations by parameter; None for point estimates."""
     # Fits have them for all parameters or for none.
-    if f"sd {names[0]}" not in table:
+    columns = [standard_error_name(parameter) for parameter in names]
+    if columns[0] not in table:
         return None
-    columns = [f"sd {parameter}" for parameter in names]
     return table[columns].set_axis(names, axis=1)
 
 

@@ -34,7 +34,7 @@ OURS = re.compile(
 """Names that files of a report have."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class ReportManifest:
     """Writes files below `out`, and keeps their names with the SHA-256 of their
     content."""

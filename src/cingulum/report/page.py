@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from cingulum.features.registry import model_label
 from cingulum.io.files import JsonObject
+from cingulum.report.text import SMALLEST_P
 from cingulum.report.viewers import Viewer, policy
 
 INLINE = 12
@@ -21,9 +22,6 @@ from there."""
 
 UNKNOWN = "–"
 """What the page prints in place of a number that is missing."""
-
-SMALLEST_P = 0.0005
-"""p that would be printed as 0.000."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,7 +44,7 @@ SIMPLE: dict[Any, JsonObject] = {
 """Schemas of the types that have no parts of their own to describe."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Definitions:
     """Schemas of the classes of sections, by name."""
 

@@ -78,7 +78,7 @@ MOST_PEAKS = 12
 """Peaks in summary.json and on the page; the table beside it has all."""
 
 SHORT_HASH = 16
-"""Digits of a SHA-256 that tell recordings apart."""
+"""Digits of a SHA-256 by which a signature knows what it was trained on."""
 
 CONFOUNDS_NOTE = (
     "Maps and patterns are of features as they are: confounds were regressed out for "
@@ -124,7 +124,7 @@ def study_maps(
 ) -> dict[str, WeightMaps]:
     """Weight maps, with their inference, of every feature that is a map.
 
-    jobs: processes or a cluster that compute the permutations, as for `evaluate`
+    jobs: who computes the permutations, as for `evaluate`
     """
     mapped = {}
     for name in features.grids:

@@ -302,7 +302,7 @@ def _note(text: str) -> Caution:
 
 def methods(results: StudyResults) -> list[str]:
     """Paragraphs for a methods section, with the settings of this run."""
-    # Tables from elsewhere have no recipe; denoising then is that of the defaults.
+    # The demo gives no recipe: it treats recordings by the defaults.
     recipe = results.provenance.recipe or StudyRecipe(Denoising().description())
     # In the order in which papers describe an analysis.
     return [
