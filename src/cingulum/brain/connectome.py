@@ -18,7 +18,8 @@ class Connectome:
     weights: (*batch, region, region), symmetric, not negative; the diagonal is ignored
         and set to zero
     regions: one name per region
-    lengths: tract lengths in mm, same shape, optional
+    lengths: tract lengths in mm, (region, region) or with the axes of the weights,
+        optional
 
     Raises InputError for weights that are not square, not finite, negative, all zero or
     asymmetric.
@@ -26,7 +27,7 @@ class Connectome:
 
     weights: Float[Tensor, "*batch region region"]
     regions: tuple[str, ...]
-    lengths: Float[Tensor, "*batch region region"] | None = None
+    lengths: Float[Tensor, "... region region"] | None = None
 
     def __post_init__(self) -> None:
         check_weights(self.weights, len(self.regions))

@@ -466,7 +466,7 @@ class Simulated(View):
 
 def binned(
     f: Tensor, power: Tensor, centres: Float[Tensor, "bin"]
-) -> Float[Tensor, "*batch channel bin"]:
+) -> Float[Tensor, "... bin"]:
     """Mean power around every centre (Hz, ascending), half-way to its neighbours; power
     beyond the outer bins does not count.
 

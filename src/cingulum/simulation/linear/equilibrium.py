@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 from torch import Tensor
 
 from cingulum.brain.brain import Brain
@@ -96,9 +96,9 @@ def identity_like(matrix: Tensor, size: int | None = None) -> Tensor:
 
 
 def loop_matrix(
-    gain: Float[Tensor, "*batch region k l"],
-    coupling: Float[Tensor, "*batch region region"],
-) -> Tensor:
+    gain: Inexact[Tensor, "*#batch region k l"],
+    coupling: Inexact[Tensor, "*#batch region region"],
+) -> Inexact[Tensor, "*members n n"]:
     """One passage through the network: what the regions send, joined by the coupling
     and answered with the gain; rows (region, k)."""
     k = gain.shape[-1]

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 from torch import Tensor
 
 Point = TypeVar("Point", Tensor, np.ndarray)
@@ -174,7 +174,7 @@ def regional_step(
 
 
 def solve_vector(
-    matrix: Float[Tensor, "*batch n n"], vector: Float[Tensor, "*batch n"]
-) -> Float[Tensor, "*batch n"]:
+    matrix: Inexact[Tensor, "*#batch n n"], vector: Inexact[Tensor, "*#batch n"]
+) -> Inexact[Tensor, "*members n"]:
     """The solution of matrix · x = vector."""
     return torch.linalg.solve(matrix, vector.unsqueeze(-1)).squeeze(-1)

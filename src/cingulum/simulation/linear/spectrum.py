@@ -40,7 +40,7 @@ def cross_spectrum(
     frequencies: Float[Tensor, "frequency"],
     x: Tensor | None = None,
     at: Linearisation | None = None,
-) -> Float[Tensor, "*batch frequency channel channel"]:
+) -> Complex[Tensor, "*batch frequency channel channel"]:
     """Two-sided cross-spectral density of the recorded signal at each frequency (unit²
     per Hz, complex).
 
@@ -98,7 +98,7 @@ def _regional_spectrum(
 
 def activity_spectrum(
     brain: Brain, at: Linearisation, f: Float[Tensor, "frequency"]
-) -> Float[Tensor, "*batch frequency region region"]:
+) -> Complex[Tensor, "*batch frequency region region"]:
     """Cross-spectral density of the regions' activity, before any sensor."""
     omega = _angular(f, at.local.dtype)
     # What follows has a frequency axis before that of regions:
@@ -133,7 +133,7 @@ def _shifted(
 
 
 def _delayed_coupling(
-    brain: Brain, coupling: Tensor, omega: Float[Tensor, "frequency"]
+    brain: Brain, coupling: Tensor, omega: Complex[Tensor, "frequency"]
 ) -> Tensor:
     """The coupling at each frequency, where a delay is a turn of phase."""
     delays = brain.delays()
@@ -148,7 +148,7 @@ def transfer_function(
     response: Response,
     drive: Float[Tensor, "*batch region"],
     f: Float[Tensor, "frequency"],
-) -> Float[Tensor, "*batch frequency region"]:
+) -> Complex[Tensor, "*batch frequency region"]:
     """How the sensor's response answers activity that varies around `drive`, at each
     frequency (complex)."""
     at = _linear_response(response, drive)
