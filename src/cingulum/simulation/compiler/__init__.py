@@ -7,8 +7,8 @@ from cingulum.brain.brain import Brain
 from cingulum.errors import InputError
 from cingulum.simulation.compiler import machine_code
 from cingulum.simulation.compiler.compiled import run_compiled as run_compiled
+from cingulum.simulation.compiler.graph_values import CannotLower as CannotLower
 from cingulum.simulation.compiler.kernels import Kernel, kernel_for
-from cingulum.simulation.compiler.lowering import CannotLower as CannotLower
 
 VIEWS = ("steps", "llvm", "assembly")
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from cingulum.simulation.compiler import machine_code
 from cingulum.simulation.compiler.arguments import KernelArguments
 from cingulum.simulation.compiler.execution import Execution
+from cingulum.simulation.compiler.graph_values import CannotLower
 from cingulum.simulation.compiler.kernels import kernel_of
-from cingulum.simulation.compiler.lowering import CannotLower
 from cingulum.simulation.compiler.passes import BackwardPass, ForwardPass
 from cingulum.simulation.state import Outcome, Run, SimulationState
 

@@ -461,6 +461,41 @@ class Vector(Value):
         call = f"call {kind.vector} @llvm.{name}.{kind.suffix}({kind.vector} {self})"
         return Vector(self.code, self.code.assign(call))
 
+    def from_library(self, name: str, *others: Vector) -> Vector:
+        """A function of the C library, called in double precision for one lane after
+        the other."""
+        kind = self.code.number_type
+        result = f"{kind.vector} poison"
+        vectors = (self, *others)
+        for lane in range(kind.lanes):
+            doubles = [f"double {vector._lane(lane)}" for vector in vectors]
+            value = self.code.assign(f"call double @{name}({', '.join(doubles)})")
+            if kind.bits == 32:
+                value = self.code.assign(f"fptrunc double {value} to float")
+            filled = self.code.assign(
+                f"insertelement {result}, {kind.scalar} {value}, i64 {lane}"
+            )
+            result = f"{kind.vector} {filled}"
+        return Vector(self.code, filled)
+
+    def _lane(self, lane: int) -> str:
+        """One number, in double precision."""
+        kind = self.code.number_type
+        value = self.code.assign(f"extractelement {kind.vector} {self}, i64 {lane}")
+        if kind.bits == 64:
+            return value
+        return self.code.assign(f"fpext float {value} to double")
+
+    def rounded_to_float32(self) -> Vector:
+        kind = self.code.number_type
+        if kind.bits == 32:
+            return self
+        single = f"<{kind.lanes} x float>"
+        name = self.code.assign(f"fptrunc {kind.vector} {self} to {single}")
+        return Vector(
+            self.code, self.code.assign(f"fpext {single} {name} to {kind.vector}")
+        )
+
 
 def _operand(number_type: NumberType, value: Vector | float) -> str:
     """A vector's name, or a plain number as a constant vector."""

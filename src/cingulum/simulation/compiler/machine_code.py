@@ -3,6 +3,7 @@ is compiled once."""
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import tempfile
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from cingulum.simulation.compiler.mathematics import LIBRARY_FUNCTIONS
 
 try:
     import llvmlite.binding as llvm
@@ -87,6 +90,12 @@ def older(cpu: str) -> Target:
 def _initialise() -> None:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+    # None is what is loaded already: the C library among it, which Python itself uses.
+    library = ctypes.CDLL(None) if os.name == "posix" else ctypes.CDLL("ucrtbase")
+    for name in LIBRARY_FUNCTIONS:
+        function = getattr(library, name)
+        address = ctypes.cast(function, ctypes.c_void_p).value
+        llvm.add_symbol(name, address)
 
 
 @dataclass(frozen=True, eq=False)

@@ -235,7 +235,29 @@ def sine_and_cosine(x: Vector) -> tuple[Vector, Vector]:
     return sine_and_cosine_turned(r, bits)
 
 
-FUNCTIONS: dict[str, Callable[[Vector], Vector]] = {
+LIBRARY_FUNCTIONS = {
+    "fmod": 2,
+    "hypot": 2,
+    "atan2": 2,
+    "atan": 1,
+    "asin": 1,
+    "acos": 1,
+    "asinh": 1,
+    "acosh": 1,
+    "atanh": 1,
+    "erf": 1,
+    "erfc": 1,
+    "lgamma": 1,
+}
+"""Functions of the C library, by how many numbers they take: those that few masses
+need."""
+
+
+def _library_function(name: str) -> Callable[..., Vector]:
+    return lambda x, *others: x.from_library(name, *others)
+
+
+FUNCTIONS: dict[str, Callable[..., Vector]] = {
     "exp": exp,
     "expm1": expm1,
     "log": log,
@@ -244,6 +266,11 @@ FUNCTIONS: dict[str, Callable[[Vector], Vector]] = {
     "cos": lambda x: sine_and_cosine(x)[1],
     "sqrt": lambda x: x.intrinsic("sqrt"),
     "abs": lambda x: x.intrinsic("fabs"),
-    "rint": lambda x: nearest_whole(x, 1.0)[0],
+    "rint": lambda x: x.intrinsic("rint"),
+    "floor": lambda x: x.intrinsic("floor"),
+    "ceil": lambda x: x.intrinsic("ceil"),
+    "trunc": lambda x: x.intrinsic("trunc"),
+    "float32": Vector.rounded_to_float32,
+    **{name: _library_function(name) for name in LIBRARY_FUNCTIONS},
 }
 """By their names in the small language."""

@@ -8,6 +8,7 @@ from cingulum.simulation.compiler.ir import NumberType
 from cingulum.simulation.compiler.layout import KernelSpec, Shape
 from cingulum.simulation.compiler.loop import forward
 from cingulum.simulation.compiler.machine_code import Target
+from cingulum.simulation.compiler.mathematics import LIBRARY_FUNCTIONS
 from cingulum.simulation.compiler.noise import draw
 from cingulum.simulation.compiler.pointwise import arrays_of, pointwise_code
 from cingulum.simulation.compiler.product import product_code
@@ -51,12 +52,22 @@ def _backward_functions(spec: KernelSpec, equations: Equations) -> list[str]:
 
 
 def _declarations(kind: NumberType) -> str:
-    """LLVM's own functions that are called."""
+    """Functions of LLVM and of the C library that are called."""
     vector, scalar, suffix = kind.vector, kind.scalar, kind.suffix
     addresses, mask = f"<{kind.lanes} x ptr>", f"<{kind.lanes} x i1>"
     indexed = f"{suffix}.v{kind.lanes}p0"
+    rounding = [
+        f"declare {vector} @llvm.{name}.{suffix}({vector})"
+        for name in ("rint", "floor", "ceil", "trunc")
+    ]
+    library = [
+        f"declare double @{name}({', '.join(['double'] * operands)})"
+        for name, operands in LIBRARY_FUNCTIONS.items()
+    ]
     return "\n".join(
         [
+            *rounding,
+            *library,
             "declare void @llvm.memmove.p0.p0.i64(ptr, ptr, i64, i1)",
             "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)",
             f"declare {vector} @llvm.sqrt.{suffix}({vector})",

@@ -27,6 +27,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "sub": operator.sub,
     "mul": operator.mul,
     "div": operator.truediv,
+    "quotient": operator.truediv,
     "lt": operator.lt,
     "le": operator.le,
     "eq": Vector.equals,

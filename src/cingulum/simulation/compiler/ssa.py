@@ -6,6 +6,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
+
 COMPARISONS = {"lt", "le", "eq"}
 LOGIC = {"and", "or", "not"}
 LEAVES = {"input", "const"}
@@ -159,9 +161,22 @@ class Program:
             return self.neg(self.div(minus_a, b))
         return self._apply("div", a, b)
 
+    def to_float32(self, value: int) -> int:
+        """Rounded to the nearest number of single precision."""
+        number = self.number(value)
+        if number is not None:
+            return self.const(_nearest_float32(number))
+        # A choice between two such numbers is one of them.
+        operation = self.operations[value]
+        if operation.name == "select":
+            chosen = [self.number(v) for v in operation.operands[1:]]
+            if all(n is not None and n == _nearest_float32(n) for n in chosen):
+                return value
+        return self.call("float32", value)
+
     def call(self, name: str, *operands: int) -> int:
-        """Any other operation: sqrt exp expm1 log log1p sin cos abs rint; lt le eq; and
-        or not; select."""
+        """Any other operation by its name: functions (exp, sin, floor, …), lt le eq;
+        and or not; select; quotient, which is never rewritten as a product."""
         if name == "select":
             return self._select(*operands)
         if name == "not":
@@ -231,10 +246,15 @@ class Program:
         return sorted(marked)
 
 
+def _nearest_float32(number: float) -> float:
+    with np.errstate(over="ignore"):
+        return float(np.float32(number))
+
+
 def _is_power_of_two(number: float) -> bool:
     """Whether division by the number is exact multiplication by its inverse."""
     return number != 0 and math.frexp(number)[0] in (0.5, -0.5)
 
 
 def _is_small_whole(number: float) -> bool:
-    return number == int(number) and abs(number) <= LARGEST_PRODUCT
+    return number.is_integer() and abs(number) <= LARGEST_PRODUCT

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,11 @@ from cingulum.brain.dynamics import (
     scale_noise,
     with_values,
 )
-from cingulum.simulation.compiler.lowering import LANES, CannotLower, lower
+from cingulum.simulation.compiler.arithmetic import ELEMENTWISE
+from cingulum.simulation.compiler.axes import ARRAYS
+from cingulum.simulation.compiler.graph_values import LANES, CannotLower
+from cingulum.simulation.compiler.lowering import lower
+from cingulum.simulation.compiler.self_check import check, sample, sample_like
 from cingulum.simulation.compiler.ssa import Program
 
 MASS = "mass."
@@ -141,6 +146,11 @@ class StepFunction:
     def examples(self) -> list[Tensor]:
         """Inputs of the right shapes, to trace with."""
         return [_example(rows) for rows in self.inputs.values()]
+
+    def samples(self) -> list[Tensor]:
+        """Inputs that differ between regions, to check with what was traced."""
+        generator = torch.Generator().manual_seed(0)
+        return [sample(rows, generator) for rows in self.inputs.values()]
 
 
 def _example(rows: int | None) -> Tensor:
@@ -272,12 +282,26 @@ def _graph(
     function: Callable[..., tuple[Tensor, ...]], arguments: Sequence[object]
 ) -> torch.fx.GraphModule:
     try:
-        return make_fx(functionalize(function))(*arguments)
+        traced = make_fx(functionalize(function), decomposition_table=_decompositions())
+        return traced(*arguments)
     # Whatever the author's code raises under tracing ends in the reference engine.
     except Exception as error:  # noqa: BLE001
         raise CannotLower(
             f"code that cannot be traced ({_first_line(error)})"
         ) from error
+
+
+@cache
+def _decompositions() -> dict[Any, Callable]:
+    """How torch itself writes operations that the engine does not know by simpler
+    ones."""
+    table = torch.export.default_decompositions()
+    known = {*ELEMENTWISE, *ARRAYS}
+    return {
+        operation: steps
+        for operation, steps in table.items()
+        if str(operation).split(".")[1] not in known
+    }
 
 
 def _first_line(error: Exception) -> str:
@@ -295,6 +319,9 @@ def _trace(name: str, step: StepFunction) -> Pointwise:
     with torch.no_grad():
         graph = _graph(compute, step.examples())
     arrays = lower(graph, names, program)
+    samples = step.samples()
+    with torch.no_grad():
+        check(program, names, samples, arrays, compute(*samples))
     results: list[Result] = []
     for result, rows in zip(step.results, arrays, strict=True):
         # Activity is summed over the steps of a haemodynamic step.
@@ -327,7 +354,13 @@ def _trace_adjoint(name: str, form: Form, step: StepFunction) -> Pointwise:
     gradients = [torch.ones_like(output) for output in outputs]
     with torch.enable_grad():
         graph = _graph(pull_back, [arguments, gradients])
-    arrays = lower(graph, [*names, *(f"g.{r}" for r in step.results)], program)
+    inputs = [*names, *(f"g.{r}" for r in step.results)]
+    arrays = lower(graph, inputs, program)
+    samples = step.samples()
+    pulled = [sample_like(gradient) for gradient in gradients]
+    with torch.enable_grad():
+        expected = pull_back(samples, pulled)
+    check(program, inputs, [*samples, *pulled], arrays, [g.detach() for g in expected])
     # Parameters collect their gradient over all steps of the run.
     joins = {*form.wanted, "stimulus", *ADDED_GRADIENTS.get(name, ())}
     results: list[Result] = []
