@@ -9,14 +9,20 @@ import torch
 from jaxtyping import Bool, Complex, Float
 from torch import Tensor
 
+from cingulum.timeseries import TimeSeries
+
 
 def centred(x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
     """Deviations from the mean over the last axis."""
     return x - x.mean(-1, keepdim=True)
 
 
-def fc(x: Float[Tensor, "*batch region time"]) -> Float[Tensor, "*batch region region"]:
+def fc(
+    x: Float[Tensor, "*batch region time"] | TimeSeries,
+) -> Float[Tensor, "*batch region region"]:
     """Functional connectivity: Pearson correlation between every pair of regions."""
+    if isinstance(x, TimeSeries):
+        x = x.data
     deviations = centred(x)
     unit = deviations / deviations.norm(dim=-1, keepdim=True)
     return unit @ unit.mT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 # A new version of one of these may change a number in its last bits, so that cached
 # measurements of another version are not used.
@@ -17,6 +17,8 @@ PACKAGES = (
     "nilearn",
     "nibabel",
     "neurokit2",
+    "numba",
+    "llvmlite",
 )
 
 
@@ -24,7 +26,15 @@ PACKAGES = (
 @cache
 def package_versions() -> dict[str, str]:
     """Versions of the packages that numbers depend on to the last bit."""
-    return {name: version(name) for name in PACKAGES}
+    return {name: _version_or_none(name) for name in PACKAGES}
+
+
+def _version_or_none(name: str) -> str:
+    # Some platforms have no llvmlite; equations then run in plain torch.
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "none"
 
 
 def software_versions() -> dict[str, str]:

@@ -170,9 +170,8 @@ def test_equilibria_of_one_region_say_so_too():
 
 
 def test_a_parameter_with_values_for_another_number_of_regions_is_named():
-    wrong = with_values(brain(TwoSignals()), {"mass.rate": torch.ones(4)})
-    with pytest.raises(InputError, match="TwoSignals.drift failed.*one per region"):
-        simulate(wrong, 1.44)
+    with pytest.raises(InputError, match="mass.rate has 4 values.*3 .one per region"):
+        with_values(brain(TwoSignals()), {"mass.rate": torch.ones(4)})
 
 
 def test_a_mass_that_keeps_to_its_declaration_runs_batched_or_not():

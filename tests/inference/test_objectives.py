@@ -66,11 +66,9 @@ def test_zero_at_the_truth_and_not_elsewhere_with_a_gradient(brain, objective):
 
 
 def test_correlation_is_blind_to_the_level_and_the_others_are_not(brain):
-    recorded = Recorded(
-        torch.eye(8) + 0.4 * (1 - torch.eye(8)) * torch.rand(8, 8).round(decimals=1),
-        brain,
-        Cleaning(),
-    )
+    random = torch.rand(8, 8).round(decimals=1)
+    off_diagonal = 0.2 * (1 - torch.eye(8)) * (random + random.T)
+    recorded = Recorded(torch.eye(8) + off_diagonal, brain, Cleaning())
     raised = Recorded(recorded.fc + 0.2 * (1 - torch.eye(8)), brain, Cleaning())
     assert fc_mismatch(raised, recorded) < 1e-12
     assert (

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,22 +14,32 @@ from torch import Tensor
 from cingulum.brain.connectome import Connectome
 from cingulum.brain.dynamics import Dynamics, Value, param, parameters, resting
 from cingulum.brain.sensor import Sensor
+from cingulum.brain.values import check_ranges, own_values, with_own_values
 from cingulum.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
 class Brain:
-    """Neural masses on a connectome, recorded by a sensor."""
+    """Neural masses on a connectome, recorded by a sensor.
+
+    A parameter is a number, or a tensor of shape (*batch, 1) or (*batch, region). The
+    brain keeps copies of tensors without a gradient, so that it does not change with
+    what it was made of.
+
+    Raises InputError for values that are no numbers or of another size, and for a
+    leadfield of other regions.
+    """
 
     mass: Dynamics
     connectome: Connectome
     sensor: Sensor = Sensor()
     strength: Value = param(0.5, "1", 0.0, 5.0, "global coupling (G)")
+    # How much is plausible depends on the states, whose units differ between masses.
     noise: Value = param(
         0.01,
         "s^-1/2",
         0.0,
-        0.5,
+        math.inf,
         "amplitude of the white noise on every neural state (sigma)",
     )
     speed: Value = param(
@@ -39,6 +49,31 @@ class Brain:
         math.inf,
         "conduction speed along the tracts; infinite: no delays",
     )
+
+    def __post_init__(self) -> None:
+        n = len(self.regions)
+        sensor = self.sensor
+        _check_leadfield(sensor, n)
+        channels = n if sensor.channels is None else len(sensor.channels)
+        response = with_own_values(sensor.response, "sensor.response.", n)
+        sensor = with_own_values(
+            replace(sensor, response=response), "sensor.", channels
+        )
+        own = {
+            **own_values(self, "", n),
+            "mass": with_own_values(self.mass, "mass.", n),
+            "sensor": sensor,
+        }
+        for name, value in own.items():
+            object.__setattr__(self, name, value)
+
+    def check_ranges(self) -> None:
+        """Warn of parameters outside their plausible range; raises InputError for
+        those that make no sense."""
+        check_ranges(self)
+        check_ranges(self.mass, "mass.")
+        check_ranges(self.sensor, "sensor.")
+        check_ranges(self.sensor.response, "sensor.response.")
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -86,6 +121,10 @@ class Brain:
             )
         metres = self.connectome.lengths * 1e-3
         speed = torch.as_tensor(self.speed)
+        if not (speed.detach() > 0).all():
+            raise InputError(
+                f"The conduction speed must be above 0 m/s; got {speed.min().item():g}."
+            )
         if speed.ndim:
             # Lengths have one axis more than parameters: (*batch, receiver, sender).
             speed = speed.unsqueeze(-1)
@@ -117,6 +156,15 @@ class Brain:
     ) -> Float[Tensor, "state *batch region"]:
         """Time derivative of the whole network's neural states, per second."""
         return self.mass.drift(x, self.coupling(x))
+
+
+def _check_leadfield(sensor: Sensor, n: int) -> None:
+    if sensor.leadfield is None or sensor.leadfield.shape[-1] == n:
+        return
+    raise InputError(
+        f"The leadfield has shape {tuple(sensor.leadfield.shape)}; expected (channel, "
+        f"region) with {n} regions, in the connectome's order."
+    )
 
 
 def _weighted_sums(

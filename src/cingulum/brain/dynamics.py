@@ -122,6 +122,16 @@ class Response(Dynamics):
     ) -> Float[Tensor, "state *batch region"]:
         """Time derivative of the states, per second, under the activity `u`."""
 
+    def advance(
+        self,
+        x: Float[Tensor, "state *batch region"],
+        u: Float[Tensor, "*batch region"],
+        h: Value,
+    ) -> Float[Tensor, "state *batch region"]:
+        """The states after a step of h seconds under constant activity: Euler's step,
+        unless the response knows its own solution."""
+        return x + h * self.drift(x, u)
+
     @abstractmethod
     def output(
         self, x: Float[Tensor, "state *batch region"]

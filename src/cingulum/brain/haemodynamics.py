@@ -163,6 +163,11 @@ class Amplifier(Response):
     def drift(self, x: Tensor, u: Tensor) -> Tensor:
         return torch.stack([(u - x[0]) / self.tau])
 
+    def advance(self, x: Tensor, u: Tensor, h: Value) -> Tensor:
+        # Exact for activity that stays the same: steps are as long as tau, or longer.
+        remaining = torch.exp(-h / torch.as_tensor(self.tau, dtype=x.dtype))
+        return torch.stack([u + (x[0] - u) * remaining])
+
     def output(self, x: Tensor) -> Tensor:
         return self.gain * x[0]
 

@@ -29,7 +29,7 @@ from cingulum.brain.brain import Brain
 from cingulum.brain.connectome import Connectome
 from cingulum.errors import InputError
 from cingulum.inference.free_parameters import Free, FreeParameter
-from cingulum.inference.problem import Problem, Theta, joined, split
+from cingulum.inference.problem import Problem, Theta, joined, split, unchanged
 from cingulum.inference.simulation_calibration import (
     bare_problem,
     simulate_recordings,
@@ -304,7 +304,7 @@ def amortise(  # noqa: PLR0913
     simulations: int = 5000,
     duration: float = 864.0,
     summary: Summary = summary_statistics,
-    prepare: Callable[[Brain], Brain] = lambda brain: brain,
+    prepare: Callable[[Brain], Brain] = unchanged,
     network: Network = Network(),
     batch: int = 100,
     dt: float | None = None,
@@ -359,7 +359,7 @@ def load_amortised(
     brain: Brain,
     free: Mapping[str, Free],
     *,
-    prepare: Callable[[Brain], Brain] = lambda brain: brain,
+    prepare: Callable[[Brain], Brain] = unchanged,
     summary: Summary = summary_statistics,
 ) -> Amortised:
     """A posterior that was saved; brain, free, prepare and summary are those it was

@@ -3,6 +3,7 @@ recordings at once."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -17,7 +18,12 @@ from cingulum.brain.brain import Brain
 from cingulum.errors import ConvergenceError, InputError
 from cingulum.inference.free_parameters import Free, Gains, free_parameters_of
 from cingulum.inference.newton_fit import fit_by_newton
-from cingulum.inference.objectives import Objective, fc_mismatch
+from cingulum.inference.objectives import (
+    Objective,
+    fc_mismatch,
+    name_of,
+    sees_scale,
+)
 from cingulum.inference.optimise import (
     Checkpoint,
     Optimiser,
@@ -35,6 +41,7 @@ from cingulum.inference.problem import (
     check_method,
     choose,
     members_of,
+    unchanged,
     undisturbed_rate,
 )
 from cingulum.inference.stability_limits import (
@@ -42,7 +49,7 @@ from cingulum.inference.stability_limits import (
     LOOP_GAIN_LIMIT,
     StabilityLimits,
 )
-from cingulum.inference.views import Analytic, Cleaning, Recorded
+from cingulum.inference.views import Analytic, Cleaning, NotInView, Recorded
 from cingulum.measures import similarity
 from cingulum.simulation.linear.eigenvalues import Stability, stability
 from cingulum.timeseries import TimeSeries
@@ -169,8 +176,16 @@ class Fit:
                 lines.append(f"  {path} = {value.item():.4g}")
         lines.append(f"  method: {', '.join(sorted(set(self.method)))}")
         if not self.fc_r.ndim:
-            lines.append(f"  {self.stability}")
+            lines.append(f"  {stability_in_words(self)}")
         return "\n".join(lines)
+
+
+def stability_in_words(fitted: Fit) -> str:
+    """The stability of a fitted brain; also for one that never comes to rest."""
+    try:
+        return str(fitted.stability)
+    except ConvergenceError:
+        return "no equilibrium was found: stability is unknown"
 
 
 # The keywords are the vocabulary of the package's main verb, which people type by hand;
@@ -181,7 +196,7 @@ def fit(  # noqa: PLR0913
     free: Mapping[str, Free],
     *,
     objective: Objective | dict[Objective, float] = fc_mismatch,
-    prepare: Callable[[Brain], Brain] = lambda brain: brain,
+    prepare: Callable[[Brain], Brain] = unchanged,
     method: str = "both",
     cleaning: Cleaning = Cleaning(),
     steps: int = 300,
@@ -257,7 +272,14 @@ def fit_problem(problem: Problem, settings: FitSettings = FitSettings()) -> Fit:
         best = _best_start(result)
         return _finished(problem, best, result.rows, simulated=_every(best, True))
 
-    result = _search_analytic(problem, theta, settings, fingerprint)
+    in_closed_form = problem
+    if settings.method == "both":
+        in_closed_form = _in_closed_form(problem, theta)
+    if not in_closed_form.objective:
+        result = _search_simulated(problem, theta, settings, fingerprint)
+        best = _best_start(result)
+        return _finished(problem, best, result.rows, simulated=_every(best, True))
+    result = _search_analytic(in_closed_form, theta, settings, fingerprint)
     best = _best_start(result)
     if settings.method == "analytic":
         return _finished(problem, best, result.rows, simulated=_every(best, False))
@@ -273,21 +295,36 @@ def fit_problem(problem: Problem, settings: FitSettings = FitSettings()) -> Fit:
     return _finished(problem, theta, result.rows + refined.rows, simulated=simulated)
 
 
+def _in_closed_form(problem: Problem, theta: Theta) -> Problem:
+    """The problem with the objectives that a closed form can see: time courses, and
+    what is computed from them, wait for the simulations."""
+    view = Analytic(problem.candidate(theta), problem.cleaning)
+    objectives = {}
+    for objective, weight in problem.objective.items():
+        try:
+            objective(view, problem.recorded)
+        except NotInView:
+            continue
+        # The search moves a start without an equilibrium to one.
+        except ConvergenceError:
+            pass
+        objectives[objective] = weight
+    return replace(problem, objective=objectives)
+
+
 def _every(theta: Theta, value: bool) -> Tensor:
     """The same truth value for every batch member."""
     return torch.full(members_of(theta), value)
 
 
 def _fingerprint(problem: Problem, theta: Theta, settings: FitSettings) -> str:
-    optimiser = settings.optimiser
-    # A callable is known by its name only.
-    if not isinstance(optimiser, str):
-        optimiser = getattr(optimiser, "__name__", type(optimiser).__name__)
-    # The order is that of the checkpoints already written.
+    # Without a checkpoint nothing needs to be told apart.
+    if not settings.checkpoint:
+        return ""
     numbers = (
         settings.steps,
         settings.rate,
-        optimiser,
+        settings.optimiser,
         settings.starts,
         settings.patience,
         settings.refine,
@@ -377,13 +414,15 @@ def make_problem(
     regions without a connection.
     """
     parameters = free_parameters_of(brain, free)
+    objectives = _objectives(objective)
     view = Recorded(_stacked(recorded), brain, cleaning)
     _check_connected(brain)
+    _check_unit(view, brain, objectives)
     return Problem(
         brain=brain,
         recorded=view,
         free_parameters=parameters,
-        objective=objective if isinstance(objective, dict) else {objective: 1.0},
+        objective=objectives,
         prepare=prepare,
         cleaning=cleaning,
         runs=runs,
@@ -395,9 +434,41 @@ def make_problem(
     )
 
 
+def _objectives(
+    objective: Objective | dict[Objective, float],
+) -> dict[Objective, float]:
+    objectives = objective if isinstance(objective, dict) else {objective: 1.0}
+    for each in objectives:
+        if not callable(each):
+            raise InputError(
+                f"An objective is a function of two views, such as "
+                f"cingulum.inference.fc_mismatch or Likelihood(); got {each!r}."
+            )
+    return objectives
+
+
+def _check_unit(
+    recorded: Recorded, brain: Brain, objectives: Mapping[Objective, float]
+) -> None:
+    """Warn where amplitudes are compared that are in different units."""
+    unit = recorded.unit
+    scaled = [name_of(objective) for objective in objectives if sees_scale(objective)]
+    if unit is None or unit == brain.sensor.unit or not scaled:
+        return
+    warnings.warn(
+        f"The recording is in {unit}, the sensor gives {brain.sensor.unit}, and "
+        f"{', '.join(scaled)} compares amplitudes: estimates of noise and gain would "
+        "make up for the difference. Bring the recording to the sensor's unit, and "
+        "say so in TimeSeries(unit=…).",
+        stacklevel=4,
+    )
+
+
 def _check_connected(brain: Brain) -> None:
-    isolated = brain.connectome.weights.sum(-1) == 0
-    if not isolated.any():
+    weights = brain.connectome.weights
+    # A region that only sends, in a directed connectome, is no less connected.
+    isolated = weights.sum(-1) + weights.sum(-2) == 0
+    if not isolated.any() or len(brain.regions) == 1:
         return
     # Isolated in any member of a batch of connectomes.
     indices = isolated.reshape(-1, isolated.shape[-1]).any(0).nonzero()[:, 0].tolist()
@@ -429,6 +500,13 @@ def _stacked(
     """A sequence of recordings as one batch."""
     if isinstance(recorded, TimeSeries | Tensor):
         return recorded
+    is_sequence = isinstance(recorded, Sequence) and not isinstance(recorded, str)
+    if not is_sequence or not all(isinstance(run, TimeSeries) for run in recorded):
+        raise InputError(
+            "The recording must be a cingulum.TimeSeries (or several), or a tensor of "
+            f"its connectivity; got {type(recorded).__name__}. Signals in an array "
+            "(region, time): TimeSeries(torch.as_tensor(array), tr, regions)."
+        )
     if len({(run.tr, run.regions, run.data.shape) for run in recorded}) != 1:
         lengths = sorted({(run.tr, run.data.shape[-1]) for run in recorded})
         raise InputError(
@@ -488,9 +566,11 @@ def _unstable_start(growth: float) -> InputError:
 
 def _stability_of(problem: Problem, theta: Theta) -> tuple[Tensor, Tensor]:
     """Whether each point has a stable equilibrium, and its leading growth (1/s)."""
+    # Stability does not depend on what is minimised, which may need simulations.
+    without_objective = replace(problem, objective={})
     with torch.no_grad():
         try:
-            assessment = problem.analytic(theta)
+            assessment = without_objective.analytic(theta, with_fc_r=False)
         except ConvergenceError:
             # One member that cannot be prepared ends the search for all of them.
             unknown = torch.full(members_of(theta), torch.nan)
@@ -581,7 +661,9 @@ def _analytic_properties(
     is none."""
     try:
         connectivity = Analytic(brain, problem.cleaning).fc
-        gain = problem.analytic(theta).gain
+        # Not of the objectives, some of which only simulations can see.
+        unaimed = replace(problem, objective={})
+        gain = unaimed.analytic(theta, with_fc_r=False).gain
     except (ConvergenceError, InputError):
         connectivity = torch.full_like(problem.recorded.fc, torch.nan)
         gain = torch.full_like(connectivity[..., 0, 0], torch.nan)

@@ -159,7 +159,7 @@ class ConstrainedParameter(FreeParameter):
         return (self.prior.log_prob(value) + volume).sum(-1)
 
     def metadata(self) -> tuple:
-        return type(self.prior).__name__, self.prior.mean, self.prior.stddev, self.names
+        return self.prior, self.names
 
 
 class MappedParameter(FreeParameter):
@@ -207,6 +207,11 @@ class ConnectionGains(FreeParameter):
                 "Free connection weights need one connectome shared by all recordings; "
                 f"got a batch of shape {tuple(weights.shape)}. Fit one recording at a "
                 "time."
+            )
+        if gains.symmetric and not connectome.is_symmetric:
+            raise InputError(
+                "Symmetric gains need a symmetric connectome: this one is directed. "
+                "Give Gains(symmetric=False)."
             )
         self.gains = gains
         self.connectome = connectome
@@ -271,6 +276,12 @@ def _free_parameter(brain: Brain, path: str, free: Free) -> FreeParameter:
             )
         return ConnectionGains(free, brain.connectome)
     declared = declaration(brain, path)
+    if not isinstance(free, Mapped | Distribution):
+        raise InputError(
+            f"What is free needs a prior: give a torch.distributions object for "
+            f"{path!r}, such as LogNormal(-1.0, 0.5); got {free!r}. A value that stays "
+            "as it is belongs into the brain."
+        )
     if isinstance(free, Mapped):
         return _mapped_parameter(brain, path, declared, free)
     return _constrained_parameter(brain, path, declared, free)

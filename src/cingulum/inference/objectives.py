@@ -3,7 +3,8 @@ recording's.
 
 `fit(objective={fc_mismatch: 1.0, Rate(3.0): 0.1})` weighs several, and each is reported
 by its name. An objective with `per_edge = False` is minus a log-likelihood; others are
-multiplied by the number of edges, which puts them on the scale of the priors.
+multiplied by the number of pairs of regions (or of numbers that they compare, where
+those are more), which puts them on the scale of the priors.
 
 A new objective is a function or frozen dataclass here and an export line in
 `cingulum.inference`; tests/contracts/test_objectives.py then tests it.
@@ -110,6 +111,10 @@ class Spectrum:
     band: tuple[float, float] = (0.01, 0.25)
     bins: int = 16
     level: bool = False
+
+    def count(self, channels: int) -> int:
+        """How many numbers are compared."""
+        return channels * self.bins
 
     def __call__(self, model: View, recorded: View) -> Loss:
         f = torch.linspace(*self.band, self.bins, dtype=torch.float64)
@@ -247,6 +252,27 @@ class Metastability:
 def name_of(objective: Objective) -> str:
     """The name of an objective in tables: fc_mismatch, Rate, …"""
     return getattr(objective, "__name__", type(objective).__name__)
+
+
+def scale_of(objective: Objective, channels: int) -> float:
+    """What an objective is multiplied by: a mean over pairs of channels times their
+    number is a sum, as a likelihood is. An objective that compares more numbers than
+    there are pairs, as in a recording of few channels, says how many (`count`)."""
+    if is_likelihood(objective):
+        return 1.0
+    pairs = channels * (channels - 1) / 2
+    count = getattr(objective, "count", None)
+    compared = channels if count is None else count(channels)
+    return float(max(pairs, compared))
+
+
+def sees_scale(objective: Objective) -> bool:
+    """Whether an objective compares amplitudes, so that recording and model must be in
+    one unit."""
+    if isinstance(objective, Spectrum):
+        return objective.level
+    is_ours = isinstance(objective, Likelihood) or objective is time_course
+    return is_ours or bool(getattr(objective, "sees_scale", False))
 
 
 def is_likelihood(objective: Objective) -> bool:

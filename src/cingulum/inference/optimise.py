@@ -3,16 +3,15 @@ resumed, and it stops when nothing improves any more."""
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from cingulum.content import NoContent, content_digest
 from cingulum.errors import InputError
 from cingulum.inference.problem import Assessment, Theta, choose, members_of
 from cingulum.progress import track
@@ -368,30 +367,15 @@ def mean_of(values: Tensor) -> float:
 
 
 def fingerprint_of(*parts: object) -> str:
-    """A digest of settings and data, so that a checkpoint is not continued with
-    others."""
-    digest = hashlib.sha256()
-    for part in parts:
-        for piece in _bytes_of(part):
-            digest.update(piece)
-    return digest.hexdigest()
+    """A digest of settings, data and functions, so that a checkpoint is not continued
+    with others.
 
-
-def _bytes_of(part: object) -> Iterator[bytes]:
-    """Content of values nested in any way, in order; a dataclass by its fields, so that
-    a default that changes is noticed too."""
-    if isinstance(part, Tensor):
-        yield part.detach().cpu().contiguous().numpy().tobytes()
-    elif dataclasses.is_dataclass(part) and not isinstance(part, type):
-        yield type(part).__name__.encode()
-        for entry in dataclasses.fields(part):
-            yield from _bytes_of(getattr(part, entry.name))
-    elif isinstance(part, dict):
-        for key, value in part.items():
-            yield from _bytes_of(key)
-            yield from _bytes_of(value)
-    elif isinstance(part, tuple | list):
-        for value in part:
-            yield from _bytes_of(value)
-    else:
-        yield repr(part).encode()
+    Raises InputError for a value that cannot be compared.
+    """
+    try:
+        return content_digest(*parts)
+    except NoContent as error:
+        raise InputError(
+            f"A checkpoint cannot be proven to belong to this computation: it uses "
+            f"{error}. Give a function or a dataclass, or leave the checkpoint out."
+        ) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,16 +13,19 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cingulum.brain.brain import Brain
-from cingulum.brain.dynamics import with_values
+from cingulum.brain.dynamics import resting, with_values
 from cingulum.errors import ConvergenceError, InputError
 from cingulum.inference.free_parameters import FreeParameter, brain_with
-from cingulum.inference.objectives import Objective, is_likelihood, name_of
+from cingulum.inference.objectives import Objective, name_of, scale_of
 from cingulum.inference.stability_limits import StabilityLimits, scaled_below_fold
 from cingulum.inference.views import Analytic, Cleaning, Recorded, Simulated, View
 from cingulum.measures import similarity
 from cingulum.simulation.linear.equilibrium import fixed_point, linearise
-from cingulum.simulation.linear.spectrum import rest_under
-from cingulum.simulation.simulation import simulate, time_step
+from cingulum.simulation.simulation import (
+    settled_state,
+    simulate_candidate,
+    time_step,
+)
 from cingulum.simulation.state import SimulationState
 from cingulum.timeseries import TimeSeries
 
@@ -106,19 +109,15 @@ class Problem:
     limits: StabilityLimits
 
     def metadata(self) -> tuple:
-        """All that determines where a search ends, for the fingerprint of a checkpoint;
-        functions count by their names, because their code cannot be compared."""
-        objectives = [
-            (_description(objective), weight)
-            for objective, weight in self.objective.items()
-        ]
+        """All that determines where a search ends, for the fingerprint of a
+        checkpoint."""
+        objectives = list(self.objective.items())
         priors = [
             (path, parameter.metadata())
             for path, parameter in self.free_parameters.items()
         ]
-        prepare = getattr(self.prepare, "__qualname__", repr(self.prepare))
         data = self.recorded.data
-        return self.brain, data, objectives, priors, prepare, self.runs
+        return self.brain, data, objectives, priors, self.prepare, self.runs
 
     def coordinate_names(self) -> list[str]:
         """Path and region, map or connection of every coordinate."""
@@ -186,8 +185,7 @@ class Problem:
         for objective, weight in self.objective.items():
             value = objective(view, self.recorded)
             terms[_unused_name(objective, terms)] = value
-            # A mean over pairs times their number is a sum, as a likelihood is.
-            scale = 1.0 if is_likelihood(objective) else self.edges
+            scale = scale_of(objective, self.channels)
             total = total + weight * value * scale
         return torch.as_tensor(total), terms
 
@@ -197,10 +195,9 @@ class Problem:
             return similarity(view.fc, self.recorded.fc)
 
     @property
-    def edges(self) -> float:
-        """Number of pairs of regions, or of channels behind a leadfield."""
-        n = len(self.brain.sensor.channels or self.brain.regions)
-        return n * (n - 1) / 2
+    def channels(self) -> int:
+        """Number of regions, or of channels behind a leadfield."""
+        return len(self.brain.sensor.channels or self.brain.regions)
 
     def simulated(self, theta: Theta, seed: int) -> Assessment:
         """Loss of free-running simulations; gradients go through all of them."""
@@ -225,7 +222,7 @@ class Problem:
         simulated = cast(brain, torch.float32) if runs.stimulus is None else brain
         members = torch.broadcast_shapes(self.recorded.batch, brain.batch)
         batch = (runs.runs, *members)
-        signal = simulate(
+        signal = simulate_candidate(
             simulated,
             60 * runs.minutes,
             dt=runs.step(brain.sensor.tr),
@@ -249,11 +246,6 @@ def _unused_name(objective: Objective, terms: dict[str, Tensor]) -> str:
     return f"{name} {len(terms) + 1}" if name in terms else name
 
 
-def _description(objective: Objective) -> str:
-    # The settings of a dataclass are part of what is minimised; a function has none.
-    return repr(objective) if is_dataclass(objective) else name_of(objective)
-
-
 def _unknown(loss: Tensor) -> Float[Tensor, "*batch"]:
     return torch.full_like(loss.detach(), torch.nan)
 
@@ -262,34 +254,23 @@ def _is_settled(brain: Brain, x: Tensor) -> Tensor:
     return brain.drift(x).detach().abs().amax((0, -1)) < SETTLED_DRIFT
 
 
+def unchanged(brain: Brain) -> Brain:
+    """The brain itself, where nothing follows from the free parameters."""
+    return brain
+
+
 def at_rest(brain: Brain, batch: tuple[int, ...]) -> SimulationState:
-    """The brain's equilibrium and the sensor's response to it: a run from here has no
-    transient but that of the noise.
+    """Where a run of a candidate begins: its equilibrium, and the sensor's response to
+    it.
 
     A mass without an equilibrium (phases that turn for ever) begins at its declared
     resting values.
     """
-    x = _resting_states(brain)
-    y = rest_under(brain.sensor.response, brain.mass.activity(x))
-    return SimulationState(_expanded(x, batch), _expanded(y, batch), step=0)
-
-
-def _resting_states(brain: Brain) -> Tensor:
     try:
-        return fixed_point(brain)
+        return settled_state(brain, batch)
     except ConvergenceError:
-        return brain.resting_state()
-
-
-def _expanded(
-    states: Float[Tensor, "state *members region"], batch: tuple[int, ...]
-) -> Float[Tensor, "state *batch region"]:
-    """States of some batch members repeated for a whole batch, one copy each."""
-    count, region = states.shape[0], states.shape[-1]
-    missing = len(batch) + 2 - states.ndim
-    aligned = states.reshape(count, *[1] * missing, *states.shape[1:])
-    # An expanded tensor shares its memory; every member of a run has its own states.
-    return aligned.expand(count, *batch, region).contiguous()
+        x = brain.batched(brain.resting_state(batch))
+        return SimulationState(x, resting(brain.sensor.response, x[0]), step=0)
 
 
 def cast(value: Any, dtype: torch.dtype) -> Any:

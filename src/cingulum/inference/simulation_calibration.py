@@ -26,14 +26,22 @@ from cingulum.brain.brain import Brain
 from cingulum.errors import ConvergenceError, InputError
 from cingulum.inference.fitting import Fit, FitSettings, fit_problem, make_problem
 from cingulum.inference.free_parameters import Free, FreeParameter, Gains, Mapped
-from cingulum.inference.objectives import Likelihood, Objective, name_of
+from cingulum.inference.objectives import Likelihood, Objective
 from cingulum.inference.optimise import fingerprint_of
 from cingulum.inference.posterior import laplace, reweighed
-from cingulum.inference.problem import Problem, Runs, Theta, at_rest, joined, split
+from cingulum.inference.problem import (
+    Problem,
+    Runs,
+    Theta,
+    at_rest,
+    joined,
+    split,
+    unchanged,
+)
 from cingulum.inference.views import Cleaning
 from cingulum.io.files import write_bytes
 from cingulum.progress import track
-from cingulum.simulation.simulation import simulate, time_step
+from cingulum.simulation.simulation import simulate_candidate, time_step
 from cingulum.timeseries import TimeSeries
 
 Draws = Float[Tensor, "draw recording coordinate"]
@@ -213,7 +221,7 @@ def calibrate(  # noqa: PLR0913
     *,
     fits: int = 300,
     duration: float = 864.0,
-    prepare: Callable[[Brain], Brain] = lambda brain: brain,
+    prepare: Callable[[Brain], Brain] = unchanged,
     objective: Objective | dict[Objective, float] = Likelihood(),
     cleaning: Cleaning = LIKELIHOOD_CLEANING,
     posterior: PosteriorSampler = by_laplace,
@@ -360,10 +368,9 @@ class _Setup:
         return self.posterior(problem, self.draws, seed)
 
     def fingerprint(self, truths: Tensor) -> str:
-        """What a checkpoint must have been written with; functions count by name, for
-        their code cannot be compared."""
-        functions = [_name(self.prepare), _name(self.posterior)]
-        aims = {name_of(aim): weight for aim, weight in self.objective.items()}
+        """What a checkpoint must have been written with."""
+        functions = [self.prepare, self.posterior]
+        aims = list(self.objective.items())
         numbers = (
             self.duration,
             self.dt,
@@ -375,11 +382,6 @@ class _Setup:
         return fingerprint_of(
             self.brain, truths, self.cleaning, functions, aims, numbers
         )
-
-
-def _name(function: Callable[..., object]) -> str:
-    # Instances that are called, such as partial functions, have no name of their own.
-    return getattr(function, "__qualname__", type(function).__name__)
 
 
 def _ranked(
@@ -479,7 +481,7 @@ def simulate_recordings(
     brain = problem.candidate(split(problem, truths))
     batch = (len(truths),)
     # From the equilibrium, so that a minute is enough to forget the start.
-    return simulate(
+    return simulate_candidate(
         brain,
         duration,
         dt=time_step(brain.sensor.tr, LONGEST_STEP) if dt is None else dt,

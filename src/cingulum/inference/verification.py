@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cingulum.brain.brain import Brain
-from cingulum.errors import InputError
-from cingulum.inference.fitting import Fit, fit
+from cingulum.errors import ConvergenceError, InputError
+from cingulum.inference.fitting import Fit, fit, stability_in_words
 from cingulum.inference.free_parameters import Free
 from cingulum.inference.linear_control import (
     LinearNetwork,
@@ -38,6 +38,7 @@ class Verification:
         correlation of what model and recording have beyond the group
     notes: other figures: mean connectivity, lag-one autocorrelation, FCD distance (KS)
         with its window
+    stability: None for a brain without an equilibrium
     fc: of the free-running runs, pooled; they never saw a recording
     """
 
@@ -46,11 +47,12 @@ class Verification:
     notes: dict[str, float]
     fc: Float[Tensor, "region region"]
     control: LinearNetwork | None
-    stability: Stability
+    stability: Stability | None
 
     def __str__(self) -> str:
         table = self.table.round(3).to_string(na_rep="–")
-        return "\n".join([table, *self._note_lines(), f"  {self.stability}"])
+        stability = stability_in_words(self.fit)
+        return "\n".join([table, *self._note_lines(), f"  {stability}"])
 
     def _note_lines(self) -> list[str]:
         return [f"  {name}: {value:.3f}" for name, value in self.notes.items()]
@@ -96,8 +98,16 @@ def verify(
         notes=_notes(views[0], train if test is None else test, pooled),
         fc=pooled,
         control=control,
-        stability=fitted.stability,
+        stability=_stability(fitted),
     )
+
+
+def _stability(fitted: Fit) -> Stability | None:
+    # A brain may never come to rest; its simulations are worth what they are worth.
+    try:
+        return fitted.stability
+    except ConvergenceError:
+        return None
 
 
 FREE_RUNNING = "free-running model"

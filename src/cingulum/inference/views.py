@@ -129,12 +129,19 @@ class CrossPeriodogram:
     power: Tensor
 
 
+ROUNDING = 1e-4
+"""By how much a matrix of correlations that was written as text may miss its rules."""
+
 REMEDIES = {
     "analytic": "fit with method='simulated' or method='both'",
     "recorded": "give the recording as a TimeSeries",
     "simulated": "fit with method='analytic'",
 }
 """What to do where a view lacks what an objective needs, by the view's method."""
+
+
+class NotInView(InputError):
+    """A view does not have what an objective asks for."""
 
 
 class View:
@@ -182,7 +189,7 @@ class View:
         raise self._missing("a spectrum")
 
     def _missing(self, name: str) -> InputError:
-        return InputError(
+        return NotInView(
             f"The objective needs {name}, which a {self.method} view does not have: "
             f"{REMEDIES[self.method]}."
         )
@@ -212,6 +219,11 @@ class Recorded(View):
         else:
             _check_connectivity(recorded, len(names))
             self._connectivity = recorded.detach().to(like)
+
+    @property
+    def unit(self) -> str | None:
+        """Of the signals; None where only their connectivity is known."""
+        return None if self._series is None else self._series.unit
 
     @property
     def data(self) -> Tensor:
@@ -279,6 +291,14 @@ def _check_connectivity(recorded: Tensor, regions: int) -> None:
     if not torch.isfinite(recorded).all():
         raise InputError(
             "The recorded connectivity has NaN: leave out regions without signal."
+        )
+    largest = recorded.abs().max().item()
+    asymmetry = (recorded - recorded.mT).abs().max().item()
+    if largest > 1 + ROUNDING or asymmetry > ROUNDING:
+        raise InputError(
+            "The recorded connectivity is no matrix of correlations: its largest "
+            f"value is {largest:.4g} (at most 1), its largest asymmetry "
+            f"{asymmetry:.2g}. Give correlations, not Fisher z or covariances."
         )
 
 

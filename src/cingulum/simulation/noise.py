@@ -85,19 +85,21 @@ def _angle(word: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def standard_normal(
-    seed: int, states: int, like: Tensor, step: int
+    seed: int, states: int, like: Tensor, step: int, first: int = 0
 ) -> Iterator[Tensor]:
     """Standard normal numbers (state, *batch, region) for `step`, `step + 1`, …
 
     like: (*batch, region); gives shape, dtype and device
     A number depends on (seed, simulation, step, state, region) only: the counter is
     (region, step // 4, simulation, state) and each of the four numbers of a call
-    belongs to one step. `simulation` is the index in the flattened batch.
+    belongs to one step. `simulation` is the index in the flattened batch, counted from
+    `first`.
     """
     key = philox_key(seed)
     calls = _calls_at_once(states * like.numel())
     shape = (calls, states, *like.shape)
     region, call, simulation, state = _counters(shape, like.device)
+    simulation = simulation + first
     quarter, offset = divmod(step, STEPS)
     while True:
         words = philox((region, call + quarter, simulation, state), key)

@@ -71,9 +71,9 @@ def _noise(run: Run, done: int) -> Iterator[Tensor]:
     if run.noise is not None:
         return iter(run.noise[done:])
     start = run.start
-    return standard_normal(
-        run.seed, len(run.brain.mass.states), start.neural[0], start.step + done
-    )
+    states = len(run.brain.mass.states)
+    step = start.step + done
+    return standard_normal(run.seed, states, start.neural[0], step, run.first)
 
 
 def _stimulus(run: Run, done: int) -> Iterator[Tensor | None]:
@@ -113,8 +113,7 @@ def _vascular_step(
 def _response(run: Run, y: Tensor, activity: Tensor) -> Tensor:
     """The sensor's states one haemodynamic step later."""
     response = run.brain.sensor.response
-    change = run.vascular_step * response.drift(y, activity)
-    return confine(response, y + change)
+    return confine(response, response.advance(y, activity, run.vascular_step))
 
 
 def _is_finite(state: SimulationState) -> bool:

@@ -8,6 +8,7 @@ import math
 import warnings
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -15,10 +16,11 @@ from torch import Tensor
 from cingulum.brain.brain import Brain
 from cingulum.brain.dynamics import as_tensor_like, resting
 from cingulum.brain.mass_contract import check_brain
-from cingulum.errors import InputError
+from cingulum.errors import ConvergenceError, InputError
 from cingulum.simulation.compiler import CannotLower, run_compiled
-from cingulum.simulation.linear.equilibrium import local_rates
+from cingulum.simulation.linear.equilibrium import fixed_point, local_rates
 from cingulum.simulation.linear.jacobian import local_drift
+from cingulum.simulation.linear.spectrum import rest_under
 from cingulum.simulation.noise import standard_normal
 from cingulum.simulation.reference import run_reference
 from cingulum.simulation.state import (
@@ -63,6 +65,7 @@ def simulate(  # noqa: PLR0913
     seed: int = 0,
     noise: Float[Tensor, "step state *batch region"] | None = None,
     batch: tuple[int, ...] | None = None,
+    first: int = 0,
     discard: float = 0.0,
     vascular_step: float = 0.010,
     scheme: str = "euler",
@@ -75,14 +78,18 @@ def simulate(  # noqa: PLR0913
     dt: neural step in s; `vascular_step` (s) is rounded to whole neural steps and to
         divide the TR, and shortened to the fastest time constant of the sensor's
         response (1 ms for an EEG amplifier)
-    start: states to begin from (default: rest), or the end of an earlier run with the
-        same seed and steps
+    start: states to begin from, or the end of an earlier run with the same seed and
+        steps. Default: the brain's equilibrium and the sensor's response to it, so that
+        nothing of the recording is a transient; a brain without an equilibrium begins
+        at its declared resting values, and a warning says so
     stimulus: input added to the coupling input from the first step on, held between its
         samples; after its end none. Of a mass with several coupling variables it enters
         the first only (`from_a` of Hopf, `sine` of Kuramoto)
     noise: standard normal numbers to use instead of drawn ones, for every step
         including those discarded
     batch: leading shape of the states; default is what the brain's parameters imply
+    first: number of the first simulation: with `first=4`, a single run has the noise of
+        number 4 (from 0) of a batch with the same seed
     discard: seconds run before the recording begins, so that transients are gone
     scheme: `euler` (Euler-Maruyama) or `heun` (stochastic Heun; two evaluations a step)
     engine: `compiled` makes machine code of the equations, `reference` is plain torch
@@ -97,6 +104,48 @@ def simulate(  # noqa: PLR0913
     longer than the equations allow; raises InputError for a mass that breaks its own
     declarations, ConvergenceError if the run diverges.
     """
+    check_whole_number("seed", seed)
+    check_whole_number("first", first)
+    brain.check_ranges()
+    return simulate_candidate(
+        brain,
+        duration,
+        dt=dt,
+        start=start,
+        stimulus=stimulus,
+        seed=seed,
+        noise=noise,
+        batch=batch,
+        first=first,
+        discard=discard,
+        vascular_step=vascular_step,
+        scheme=scheme,
+        engine=engine,
+        threads=threads,
+        show_progress=show_progress,
+    )
+
+
+def simulate_candidate(  # noqa: PLR0913
+    brain: Brain,
+    duration: float,
+    *,
+    dt: float = 0.001,
+    start: SimulationState | Float[Tensor, "state *batch region"] | None = None,
+    stimulus: TimeSeries | None = None,
+    seed: int = 0,
+    noise: Float[Tensor, "step state *batch region"] | None = None,
+    batch: tuple[int, ...] | None = None,
+    first: int = 0,
+    discard: float = 0.0,
+    vascular_step: float = 0.010,
+    scheme: str = "euler",
+    engine: str = "auto",
+    threads: int | None = None,
+    show_progress: bool = False,
+) -> Simulation:
+    """`simulate` for a point on the way of a search: nobody is warned of its values,
+    which may be outside of their ranges for a moment."""
     volumes = _recorded_volumes(duration, brain.sensor.tr)
     # Rounded up: the whole transient is left out.
     skipped = int(discard / brain.sensor.tr + 0.999999)
@@ -105,8 +154,8 @@ def simulate(  # noqa: PLR0913
     state = _first_state(brain, start, stimulus, batch)
     check_brain(brain, state.neural)
     _warn_if_coarse(brain, state.neural, dt, scheme)
-    # A response faster than the haemodynamic step would not be stable.
-    vascular_step = min(vascular_step, _fastest_time(brain, state))
+    # Half of the fastest time: a response must follow what it filters.
+    vascular_step = min(vascular_step, _fastest_time(brain, state) / 2)
     per_vascular, per_tr = clock(dt, vascular_step, brain.sensor.tr)
     delays = _delays_in_steps(brain, state, dt)
     run = Run(
@@ -121,6 +170,7 @@ def simulate(  # noqa: PLR0913
         delays,
         slots=0 if delays is None else history_slots(delays),
         noise=noise,
+        first=first,
         show_progress=show_progress,
     )
     _check_history(run)
@@ -156,9 +206,72 @@ def _first_state(
     if start is None:
         if batch is None:
             batch = _default_batch(brain, stimulus)
-        start = brain.resting_state(batch)
+        return _settled_state(brain, batch)
     start = brain.batched(start)
     return SimulationState(start, resting(brain.sensor.response, start[0]), 0)
+
+
+def _settled_state(brain: Brain, batch: tuple[int, ...]) -> SimulationState:
+    """Where a run without a start begins."""
+    try:
+        return _rounded(settled_state(brain, batch))
+    # A drift without a derivative, as of a floor division, is a RuntimeError of torch.
+    except (ConvergenceError, RuntimeError, NotImplementedError):
+        # stacklevel: the line of the user that called `simulate`.
+        warnings.warn(
+            "No equilibrium was found near this brain's resting values: the run begins "
+            "at these, and its beginning is a transient. Leave it out with discard.",
+            stacklevel=5,
+        )
+    start = brain.batched(brain.resting_state(batch))
+    return SimulationState(start, resting(brain.sensor.response, start[0]), 0)
+
+
+def _rounded(state: SimulationState) -> SimulationState:
+    """States rounded to a hundred-thousandth of their size, far below their noise.
+
+    An equilibrium that is found together with those of a batch differs in its last
+    bits from one that is found alone; a simulation must not.
+    """
+    return replace(
+        state,
+        neural=_rounded_tensor(state.neural),
+        vascular=_rounded_tensor(state.vascular),
+    )
+
+
+def _rounded_tensor(x: Tensor) -> Tensor:
+    # A gradient is that of the equilibrium, and checked against differences.
+    if x.requires_grad:
+        return x
+    mantissa, exponent = torch.frexp(x)
+    return torch.ldexp(torch.round(mantissa * 2.0**16) * 2.0**-16, exponent)
+
+
+def settled_state(brain: Brain, batch: tuple[int, ...]) -> SimulationState:
+    """The brain's equilibrium and the sensor's response to it: a run from here has no
+    transient but that of the noise. Raises ConvergenceError without an equilibrium."""
+    x = fixed_point(brain)
+    y = rest_under(brain.sensor.response, brain.mass.activity(x))
+    return SimulationState(_expanded(x, batch), _expanded(y, batch), step=0)
+
+
+def _expanded(
+    states: Float[Tensor, "state *members region"], batch: tuple[int, ...]
+) -> Float[Tensor, "state *batch region"]:
+    """States of some batch members repeated for a whole batch, one copy each."""
+    count, region = states.shape[0], states.shape[-1]
+    missing = len(batch) + 2 - states.ndim
+    aligned = states.reshape(count, *[1] * missing, *states.shape[1:])
+    # An expanded tensor shares its memory; every member of a run has its own states.
+    return aligned.expand(count, *batch, region).contiguous()
+
+
+def check_whole_number(name: str, value: object) -> None:
+    """Raises InputError unless it is a whole number of 64 bits, not negative."""
+    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not is_whole or not 0 <= int(value) < 2**64:  # type: ignore[call-overload]
+        raise InputError(f"{name} must be a whole number from 0; got {value!r}.")
 
 
 def _default_batch(brain: Brain, stimulus: TimeSeries | None) -> tuple[int, ...]:
@@ -169,7 +282,17 @@ def _default_batch(brain: Brain, stimulus: TimeSeries | None) -> tuple[int, ...]
 
 def _delays_in_steps(brain: Brain, state: SimulationState, dt: float) -> Tensor | None:
     delays = brain.delays()
-    return None if delays is None else (delays / dt).to(state.neural)
+    if delays is None:
+        return None
+    steps = (delays / dt).to(state.neural)
+    # Whatever the connectome was made of: the engine reads where these point.
+    known = steps.detach()
+    if not torch.isfinite(known).all() or (known < 0).any():
+        raise InputError(
+            "Conduction delays must be finite and not negative; check tract lengths "
+            "and speed."
+        )
+    return steps
 
 
 def _check_history(run: Run) -> None:
@@ -265,7 +388,8 @@ def _recorded(
 def _sensor_noise(run: Run, signal: Tensor) -> Tensor:
     """Standard normal numbers, one for every value of the signal."""
     first_volume = run.start.step // (run.per_tr * run.per_vascular)
-    draws = standard_normal(run.seed ^ SENSOR_STREAM, 1, signal[0], first_volume)
+    stream = run.seed ^ SENSOR_STREAM
+    draws = standard_normal(stream, 1, signal[0], first_volume, run.first)
     return torch.cat(list(itertools.islice(draws, signal.shape[0])))
 
 
@@ -292,7 +416,7 @@ def _indivisible_tr(dt: float, tr: float) -> InputError:
     near_a_millisecond = tr / max(1, round(tr / 0.001))
     return InputError(
         f"The TR ({tr} s) must be a whole number of time steps; dt = {dt} s gives "
-        f"{tr / dt:.4f}. Take for example dt = {near_a_millisecond:.6g}."
+        f"{tr / dt:.4f}. Take for example dt = {near_a_millisecond!r}."
     )
 
 

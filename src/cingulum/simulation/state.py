@@ -43,6 +43,7 @@ class Run:
         step 0 of the run, or None
     noise: standard normal numbers (step, state, *batch, region) to use instead of drawn
         ones, or None
+    first: number of the first simulation of the batch, among those that share a seed
     """
 
     brain: Brain
@@ -58,6 +59,7 @@ class Run:
     stimulus: Tensor | None = None
     hold: int = 1
     noise: Tensor | None = None
+    first: int = 0
     show_progress: bool = False
 
     @property

@@ -9,6 +9,7 @@ from cingulum.simulation.compiler import machine_code
 from cingulum.simulation.compiler.compiled import run_compiled as run_compiled
 from cingulum.simulation.compiler.graph_values import CannotLower as CannotLower
 from cingulum.simulation.compiler.kernels import Kernel, kernel_for
+from cingulum.simulation.compiler.machine_code import processor as processor
 
 VIEWS = ("steps", "llvm", "assembly")
 

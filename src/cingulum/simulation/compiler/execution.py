@@ -272,6 +272,7 @@ class Execution:
         low, high = philox_key(run.seed)
         table.set_sizes(
             first=block.first,
+            noise_first=run.first,
             simulations=len(block),
             all_simulations=self.simulations,
             steps=run.steps,

@@ -12,6 +12,7 @@ import torch
 
 from cingulum.brain.brain import Brain
 from cingulum.brain.dynamics import Dynamics, parameters, resting
+from cingulum.content import key_or_none
 from cingulum.simulation.compiler import machine_code
 from cingulum.simulation.compiler.arguments import KernelArguments
 from cingulum.simulation.compiler.ir import NumberType
@@ -128,11 +129,12 @@ def _is_regional(arguments: KernelArguments, path: str) -> bool:
 
 
 def _identity(model: Dynamics) -> Hashable:
-    """What the equations of a model depend on, beside its parameters."""
+    """What the equations of a model depend on, beside its parameters: the code that
+    they call, and the values that are built into it."""
     declared = parameters(model)
     # mypy does not know that every model is a dataclass.
     names = [field.name for field in fields(model)]  # type: ignore[arg-type]
-    fixed = [(n, repr(getattr(model, n))) for n in names if n not in declared]
-    # The functions, too, since a class may be defined once more under its name.
-    kind = type(model)
-    return kind, kind.drift, kind.output, kind.activity, kind.states, tuple(fixed)
+    fixed = {n: getattr(model, n) for n in names if n not in declared}
+    key = key_or_none(type(model), fixed)
+    # Nothing says whether such a model is still the same: it is traced anew.
+    return object() if key is None else key

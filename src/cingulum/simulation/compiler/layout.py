@@ -16,11 +16,11 @@ from cingulum.simulation.compiler.machine_code import Target
 from cingulum.simulation.compiler.tracing import Form
 
 SLOTS = """
-first simulations all_simulations steps segment per_vascular per_tr origin seed_low
-seed_high past_steps weights_stride forward_weights backward_weights delay_offset
-delay_part delay_stride x y activity_sum received received_ahead outputs outputs_stride
-normals normals_step normals_simulation normals_are_drawn stimulus stimulus_row
-stimulus_simulation hold bold activity checkpoints save_checkpoints g_x g_y
+first noise_first simulations all_simulations steps segment per_vascular per_tr origin
+seed_low seed_high past_steps weights_stride forward_weights backward_weights
+delay_offset delay_part delay_stride x y activity_sum received received_ahead outputs
+outputs_stride normals normals_step normals_simulation normals_are_drawn stimulus
+stimulus_row stimulus_simulation hold bold activity checkpoints save_checkpoints g_x g_y
 g_activity_sum g_drive g_outputs g_outputs_stride g_bold g_activity g_volume kept_x
 kept_y kept_after kept_drive kept_received kept_received_ahead kept_outputs_ahead
 g_kept_received g_kept_received_ahead g_weights g_weights_stride g_delays g_stimulus

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from cingulum.private_cache import cache_root, is_trusted, remove
 from cingulum.simulation.compiler.mathematics import LIBRARY_FUNCTIONS
 
 try:
@@ -72,6 +73,12 @@ def host() -> Target:
     return Target(name, features.flatten(), vector_bytes, registers)
 
 
+def processor() -> str:
+    """What the last bits of a simulation depend on; empty where no machine code is
+    made."""
+    return repr(host()) if available() else ""
+
+
 def _widest_vector(features: Any) -> int:
     if features.get("avx512f"):
         return 64
@@ -111,13 +118,8 @@ def load(text: str, target: Target, *, gradient: bool) -> LoadedCode:
     """Machine code for an IR module: from disk if it was compiled before, else compiled
     and kept."""
     _initialise()
-    path = cache_folder() / f"{key(text, target)}.o"
-    # Compiling takes about a second, loading a few milliseconds.
     machine = _machine(target)
-    code = read(path)
-    if code is None:
-        code = compile_object(text, machine)
-        keep(path, code)
+    code = _object(text, target, machine)
     # An engine needs a module to begin with, and objects are added to it.
     empty = llvm.parse_assembly("")
     empty.triple = llvm.get_process_triple()
@@ -129,6 +131,20 @@ def load(text: str, target: Target, *, gradient: bool) -> LoadedCode:
         names.append("backward")
     addresses = {name: engine.get_function_address(name) for name in names}
     return LoadedCode(engine, addresses)
+
+
+def _object(text: str, target: Target, machine: Any) -> bytes:
+    """A kept object, or a new one, which is kept."""
+    folder = cache_folder()
+    if folder is None:
+        return compile_object(text, machine)
+    # Compiling takes about a second, loading a few milliseconds.
+    path = folder / f"{key(text, target)}.o"
+    code = read(path)
+    if code is None:
+        code = compile_object(text, machine)
+        keep(path, code)
+    return code
 
 
 def _machine(target: Target) -> Any:
@@ -186,29 +202,29 @@ def key(text: str, target: Target) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def cache_folder() -> Path:
-    """Where compiled objects are kept: CINGULUM_CACHE, or `engine` in the user's
-    cache."""
-    chosen = os.environ.get("CINGULUM_CACHE")
-    if chosen:
-        return Path(chosen)
-    base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return base / "cingulum" / "engine"
+def cache_folder() -> Path | None:
+    """Where compiled objects are kept: CINGULUM_CACHE, or `engine` in the user's cache;
+    None for a user without a home."""
+    if os.environ.get("CINGULUM_CACHE"):
+        return cache_root()
+    root = cache_root()
+    return None if root is None else root / "engine"
 
 
 def read(path: Path) -> bytes | None:
-    """A kept object whose checksum is right. A damaged one is removed and never
-    executed."""
+    """A kept object of this user's whose checksum is right. A damaged one, or one that
+    another user put there, is removed and never executed."""
+    # Whoever may write there could have put the checksum there, too.
+    if not is_trusted(path.parent):
+        return None
     try:
         content = path.read_bytes()
     except OSError:
         return None
     checksum, code = content[:CHECKSUM_BYTES], content[CHECKSUM_BYTES:]
-    if hashlib.sha256(code).digest() == checksum:
+    if is_trusted(path) and hashlib.sha256(code).digest() == checksum:
         return code
-    # Another process may have removed it first.
-    with suppress(OSError):
-        path.unlink()
+    remove(path)
     return None
 
 
@@ -216,8 +232,11 @@ def keep(path: Path, code: bytes) -> None:
     """Write an object so that another process sees all of it or nothing. A full or
     read-only disk is no error."""
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Written under another name and renamed, which no reader sees half done.
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as stream:
             stream.write(hashlib.sha256(code).digest() + code)
+            stream.flush()
+            # A rename may reach the disk before what was written.
+            os.fsync(stream.fileno())
         os.replace(stream.name, path)

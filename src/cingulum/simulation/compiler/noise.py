@@ -16,6 +16,7 @@ from cingulum.simulation.noise import MULTIPLIERS, ROUNDS, STEPS, WEYL
 
 DRAW_SIZES = (
     "first",
+    "noise_first",
     "simulations",
     "seed_low",
     "seed_high",
@@ -45,7 +46,7 @@ def draw(spec: KernelSpec) -> str:
     ):
         steps = (quarter - first_quarter) * STEPS * sizes["normals_step"]
         row = steps + b * sizes["normals_simulation"] + state * shape.width
-        simulation = sizes["first"] + b
+        simulation = sizes["first"] + sizes["noise_first"] + b
         with code.loop(0, shape.vectors) as i:
             lane = i * shape.number_type.lanes
             counter = (

@@ -70,7 +70,7 @@ def sample_like(tensor: Tensor) -> Tensor:
     return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
-def evaluate(
+def run_program(
     program: Program, results: Sequence[int], inputs: dict[str, Tensor]
 ) -> Any:
     """The values of a program's results; inputs by the names of their rows."""
@@ -103,7 +103,7 @@ def by_row(names: Sequence[str], tensors: Sequence[Tensor]) -> dict[str, Tensor]
     return rows
 
 
-def check(
+def check_traced(
     program: Program,
     names: Sequence[str],
     tensors: Sequence[Tensor],
@@ -119,7 +119,7 @@ def check(
     inputs = by_row(names, tensors)
     for rows, result in zip(traced, expected, strict=True):
         wanted = result.reshape(-1, REGIONS).double()
-        values = torch.stack(evaluate(program, list(rows.reshape(-1)), inputs))
+        values = torch.stack(run_program(program, list(rows.reshape(-1)), inputs))
         # Far outside of its domain, a mass may overflow on the way in one order only.
         matters = torch.isfinite(wanted)
         scale = wanted.abs() * RELATIVE + ABSOLUTE

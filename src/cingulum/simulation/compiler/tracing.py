@@ -25,7 +25,7 @@ from cingulum.simulation.compiler.arithmetic import ELEMENTWISE
 from cingulum.simulation.compiler.axes import ARRAYS
 from cingulum.simulation.compiler.graph_values import LANES, CannotLower
 from cingulum.simulation.compiler.lowering import lower
-from cingulum.simulation.compiler.self_check import check, sample, sample_like
+from cingulum.simulation.compiler.self_check import check_traced, sample, sample_like
 from cingulum.simulation.compiler.ssa import Program
 
 MASS = "mass."
@@ -261,9 +261,9 @@ class HaemodynamicStep:
         }
 
     def respond(self, p: Inputs) -> tuple[Tensor, ...]:
-        response = _with_inputs(self.response, RESPONSE, p)
-        slope = response.drift(p["y"], p["drive"])
-        return (confine(response, p["y"] + p["dt_v"] * slope),)
+        response: Any = _with_inputs(self.response, RESPONSE, p)
+        after = response.advance(p["y"], p["drive"], p["dt_v"])
+        return (confine(response, after),)
 
     def observe(self, p: Inputs) -> tuple[Tensor, ...]:
         return (_with_inputs(self.response, RESPONSE, p).output(p["y"]),)
@@ -321,7 +321,7 @@ def _trace(name: str, step: StepFunction) -> Pointwise:
     arrays = lower(graph, names, program)
     samples = step.samples()
     with torch.no_grad():
-        check(program, names, samples, arrays, compute(*samples))
+        check_traced(program, names, samples, arrays, compute(*samples))
     results: list[Result] = []
     for result, rows in zip(step.results, arrays, strict=True):
         # Activity is summed over the steps of a haemodynamic step.
@@ -360,7 +360,9 @@ def _trace_adjoint(name: str, form: Form, step: StepFunction) -> Pointwise:
     pulled = [sample_like(gradient) for gradient in gradients]
     with torch.enable_grad():
         expected = pull_back(samples, pulled)
-    check(program, inputs, [*samples, *pulled], arrays, [g.detach() for g in expected])
+    check_traced(
+        program, inputs, [*samples, *pulled], arrays, [g.detach() for g in expected]
+    )
     # Parameters collect their gradient over all steps of the run.
     joins = {*form.wanted, "stimulus", *ADDED_GRADIENTS.get(name, ())}
     results: list[Result] = []
