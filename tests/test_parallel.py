@@ -157,3 +157,21 @@ def test_a_queue_is_waited_for_with_a_word(capsys):
         client.calls == 3
         and capsys.readouterr().err.count("no worker at tcp://host:8786 yet") == 2
     )
+
+
+@pytest.mark.slow
+def test_a_cluster_of_our_own_is_encrypted_and_local():
+    """Whoever can connect to a scheduler runs code as its user."""
+    from cingulum.parallel import _client
+
+    client = _client(Executor("local", jobs=1))
+    assert client.scheduler.address.startswith("tls://127.0.0.1")
+    assert "127.0.0.1" in client.dashboard_link
+
+
+def test_without_shared_memory_everything_is_done_here(monkeypatch, capsys):
+    from cingulum import parallel
+
+    monkeypatch.setattr(parallel, "_processes_can_share", lambda: False)
+    assert done(square, [(2,), (3,)], Executor(jobs=2)) == {0: 4, 1: 9}
+    assert "shared memory" in capsys.readouterr().err

@@ -27,6 +27,7 @@ from cingulum.io.cohort import Cohort, ordered_visits, read_cohort
 from cingulum.io.files import JsonObject, read_json, read_table
 from cingulum.pipeline.config import PredictionConfig, StudyConfig
 from cingulum.pipeline.paired_study import (
+    FEWEST_PARTICIPANTS,
     MeasuredVisits,
     evaluate_cohort,
     features_of_cohort,
@@ -97,6 +98,12 @@ def run_demo(
     whole and of this version.
     """
     settings = settings or CohortSettings()
+    # Before minutes of work that would end in a refusal.
+    if settings.patients < FEWEST_PARTICIPANTS:
+        raise InputError(
+            f"The demo predicts, which needs at least {FEWEST_PARTICIPANTS} patients; "
+            f"got --patients {settings.patients}."
+        )
     say("1/6 Real brains: structural and functional connectivity")
     brains = read_brains(offline, say)
     say(
@@ -175,7 +182,7 @@ def _write_participant_pages(
     decisions = evaluation.paired.predictions()
     return write_pages(
         ordered_visits(run.paths.bids, measured.visits),
-        measured.features,
+        measured.plan,
         measured.failures,
         run,
         study=StudyContext(synthetic.cohort.ratings, decisions),

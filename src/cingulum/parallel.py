@@ -49,6 +49,9 @@ PARENT_CHECK_SECONDS = 0.5
 
 CONNECTION_TIMEOUT_SECONDS = 30
 
+LOOPBACK = "127.0.0.1:0"
+"""An address that only this machine reaches, at any free port."""
+
 
 @dataclass(frozen=True)
 class Executor:
@@ -127,11 +130,30 @@ def map_tasks(
         yield from _map_in_pool(function, tasks, _DaskPool(executor), policy)
         return
     workers = min(executor.workers(memory_per_task), len(tasks))
+    if workers > 1 and not _processes_can_share():
+        print(
+            "no shared memory for several processes (/dev/shm is missing or "
+            "read-only): everything is done in this one, as with --n-jobs 1",
+            file=sys.stderr,
+        )
+        workers = 1
     if workers > 1:
         yield from _map_in_pool(function, tasks, _ProcessPool(workers), policy)
         return
     for index, arguments in enumerate(tasks):
         yield index, _run_in_this_process(function, arguments, policy)
+
+
+@cache
+def _processes_can_share() -> bool:
+    """Whether processes can have a semaphore together, which containers may lack."""
+    from multiprocessing import get_context
+
+    try:
+        get_context("spawn").Semaphore()
+    except (OSError, ImportError):
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -182,9 +204,9 @@ def unexpected_error(error: BaseException) -> str:
 
 def _was_killed(error: BaseException) -> bool:
     """Whether the process of a task ended under it."""
-    # Dask's own exception is known by name only: Dask may not be installed.
-    killed_on_cluster = type(error).__name__ == "KilledWorker"
-    return isinstance(error, BrokenProcessPool) or killed_on_cluster
+    # Known by name only: neither Dask nor loky need be imported. A pool is also broken
+    # by a task that cannot be read where it was sent, which is a fault of ours.
+    return type(error).__name__ in ("KilledWorker", "TerminatedWorkerError")
 
 
 class _Pool(Protocol):
@@ -426,9 +448,24 @@ def _local_cluster(executor: Executor) -> Any:
         workers,
         threads_per_worker=1,
         memory_limit=_memory_limit(executor, workers),
-        dashboard_address="127.0.0.1:0",
+        dashboard_address=LOOPBACK,
         host="127.0.0.1",
+        security=_security(),
     )
+
+
+def _security() -> Any:
+    """Certificates for this cluster alone: whoever may connect to a scheduler can run
+    any code as its user, on one machine as on a network."""
+    from dask.distributed import Security
+
+    try:
+        return Security.temporary()
+    except ImportError:
+        raise InputError(
+            "--cluster needs the package cryptography, without which other users could "
+            "run code as you: pip install 'cingulum[cluster]'."
+        ) from None
 
 
 def _memory_limit(executor: Executor, workers: int) -> str:
@@ -446,7 +483,11 @@ def _slurm_cluster(executor: Executor) -> Any:
             "--cluster slurm needs dask-jobqueue: pip install 'cingulum[cluster]'."
         ) from None
     try:
-        cluster = SLURMCluster(job_script_prologue=_job_prologue())
+        cluster = SLURMCluster(
+            job_script_prologue=_job_prologue(),
+            security=_security(),
+            scheduler_options={"dashboard_address": LOOPBACK},
+        )
     except (ValueError, TypeError) as error:
         raise InputError(
             f"--cluster slurm: {error}. Queue, cores, memory and walltime are read "

@@ -174,7 +174,7 @@ def test_a_signature_is_read_back_as_written_and_refused_when_changed(own, tmp_p
     metadata = json.loads((folder / "signature.json").read_text())
     del metadata["Modalities"]
     (folder / "signature.json").write_text(json.dumps(metadata))
-    with pytest.raises(InputError, match="is not whole"):
+    with pytest.raises(InputError, match="not a readable signature"):
         read_signature(folder)
     with pytest.raises(InputError, match="is not a signature"):
         read_signature(tmp_path)

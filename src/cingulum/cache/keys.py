@@ -6,6 +6,7 @@ import hashlib
 import json
 from typing import Any
 
+from cingulum.content import source_digest
 from cingulum.versions import package_versions
 
 
@@ -14,8 +15,10 @@ def key_of(**parts: Any) -> str:
     computes it.
 
     Another version of torch may give another last bit, so results of two versions are
-    never mixed.
+    never mixed. Of this package the source counts: its version stays the same from
+    commit to commit.
     """
+    software = {**package_versions(), "source": source_digest()}
     # Sorted, because dictionaries keep the order in which they were filled.
-    content = json.dumps({"software": package_versions(), **parts}, sort_keys=True)
+    content = json.dumps({"software": software, **parts}, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()

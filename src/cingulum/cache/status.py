@@ -14,7 +14,12 @@ import pandas as pd
 
 from cingulum.errors import InputError
 from cingulum.io.derivatives import sidecar_of
-from cingulum.io.files import JsonObject, read_json_or_empty, write_json
+from cingulum.io.files import (
+    JsonObject,
+    parse_errors,
+    read_json_or_empty,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from cingulum.io.visit import Visit
@@ -96,7 +101,10 @@ class RunStatus:
                 "run` or `cingulum features`; if it was run with --work-dir, give that "
                 "too."
             )
-        rows = [row for record in records for row in _rows_of(record, out)]
+        rows = []
+        for record in records:
+            with parse_errors(self._folder, "record of a run; run the command again"):
+                rows += _rows_of(record, out)
         return pd.DataFrame(rows, columns=COLUMNS)
 
     def seconds(self) -> dict[str, float]:

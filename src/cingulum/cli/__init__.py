@@ -29,7 +29,7 @@ COMMANDS = {
 """Every command with its line in the help. Its options are in the module of its name,
 which has `add_options(parser)` and is imported when the command is typed."""
 
-NOT_COMPLETE, BAD_INPUT, INTERRUPTED = 3, 4, 130
+NOT_COMPLETE, BAD_INPUT, INTERRUPTED, NOBODY_READS = 3, 4, 130, 141
 
 DESCRIPTION = """\
 From a patient's recordings to the mechanism and the score: fit whole-brain models to \
@@ -39,7 +39,8 @@ the fitted mechanism."""
 EXIT_CODES = """\
 exit codes: 0 done; 1 unexpected failure (please report it); 2 wrong usage; 3
 incomplete: some visits failed, or a computation did not converge; 4 the input cannot
-be used (the message says what was expected, what came, what to do); 130 interrupted"""
+be used (the message says what was expected, what came, what to do); 130 interrupted;
+141 nobody reads the output any more"""
 
 INTERRUPTION = (
     "interrupted. What was finished is kept; the same command goes on from there."
@@ -47,7 +48,7 @@ INTERRUPTION = (
 
 # The disk is full or read-only, or a quota or permission is lacking: the user's to
 # mend.
-WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 PERMISSION_ERRORS = (errno.EACCES, errno.EPERM)
 
 
@@ -56,17 +57,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # More threads cost time at these sizes, and processes share the cores. Set before
     # NumPy and torch are imported, which read it once.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    _open_closed_streams()
     words = sys.argv[1:] if arguments is None else arguments
     parsed = parser(_typed_command(words)).parse_args(words)
     try:
         # A command that returns nothing has no failures of its own to report.
-        return parsed.execute(parsed) or 0
+        code = parsed.execute(parsed) or 0
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # As `| head` does it. Python would complain once more while it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NOBODY_READS
     except (InputError, ConvergenceError, OSError, KeyboardInterrupt) as error:
         failure = _failure(error)
         # Not the user's to mend: a fault of ours keeps its traceback.
         if failure is None:
             raise
         return _report(failure)
+
+
+def _open_closed_streams() -> None:
+    """Give a process without standard streams, as schedulers start it, silent ones."""
+    # Otherwise the next file that is opened would get the number of the stream, and
+    # whatever is printed would be written into it.
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    while descriptor <= 2:
+        descriptor = os.open(os.devnull, os.O_RDWR)
+    os.close(descriptor)
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
 
 
 @dataclass(frozen=True)

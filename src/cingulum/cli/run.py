@@ -270,7 +270,7 @@ def _measure_participants(study: StudyConfig, run: StudyRun) -> int:
 
     measured = measure_study(study, run)
     unreported = _unreported_visits(measured.visits, run)
-    write_pages(unreported, measured.features, measured.failures, run)
+    write_pages(unreported, measured.plan, measured.failures, run)
     print(f"Measured {len(measured.visits)} visits in {run.paths.out.resolve()}")
     if len(unreported) < len(measured.visits):
         print(PAGES_KEPT)

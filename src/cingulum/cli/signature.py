@@ -32,7 +32,7 @@ model card; no code."""
 
 
 EXAMPLE = (
-    "cingulum signature apply --signature lee2019 --bids dataset --out "
+    "cingulum signature apply --signature weights --bids dataset --out "
     "scored\n"
     "  cingulum signature export results --out signature"
 )

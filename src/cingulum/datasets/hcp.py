@@ -19,6 +19,7 @@ import torch
 from cingulum.brain.connectome import Connectome
 from cingulum.errors import InputError
 from cingulum.io.files import read_bytes, read_matrix, whole_folder, write_bytes
+from cingulum.private_cache import home_folder
 from cingulum.timeseries import TimeSeries
 
 FOLDER = "hcp_schaefer100"
@@ -52,7 +53,16 @@ def data_folder() -> Path:
 
 
 def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    chosen = os.environ.get("XDG_CACHE_HOME")
+    if chosen:
+        return Path(chosen)
+    home = home_folder()
+    if home is None:
+        raise InputError(
+            "This user has no home folder to keep data in: set CINGULUM_DATA to a "
+            "folder that you can write."
+        )
+    return home / ".cache"
 
 
 def fetch(*, offline: bool = False) -> Path:

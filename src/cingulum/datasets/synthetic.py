@@ -29,6 +29,7 @@ from cingulum.datasets.synthetic_truth import (
     draw_truth,
     visits_of,
 )
+from cingulum.io.derivatives import SYNTHESIZER
 from cingulum.io.files import (
     check_vacant,
     whole_folder,
@@ -164,7 +165,7 @@ def _write_description(folder: Path, name: str, kind: str) -> None:
     description = {
         "Name": name,
         "BIDSVersion": "1.10.0",
-        "GeneratedBy": [{"Name": "cingulum synthesize", "Version": __version__}],
+        "GeneratedBy": [{"Name": SYNTHESIZER, "Version": __version__}],
         "DatasetType": kind,
     }
     write_json(folder / "dataset_description.json", description)

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from cingulum.errors import InputError
-from cingulum.io.files import JsonObject, read_json, read_table
+from cingulum.io.files import JsonObject, is_whole_number, read_json, read_table
 
 EntityQuery: TypeAlias = dict[str, Any]
 """Wanted entities, each a text, a number, a list of them, or None for absent: as the
@@ -311,7 +311,9 @@ def _same_label(label: str, wanted: str) -> bool:
     if label == wanted:
         return True
     # run-1 and run-01 are both seen in the wild, even within one dataset.
-    return label.isdigit() and wanted.isdigit() and int(label) == int(wanted)
+    return (
+        is_whole_number(label) and is_whole_number(wanted) and int(label) == int(wanted)
+    )
 
 
 def merged(sidecars: Iterable[Path]) -> JsonObject:

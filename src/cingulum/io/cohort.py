@@ -123,10 +123,18 @@ def _read_ratings(
     for participant, sessions in sorted(_sessions_of(readable).items()):
         # One participant's damaged table does not stop the others.
         try:
-            tables.append(_ratings(root, participant, sessions))
+            ratings = _ratings(root, participant, sessions)
+            _check_changed(ratings)
+            tables.append(ratings)
         except InputError as error:
             left_out[participant] = str(error)
     return _stacked(tables), left_out
+
+
+def _check_changed(ratings: pd.DataFrame) -> None:
+    """Raises InputError where neither visit is the one with more pain."""
+    if ratings["pain"].nunique() < 2:
+        raise InputError("pain is the same at both visits: neither hurt more")
 
 
 def _stacked(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:

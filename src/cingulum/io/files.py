@@ -3,8 +3,9 @@ whatever is written is whole."""
 
 from __future__ import annotations
 
-import csv
+import glob
 import gzip
+import hashlib
 import io
 import json
 import math
@@ -12,9 +13,8 @@ import os
 import platform
 import re
 import shutil
-import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -132,25 +132,41 @@ def read_table(path: Path, **options: Any) -> pd.DataFrame:
     """
     content = read_bytes(path)
     settings = {"sep": "\t", "na_values": ["n/a"], **options}
+    with parse_errors(path, "tab-separated table"):
+        return parse_table(content, **settings)
+
+
+def parse_table(content: bytes, **options: Any) -> pd.DataFrame:
+    """A table of text. Its numbers are read by Python itself: pandas' own parser reads
+    outside of its memory where an exponent is huge, and loses the last bit of others.
+
+    options: of pandas' read_csv
+    """
+    # The Python engine, which some separators need, has no other way to read numbers.
+    if options.get("engine") != "python":
+        options["float_precision"] = "round_trip"
+    return pd.read_csv(io.BytesIO(content), **options)
+
+
+@contextmanager
+def parse_errors(path: Path, what: str) -> Iterator[None]:
+    """Raises InputError for whatever is raised inside: the file is no `what`."""
     try:
-        return pd.read_csv(io.BytesIO(content), **settings)
-    # pandas' own parser errors are ValueErrors.
-    except (ValueError, OverflowError, csv.Error) as error:
+        yield
+    except InputError:
+        raise
+    # Parsers raise whatever damaged content makes them stumble over.
+    except Exception as error:
         raise InputError(
-            f"{path}: not a readable tab-separated table ({error})."
+            f"{path}: not a readable {what} ({type(error).__name__}: {error})."
         ) from None
 
 
 def read_json(path: Path) -> JsonObject:
     """A JSON object. Raises InputError for invalid JSON or another kind of value."""
     raw = read_bytes(path)
-    try:
+    with parse_errors(path, "JSON file"):
         content = json.loads(raw)
-    # Deep nesting exhausts the parser's recursion.
-    except (ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path}: not valid JSON ({error}). Repair it with any JSON editor."
-        ) from None
     if not isinstance(content, dict):
         raise InputError(
             f"{path}: expected a JSON object; got {type(content).__name__}."
@@ -174,20 +190,79 @@ def read_matrix(path: Path) -> np.ndarray:
     header)."""
     path = Path(path)
     content = read_bytes(path)
-    try:
+    with parse_errors(path, "matrix of numbers"):
         matrix = np.asarray(_parse_matrix(path, content), dtype=float)
-    # An InputError is a ValueError too, and says more than the message below.
-    except InputError:
-        raise
-    except (ValueError, EOFError, zipfile.BadZipFile, pd.errors.ParserError) as error:
-        raise InputError(
-            f"{path}: not a readable matrix of numbers ({error})."
-        ) from None
     if matrix.ndim != 2:
         raise InputError(
             f"{path}: expected a matrix (2 dimensions); got shape {matrix.shape}."
         )
     return matrix
+
+
+def read_square_matrix(path: Path) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """A square matrix of numbers, and the names of its columns where the file has them:
+    a first row of texts, and perhaps the same texts as its first column.
+
+    Raises InputError for another shape, and where rows and columns have other names.
+    """
+    path = Path(path)
+    names = _names_in(path)
+    matrix = read_matrix(path) if names is None else _named_matrix(path, names)
+    rows, columns = matrix.shape
+    if rows != columns:
+        raise InputError(
+            f"{path}: connection weights must be a square matrix; got {matrix.shape}."
+        )
+    return matrix, names
+
+
+def _names_in(path: Path) -> tuple[str, ...] | None:
+    """The texts of a table's first row; None where it holds numbers only."""
+    if path.suffix not in SEPARATORS:
+        return None
+    first = _text_table(path, nrows=1).iloc[0].tolist()
+    if all(_is_numeric(cell) for cell in first):
+        return None
+    # Above row names stands nothing, or a word for them.
+    columns = _text_table(path).shape[0] - 1
+    return tuple(first[-columns:]) if columns else tuple(first)
+
+
+def _named_matrix(path: Path, names: tuple[str, ...]) -> np.ndarray:
+    table = _text_table(path)
+    body = table.iloc[1:]
+    if body.shape[1] == len(names) + 1:
+        rows = tuple(body.iloc[:, 0])
+        if rows != names:
+            unlike = next((r, c) for r, c in zip(rows, names, strict=False) if r != c)
+            raise InputError(
+                f"{path}: rows and columns must have the same names in the same order; "
+                f"row {unlike[0]!r} stands where column {unlike[1]!r} does."
+            )
+        body = body.iloc[:, 1:]
+    with parse_errors(path, "matrix of numbers under a row of names"):
+        return body.to_numpy(float)
+
+
+def _text_table(path: Path, **options: Any) -> pd.DataFrame:
+    content = read_bytes(path)
+    with parse_errors(path, "table"):
+        return parse_table(
+            content,
+            sep=SEPARATORS[path.suffix],
+            header=None,
+            dtype=str,
+            keep_default_na=False,
+            **options,
+        )
+
+
+def _is_numeric(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return cell == "n/a"
+    return True
 
 
 def _parse_matrix(path: Path, content: bytes) -> np.ndarray:
@@ -196,7 +271,7 @@ def _parse_matrix(path: Path, content: bytes) -> np.ndarray:
         return _parse_numpy(path, stream)
     if path.suffix in SEPARATORS:
         separator = SEPARATORS[path.suffix]
-        table = pd.read_csv(stream, sep=separator, header=None, na_values=["n/a"])
+        table = parse_table(content, sep=separator, header=None, na_values=["n/a"])
         return table.to_numpy(float)
     raise InputError(
         f"{path}: expected .npy, .npz, .tsv, .csv or .txt; got "
@@ -232,21 +307,26 @@ def _check_claim(path: Path, archive: Any) -> None:
         )
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; a .gz is packed without name or time, so that
-    nothing personal is in it."""
+def write_bytes(path: Path, content: bytes) -> str:
+    """Write a file whole or not at all; returns its SHA-256. A .gz is packed without
+    name or time, so that nothing personal is in it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".gz":
         content = gzip.compress(content, compresslevel=1, mtime=0)
     partial = _partial_path(path)
     try:
-        partial.write_bytes(content)
+        with partial.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            # A rename may reach the disk before what was written.
+            os.fsync(stream.fileno())
         partial.replace(path)
     finally:
         # In a folder that cannot be written, the error above is the one to report.
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+    return hashlib.sha256(content).hexdigest()
 
 
 def _partial_path(path: Path) -> Path:
@@ -261,7 +341,13 @@ def _writer() -> str:
 
 
 def _machine() -> str:
-    return f"{zlib.crc32(platform.node().encode()):08x}"
+    """This machine, and the space in which its process numbers count: a container may
+    have one of its own under the same name."""
+    try:
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        space = ""
+    return f"{zlib.crc32(f'{platform.node()} {space}'.encode()):08x}"
 
 
 def remove_partial_files(folder: Path) -> None:
@@ -278,7 +364,7 @@ def remove_partial_files(folder: Path) -> None:
 def _is_abandoned(partial: Path) -> bool:
     machine, _, process = partial.name.split(".")[-2].partition("-")
     # On a shared disk, process numbers of another machine say nothing about ours.
-    if machine != _machine() or not process.isdigit():
+    if machine != _machine() or not is_whole_number(process):
         return False
     return not Path(f"/proc/{process}").exists()
 
@@ -292,20 +378,19 @@ def _remove(path: Path) -> None:
             path.unlink()
 
 
-def write_matrix(path: Path, matrix: np.ndarray) -> None:
-    """Write a matrix as .npy, .tsv or .csv without header (missing: n/a). Raises
-    InputError for another ending."""
+def write_matrix(path: Path, matrix: np.ndarray) -> str:
+    """Write a matrix as .npy, .tsv or .csv without header (missing: n/a); returns the
+    file's SHA-256. Raises InputError for another ending."""
     path = Path(path)
     if path.suffix == ".npy":
         buffer = io.BytesIO()
         np.save(buffer, matrix, allow_pickle=False)
-        write_bytes(path, buffer.getvalue())
-    elif path.suffix in {".tsv", ".csv"}:
+        return write_bytes(path, buffer.getvalue())
+    if path.suffix in {".tsv", ".csv"}:
         separator = SEPARATORS[path.suffix]
         lines = [separator.join(map(_number_text, row)) + "\n" for row in matrix]
-        write_bytes(path, "".join(lines).encode())
-    else:
-        raise InputError(f"{path}: expected a name ending in .npy, .tsv or .csv.")
+        return write_bytes(path, "".join(lines).encode())
+    raise InputError(f"{path}: expected a name ending in .npy, .tsv or .csv.")
 
 
 def _number_text(value: float) -> str:
@@ -320,13 +405,13 @@ def write_json(path: Path, content: JsonObject) -> None:
     write_bytes(path, (text + "\n").encode())
 
 
-def write_table(path: Path, table: pd.DataFrame, **options: Any) -> None:
-    """Write a tab-separated table; missing is `n/a`.
+def write_table(path: Path, table: pd.DataFrame, **options: Any) -> str:
+    """Write a tab-separated table; missing is `n/a`. Returns the file's SHA-256.
 
     options: of pandas' to_csv
     """
     text = table.to_csv(sep="\t", na_rep="n/a", index=False, **options)
-    write_bytes(path, text.encode())
+    return write_bytes(path, text.encode())
 
 
 def check_vacant(target: Path) -> None:
@@ -351,6 +436,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
     target = Path(target)
     check_vacant(target)
     target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(target)
     partial = _partial_path(target)
     partial.mkdir()
     try:
@@ -361,6 +447,47 @@ def whole_folder(target: Path) -> Iterator[Path]:
         partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove what killed processes left of writing to `target`."""
+    if not Path("/proc").exists():
+        return
+    for partial in target.parent.glob(f".{glob.escape(target.name)}.*.partial"):
+        if _is_abandoned(partial):
+            _remove(partial)
+
+
+@contextmanager
+def replaced_files(folder: Path, names: Iterable[str]) -> Iterator[Path]:
+    """A folder to write files into that then take the place of earlier ones in
+    `folder`. Until all of them are written, nothing there changes.
+
+    names: of the files that belong together: those that are not written any more are
+        removed
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Within the folder, since only within one file system a rename is atomic.
+    target = folder / "results"
+    _remove_abandoned(target)
+    partial = _partial_path(target)
+    partial.mkdir()
+    try:
+        yield partial
+        written = {path.name for path in partial.iterdir()}
+        for name in sorted(written):
+            (partial / name).replace(folder / name)
+        for name in set(names) - written:
+            (folder / name).unlink(missing_ok=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def is_whole_number(text: str) -> bool:
+    """Whether a text is a whole number in ASCII digits, which `int` reads; isdigit
+    alone accepts superscripts, too."""
+    return text.isascii() and text.isdigit()
 
 
 def slug(text: str) -> str:

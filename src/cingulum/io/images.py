@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,13 @@ import numpy as np
 
 from cingulum.errors import InputError
 from cingulum.io.checks import all_between
-from cingulum.io.files import BUDGET, read_bytes, read_start, write_bytes
+from cingulum.io.files import (
+    BUDGET,
+    parse_errors,
+    read_bytes,
+    read_start,
+    write_bytes,
+)
 
 LARGEST_COMPRESSION = 100
 """Ratio of unpacked to packed size above which a large image is a bomb: real runs
@@ -24,6 +29,9 @@ shrink to a tenth."""
 NEVER_A_BOMB = 100 * 1024**2
 """Bytes up to which an image may compress as well as it likes: a mask is almost all
 zeros, and unpacking it costs little."""
+
+LARGEST_VOLUME = 200_000_000
+"""Voxels of one volume: 230 mm in each direction at 0.4 mm."""
 
 PADDING = 64 * 1024
 """Bytes behind the data that a file may have."""
@@ -59,11 +67,12 @@ def read_image(
     """
     path = Path(path)
     image = _load(path)
+    # Before the voxels take any memory: a head of millions of them is none.
+    geometry = _Geometry(path, image)
+    geometry.check(dimensions, space)
     with parse_errors(path, NIFTI):
         # Not cached in the image too, which would double the memory of a run.
         values = image.get_fdata(dtype=np.float32, caching="unchanged")
-    geometry = _Geometry(path, image)
-    geometry.check(dimensions, space)
     if allow_nan:
         # Infinities stay, and are refused below: no program marks the outside by them.
         values = np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf)
@@ -111,20 +120,6 @@ def read_content(path: Path) -> bytes:
             "claims; cut short. Copy it again."
         )
     return content
-
-
-@contextmanager
-def parse_errors(path: Path, what: str) -> Iterator[None]:
-    """Raises InputError for whatever is raised inside: the file is no `what`."""
-    try:
-        yield
-    except InputError:
-        raise
-    # nibabel raises whatever damaged content makes it stumble over.
-    except Exception as error:
-        raise InputError(
-            f"{path}: not a readable {what} ({type(error).__name__}: {error})."
-        ) from None
 
 
 def _load(path: Path) -> Any:
@@ -180,6 +175,7 @@ def _claimed_size(path: Path) -> int:
     # Python's own integers, whose product cannot overflow.
     shape = tuple(map(int, header.get_data_shape()))
     voxels = math.prod(shape)
+    _check_volume(path, shape)
     size = _data_offset(header) + voxels * header.get_data_dtype().itemsize
     if min(size, voxels) <= 0 or size > BUDGET:
         raise InputError(
@@ -190,6 +186,17 @@ def _claimed_size(path: Path) -> int:
     if path.suffix == ".gz":
         _check_compression(path, size)
     return size
+
+
+def _check_volume(path: Path, shape: tuple[int, ...]) -> None:
+    """Raises InputError for more voxels than a head has, before any of them is read."""
+    voxels = math.prod(shape[:3])
+    if voxels > LARGEST_VOLUME:
+        raise InputError(
+            f"{path}: header claims {shape}, {voxels / 1e6:.0f} million voxels a "
+            f"volume, where a head of 0.4 mm has {LARGEST_VOLUME / 1e6:.0f}; refused. "
+            "Resample it."
+        )
 
 
 def _data_offset(header: Any) -> int:
@@ -427,11 +434,12 @@ def _set_tr(image: nib.Nifti1Image, tr: float) -> None:
 
 def write_image(
     path: Path, data: np.ndarray, affine: np.ndarray, tr: float | None = None
-) -> None:
-    """Write a NIfTI image in mm (and s); 4-D data needs its `tr`."""
+) -> str:
+    """Write a NIfTI image in mm (and s); 4-D data needs its `tr`. Returns the file's
+    SHA-256."""
     image = nib.Nifti1Image(data, affine)
     # Stated, since other programs guess, or refuse, where a header has no units.
     image.header.set_xyzt_units("mm", "sec")
     if tr is not None:
         _set_tr(image, tr)
-    write_bytes(path, image.to_bytes())
+    return write_bytes(path, image.to_bytes())

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from cingulum.errors import InputError
-from cingulum.io.files import read_bytes
-from cingulum.io.images import parse_errors, read_content
+from cingulum.io.files import parse_errors, read_bytes
+from cingulum.io.images import read_content
 from cingulum.timeseries import TimeSeries
 
 ARRAY_BUDGET = 128 * 1024**2
@@ -162,9 +162,13 @@ def _check_arrays(path: Path, arrays: list[np.ndarray]) -> None:
         raise InputError(f"{path}: expected one value a vertex in every array.")
 
 
+XML_ENCODINGS = ("ascii", "utf-16-le", "utf-16-be")
+"""In which an XML parser reads a declaration."""
+
+
 def _refuse_entities(path: Path, content: bytes) -> None:
     # Entities that contain each other unfold to any size, or read other files.
-    if b"<!ENTITY" in content:
+    if any("<!ENTITY".encode(encoding) in content for encoding in XML_ENCODINGS):
         raise InputError(
             f"{path}: declares XML entities, which no program of this kind writes; "
             "refused."

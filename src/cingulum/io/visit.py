@@ -49,6 +49,8 @@ class Visit:
     ambiguous: kinds with several files, none of them chosen
     outside: the first link of the dataset that leads out of it and was therefore left
         out
+    not_used: by kind, files in other output spaces, resolutions or of other sensors
+        than the one that was taken
     """
 
     participant: str
@@ -58,6 +60,7 @@ class Visit:
     ambiguous: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     root: Path = Path(".")
     outside: str = ""
+    not_used: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -363,6 +366,7 @@ class _Selection:
     candidates: FilesByKind
     chosen: dict[str, BidsFile] = field(default_factory=dict)
     ambiguous: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    not_used: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def visit(self, participant: str) -> Visit:
         """The visit, with the only file of each kind that fits it."""
@@ -376,6 +380,7 @@ class _Selection:
             self.ambiguous,
             self.dataset.roots[0],
             next(iter(self.dataset.left_out), ""),
+            self.not_used,
         )
 
     def _sidecars(self, file: BidsFile) -> tuple[Path, ...]:
@@ -383,8 +388,12 @@ class _Selection:
 
     def _choose(self, kind: RecordingKind) -> None:
         files = self._best_matches(kind)
-        if len(files) == 1:
-            self.chosen[kind.name] = files[0]
+        preferred = _most_preferred(files)
+        if len(preferred) == 1:
+            self.chosen[kind.name] = preferred[0]
+            if len(files) > 1:
+                others = [file for file in files if file is not preferred[0]]
+                self.not_used[kind.name] = tuple(file.path.name for file in others)
         elif files:
             # An error only where the recording is used: see `Visit.__getitem__`.
             self.ambiguous[kind.name] = tuple(file.path.name for file in files)
@@ -441,6 +450,45 @@ class _Selection:
             elif _names_run(file, targets, asl):
                 named.append(file)
         return named or silent
+
+
+SPACES = ("MNI152NLin2009cAsym", "MNI152NLin6Asym")
+"""Output spaces in the order in which they are taken; then other standard spaces, then
+those of a participant."""
+
+HEART_RECORDINGS = ("ecg", "cardiac", "pulse", "ppg", "physio", None)
+"""Recordings of the heart in the order in which they are taken: an ECG places beats
+better than a pulse."""
+
+
+def _most_preferred(files: list[BidsFile]) -> list[BidsFile]:
+    """Of files that differ in space, resolution or recording only, the first in the
+    documented order; others are left as they are."""
+    alike = {(file.dataset, _without_preference(file)) for file in files}
+    by_preference = {_preference(file): file for file in files}
+    if len(alike) != 1 or len(by_preference) != len(files):
+        return files
+    return [by_preference[min(by_preference)]]
+
+
+def _without_preference(file: BidsFile) -> tuple[tuple[str, str], ...]:
+    entities = dict(file.entities)
+    for name in ("space", "res", "recording", "extension"):
+        entities.pop(name, None)
+    return tuple(sorted(entities.items()))
+
+
+def _preference(file: BidsFile) -> tuple[int, int, str, int]:
+    space = file.entities.get("space", "")
+    standard = len(SPACES) if adult_mni(space) else len(SPACES) + 1
+    rank = SPACES.index(space) if space in SPACES else standard
+    resolution = file.entities.get("res", "")
+    # Without a resolution it is the template's own, and 2 mm the usual one.
+    order = {"": 0, "2": 1, "native": 3}.get(resolution, 2)
+    recording = file.entities.get("recording")
+    named = recording.lower() if recording else None
+    known = HEART_RECORDINGS.index(named) if named in HEART_RECORDINGS else 99
+    return rank, order, resolution, known
 
 
 def _is_standard(file: BidsFile) -> bool:

@@ -307,7 +307,8 @@ def _read_toml(path: Path) -> Values:
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"{path}: cannot be read ({reason}).") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    # Beside its own errors, the parser stumbles over deep nesting and long numbers.
+    except Exception as error:
         raise InputError(
             f"{path}: is no TOML ({error}). docs/study.md shows one."
         ) from None
@@ -422,12 +423,19 @@ def _converted(option: Option, value: Any, where: str) -> Any:
     # True and False are whole numbers in Python, but nobody means them as such.
     is_bool = isinstance(value, bool)
     if wanted is float and isinstance(value, int) and not is_bool:
-        return float(value)
+        return _as_float(value, where)
     if wanted is dict and isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, wanted) and is_bool == (wanted is bool):
         return value
     raise InputError(f"{where} must be {PLAIN_TYPES[wanted]}; got {value!r}.")
+
+
+def _as_float(value: int, where: str) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise InputError(f"{where} must be a finite number; got {value:#x}.") from None
 
 
 def _refuse_choice(option: Option, item: Any, where: str) -> None:
@@ -446,9 +454,15 @@ def _check_range(option: Option, number: float, where: str) -> None:
 
 # TOML has nan and inf, and NaN would pass every comparison.
 def _check_finite(number: float, where: str) -> None:
+    # A whole number may be longer than any number that can be computed with.
+    if isinstance(number, int) and abs(number) > LARGEST_WHOLE_NUMBER:
+        raise InputError(f"{where} must be below 2^53; got {number:#x}.")
     if not math.isfinite(number):
         raise InputError(f"{where} must be a finite number; got {number}.")
 
+
+LARGEST_WHOLE_NUMBER = 2**53
+"""Above it, numbers are no longer told apart by floating point."""
 
 HEADER = (
     "# Everything this study did. `cingulum run BIDS_DIR OUT_DIR group --study` this "

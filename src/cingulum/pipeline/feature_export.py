@@ -106,8 +106,9 @@ def write_features(  # noqa: PLR0913 - the Python face of a command, as its opti
         raise InputError(_nothing_to_measure(bids, selected, plan.features))
     measured = {name: f for name, f in plan.features.items() if name not in skipped}
     describe_dataset(out)
-    failures = measure_visits(selected, replace(plan, features=measured), run)
-    table = FeatureTable.build(selected, measured, run, failures)
+    possible = replace(plan, features=measured)
+    failures = measure_visits(selected, possible, run)
+    table = FeatureTable.build(selected, possible, run, failures)
     exported = _export(table, skipped)
     _write(Path(out), exported, plan)
     return exported

@@ -14,7 +14,7 @@ from cingulum.features import Feature, FeatureRows, Measurement
 from cingulum.io.visit import Visit
 from cingulum.pipeline.fitted_rows import finish_rows
 from cingulum.pipeline.measurement import Failure, failed_keys
-from cingulum.pipeline.measurement_cache import load_measurement
+from cingulum.pipeline.measurement_cache import MeasurementPlan, load_measurement
 from cingulum.pipeline.paths import StudyRun
 
 
@@ -76,23 +76,24 @@ class FeatureTable:
     def build(
         cls,
         visits: Sequence[Visit],
-        features: Mapping[str, Feature],
+        plan: MeasurementPlan,
         run: StudyRun,
         failures: Sequence[Failure] = (),
     ) -> FeatureTable:
         """Read back what was measured of visits, and fit what is to be fitted.
 
+        plan: by which they were measured
         run: whose cache the measurements are in, and who fits
         failures: of measuring; those visits are passed over
-        Raises InputError for a visit that neither was measured nor failed.
+        Raises InputError for a visit that neither was measured by this plan nor failed.
         """
         failed = failed_keys(failures)
         results = {}
         all_failures = list(failures)
-        for name, feature in features.items():
+        for name, feature in plan.features.items():
             # What was not measured has nothing to read.
             available = [v for v in visits if (*v.key, name) not in failed]
-            result, failures_of_fits = _result_of(feature, available, run)
+            result, failures_of_fits = _result_of(feature, available, plan, run)
             results[name] = result
             all_failures += failures_of_fits
         return cls(visits, results, all_failures)
@@ -119,10 +120,11 @@ class FeatureTable:
 
 
 def _result_of(
-    feature: Feature, visits: Sequence[Visit], run: StudyRun
+    feature: Feature, visits: Sequence[Visit], plan: MeasurementPlan, run: StudyRun
 ) -> tuple[FeatureResult, list[Failure]]:
     """One feature of the visits that were measured, and what failed of fitting it."""
-    measurements = [load_measurement(visit, feature, run.paths.out) for visit in visits]
+    recipe, out = plan.recipe_of(feature), run.paths.out
+    measurements = [load_measurement(v, feature, out, recipe) for v in visits]
     # Maps stay images: as rows, the voxels of all visits would fill the memory.
     if feature.is_map:
         return FeatureResult(feature, visits, measurements, None), []

@@ -16,13 +16,14 @@ from cingulum.cache.status import RECIPE
 from cingulum.cache.store import Store
 from cingulum.errors import ConvergenceError, InputError
 from cingulum.features import Feature, FeatureRows, Measurement
-from cingulum.io.derivatives import sidecar_of
+from cingulum.io.derivatives import is_sealed, sealed, sidecar_of
 from cingulum.io.files import JsonObject, read_json_or_empty, write_json, write_table
 from cingulum.io.visit import Visit
 from cingulum.parallel import TaskFailure, map_tasks
-from cingulum.pipeline.measurement_cache import row_path
+from cingulum.pipeline.measurement_cache import RESULT, file_digest, row_path
 from cingulum.pipeline.paths import StudyRun
 from cingulum.progress import track
+from cingulum.simulation.compiler import processor
 
 ROW = "row"
 """The name under which the numbers of a visit's row are kept."""
@@ -215,8 +216,9 @@ def _keep_row(
     store.put(task.key, {ROW: row[0], **arrays})
     table = pd.DataFrame(row, columns=rows.table.columns)
     # Rounded for people: the exact numbers are in the store.
-    write_table(task.file, table, float_format="%.9g")
-    write_json(sidecar_of(task.file), _row_description(feature, task))
+    digest = write_table(task.file, table, float_format="%.9g")
+    description = {**_row_description(feature, task), RESULT: digest}
+    write_json(sidecar_of(task.file), sealed(description))
 
 
 def _row_description(feature: Feature, task: _Task) -> JsonObject:
@@ -238,6 +240,8 @@ def _row_key(feature: Feature, measurement: Measurement) -> str:
         settings=dict(feature.settings()),
         of=list(measurement.origin),
         batch=feature.batch_size,
+        # A simulation's last bits are those of the processor's vectors.
+        processor=processor(),
     )
 
 
@@ -249,9 +253,12 @@ def _is_kept(store: Store, task: _Task) -> bool:
 
 
 def _is_described(task: _Task) -> bool:
-    """Whether the JSON beside a row says that it is of this measurement."""
+    """Whether the JSON beside a row says that it is of this measurement, and the row is
+    as it was written."""
     description = read_json_or_empty(sidecar_of(task.file))
-    return description.get(KEY) == task.key
+    if description.get(KEY) != task.key or not is_sealed(description):
+        return False
+    return description.get(RESULT) == file_digest(task.file)
 
 
 def _quick_rows(feature: Feature, measurements: Sequence[Measurement]) -> RowsOfVisits:

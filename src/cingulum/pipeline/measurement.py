@@ -4,8 +4,9 @@ resumes where it was."""
 from __future__ import annotations
 
 import errno
+import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -94,6 +95,7 @@ def measure_visits(
 
     A measurement made before by this version from files with the same content is kept.
     """
+    _print_choices(visits)
     # An interrupted write leaves a partial file that nothing reads.
     remove_partial_files(run.paths.out)
     recipes = plan.recipes()
@@ -101,7 +103,7 @@ def measure_visits(
         run.paths.status.expect(visit, plan.expected_of(visit, recipes))
     failures: list[Failure] = []
     seconds: list[float] = []
-    for visit, result in _measured_visits(visits, plan, run, failures):
+    for visit, result in _measured_visits(visits, plan, recipes, run, failures):
         # A visit that was there already says nothing about how long one takes.
         if result.seconds:
             seconds.append(result.seconds)
@@ -112,9 +114,27 @@ def measure_visits(
     return sorted(failures, key=lambda failure: failure.key)
 
 
+def _print_choices(visits: Sequence[Visit]) -> None:
+    """Say which of several files were taken, kind by kind, with the first visit as an
+    example."""
+    by_kind: dict[str, list[Visit]] = {}
+    for visit in visits:
+        for kind in visit.not_used:
+            by_kind.setdefault(kind, []).append(visit)
+    for kind, concerned in by_kind.items():
+        first = concerned[0]
+        print(
+            f"{kind}: {len(concerned)} visit(s) have several files; taken is "
+            f"{first[kind].name}, not {', '.join(first.not_used[kind])} (the order is "
+            "in docs/recordings.md; --bids-filter-file chooses another)",
+            file=sys.stderr,
+        )
+
+
 def _measured_visits(
     visits: Sequence[Visit],
     plan: MeasurementPlan,
+    recipes: Mapping[str, str],
     run: StudyRun,
     failures: Sequence[Failure],
 ) -> Iterator[tuple[Visit, _MeasuredVisit]]:
@@ -122,7 +142,7 @@ def _measured_visits(
     are counted beside the progress."""
     results = map_tasks(
         _measure_visit,
-        [(visit, plan, run.paths.out) for visit in visits],
+        [(visit, plan, recipes, run.paths.out) for visit in visits],
         run.executor,
         memory_per_task=_memory(visits),
         retry_if=_worth_another_try,
@@ -180,7 +200,9 @@ def _memory(visits: Sequence[Visit]) -> float:
     return LIBRARIES + COPIES * UNPACKED * packed
 
 
-def _measure_visit(visit: Visit, plan: MeasurementPlan, out: Path) -> _MeasuredVisit:
+def _measure_visit(
+    visit: Visit, plan: MeasurementPlan, recipes: Mapping[str, str], out: Path
+) -> _MeasuredVisit:
     """Measure what of a visit is not current yet, and keep it."""
     began = time.monotonic()
     # Shared by all features, so that each recording is read and cleaned once.
@@ -190,7 +212,8 @@ def _measure_visit(visit: Visit, plan: MeasurementPlan, out: Path) -> _MeasuredV
     failures = []
     for feature in plan.features.values():
         try:
-            origin = _origin(visit, feature, plan, digests)
+            recordings = digests.of_recordings(visit, feature)
+            origin = Origin(recipes[feature.name], recordings)
             anything_new |= _measure_if_missing(feature, data, origin, out)
         except InputError as error:
             failures.append(Failure.of(visit, feature.name, str(error)))
@@ -203,14 +226,6 @@ def _measure_visit(visit: Visit, plan: MeasurementPlan, out: Path) -> _MeasuredV
     return _MeasuredVisit(failures, time.monotonic() - began)
 
 
-def _origin(
-    visit: Visit, feature: Feature, plan: MeasurementPlan, digests: Digests
-) -> Origin:
-    """How a measurement is made, and from what."""
-    recordings = digests.of_recordings(visit, feature)
-    return Origin(plan.recipe_of(feature), recordings)
-
-
 def _measure_if_missing(
     feature: Feature, data: VisitData, origin: Origin, out: Path
 ) -> bool:
@@ -220,7 +235,12 @@ def _measure_if_missing(
         return False
     measurement = feature.measure(data)
     sources = source_uris(data.visit, feature)
-    save_measurement(path, feature, measurement, origin, sources)
+    not_used = [
+        name
+        for kind in feature.recordings(data.visit)
+        for name in data.visit.not_used.get(kind, ())
+    ]
+    save_measurement(path, feature, measurement, origin, sources, not_used)
     return True
 
 

@@ -13,10 +13,12 @@ import numpy as np
 from cingulum import __version__
 from cingulum.cache.keys import key_of
 from cingulum.cache.status import RECIPE, Expected
+from cingulum.content import NoContent, content_digest
 from cingulum.errors import InputError
 from cingulum.features import Feature, Measurement, Origin
-from cingulum.io.derivatives import sidecar_of, to_json
+from cingulum.io.derivatives import is_sealed, sealed, sidecar_of, to_json
 from cingulum.io.files import (
+    JsonObject,
     read_json,
     read_json_or_empty,
     read_matrix,
@@ -48,7 +50,11 @@ class MeasurementPlan:
         settings, how recordings are treated, and the software that computes."""
         # Only what this feature depends on: another setting must not redo it.
         treatments = {kind.treatment for kind in feature.needs}
-        parts = {"feature": feature.name, "settings": dict(feature.settings())}
+        parts = {
+            "feature": feature.name,
+            "settings": dict(feature.settings()),
+            "code": _code_of(feature),
+        }
         if Treatment.DENOISING in treatments:
             parts["denoising"] = asdict(self.denoising)
         if Treatment.KINETIC_CONSTANTS in treatments:
@@ -66,6 +72,19 @@ class MeasurementPlan:
             for name, feature in self.features.items()
         }
         return Expected(files, recipes)
+
+
+def _code_of(feature: Feature) -> str:
+    """The code of a feature and, where it is the user's own, of what it calls. Raises
+    InputError for code that cannot be compared."""
+    try:
+        return content_digest(type(feature))
+    except NoContent as error:
+        raise InputError(
+            f"{feature.name}: the code of this feature uses {error}, so that kept "
+            "measurements could be those of other code. Give its settings as numbers, "
+            "texts or arrays."
+        ) from None
 
 
 def expected_files(visit: Visit, feature: Feature) -> list[str]:
@@ -89,9 +108,15 @@ def row_path(visit: Visit, feature: Feature, out: Path) -> Path:
     return measurement_path(visit, feature, out).with_name(name)
 
 
-def load_measurement(visit: Visit, feature: Feature, out: Path) -> Measurement:
-    """A visit's measurement, read back. Raises InputError where it was not measured
-    yet."""
+def load_measurement(
+    visit: Visit, feature: Feature, out: Path, recipe: str
+) -> Measurement:
+    """A visit's measurement, read back.
+
+    recipe: by which it must have been made (`MeasurementPlan.recipe_of`)
+    Raises InputError where it was not measured yet, was measured otherwise, or was
+    changed since.
+    """
     path = measurement_path(visit, feature, out)
     if not path.is_file():
         raise InputError(
@@ -99,6 +124,7 @@ def load_measurement(visit: Visit, feature: Feature, out: Path) -> Measurement:
             "participant` first."
         )
     sidecar = read_json(sidecar_of(path))
+    _check_measured_so(path, sidecar, recipe)
     values, affine = _read_values(path, feature.is_map)
     return Measurement(
         values,
@@ -107,6 +133,20 @@ def load_measurement(visit: Visit, feature: Feature, out: Path) -> Measurement:
         sidecar.get("Flags", []),
         Origin(*(str(sidecar.get(name, "")) for name in ORIGIN)),
     )
+
+
+def _check_measured_so(path: Path, sidecar: JsonObject, recipe: str) -> None:
+    if sidecar.get(RECIPE) != recipe:
+        raise InputError(
+            f"{path}: was measured with other settings or another version than this "
+            "study asks for. Another study may be running in the same folder: give "
+            "each an OUT_DIR of its own."
+        )
+    if not is_sealed(sidecar) or sidecar.get(RESULT) != file_digest(path):
+        raise InputError(
+            f"{path}: was changed after it was measured, or is damaged. Remove it and "
+            "run the command again: it will be measured anew."
+        )
 
 
 def _read_values(path: Path, is_map: bool) -> tuple[np.ndarray, np.ndarray | None]:
@@ -123,18 +163,21 @@ def save_measurement(
     measurement: Measurement,
     origin: Origin,
     sources: Sequence[str] = (),
+    not_used: Sequence[str] = (),
 ) -> None:
     """Write a measurement as NIfTI or table, with a sidecar of its unit, its settings
     and what it was made from."""
-    _write_values(path, measurement)
+    # Of what was written, not of what lies there: another process may write, too.
+    digest = _write_values(path, measurement)
     content = {
         "Feature": feature.name,
         "Description": feature.meaning,
         "Units": feature.unit,
         "Sources": list(sources),
+        **({"NotUsed": list(not_used)} if not_used else {}),
         **dict(zip(ORIGIN, origin, strict=True)),
         # A file that is damaged later no longer counts as current.
-        RESULT: file_digest(path),
+        RESULT: digest,
         "Settings": to_json(feature.settings()),
         "Details": to_json(measurement.details),
         "Flags": list(measurement.flags),
@@ -143,14 +186,14 @@ def save_measurement(
     if feature.is_map:
         # BIDS requires a derivative's image to say it.
         content["SkullStripped"] = True
-    write_json(sidecar_of(path), content)
+    write_json(sidecar_of(path), sealed(content))
 
 
-def _write_values(path: Path, measurement: Measurement) -> None:
+def _write_values(path: Path, measurement: Measurement) -> str:
+    """SHA-256 of what was written."""
     if measurement.affine is not None:
-        write_image(path, measurement.values, measurement.affine)
-    else:
-        write_matrix(path, np.atleast_2d(measurement.values))
+        return write_image(path, measurement.values, measurement.affine)
+    return write_matrix(path, np.atleast_2d(measurement.values))
 
 
 def is_current(path: Path, origin: Origin) -> bool:
@@ -160,7 +203,9 @@ def is_current(path: Path, origin: Origin) -> bool:
     sidecar = read_json_or_empty(sidecar_of(path))
     # The cheap comparison first: hashing a file reads all of it.
     same_origin = [sidecar.get(name) for name in ORIGIN] == list(origin)
-    return same_origin and sidecar.get(RESULT) == file_digest(path)
+    if not same_origin or not is_sealed(sidecar):
+        return False
+    return sidecar.get(RESULT) == file_digest(path)
 
 
 class Digests:

@@ -3,7 +3,6 @@ whatever is done is not done twice."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
@@ -13,13 +12,12 @@ import pandas as pd
 
 from cingulum.cache.blocks import kept_blocks
 from cingulum.cache.status import FAILED
-from cingulum.cache.store import FOLDER as KEPT
 from cingulum.errors import InputError
 from cingulum.features import Feature
 from cingulum.features.cohort_features import CohortFeatures
 from cingulum.features.registry import control_names
 from cingulum.io.cohort import Cohort, ordered_visits, read_cohort
-from cingulum.io.derivatives import describe_dataset
+from cingulum.io.derivatives import describe_dataset, is_synthetic
 from cingulum.io.files import JsonObject, write_table
 from cingulum.io.visit import Visit
 from cingulum.pipeline.cohort_table import cohort_features
@@ -32,7 +30,7 @@ from cingulum.pipeline.covariates import (
 )
 from cingulum.pipeline.feature_table import FeatureTable
 from cingulum.pipeline.measurement import Failure, failed_keys, measure_visits
-from cingulum.pipeline.measurement_cache import expected_files
+from cingulum.pipeline.measurement_cache import MeasurementPlan, expected_files
 from cingulum.pipeline.participant_pages import StudyContext, write_pages
 from cingulum.pipeline.paths import RunPaths, StudyRun
 from cingulum.pipeline.study_settings import (
@@ -67,10 +65,10 @@ FEWEST_PARTICIPANTS = 10
 
 @dataclass(frozen=True, eq=False)
 class MeasuredVisits:
-    """What was measured: visits, features by name, and what failed."""
+    """What was measured: visits, the plan by which, and what failed."""
 
     visits: list[Visit]
-    features: dict[str, Feature]
+    plan: MeasurementPlan
     failures: list[Failure]
 
 
@@ -88,10 +86,10 @@ def measure_study(
     describe_dataset(run.paths.out)
     forget_absent_visits(study, run.paths)
     failures = measure_visits(visits, plan, run)
-    failures = _fit_models(visits, plan.features, failures, run)
+    failures = _fit_models(visits, plan, failures, run)
     _check_some_measured(failures, len(plan.features) * len(visits))
     write_failures(run.paths)
-    return MeasuredVisits(list(visits), dict(plan.features), failures)
+    return MeasuredVisits(list(visits), plan, failures)
 
 
 def _check_some_measured(failures: Sequence[Failure], expected: int) -> None:
@@ -104,14 +102,14 @@ def _check_some_measured(failures: Sequence[Failure], expected: int) -> None:
 
 def _fit_models(
     visits: Sequence[Visit],
-    features: Mapping[str, Feature],
+    plan: MeasurementPlan,
     failures: Sequence[Failure],
     run: StudyRun,
 ) -> list[Failure]:
     """Fit the features that are models, and record which visits failed; returns all
     failures."""
-    fitted = {name: f for name, f in features.items() if f.batch_size}
-    table = FeatureTable.build(visits, fitted, run, failures)
+    fitted = {name: f for name, f in plan.features.items() if f.batch_size}
+    table = FeatureTable.build(visits, replace(plan, features=fitted), run, failures)
     # What was not measured could not be fitted, and is on record already.
     unmeasured = failed_keys(failures)
     reasons = {failure.key: failure.reason for failure in table.failures}
@@ -177,6 +175,7 @@ def run_paired_study(study: StudyConfig, run: StudyRun) -> JsonObject:
         recipe=recipe_of(study),
         pipelines=pipelines_of(run.paths),
         pages=pages,
+        synthetic=is_synthetic(run.paths.bids),
     )
     # With the report, so that study.toml in the folder is that of the report.
     manifest = ReportManifest(run.paths.out)
@@ -220,7 +219,7 @@ def _write_participant_pages(
     decisions = evaluation.paired.predictions()
     return write_pages(
         ordered_visits(run.paths.bids, measured.visits),
-        measured.features,
+        measured.plan,
         measured.failures,
         run,
         study=StudyContext(cohort.ratings, decisions),
@@ -236,7 +235,7 @@ def features_of_cohort(
     study: StudyConfig, run: StudyRun, measured: MeasuredVisits, cohort: Cohort
 ) -> tuple[CohortFeatures, Cohort]:
     """The features of a cohort, and who is left of it."""
-    table = FeatureTable.build(cohort.visits, measured.features, run, measured.failures)
+    table = FeatureTable.build(cohort.visits, measured.plan, run, measured.failures)
     return cohort_features(cohort, table, study.prediction.missing)
 
 
@@ -260,8 +259,10 @@ def evaluate_cohort(
     if config.site is not None:
         sites = site_labels(people, config.site)
     visits = _paired_visits(features, people, config)
+    ratings = _ratings(cohort, features.patients)
     return evaluate_study(
-        StudyData(visits, _ratings(cohort, features.patients), sites=sites),
+        # Which visit hurt more, and not which came later: orders may be balanced.
+        StudyData(visits, ratings, higher=ratings[:, 1] > ratings[:, 0], sites=sites),
         svm=_svm(config),
         validation=Validation(seed=config.seed),
         permutations=Permutations(config.permutations, config.stop_after),
@@ -380,8 +381,8 @@ def begin_study(study: StudyConfig, paths: RunPaths) -> None:
 def forget_study(study: StudyConfig, paths: RunPaths) -> None:
     """Remove what a study measured and fitted, so that everything is done again.
 
-    Of the work folder, which may be anywhere and hold anything, only our own `kept/` is
-    removed, and only where the study is about everybody.
+    Of the work folder, which may be anywhere and hold anything, only results that we
+    named are removed, and only where the study is about everybody.
     """
     if not (paths.out / "dataset_description.json").is_file():
         return
@@ -391,7 +392,7 @@ def forget_study(study: StudyConfig, paths: RunPaths) -> None:
     for visit in study_visits(study, paths):
         _forget_visit(visit, list(features.values()), paths)
     if is_about_everybody(study):
-        shutil.rmtree(paths.work / KEPT, ignore_errors=True)
+        paths.store.clear()
 
 
 def _forget_visit(visit: Visit, features: Sequence[Feature], paths: RunPaths) -> None:

@@ -19,7 +19,7 @@ from cingulum.io.visit import Visit
 from cingulum.parallel import TaskFailure, map_tasks
 from cingulum.pipeline.fitted_rows import kept_rows
 from cingulum.pipeline.measurement import Failure, FailureKey, failed_keys
-from cingulum.pipeline.measurement_cache import load_measurement
+from cingulum.pipeline.measurement_cache import MeasurementPlan, load_measurement
 from cingulum.pipeline.paths import StudyRun
 from cingulum.progress import track
 from cingulum.report.page import Picture, render
@@ -59,10 +59,12 @@ class StudyContext:
 class _Sources:
     """Where the numbers of all pages come from.
 
+    recipes: by feature, how it must have been measured
     measured, store: where measurements and kept results are
     """
 
     features: Mapping[str, Feature]
+    recipes: Mapping[str, str]
     failed: frozenset[FailureKey]
     measured: Path
     store: Store
@@ -70,7 +72,10 @@ class _Sources:
     def of_feature(self, feature: Feature, visits: Sequence[Visit]) -> _Measured:
         """What was measured of a feature at those visits that have it."""
         available = [v for v in visits if (*v.key, feature.name) not in self.failed]
-        measurements = [load_measurement(v, feature, self.measured) for v in available]
+        recipe = self.recipes[feature.name]
+        measurements = [
+            load_measurement(v, feature, self.measured, recipe) for v in available
+        ]
         return _Measured(feature, available, measurements)
 
 
@@ -104,7 +109,7 @@ class _Measured:
 
 def write_pages(
     visits: Sequence[Visit],
-    features: Mapping[str, Feature],
+    plan: MeasurementPlan,
     failures: Sequence[Failure],
     run: StudyRun,
     *,
@@ -119,7 +124,8 @@ def write_pages(
     """
     # What failed has no measurement to read back.
     failed = failed_keys(failures)
-    sources = _Sources(features, failed, run.paths.out, run.paths.store)
+    paths = run.paths
+    sources = _Sources(plan.features, plan.recipes(), failed, paths.out, paths.store)
     columns = _all_columns(visits, sources)
     folder = Path(out or run.paths.out)
     tasks = []

@@ -9,6 +9,7 @@ from pathlib import Path
 from cingulum.cache.status import RunStatus, without_folders
 from cingulum.cache.store import Store
 from cingulum.parallel import Executor
+from cingulum.private_cache import home_folder
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,10 @@ class RunPaths:
     def without_folders(self, text: str) -> str:
         """The text without folders of this machine, which would name people."""
         # The home folder too: a path elsewhere in it has the name of its owner.
-        folders = [self.bids, *self.derivatives, self.out, self.work, Path.home()]
+        folders = [self.bids, *self.derivatives, self.out, self.work]
+        home = home_folder()
+        if home is not None:
+            folders.append(home)
         # The longest first: one may be inside another.
         folders.sort(key=lambda folder: -len(str(folder)))
         return without_folders(text, folders)

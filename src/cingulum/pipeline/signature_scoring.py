@@ -115,8 +115,9 @@ def apply_to_bids(
     visits = selection.visits(paths)
     features = build_features(list(signed.parts))
     describe_dataset(paths.out)
-    failures = measure_visits(visits, MeasurementPlan(features), run)
-    table = FeatureTable.build(visits, features, run, failures)
+    plan = MeasurementPlan(features)
+    failures = measure_visits(visits, plan, run)
+    table = FeatureTable.build(visits, plan, run, failures)
     scans = SignatureScans(
         ordered_ratings(paths.bids, visits),
         _measured_scans(visits, table),

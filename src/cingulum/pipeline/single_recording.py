@@ -13,14 +13,18 @@ import torch
 from torch import Tensor
 
 from cingulum.brain import Brain, Connectome, Sensor, with_values
+from cingulum.brain.connectome import check_symmetry
+from cingulum.brain.dynamics import get
 from cingulum.brain.masses import ReducedWongWang
 from cingulum.errors import InputError
 from cingulum.inference import published_fit, resting_fit
+from cingulum.inference.free_parameters import declaration
 from cingulum.inference.resting import RestingFit
 from cingulum.io.files import (
     JsonObject,
     read_json,
     read_matrix,
+    read_square_matrix,
     whole_folder,
     write_bytes,
     write_json,
@@ -92,25 +96,19 @@ class SimulationOptions:
 def read_connectome(path: Path) -> Connectome:
     """A connectome from a square matrix file, scaled to comparable strength. Raises
     InputError naming the file."""
-    weights = torch.as_tensor(_read_square(path), dtype=torch.float64)
-    # A matrix file has no names; an atlas replaces these by its own.
-    names = tuple(f"region {i + 1}" for i in range(len(weights)))
+    matrix, names = read_square_matrix(path)
+    weights = torch.as_tensor(matrix, dtype=torch.float64)
+    if names is None:
+        # An atlas replaces these by its own.
+        names = tuple(f"region {i + 1}" for i in range(len(weights)))
     try:
         # Tracts are counted in arbitrary units: only their proportions mean anything.
-        return Connectome(weights, names).normalised()
+        connectome = Connectome(weights, names).normalised()
+        check_symmetry(connectome)
+        return connectome
     except InputError as error:
         # `Connectome` does not know which file its weights are from.
         raise InputError(f"{path}: {error}") from None
-
-
-def _read_square(path: Path) -> np.ndarray:
-    weights = read_matrix(path)
-    rows, columns = weights.shape
-    if rows != columns:
-        raise InputError(
-            f"{path}: connection weights must be a square matrix; got {weights.shape}."
-        )
-    return weights
 
 
 def read_atlas_connectome(path: Path, regions: tuple[str, ...]) -> Connectome:
@@ -354,6 +352,11 @@ def _brain(connectome: Connectome, tr: float, values: Values) -> Brain:
     for name, value in values.items():
         tensors[name] = torch.tensor(value, dtype=torch.float64)
     model = Brain(ReducedWongWang(), connectome, Sensor(tr=tr))
+    for name in values:
+        # Raises for an unknown name, with the nearest known one.
+        get(model, name)
+        # Raises for what is no parameter, such as sensor.tr, which has an option.
+        declaration(model, name)
     brain = with_values(model, tensors)
     # Balancing would replace the inhibition that the user asked for.
     if "mass.J_i" in values:

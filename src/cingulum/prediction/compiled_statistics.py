@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from cingulum.prediction.compilation import compiled
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def mirrored_auc(decisions):  # type: ignore[no-untyped-def]
     """AUC of the mirrored decisions {d} against {−d} of rows (problem, n), the figure
     of Lee et al. 2019.
@@ -27,7 +28,7 @@ def mirrored_auc(decisions):  # type: ignore[no-untyped-def]
     return areas
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def two_sample_auc(positive, negative):  # type: ignore[no-untyped-def]
     """P(positive > negative), ties half, of rows (problem, n)."""
     problems, n = positive.shape
@@ -44,7 +45,7 @@ def two_sample_auc(positive, negative):  # type: ignore[no-untyped-def]
     return areas
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def count_extremes(null, observed, hits, largest):  # type: ignore[no-untyped-def]
     """Add to `hits` (feature,) how many permuted values `null` (permutation, feature)
     are at least as large in size as the observed one, and raise `largest`

@@ -19,9 +19,10 @@ import pandas as pd
 from cingulum import __version__
 from cingulum.errors import InputError
 from cingulum.io.files import (
-    check_vacant,
+    parse_errors,
     read_json,
     read_table,
+    whole_folder,
     write_bytes,
     write_json,
     write_table,
@@ -113,6 +114,13 @@ def _has_published_maps(folder: Path) -> bool:
 
 def _no_signature(folder: Path) -> InputError:
     published = ", ".join(file for file, _, _ in LEE2019.values())
+    if folder.name.lower() == "lee2019":
+        return InputError(
+            f"{folder}: the weights of Lee et al. 2019 do not come with cingulum, and "
+            "we know of no place from which they may be downloaded: ask the authors "
+            "(doi:10.1097/j.pain.0000000000001417), put the maps into a folder "
+            f"({published}) and give that folder."
+        )
     return InputError(
         f"{folder}: is not a signature. Expected signature.json (made by `cingulum "
         f"signature export`), or the published maps of 2019 ({published})."
@@ -143,18 +151,11 @@ def _check_not_empty(weights: np.ndarray, path: Path) -> None:
 
 
 def _read_own(folder: Path) -> Signature:
-    metadata = read_json(folder / "signature.json")
+    path = folder / "signature.json"
+    metadata = read_json(path)
     # Whatever is wrong with a file that somebody edited, the remedy is the same.
-    try:
+    with parse_errors(path, "signature; export it again"):
         return _signature_of(metadata, folder)
-    except (KeyError, TypeError, AttributeError, OSError) as error:
-        raise _incomplete(folder / "signature.json", error) from None
-
-
-def _incomplete(path: Path, error: Exception) -> InputError:
-    return InputError(
-        f"{path}: is not whole ({type(error).__name__}: {error}). Export it again."
-    )
 
 
 def _signature_of(metadata: JsonObject, folder: Path) -> Signature:
@@ -224,13 +225,13 @@ def write_signature(signature: Signature, folder: Path, card: str) -> Path:
     hashes, model_card.md."""
     folder = Path(folder)
     # A signature that others may have fetched is never overwritten.
-    check_vacant(folder)
-    entries = {}
-    for name, part in signature.parts.items():
-        entries[name] = _write_weights(folder, name, part)
-    # Last of the data: without it a folder that was interrupted is no signature.
-    write_json(folder / "signature.json", dict(_metadata_to_write(signature, entries)))
-    write_bytes(folder / "model_card.md", card.encode())
+    with whole_folder(folder) as partial:
+        entries = {}
+        for name, part in signature.parts.items():
+            entries[name] = _write_weights(partial, name, part)
+        metadata = dict(_metadata_to_write(signature, entries))
+        write_json(partial / "signature.json", metadata)
+        write_bytes(partial / "model_card.md", card.encode())
     return folder
 
 

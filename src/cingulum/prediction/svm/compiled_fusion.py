@@ -7,8 +7,8 @@ Everything comes back in the frame in which every label is +1.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from cingulum.prediction.compilation import compiled
 from cingulum.prediction.svm.solver import (
     empty_tableau,
     problem_of,
@@ -18,7 +18,7 @@ from cingulum.prediction.svm.solver import (
 )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def set_labels(signs, available, outer, fold, labels):  # type: ignore[no-untyped-def]
     """Write the signs of those who train the fold's model into `labels`, and 0 for the
     others."""
@@ -28,7 +28,7 @@ def set_labels(signs, available, outer, fold, labels):  # type: ignore[no-untype
             labels[i] = signs[i]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def set_gram(features, gram):  # type: ignore[no-untyped-def]
     """Write the inner products of the rows of `features` (n, feature) into `gram`."""
     n, width = features.shape
@@ -42,7 +42,7 @@ def set_gram(features, gram):  # type: ignore[no-untyped-def]
             gram[j, i] = product
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def set_weights(features, dual, weights):  # type: ignore[no-untyped-def]
     """Write the weights (feature,) that the duals make of the rows of `features`."""
     for m in range(len(weights)):
@@ -51,7 +51,7 @@ def set_weights(features, dual, weights):  # type: ignore[no-untyped-def]
             weights[m] += features[i, m] * dual[i]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def add_weighted(responses, weights, is_tested, total):  # type: ignore[no-untyped-def]
     """Add the weighted responses (n, modality) of the patients under test to `total`
     (n,)."""
@@ -61,7 +61,7 @@ def add_weighted(responses, weights, is_tested, total):  # type: ignore[no-untyp
                 total[i] += weights[m] * responses[i, m]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def stacked(inside, decision, first, outer, available, penalty):  # type: ignore[no-untyped-def]
     """Second machines, trained on the responses of unimodal ones.
 
@@ -102,7 +102,7 @@ def stacked(inside, decision, first, outer, available, penalty):  # type: ignore
     return fused, fused_first, mean_weights
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def mean_labelled_diagonal(gram, signs):  # type: ignore[no-untyped-def]
     """Mean of the diagonal over the training patients, whose sign is not 0."""
     total = 0.0
@@ -115,7 +115,7 @@ def mean_labelled_diagonal(gram, signs):  # type: ignore[no-untyped-def]
     return total / max(1, number)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def alignment(gram, signs):  # type: ignore[no-untyped-def]
     """How far the entries off the diagonal agree with the labels of the training
     patients (kernel-target alignment, Cristianini et al. 2001), not below zero.
@@ -137,7 +137,7 @@ def alignment(gram, signs):  # type: ignore[no-untyped-def]
     return max(0.0, agreement / np.sqrt(norm))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def set_shares(grams, signs, shares):  # type: ignore[no-untyped-def]
     """Write each kernel's share of the sum of alignments; equal shares where no kernel
     agrees with the labels."""
@@ -153,7 +153,7 @@ def set_shares(grams, signs, shares):  # type: ignore[no-untyped-def]
             shares[m] = 1.0 / len(shares)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def sum_of_kernels(grams, weights, total):  # type: ignore[no-untyped-def]
     """Write the weighted sum (n, n) of Gram matrices (modality, n, n) into `total`."""
     total[:] = 0.0
@@ -163,7 +163,7 @@ def sum_of_kernels(grams, weights, total):  # type: ignore[no-untyped-def]
                 total[i, j] += weights[m] * grams[m, i, j]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def fused_score(weights, cross, centre, dual):  # type: ignore[no-untyped-def]
     """Score of a first visit about the mean training scan; cross, centre (modality, n):
     inner products of the two with the differences."""
@@ -176,7 +176,7 @@ def fused_score(weights, cross, centre, dual):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def aligned(grams, crosses, middles, signs, outer, available, penalty):  # type: ignore[no-untyped-def]
     """One machine on a weighted sum of kernels.
 

@@ -7,8 +7,8 @@ correct one, whatever sign the patient's difference had in training.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from cingulum.prediction.compilation import compiled
 from cingulum.prediction.svm.solver import (
     copy_tableau,
     empty_tableau,
@@ -21,7 +21,7 @@ from cingulum.prediction.svm.solver import (
 )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def signs_without(signs, outer, fold, inner, part):  # type: ignore[no-untyped-def]
     """The signs of those in neither the fold nor the part, and 0 for the others."""
     kept = np.zeros(len(signs))
@@ -31,7 +31,7 @@ def signs_without(signs, outer, fold, inner, part):  # type: ignore[no-untyped-d
     return kept
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def fit_without(model, start, settled, problem, outer, fold, inner, part):  # type: ignore[no-untyped-def]
     """Fit `model` without the fold and the part, from the tableau `start` without the
     part, where the active set settled that."""
@@ -46,7 +46,7 @@ def fit_without(model, start, settled, problem, outer, fold, inner, part):  # ty
     solve(model, smaller)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def record(model, signs, tested, cross, centre, decision, first):  # type: ignore[no-untyped-def]
     """Write the decisions and first-visit scores of the patients under test into
     `decision` and `first` (n,).
@@ -64,7 +64,7 @@ def record(model, signs, tested, cross, centre, decision, first):  # type: ignor
         first[i] = score
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def held_out(gram, cross, middle, signs, outer, inner, penalty):  # type: ignore[no-untyped-def]
     """Decisions and scores of patients by models without them that share a Gram matrix.
 
@@ -120,7 +120,7 @@ def held_out(gram, cross, middle, signs, outer, inner, penalty):  # type: ignore
     return decision, first, inside, inside_first
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def held_out_each(grams, crosses, middles, kept, signs, penalty):  # type: ignore[no-untyped-def]
     """As `held_out` for models that each have a Gram matrix of their own, since
     something was fitted to their training patients.

@@ -20,7 +20,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from cingulum.prediction.compilation import compiled
 
 LOWER, FREE, UPPER, LEFT_OUT, OFF_MARGIN = 0, 1, 2, 3, 4
 """Status of a patient: dual 0; on the margin; dual at the box; not part of the problem;
@@ -55,7 +56,7 @@ class Tableau(NamedTuple):
     status: np.ndarray
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def pivot_threshold(gram):  # type: ignore[no-untyped-def]
     """Entries on the diagonal of the table that are not above this count as zero."""
     largest = 0.0
@@ -65,20 +66,20 @@ def pivot_threshold(gram):  # type: ignore[no-untyped-def]
     return 1e-10 * largest
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def event_limit(n):  # type: ignore[no-untyped-def]
     """Events after which coordinate descent takes over: many times what a problem
     without degenerate patients needs."""
     return 200 + 20 * n
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def problem_of(gram, signs, box):  # type: ignore[no-untyped-def]
     """The problem with the usual threshold and limit."""
     return SvmProblem(gram, signs, box, pivot_threshold(gram), event_limit(len(signs)))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def set_margins(gram, dual, margin):  # type: ignore[no-untyped-def]
     """Write K β into `margin`."""
     for i in range(len(dual)):
@@ -88,14 +89,14 @@ def set_margins(gram, dual, margin):  # type: ignore[no-untyped-def]
         margin[i] = total
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def empty_tableau(n):  # type: ignore[no-untyped-def]
     """Memory for a problem of n patients, to be filled by one of the `start_` functions
     or `copy_tableau`."""
     return Tableau(np.empty((n, n)), np.empty(n), np.empty(n), np.empty(n, np.int8))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def start_from_zero(tableau, problem):  # type: ignore[no-untyped-def]
     """Set all duals to zero."""
     gram = problem.gram
@@ -108,7 +109,7 @@ def start_from_zero(tableau, problem):  # type: ignore[no-untyped-def]
             tableau.table[k, j] = gram[k, j]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def status_at(dual, sign, box):  # type: ignore[no-untyped-def]
     """Status of a patient whose dual is this; who is on the margin is not known."""
     if sign == 0.0:
@@ -121,7 +122,7 @@ def status_at(dual, sign, box):  # type: ignore[no-untyped-def]
     return OFF_MARGIN
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def start_from_duals(tableau, problem):  # type: ignore[no-untyped-def]
     """Start from the duals of a similar problem that `tableau` holds, clipped to this
     one's bounds."""
@@ -137,7 +138,7 @@ def start_from_duals(tableau, problem):  # type: ignore[no-untyped-def]
     set_margins(gram, tableau.dual, tableau.margin)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def copy_tableau(target, source):  # type: ignore[no-untyped-def]
     """Make `target` equal to `source`."""
     for k in range(len(source.dual)):
@@ -148,7 +149,7 @@ def copy_tableau(target, source):  # type: ignore[no-untyped-def]
             target.table[k, j] = source.table[k, j]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def pivot(table, k, entering):  # type: ignore[no-untyped-def]
     """Exchange patient k into (or out of) the free set: a symmetric principal pivot."""
     n = len(table)
@@ -173,7 +174,7 @@ def pivot(table, k, entering):  # type: ignore[no-untyped-def]
     table[k, k] = -inverse
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def first_event(tableau, problem, j, distance, to_margin):  # type: ignore[no-untyped-def]
     """How far the dual of patient j can move before someone's status changes, and whose
     (NOBODY where it reaches its target first)."""
@@ -208,7 +209,7 @@ def first_event(tableau, problem, j, distance, to_margin):  # type: ignore[no-un
     return step, patient
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def move(tableau, j, step):  # type: ignore[no-untyped-def]
     """Change the dual of patient j by `step`; free patients' duals follow, so that they
     stay on the margin."""
@@ -225,7 +226,7 @@ def move(tableau, j, step):  # type: ignore[no-untyped-def]
     tableau.dual[j] += step
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def enter_margin(tableau, signs, k):  # type: ignore[no-untyped-def]
     """Patient k has reached the margin and becomes free."""
     # Exactly, so that rounding errors do not add up over the events.
@@ -234,7 +235,7 @@ def enter_margin(tableau, signs, k):  # type: ignore[no-untyped-def]
     tableau.status[k] = FREE
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def leave_margin(tableau, problem, k, rising):  # type: ignore[no-untyped-def]
     """Patient k, who was free, has reached a bound; rising: its dual was."""
     sign = problem.signs[k]
@@ -249,7 +250,7 @@ def leave_margin(tableau, problem, k, rising):  # type: ignore[no-untyped-def]
         tableau.status[k] = LOWER
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def drive(tableau, problem, j, target, to_margin):  # type: ignore[no-untyped-def]
     """Move the dual of patient j, who is not free, to `target`, or until j is on the
     margin; returns the number of events."""
@@ -273,7 +274,7 @@ def drive(tableau, problem, j, target, to_margin):  # type: ignore[no-untyped-de
         leave_margin(tableau, problem, patient, rising)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def violation(tableau, signs, k):  # type: ignore[no-untyped-def]
     """By how much patient k breaks the optimality condition of its status."""
     status = tableau.status[k]
@@ -286,7 +287,7 @@ def violation(tableau, signs, k):  # type: ignore[no-untyped-def]
     return 0.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def worst_patient(tableau, signs):  # type: ignore[no-untyped-def]
     """Who breaks the optimality conditions most; NOBODY at the optimum."""
     largest = TOLERANCE
@@ -299,7 +300,7 @@ def worst_patient(tableau, signs):  # type: ignore[no-untyped-def]
     return patient
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def solve(tableau, problem):  # type: ignore[no-untyped-def]
     """Drive the worst patient until none breaks the optimality conditions; returns
     whether the problem's limit of events sufficed; if not, coordinate descent
@@ -323,7 +324,7 @@ def solve(tableau, problem):  # type: ignore[no-untyped-def]
     return False
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def coordinate_step(tableau, problem, j):  # type: ignore[no-untyped-def]
     """The change that is best for the dual of patient j alone, within its bounds."""
     sign = problem.signs[j]
@@ -332,7 +333,7 @@ def coordinate_step(tableau, problem, j):  # type: ignore[no-untyped-def]
     return min(max(size, 0.0), problem.box[j]) * sign - tableau.dual[j]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def sweep(tableau, problem):  # type: ignore[no-untyped-def]
     """One round of coordinate descent; returns the largest change of a margin."""
     gram = problem.gram
@@ -350,7 +351,7 @@ def sweep(tableau, problem):  # type: ignore[no-untyped-def]
     return largest_change
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def descend(tableau, problem):  # type: ignore[no-untyped-def]
     """Dual coordinate descent (Hsieh et al. 2008, doi:10.1145/1390156.1390208): slow
     where patients are alike, never stuck. The table is of no use afterwards."""
@@ -361,7 +362,7 @@ def descend(tableau, problem):  # type: ignore[no-untyped-def]
             return
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def leave_out(tableau, problem, group, left_out):  # type: ignore[no-untyped-def]
     """Go on to the optimum without the patients whose `group` is `left_out`, from one
     that may have them; returns whether the active set settled it."""
@@ -375,7 +376,7 @@ def leave_out(tableau, problem, group, left_out):  # type: ignore[no-untyped-def
     return solve(tableau, problem)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def duals(gram, weighted_signs, box, limit=0):  # type: ignore[no-untyped-def]
     """Signed duals (problem, n) of every vector of `weighted_signs` (problem, n), whose
     size says how often a patient counts; one with sign 0 is left out.
