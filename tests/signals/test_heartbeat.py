@@ -275,7 +275,7 @@ def test_breathing_is_found_beside_the_heart(physio, tmp_path):
         (
             {"cardiac": np.random.default_rng(0).normal(size=30_000)},
             {},
-            "artefacts \\(limit 20%\\)|at least a minute",
+            "artefacts \\(limit 20%\\)|at least a minute|too poor",
         ),
         (
             {"cardiac": np.random.rand(9000)},

@@ -37,7 +37,7 @@ class HighFrequencyVariability(Feature):
     of HF power; pulse-rate variability where it comes from a pulse."""
 
     name = "hfhrv"
-    label = "Heart rate variability (pulse)"
+    label = "Heart rate variability"
     summary = "logarithm of high-frequency power of the beat intervals"
     unit = "ln ms²"
     signature_unit = "ln(ms²)"
@@ -49,8 +49,8 @@ class HighFrequencyVariability(Feature):
     colour = "#7a5ba6"
     references = ("elgendi2013", "makowski2021")
     caution = (
-        "Heart rate variability comes from the finger pulse: strictly, pulse rate "
-        "variability."
+        "Where the heart was recorded as a pulse wave and not as an ECG, heart rate "
+        "variability is strictly pulse rate variability."
     )
 
     def recordings(self, visit: Visit) -> tuple[str, ...]:

@@ -449,6 +449,12 @@ def _check_aroma(visit: Visit, denoising: Denoising) -> None:
         )
 
 
+def _name_for_nilearn(path: Path) -> str:
+    """The name of an image, from which nilearn derives that of the confounds; it knows
+    packed images only."""
+    return f"{path}.gz" if path.suffix == ".nii" else str(path)
+
+
 def _confound_parts(denoising: Denoising) -> list[str]:
     """What nilearn shall load. A Butterworth high-pass replaces the slow cosines, but
     for CompCor: its components were computed with them."""
@@ -472,7 +478,8 @@ def _load_confounds(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            table, sample = load_confounds(str(visit["bold"]), demean=True, **options)
+            name = _name_for_nilearn(visit["bold"])
+            table, sample = load_confounds(name, demean=True, **options)
         # A column of text shall fail here, with the others.
         table.to_numpy(float)
     # nilearn raises whatever a strange table makes it stumble over.

@@ -3,8 +3,10 @@ and the breathing beside them."""
 
 from __future__ import annotations
 
+import math
+import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -15,7 +17,16 @@ import pandas as pd
 from cingulum.errors import InputError
 from cingulum.io.checks import is_number
 from cingulum.io.files import JsonObject, read_table
+from cingulum.io.images import read_header
+from cingulum.io.recording_kinds import BOLD
 from cingulum.io.visit import Visit
+from cingulum.signals.pulse_quality import (
+    USELESS,
+    holds_rates,
+    quality_flags,
+    share_alike,
+    share_at_rails,
+)
 
 MOST_ARTEFACTS = 0.2
 """Share of corrected intervals above which a recording is refused."""
@@ -39,6 +50,9 @@ PULSE_WORDS = ("ppg", "pulse", "pleth", "oxi", "piezo")
 SLOWEST = {"ECG": 100, "pulse": 20, "beats": 50}
 """Hz below which beats cannot be placed: a pulse is smooth between samples, triggers
 are not."""
+
+ALL_BUT_A_LITTLE = 0.95
+"""Share of a recording or run below which it is said that a part of it is meant."""
 
 FEWEST_BEATS = 60
 """About a minute of them."""
@@ -160,7 +174,8 @@ def read_heartbeat(visit: Visit) -> Heartbeat:
     without beats, or one with too many artefacts.
     """
     path = visit["cardiac"]
-    recording = read_physio(path, visit.metadata("cardiac"))
+    whole = read_physio(path, visit.metadata("cardiac"))
+    recording, window_flags = _during_run(visit, whole)
     signal = _cardiac_signal(path, recording)
     source = _source(signal)
     detected = _detect_beats(signal, source.name)
@@ -173,6 +188,7 @@ def read_heartbeat(visit: Visit) -> Heartbeat:
         breath=breath.frequency,
         flags=(
             *source.flags,
+            *window_flags,
             *detected.flags,
             *_artefact_flags(heart),
             *breath.flags,
@@ -184,6 +200,60 @@ def _artefact_flags(heart: Heartbeat) -> list[str]:
     if heart.corrected <= MANY_ARTEFACTS:
         return []
     return [f"{heart.corrected:.1%} of the beat intervals were corrected"]
+
+
+def _during_run(
+    visit: Visit, recording: PhysioRecording
+) -> tuple[PhysioRecording, tuple[str, ...]]:
+    """The part of a recording that was made during the visit's run, by its StartTime
+    and the run's length: what was recorded before and after may be another state."""
+    seconds = _run_seconds(visit)
+    start = recording.fields.get("StartTime", 0.0)
+    if seconds is None or not is_number(start):
+        return recording, ()
+    samples = len(next(iter(recording.columns.values())))
+    # Half a sample, so that rounding moves neither end.
+    first = max(0, math.ceil(-start * recording.rate - 0.5))
+    last = min(samples, math.floor((seconds - start) * recording.rate + 0.5))
+    if last <= first:
+        raise InputError(
+            f"{visit['cardiac']}: was not recorded during the run: it starts at "
+            f"{start:g} s (StartTime) and the run lasts {seconds:.0f} s."
+        )
+    during = {name: c.iloc[first:last] for name, c in recording.columns.items()}
+    return replace(recording, columns=during), _window_flags(
+        (last - first) / recording.rate, samples / recording.rate, seconds
+    )
+
+
+def _window_flags(kept: float, recorded: float, run: float) -> tuple[str, ...]:
+    flags = []
+    if kept < ALL_BUT_A_LITTLE * recorded:
+        flags.append(
+            f"recorded for {recorded:.0f} s, longer than the run: the {run:.0f} s of "
+            "the run were used"
+        )
+    if kept < ALL_BUT_A_LITTLE * run:
+        flags.append(f"covers {kept:.0f} s of the run's {run:.0f} s")
+    return tuple(flags)
+
+
+def _run_seconds(visit: Visit) -> float | None:
+    """Length of the visit's BOLD run; None where there is none of the same task."""
+    path = visit.files.get(BOLD.name)
+    if path is None or _task(path) != _task(visit["cardiac"]):
+        return None
+    header = read_header(path)
+    shape = header.get_data_shape()
+    tr = visit.metadata(BOLD.name).get("RepetitionTime")
+    if len(shape) != 4 or not is_number(tr):
+        return None
+    return float(shape[3] * tr)
+
+
+def _task(path: Path) -> str | None:
+    match = re.search(r"_task-([A-Za-z0-9+]+)", path.name)
+    return match.group(1) if match else None
 
 
 def _cardiac_signal(path: Path, recording: PhysioRecording) -> _CardiacSignal:
@@ -514,13 +584,37 @@ def _detect_beats(signal: _CardiacSignal, source: str) -> _DetectedBeats:
     _check_rate(signal, source)
     if source == "beats":
         return _triggered_beats(signal)
+    _check_is_wave(signal)
     peaks = _peaks_of(signal, source)
     samples = _usable(peaks.samples, signal.missing)
     times = (samples + _between_samples(peaks.cleaned, samples)) / signal.rate
-    if not peaks.inverted:
-        return _DetectedBeats(times)
-    flag = f"the {source} was recorded upside down and has been turned"
-    return _DetectedBeats(times, (flag,))
+    flags = list(_quality_flags(signal, peaks, samples, source))
+    if peaks.inverted:
+        flags.append(f"the {source} was recorded upside down and has been turned")
+    return _DetectedBeats(times, tuple(flags))
+
+
+def _check_is_wave(signal: _CardiacSignal) -> None:
+    if holds_rates(signal.values, signal.rate):
+        raise InputError(
+            f"{signal.path}: {signal.name} holds heart rates (beats a minute), and no "
+            "wave: there are no beats in it to be found. Give the pulse or the ECG."
+        )
+
+
+def _quality_flags(
+    signal: _CardiacSignal, peaks: _Peaks, samples: np.ndarray, source: str
+) -> Iterator[str]:
+    """What a reader should know of the wave. Raises InputError for one in which hardly
+    a beat looks like another."""
+    alike = share_alike(peaks.cleaned, samples, signal.rate, source)
+    if alike < USELESS:
+        raise InputError(
+            f"{signal.path}: only {alike:.0%} of the beats found have the shape of the "
+            "others: the signal is too poor to place them. Leave this visit's heart "
+            "recording out, or annotate its beats by hand."
+        )
+    yield from quality_flags(share_at_rails(signal.values), alike, source)
 
 
 def _peaks_of(signal: _CardiacSignal, source: str) -> _Peaks:
