@@ -86,6 +86,13 @@ TABLE_ARGUMENTS = (
         help="which visit is the first (default: session_id, else the order "
         "of the rows)",
     ),
+    Argument(
+        "--bids",
+        type=Path,
+        metavar="DIR",
+        help="dataset whose sessions.tsv and participants.tsv have the outcome, or "
+        "other columns that the table lacks",
+    ),
 )
 
 
@@ -124,6 +131,12 @@ COLUMN_ARGUMENTS = (
         "--site",
         metavar="COLUMN",
         help="participants exchange outcomes inside their site only",
+    ),
+    Argument(
+        "--family",
+        metavar="COLUMN",
+        help="participants of one family are left out together, and exchange outcomes "
+        "as a whole",
     ),
     # The site's offset is in both visits of a participant, so that paired differences
     # have none.
@@ -264,6 +277,7 @@ def _request(arguments: argparse.Namespace) -> Request:
             group=arguments.group,
             design=arguments.design,
             order=arguments.order,
+            bids=arguments.bids,
         ),
         ColumnRoles(
             features=tuple(arguments.features or ()),
@@ -271,6 +285,7 @@ def _request(arguments: argparse.Namespace) -> Request:
             controls=tuple(arguments.controls or ()),
             confounds=tuple(arguments.confounds or ()),
             site=arguments.site,
+            family=arguments.family,
         ),
         ModelOptions(
             harmonise=arguments.harmonise,

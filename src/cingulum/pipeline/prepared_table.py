@@ -3,7 +3,6 @@ which, and which columns are features."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import pandas as pd
 
 from cingulum.errors import InputError
 from cingulum.io.files import read_table
+from cingulum.pipeline.bids_columns import with_bids_columns
 from cingulum.pipeline.table_columns import (
     ColumnChoice,
     ColumnSource,
@@ -20,6 +20,13 @@ from cingulum.pipeline.table_columns import (
     without_empty,
 )
 from cingulum.pipeline.table_request import Question, Request
+from cingulum.pipeline.table_text import (
+    ReadTable,
+    clean_names,
+    read_columns,
+    row_numbers,
+)
+from cingulum.pipeline.visit_order import SortKey, sort_keys
 from cingulum.report.table_results import LeftOut
 
 RANK = "_rank"
@@ -29,22 +36,11 @@ RANK = "_rank"
 STATE = "_state"
 """Column that a prepared table gets: which state a row was measured in, from 0."""
 
-KNOWN_ORDERS = (
-    ("pre", "post"),
-    ("before", "after"),
-    ("baseline", "followup"),
-    ("low", "high"),
-)
-"""Session labels whose alphabetical order is not the order in time."""
-
 BIDS_LABELS = ("participant_id", "session_id")
 """Columns of a BIDS table that name a row: never features."""
 
 MISSING = ("", "n/a", "NaN", "nan")
 """Texts that mean that a value is missing."""
-
-SortKey = tuple[tuple[int, float, str], ...]
-"""What visits are sorted by: numbers in a label by size, words by alphabet."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +51,7 @@ class PreparedTable:
     columns: of features, by modality; controls: modalities that are not fused
     order: the column that orders visits; None: the order of the rows
     left_out: rows and columns that were dropped, by reason
+    remarks: what was read otherwise than it is written, or could not be read
     """
 
     table: pd.DataFrame
@@ -62,6 +59,7 @@ class PreparedTable:
     controls: tuple[str, ...]
     order: str | None
     left_out: LeftOut
+    remarks: tuple[str, ...] = ()
 
     @property
     def feature_modalities(self) -> dict[str, list[str]]:
@@ -91,39 +89,61 @@ def prepare_table(path: Path, request: Request) -> PreparedTable:
     Raises InputError for columns that are missing, outcomes and features that are not
     finite numbers, repeated visits, and where no feature is left.
     """
-    source = ColumnSource(path, _read(path, request))
+    read = _read(path, request)
+    source = ColumnSource(path, read.table)
     _check_names(source, request)
     question = request.question
     order = _order_column(question, source.table)
+    numbered = row_numbers(source.table)
     table, dropped = _complete_rows(source, request, order)
     _check_rows(path, table, question, order)
     table = _with_numeric_confounds(path, table, request.columns.confounds)
-    visits = _visits(table, question.group, order)
+    visits = _visits(path, table, question.group, order)
+    reserved = _reserved(request, order)
+    # A column that was asked for by name is meant.
+    numbered = [c for c in numbered if c not in {*reserved, *request.columns.features}]
     choice = choose_columns(
-        ColumnSource(path, table), request, _reserved(request, order), visits.rank
+        ColumnSource(path, table), request, {*reserved, *numbered}, visits.rank
     )
-    left_out = without_empty({**dropped, **choice.left_out})
+    of_rows: LeftOut = {"columns that number the rows": numbered}
+    left_out = without_empty({**dropped, **of_rows, **choice.left_out})
     _check_features(path, choice, left_out)
     # Added last, so that they are never taken for features.
     table = table.assign(**{RANK: visits.rank, STATE: visits.state})
-    return PreparedTable(table, choice.columns, choice.controls, order, left_out)
+    return PreparedTable(
+        table, choice.columns, choice.controls, order, left_out, read.remarks
+    )
 
 
-def _read(path: Path, request: Request) -> pd.DataFrame:
+def _read(path: Path, request: Request) -> ReadTable:
     """The table. Columns that name people, sites and visits stay text, so that 001 and
     1E5 remain what they are."""
     question = request.question
-    labels = {question.group, question.order, request.columns.site, *BIDS_LABELS}
+    roles = request.columns
+    named = {question.group, question.order, roles.site, roles.family, *BIDS_LABELS}
+    labels = [label for label in named if label]
     separator = "," if path.suffix == ".csv" else "\t"
     _check_separator(path, separator)
-    return read_table(
+    table = read_table(
         path,
         sep=separator,
-        dtype=dict.fromkeys(filter(None, labels), str),
+        dtype=dict.fromkeys(labels, str),
         # pandas would also take NA, NULL and None for missing: they can be labels.
         keep_default_na=False,
         na_values=[*MISSING],
     )
+    for label in labels:
+        if label in table:
+            table[label] = _clean_label(path, table[label], question.group)
+    if question.bids is not None:
+        columns = [question.outcome, *filter(None, named), *roles.confounds]
+        table = with_bids_columns(table, question.bids, columns)
+    return read_columns(table, labels)
+
+
+def _clean_label(path: Path, column: pd.Series, group: str) -> pd.Series:
+    # Of sites and visits, 1 and 01 may be two.
+    return clean_names(path, column) if column.name == group else column.str.strip()
 
 
 def _check_separator(path: Path, separator: str) -> None:
@@ -147,6 +167,7 @@ def _check_names(source: ColumnSource, request: Request) -> None:
         question.group,
         question.order,
         request.columns.site,
+        request.columns.family,
         *request.columns.confounds,
     )
     for column in named:
@@ -157,7 +178,10 @@ def _check_names(source: ColumnSource, request: Request) -> None:
 def _order_column(question: Question, table: pd.DataFrame) -> str | None:
     if question.order:
         return question.order
-    return "session_id" if "session_id" in table else None
+    # `cingulum features` writes the column also for datasets without sessions.
+    if "session_id" in table and table["session_id"].notna().any():
+        return "session_id"
+    return None
 
 
 def _finite_outcome(source: ColumnSource, column: str) -> pd.Series:
@@ -198,7 +222,7 @@ def _incomplete_rows(
         "rows without outcome": outcome.isna(),
         f"rows without {group}": table[group].isna(),
     }
-    for column in (order, request.columns.site):
+    for column in (order, request.columns.site, request.columns.family):
         if column:
             incomplete[f"rows without {column}"] = table[column].isna()
     return incomplete
@@ -265,6 +289,7 @@ def _reserved(request: Request, order: str | None) -> set[str | None]:
         request.question.outcome,
         request.question.group,
         request.columns.site,
+        request.columns.family,
         order,
         *BIDS_LABELS,
         *request.columns.confounds,
@@ -279,13 +304,13 @@ class _Visits:
     state: np.ndarray
 
 
-def _visits(table: pd.DataFrame, group: str, order: str | None) -> _Visits:
+def _visits(path: Path, table: pd.DataFrame, group: str, order: str | None) -> _Visits:
     """Visits in the order of a column, or else of the rows."""
     visits = table.groupby(group, sort=False)
     if order is None:
         rank = visits.cumcount().to_numpy()
         return _Visits(rank, rank)
-    keys = _sort_keys(table[order])
+    keys = sort_keys(table[order], path)
     rank = np.zeros(len(table), int)
     for rows in visits.indices.values():
         in_order = sorted(rows, key=lambda row: keys[row])
@@ -305,29 +330,3 @@ def _states(keys: Sequence[SortKey], rank: np.ndarray) -> np.ndarray:
         return rank
     positions = dict(zip(labels, range(len(labels)), strict=True))
     return np.array([positions[key] for key in keys])
-
-
-def _sort_keys(labels: pd.Series) -> list[SortKey]:
-    # Numbers with signs, points or exponents are compared as such, if all are numbers.
-    numbers = pd.to_numeric(labels, errors="coerce")
-    if numbers.notna().all():
-        return [((0, number, ""),) for number in numbers]
-    return list(map(_natural_key, labels))
-
-
-def _natural_key(text: object) -> SortKey:
-    """ses-2 before ses-10, and pre before post."""
-    # Labels come with and without the prefix of BIDS.
-    label = re.sub(r"^ses-", "", str(text)).lower()
-    for pair in KNOWN_ORDERS:
-        if label in pair:
-            return ((0, float(pair.index(label)), ""),)
-    pieces = re.split(r"([0-9]+)", label)
-    return tuple(_piece_key(piece) for piece in pieces if piece)
-
-
-def _piece_key(piece: str) -> tuple[int, float, str]:
-    # isdigit alone accepts superscripts, which float refuses.
-    if piece.isascii() and piece.isdigit():
-        return (0, float(piece), "")
-    return (1, 0.0, piece)

@@ -67,6 +67,9 @@ class ColumnSource:
 
 def _matches(names: Sequence[str], pattern: str) -> list[str]:
     """Names that match a pattern, case-sensitive on every platform."""
+    # A name may have brackets, which mean something else in a pattern.
+    if pattern in names:
+        return [pattern]
     return [name for name in names if fnmatch.fnmatchcase(name, pattern)]
 
 
@@ -130,12 +133,12 @@ def _candidates(
 ) -> tuple[list[str], list[str]]:
     """Numeric columns that may be features, and columns that are no numbers."""
     table = source.table
-    free = _without(table.columns, reserved)
+    free = _without(table.columns, {*reserved, *ALWAYS_TEXT})
     numeric = [c for c in free if pd.api.types.is_numeric_dtype(table[c])]
     if patterns:
         # Only what was asked for matters: other columns are not reported.
         return source.matching(patterns, numeric), []
-    return numeric, _without(free, {*numeric, *ALWAYS_TEXT})
+    return numeric, _without(free, numeric)
 
 
 def _informative(

@@ -131,13 +131,14 @@ def predict_pairs(
         pairs.participants,
         prepared.controls,
         _confounds(prepared, pairs, request.columns.confounds),
+        _labels_of(prepared, pairs, request.columns.family),
     )
     study = StudyData(
         visits,
         # In the other design ratings have a regression of their own.
         ratings=pairs.outcomes if question.is_paired else None,
         higher=pairs.second_is_higher,
-        sites=_sites(prepared, pairs, request.columns.site),
+        sites=_labels_of(prepared, pairs, request.columns.site),
     )
     evaluation = evaluate_study(
         study,
@@ -207,10 +208,10 @@ def _confounds(
     return confounds
 
 
-def _sites(
+def _labels_of(
     prepared: PreparedTable, pairs: VisitPairs, column: str | None
 ) -> np.ndarray | None:
-    """The site of each participant's first visit."""
+    """The site, or the family, of each participant's first visit."""
     if column is None:
         return None
     first_visits = pairs.rows[:, 0]

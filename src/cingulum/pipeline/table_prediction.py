@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cingulum.io.files import write_bytes, write_json, write_table
+from cingulum.io.files import replaced_files, write_bytes, write_json, write_table
 from cingulum.pipeline.prepared_table import PreparedTable, prepare_table
 from cingulum.pipeline.table_checks import column_checks
 from cingulum.pipeline.table_pairs import (
@@ -17,6 +17,7 @@ from cingulum.pipeline.table_pairs import (
 )
 from cingulum.pipeline.table_ratings import predict_ratings, rating_predictions
 from cingulum.pipeline.table_request import Request
+from cingulum.pipeline.telling_columns import refuse_copies
 from cingulum.prediction.permutation import Jobs
 from cingulum.report import plots
 from cingulum.report.page import render_prediction
@@ -71,6 +72,7 @@ def predict(
     that do not vary.
     """
     prepared = prepare_table(Path(path), request)
+    refuse_copies(prepared.table[prepared.features], _scan_names(prepared, request))
     evaluate_design = _paired if request.question.is_paired else _between
     output = evaluate_design(prepared, request, jobs, show_progress)
     # After the audit of the evaluation: these concern the table, not the model.
@@ -79,6 +81,17 @@ def predict(
     )
     _write(Path(out), results, output)
     return results
+
+
+def _scan_names(prepared: PreparedTable, request: Request) -> list[str]:
+    """What each row is called in messages."""
+    people = prepared.table[request.question.group].astype(str)
+    if prepared.order is None:
+        return [f"of {person}" for person in people]
+    visits = prepared.table[prepared.order].astype(str)
+    return [
+        f"{visit} of {person}" for person, visit in zip(people, visits, strict=True)
+    ]
 
 
 def _paired(
@@ -130,13 +143,12 @@ def _table_use(
 
 def _write(out: Path, results: TableResults, output: _Output) -> None:
     # A run of the other design writes other files: none of an earlier one remains.
-    for name in WRITTEN:
-        (out / name).unlink(missing_ok=True)
-    for name, table in output.tables.items():
-        write_table(out / f"{name}.tsv", table)
-    # The page prints the same numbers that the file holds.
-    summary = results.to_summary()
-    write_bytes(out / "prediction.png", output.figure)
-    write_json(out / "summary.json", summary)
-    page = render_prediction(summary, output.figure)
-    write_bytes(out / "report.html", page.encode())
+    with replaced_files(out, WRITTEN) as folder:
+        for name, table in output.tables.items():
+            write_table(folder / f"{name}.tsv", table)
+        # The page prints the same numbers that the file holds.
+        summary = results.to_summary()
+        write_bytes(folder / "prediction.png", output.figure)
+        write_json(folder / "summary.json", summary)
+        page = render_prediction(summary, output.figure)
+        write_bytes(folder / "report.html", page.encode())

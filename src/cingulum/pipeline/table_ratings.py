@@ -11,8 +11,9 @@ import pandas as pd
 from cingulum.errors import InputError
 from cingulum.pipeline.prepared_table import STATE, PreparedTable
 from cingulum.pipeline.table_pairs import predict_pairs
-from cingulum.pipeline.table_request import Question, Request
+from cingulum.pipeline.table_request import Request
 from cingulum.prediction.conformal import conformal_intervals
+from cingulum.prediction.confounds import with_curves
 from cingulum.prediction.leak_audit import audit_ratings
 from cingulum.prediction.permutation import Jobs
 from cingulum.prediction.regression import Ratings, RegressionSettings, regress
@@ -127,10 +128,11 @@ def _regression(
 ) -> Ratings:
     """The regression of the outcome on complete rows."""
     evaluation = request.evaluation
-    scans = _scans(complete.table, request.question, request.columns.site)
+    scans = _scans(complete.table, request)
     folds = request.model.folds
     if folds is None:
-        folds = min(FOLDS, len(scans.names))
+        units = scans.names if scans.family is None else set(scans.family)
+        folds = min(FOLDS, len(units))
     # A stream of its own: the folds do not depend on what else is drawn.
     rng = generator(evaluation.seed, Stream.REGRESSION_FOLDS)
     settings = RegressionSettings(
@@ -150,22 +152,27 @@ def _regression(
     )
 
 
-def _scans(table: pd.DataFrame, question: Question, site: str | None) -> Scans:
+def _scans(table: pd.DataFrame, request: Request) -> Scans:
+    question, roles = request.question, request.columns
     participants = table[question.group]
     # Sorted, so that folds do not depend on the order of the rows.
     names = sorted(participants.unique())
     number = dict(zip(names, range(len(names)), strict=True))
-    sites = None
-    if site is not None:
-        # A participant belongs to the site of its first row.
-        by_participant = table[site].astype(str).groupby(participants).first()
-        sites = by_participant.loc[names].to_numpy()
+
+    def labels(column: str | None) -> np.ndarray | None:
+        if column is None:
+            return None
+        # A participant belongs to the site, and the family, of its first row.
+        by_participant = table[column].astype(str).groupby(participants).first()
+        return by_participant.loc[names].to_numpy()
+
     return Scans(
         participants.map(number).to_numpy(),
         table[STATE].to_numpy(),
         table[question.outcome].to_numpy(float),
         names,
-        sites,
+        labels(roles.site),
+        labels(roles.family),
     )
 
 
@@ -184,8 +191,8 @@ def _kernel(complete: PreparedTable, request: Request) -> ScanKernel:
 
 
 def _confounds(complete: PreparedTable, columns: tuple[str, ...]) -> np.ndarray | None:
-    """(row, confound)"""
-    return complete.numbers(columns) if columns else None
+    """(row, confound), with their curves."""
+    return with_curves(complete.numbers(columns)) if columns else None
 
 
 def _baselines(

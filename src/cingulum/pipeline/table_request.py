@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 
 from cingulum.errors import InputError
 from cingulum.prediction.regression import Model
@@ -21,12 +22,15 @@ class Question:
         between (how high is the outcome of a participant not used for training?)
     order: column that orders the visits of a participant; None: session_id, or else the
         order of the rows
+    bids: dataset whose sessions.tsv and participants.tsv have columns that the table
+        lacks
     """
 
     outcome: str
     group: str = "participant_id"
     design: str = "paired"
     order: str | None = None
+    bids: Path | None = None
 
     def __post_init__(self) -> None:
         if self.design not in ("paired", "between"):
@@ -47,6 +51,8 @@ class ColumnRoles:
     controls: modalities or columns that are scored by themselves and not fused
     confounds: regressed out of the features in every fold
     site: participants exchange outcomes inside their site only
+    family: participants of one family are left out together, and exchange outcomes as
+        a whole
     """
 
     features: tuple[str, ...] = ()
@@ -54,6 +60,7 @@ class ColumnRoles:
     controls: tuple[str, ...] = ()
     confounds: tuple[str, ...] = ()
     site: str | None = None
+    family: str | None = None
 
     def __post_init__(self) -> None:
         if "fused" in self.modalities:
@@ -163,7 +170,8 @@ class Request:
             for option in fields(group):
                 value = getattr(group, option.name)
                 # False and 0 are choices and are recorded.
-                if value not in ((), None, {}):
+                # A folder would name people and machines.
+                if value not in ((), None, {}) and not isinstance(value, Path):
                     settings[option.name] = value
         # What was done counts, not what was asked for.
         settings["fusion"] = self.model.effective_fusion

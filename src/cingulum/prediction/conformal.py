@@ -49,14 +49,25 @@ def _weights(patient: np.ndarray) -> np.ndarray:
 
 
 def conformal_intervals(
-    predicted: np.ndarray, rating: np.ndarray, patient: np.ndarray, level: float = 0.9
+    predicted: np.ndarray,
+    rating: np.ndarray,
+    patient: np.ndarray,
+    level: float = 0.9,
+    group: np.ndarray | None = None,
 ) -> np.ndarray:
     """Intervals (scan, 2) of tested patients, each from the out-of-fold residuals of
-    the other patients."""
+    the other patients.
+
+    They hold on average over patients: of those who are harder to predict they cover
+    less. group (scan,): intervals that hold in each group by itself (Mondrian; Vovk
+    2012, doi:10.1007/s10994-013-5355-6), and are infinite in groups of too few.
+    """
+    of_group = np.zeros(len(patient), int) if group is None else np.asarray(group)
     reach = np.empty(len(predicted))
     for i in np.unique(patient):
         own = patient == i
         # A patient's own residuals would make its interval fit them.
-        residuals = rating[~own] - predicted[~own]
-        reach[own] = conformal_reach(residuals, patient[~own], level)
+        others = ~own & (of_group == of_group[own][0])
+        residuals = rating[others] - predicted[others]
+        reach[own] = conformal_reach(residuals, patient[others], level)
     return np.stack([predicted - reach, predicted + reach], 1)

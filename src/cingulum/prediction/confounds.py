@@ -18,6 +18,23 @@ SETTLED = 1e-8
 """Largest change of an estimate, in standard deviations, that ends the iteration."""
 
 
+def with_curves(confounds: np.ndarray | None) -> np.ndarray | None:
+    """Confounds (…, confound) and their squares, so that a curve is taken out of the
+    features with the straight line; two groups (sex, scanner) have no curve.
+
+    A confound that acts along a curve would otherwise pass for prediction.
+    """
+    if confounds is None:
+        return None
+    curves = []
+    for number in range(confounds.shape[-1]):
+        values = confounds[..., number]
+        if len(np.unique(values)) > 2:
+            centred = (values - values.mean()) / values.std()
+            curves.append(centred**2)
+    return np.stack([*np.moveaxis(confounds, -1, 0), *curves], -1)
+
+
 class Deconfounder(TransformerMixin, BaseEstimator):
     """Regress confounds out of features; put it first in a `Pipeline`, so that it is
     refitted in every fold.

@@ -28,7 +28,8 @@ def peaks(
     many voxels, and their peaks.
 
     Columns: cluster, x, y, z (mm), peak (z), size_mm3, region and distance_mm: the
-    nearest region of the atlas (one of nilearn's coordinate atlases, or pain52).
+    nearest region of the atlas (one of nilearn's coordinate atlases, or pain52), empty
+    where the nearest is too far to name the peak after it.
     nilearn's `get_clusters_table` does the work.
     """
     z = np.nan_to_num(z)
@@ -40,15 +41,21 @@ def peaks(
     return table.sort_values("peak", key=np.abs, ascending=False).reset_index(drop=True)
 
 
+FARTHEST_REGION = 8.0
+"""mm from a region's centre up to which a peak is called after it."""
+
+
 def _with_regions(table: pd.DataFrame, atlas: Atlas) -> pd.DataFrame:
     """The table with the nearest region of each peak."""
     positions = table[["x", "y", "z"]].to_numpy(float)
     distance = _distances(positions, np.asarray(atlas.centres))
     nearest = distance.argmin(1)
-    return table.assign(
-        region=[atlas.regions[i] for i in nearest],
-        distance_mm=distance.min(1).round(1),
-    )
+    away = distance.min(1)
+    regions = [
+        atlas.regions[i] if mm <= FARTHEST_REGION else ""
+        for i, mm in zip(nearest, away, strict=True)
+    ]
+    return table.assign(region=regions, distance_mm=away.round(1))
 
 
 def _is_exceeded(z: np.ndarray, threshold: float) -> bool:

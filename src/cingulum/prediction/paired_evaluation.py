@@ -439,11 +439,14 @@ class _Judge:
         decisions = _decisions(model)
         scans = _scan_scores(model)
         n = int(model.available.sum())
+        exact = exact_interval(accuracy * n, n)
         return Score(
             decisions=decisions,
             accuracy=accuracy,
-            accuracy_ci=percentile(self.drawn.mean(correctness(decisions))),
-            accuracy_exact_ci=exact_interval(accuracy * n, n),
+            # A bootstrap of decisions has no width where all of them are right, and is
+            # too narrow near it.
+            accuracy_ci=exact,
+            accuracy_exact_ci=exact,
             auc=auc,
             auc_ci=percentile(self.drawn.mirrored_auc(decisions)),
             scans=scans,

@@ -35,6 +35,12 @@ r. slope, intercept: of the ratings on the predictions (1 and 0 when calibrated)
 are of unadjusted predictions.
 """
 
+CORRELATIONS = ("r", "r_within_state", "r_patients", "r_change")
+
+PESSIMISM = 0.63
+"""By how much longer an interval reaches upwards where nothing is predicted: the
+smallest that holds what it says in simulated cohorts."""
+
 NAN = float("nan")
 
 
@@ -93,7 +99,8 @@ def performance(predictions: RatingPredictions) -> dict[str, float]:
 def bootstrap_performance(
     predictions: RatingPredictions, rng: np.random.Generator, times: int
 ) -> dict[str, Interval]:
-    """95 % intervals of MEASURES over resampled patients; models are not refitted."""
+    """95 % intervals of MEASURES: of correlations by `correlation_interval`, of the
+    others over resampled patients, whose models are not refitted."""
     scans = predictions.scans
     rows = _rows_by_patient(scans)
     means = _patient_means(predictions)
@@ -104,7 +111,29 @@ def bootstrap_performance(
         # Few patients may be drawn with one rating only, which has no correlation.
         if np.ptp(scans.rating[resampled]) > 0:
             samples.append(_performance_of(predictions, resampled, means.of(patients)))
-    return {name: _interval(samples, name) for name in MEASURES}
+    observed = _performance_of(predictions, np.arange(len(scans.rating)), means)
+    intervals = {name: _interval(samples, name) for name in MEASURES}
+    for name in CORRELATIONS:
+        intervals[name] = correlation_interval(observed[name], len(rows))
+    return intervals
+
+
+def correlation_interval(r: float, patients: int) -> Interval:
+    """95 % interval of a cross-validated correlation, by Fisher's z.
+
+    Predictions of patients who were left out lean away from them where features know
+    little, so that r lies below its true value, down to far below 0. The upper end is
+    therefore never below that of no correlation, and is further away the smaller r is.
+    Simulated (one feature, ridge, true r 0 to .85, 12, 20 and 53 patients), it holds
+    the truth in 94 to 100 % of cohorts; resampling fixed predictions, in 70 to 85 %.
+    """
+    if patients <= 3 or not np.isfinite(r):
+        return Interval(NAN, NAN)
+    z = np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12))
+    reach = 1.96 / np.sqrt(patients - 3)
+    upward = reach * (1 + PESSIMISM * (1 - max(r, 0.0)))
+    low, high = np.tanh(z - reach), np.tanh(max(z, 0.0) + upward)
+    return Interval(float(low), float(high))
 
 
 def _rows_by_patient(scans: Scans) -> list[np.ndarray]:

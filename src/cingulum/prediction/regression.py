@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from cingulum.errors import InputError
+from cingulum.prediction.confounds import with_curves
 from cingulum.prediction.paired_features import (
     PairedFeatures,
     response_kernel,
@@ -146,6 +147,9 @@ class Ratings:
                 "fold": self.folds[scans.patient],
                 "rating": scans.rating,
                 "predicted": self.predicted,
+                # r is of predictions and ratings less this mean, which differs between
+                # folds.
+                "training_mean": training_means(scans, self.folds),
             }
         )
 
@@ -165,6 +169,7 @@ def evaluate_ratings(  # noqa: PLR0913
     scale: tuple[str, ...] = (),
     confounds: dict[str, np.ndarray] | None = None,
     sites: np.ndarray | None = None,
+    blocks: Sequence[str] | None = None,
     harmonise: bool = False,
     permutations: int = 5000,
     stop_after: int | None = None,
@@ -181,6 +186,8 @@ def evaluate_ratings(  # noqa: PLR0913
         mean diagonal 1
     confounds: by name (patient, visit), regressed out of the features in every fold
     sites (patient,): patients exchange ratings inside their site only
+    blocks (patient,): patients of one block (a family) are left out together, and
+        exchange their ratings as a whole
     harmonise: remove site differences in mean and variance from features (`ComBat`)
 
     Raises InputError for shapes that do not fit, missing values, copies of a patient
@@ -190,10 +197,13 @@ def evaluate_ratings(  # noqa: PLR0913
         model, on, inner_folds, permutations, stop_after, bootstrap, seed
     )
     _check_ratings(ratings, len(patients))
-    paired = PairedFeatures(modalities, scale, stacked_confounds(confounds))
+    paired = PairedFeatures(
+        modalities, scale, with_curves(stacked_confounds(confounds))
+    )
     paired.check(patients)
     columns = VISIT_COLUMNS[visits]
-    scans = paired_scans(ratings[:, columns], list(patients), sites)
+    families = None if blocks is None else np.asarray([str(b) for b in blocks])
+    scans = paired_scans(ratings[:, columns], list(patients), sites, families)
     outer = scans.folds(folds, generator(seed, Stream.REGRESSION_FOLDS))
     if on == "responses":
         responses = paired.responses(_response_plan(outer, settings, C))
@@ -293,8 +303,11 @@ class _Division:
     def of(
         scans: Scans, outer: np.ndarray, parts: int, rng: np.random.Generator
     ) -> _Division:
-        # Patients, not scans, are dealt into parts: a patient's scans are alike.
-        inner = rng.permutation(len(scans.names)) % parts
+        # Patients or families, not scans, are dealt into parts: their scans are alike.
+        member = np.arange(len(scans.names))
+        if scans.family is not None:
+            member = np.unique(scans.family, return_inverse=True)[1]
+        inner = (rng.permutation(member.max() + 1) % parts)[member]
         return _Division(scans, outer, inner)
 
     def folds(self, kernel: ScanKernel, model: Model) -> list[RegressionFold]:

@@ -17,7 +17,8 @@ class Score:
 
     decisions: one per patient, out of fold; > 0 means the second visit was recognised;
         NaN for a patient without data
-    accuracy_ci, auc_ci: bootstrap over patients; accuracy_exact_ci: Clopper-Pearson
+    accuracy_ci, accuracy_exact_ci: Clopper-Pearson, exact for independent decisions;
+        auc_ci: bootstrap over patients
     auc: of the mirrored decisions (signed-rank, as in Lee et al. 2019)
     scans: out-of-fold scores (patient, visit) of single scans; single_scan_auc: second
         visits against first ones

@@ -221,6 +221,7 @@ class _Study:
         return {visits: self._ratings(between, visits) for visits in varying}
 
     def _ratings(self, between: BetweenPatients, visits: Visits) -> Ratings:
+        families = self.data.visits.blocks
         return evaluate_ratings(
             between.values,
             between.ratings,
@@ -231,6 +232,7 @@ class _Study:
             on=self.regression.on,
             model=self.regression.model,
             sites=self.data.sites,
+            blocks=None if families is None else list(families),
             permutations=self.permutations.n,
             stop_after=self.permutations.stop_after,
             seed=self.seed,

@@ -193,7 +193,11 @@ def _preprocessing(results: StudyResults) -> str:
 
 
 def _quality(results: StudyResults) -> str:
-    return f"Table of quality with {len(results.quality.far)} visits that stand apart."
+    far = results.quality.far
+    visits = len({outlier.visit for outlier in far})
+    return (
+        f"Table of quality with {len(far)} values that stand apart, at {visits} visits."
+    )
 
 
 def _correction(results: StudyResults) -> str:

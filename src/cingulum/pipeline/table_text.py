@@ -1,0 +1,123 @@
+"""From what people write into tables to names and numbers: missing values as R and
+others write them, decimal commas, spaces around names, columns that number the rows.
+What is read otherwise than it is written is said."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cingulum.errors import InputError
+
+MISSING_NUMBERS = frozenset(
+    {"", ".", "-", "?", "na", "n/a", "nan", "null", "none", "missing", "#n/a"}
+)
+"""Texts that mean, in a column of numbers, that a value is missing. In a column of
+labels, NA and None may be names."""
+
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(e[+-]?\d+)?", re.I)
+PERCENT = re.compile(r"[+-]?\d+([.,]\d+)?\s*%")
+
+MOSTLY_NUMBERS = 0.5
+"""Share of a column's values that are numbers, from which the others are unreadable
+numbers, and not words."""
+
+
+@dataclass(frozen=True, eq=False)
+class ReadTable:
+    """A table with numbers as numbers; remarks: what was read otherwise than it is
+    written, or could not be read."""
+
+    table: pd.DataFrame
+    remarks: tuple[str, ...]
+
+
+def read_columns(table: pd.DataFrame, labels: Sequence[str]) -> ReadTable:
+    """Turn columns of numbers that were written as texts into numbers.
+
+    labels: columns that stay texts
+    """
+    remarks: list[str] = []
+    read = {}
+    for name in table.columns:
+        column = table[name]
+        is_text = column.dtype == object or isinstance(column.dtype, pd.StringDtype)
+        if name not in labels and is_text:
+            read[name] = _as_numbers(str(name), column, remarks)
+    return ReadTable(table.assign(**read) if read else table, tuple(remarks))
+
+
+def _as_numbers(name: str, column: pd.Series, remarks: list[str]) -> pd.Series:
+    """The column as numbers; unchanged where it holds words."""
+    texts = column.astype("string").str.strip()
+    is_missing = texts.isna() | texts.str.lower().isin(MISSING_NUMBERS)
+    plain = texts.where(~is_missing)
+    comma = plain.str.fullmatch(DECIMAL_COMMA).fillna(False).to_numpy(bool)
+    percent = plain.str.fullmatch(PERCENT).fillna(False).to_numpy(bool)
+    cleaned = plain.mask(percent, plain.str.rstrip("%").str.strip())
+    cleaned = cleaned.mask(comma | percent, cleaned.str.replace(",", ".", regex=False))
+    numbers = pd.to_numeric(cleaned.astype(object), errors="coerce").astype(float)
+    known = ~is_missing.to_numpy(bool)
+    unreadable = known & numbers.isna().to_numpy()
+    readable = int((known & ~unreadable).sum())
+    if not readable or readable <= MOSTLY_NUMBERS * known.sum():
+        return column
+    if unreadable.any():
+        row = int(np.flatnonzero(unreadable)[0])
+        remarks.append(
+            f"{name} is left out: {int(unreadable.sum())} of its values are no "
+            f"numbers, the first {column.iloc[row]!r} in row {row + 2}. Repair them, "
+            "or leave the cells empty"
+        )
+        return column
+    if comma.any():
+        remarks.append(f"{name}: decimal commas were read as points")
+    if percent.any():
+        remarks.append(f"{name}: percent signs were left out")
+    return numbers
+
+
+def clean_names(path: Path, column: pd.Series) -> pd.Series:
+    """Names without spaces at their ends.
+
+    Raises InputError for names that differ only by case or leading zeros: they may be
+    one person or two.
+    """
+    names = column.str.strip()
+    alike: dict[str, set[str]] = defaultdict(set)
+    for name in names.dropna().unique():
+        alike[_loose(name)].add(name)
+    for spellings in alike.values():
+        if len(spellings) > 1:
+            shown = " and ".join(repr(name) for name in sorted(spellings)[:3])
+            raise InputError(
+                f"{path}: {column.name} has {shown}, which differ by case or leading "
+                "zeros only. Write one name for one person, and names that differ "
+                "otherwise for two."
+            )
+    return names
+
+
+def _loose(name: str) -> str:
+    """A name without what people write in several ways."""
+    without_prefix = re.sub(r"^sub-", "", name.casefold())
+    return re.sub(r"(?<!\d)0+(?=\d)", "", without_prefix)
+
+
+def row_numbers(table: pd.DataFrame) -> list[str]:
+    """Columns that number the rows, as pandas and R write them: 0, 1, 2, … in the order
+    of the file."""
+    return [str(name) for name in table.columns if _counts_rows(table[name])]
+
+
+def _counts_rows(column: pd.Series) -> bool:
+    if not pd.api.types.is_numeric_dtype(column) or len(column) < 3:
+        return False
+    values = column.to_numpy(float)
+    return bool(np.isfinite(values).all() and (np.diff(values) == 1).all())
