@@ -148,6 +148,16 @@ def test_copies_that_differ_a_little(change):
         refuse_copies(values, names)
 
 
+def test_what_was_measured_once_may_be_in_the_rows_of_all_visits():
+    rng = np.random.default_rng(0)
+    people = np.repeat(np.arange(10), 2)
+    values = pd.DataFrame(rng.normal(size=(10, 6))[people])
+    names = [str(i) for i in range(20)]
+    refuse_copies(values, names, people)
+    with pytest.raises(InputError, match="copy"):
+        refuse_copies(values, names)
+
+
 def test_ordinal_scales_coincide_and_are_no_copies():
     rng = np.random.default_rng(0)
     values = pd.DataFrame(rng.integers(0, 4, (40, 5)).astype(float))

@@ -114,7 +114,8 @@ def _check_range(what: str, value: Value, declared: Parameter) -> None:
             f"{what} = {outside:.6g} is outside its plausible range, {declared.low:g} "
             f"to {declared.high:g} {declared.unit} ({declared.meaning}). Is it given "
             "in that unit?",
-            stacklevel=4,
+            # The line of the user that called `simulate`.
+            stacklevel=5,
         )
 
 

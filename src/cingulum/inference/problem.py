@@ -22,6 +22,7 @@ from cingulum.inference.views import Analytic, Cleaning, Recorded, Simulated, Vi
 from cingulum.measures import similarity
 from cingulum.simulation.linear.equilibrium import fixed_point, linearise
 from cingulum.simulation.simulation import (
+    SimulationSettings,
     settled_state,
     simulate_candidate,
     time_step,
@@ -222,9 +223,7 @@ class Problem:
         simulated = cast(brain, torch.float32) if runs.stimulus is None else brain
         members = torch.broadcast_shapes(self.recorded.batch, brain.batch)
         batch = (runs.runs, *members)
-        signal = simulate_candidate(
-            simulated,
-            60 * runs.minutes,
+        settings = SimulationSettings(
             dt=runs.step(brain.sensor.tr),
             start=at_rest(simulated, batch),
             stimulus=runs.stimulus,
@@ -233,7 +232,8 @@ class Problem:
             vascular_step=runs.vascular_step,
             scheme=runs.scheme,
             seed=seed,
-        ).signal
+        )
+        signal = simulate_candidate(simulated, 60 * runs.minutes, settings).signal
         # Back in the precision of the recording it is compared with.
         data = signal.data.to(brain.connectome.weights)
         return Simulated(brain, replace(signal, data=data), self.cleaning)

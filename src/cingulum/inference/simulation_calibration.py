@@ -41,7 +41,11 @@ from cingulum.inference.problem import (
 from cingulum.inference.views import Cleaning
 from cingulum.io.files import write_bytes
 from cingulum.progress import track
-from cingulum.simulation.simulation import simulate_candidate, time_step
+from cingulum.simulation.simulation import (
+    SimulationSettings,
+    simulate_candidate,
+    time_step,
+)
 from cingulum.timeseries import TimeSeries
 
 Draws = Float[Tensor, "draw recording coordinate"]
@@ -481,16 +485,15 @@ def simulate_recordings(
     brain = problem.candidate(split(problem, truths))
     batch = (len(truths),)
     # From the equilibrium, so that a minute is enough to forget the start.
-    return simulate_candidate(
-        brain,
-        duration,
+    settings = SimulationSettings(
         dt=time_step(brain.sensor.tr, LONGEST_STEP) if dt is None else dt,
         start=at_rest(brain, batch),
         batch=batch,
         discard=DISCARDED,
         vascular_step=vascular_step,
         seed=seed,
-    ).signal
+    )
+    return simulate_candidate(brain, duration, settings).signal
 
 
 def stable_truths(

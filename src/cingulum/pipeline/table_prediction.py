@@ -72,7 +72,14 @@ def predict(
     that do not vary.
     """
     prepared = prepare_table(Path(path), request)
-    refuse_copies(prepared.table[prepared.features], _scan_names(prepared, request))
+    features = prepared.table[prepared.features]
+    # Between participants, what was measured once may stand in the rows of all visits.
+    people = prepared.table[request.question.group].to_numpy()
+    refuse_copies(
+        features,
+        _scan_names(prepared, request),
+        None if request.question.is_paired else people,
+    )
     evaluate_design = _paired if request.question.is_paired else _between
     output = evaluate_design(prepared, request, jobs, show_progress)
     # After the audit of the evaluation: these concern the table, not the model.

@@ -55,32 +55,60 @@ def read_columns(table: pd.DataFrame, labels: Sequence[str]) -> ReadTable:
 
 def _as_numbers(name: str, column: pd.Series, remarks: list[str]) -> pd.Series:
     """The column as numbers; unchanged where it holds words."""
-    texts = column.astype("string").str.strip()
-    is_missing = texts.isna() | texts.str.lower().isin(MISSING_NUMBERS)
-    plain = texts.where(~is_missing)
-    comma = plain.str.fullmatch(DECIMAL_COMMA).fillna(False).to_numpy(bool)
-    percent = plain.str.fullmatch(PERCENT).fillna(False).to_numpy(bool)
-    cleaned = plain.mask(percent, plain.str.rstrip("%").str.strip())
-    cleaned = cleaned.mask(comma | percent, cleaned.str.replace(",", ".", regex=False))
-    numbers = pd.to_numeric(cleaned.astype(object), errors="coerce").astype(float)
-    known = ~is_missing.to_numpy(bool)
-    unreadable = known & numbers.isna().to_numpy()
-    readable = int((known & ~unreadable).sum())
-    if not readable or readable <= MOSTLY_NUMBERS * known.sum():
+    written = _Written.of(column)
+    if not written.is_mostly_numbers:
         return column
-    if unreadable.any():
-        row = int(np.flatnonzero(unreadable)[0])
-        remarks.append(
-            f"{name} is left out: {int(unreadable.sum())} of its values are no "
+    if written.unreadable.any():
+        remarks.append(written.unreadable_words(name, column))
+        return column
+    if written.commas.any():
+        remarks.append(f"{name}: decimal commas were read as points")
+    if written.percents.any():
+        remarks.append(f"{name}: percent signs were left out")
+    return written.numbers
+
+
+@dataclass(frozen=True, eq=False)
+class _Written:
+    """A column of texts as numbers, and (row,) which texts have a decimal comma, a
+    percent sign, or are no number; known: which are not missing."""
+
+    numbers: pd.Series
+    commas: np.ndarray
+    percents: np.ndarray
+    known: np.ndarray
+
+    @classmethod
+    def of(cls, column: pd.Series) -> _Written:
+        texts = column.astype("string").str.strip()
+        is_missing = texts.isna() | texts.str.lower().isin(MISSING_NUMBERS)
+        texts = texts.where(~is_missing)
+        commas, percents = (
+            texts.str.fullmatch(pattern).fillna(False).to_numpy(bool)
+            for pattern in (DECIMAL_COMMA, PERCENT)
+        )
+        plain = texts.mask(percents, texts.str.rstrip("%").str.strip())
+        with_points = plain.str.replace(",", ".", regex=False)
+        plain = plain.mask(commas | percents, with_points)
+        numbers = pd.to_numeric(plain.astype(object), errors="coerce").astype(float)
+        return cls(numbers, commas, percents, ~is_missing.to_numpy(bool))
+
+    @property
+    def unreadable(self) -> np.ndarray:
+        return self.known & self.numbers.isna().to_numpy()
+
+    @property
+    def is_mostly_numbers(self) -> bool:
+        readable = int((self.known & ~self.unreadable).sum())
+        return readable > MOSTLY_NUMBERS * self.known.sum()
+
+    def unreadable_words(self, name: str, column: pd.Series) -> str:
+        row = int(np.flatnonzero(self.unreadable)[0])
+        return (
+            f"{name} is left out: {int(self.unreadable.sum())} of its values are no "
             f"numbers, the first {column.iloc[row]!r} in row {row + 2}. Repair them, "
             "or leave the cells empty"
         )
-        return column
-    if comma.any():
-        remarks.append(f"{name}: decimal commas were read as points")
-    if percent.any():
-        remarks.append(f"{name}: percent signs were left out")
-    return numbers
 
 
 def clean_names(path: Path, column: pd.Series) -> pd.Series:

@@ -129,11 +129,15 @@ def far_values(values: pd.DataFrame) -> Iterator[FarValue]:
             yield FarValue(str(column), row, float(numbers[row]), far)
 
 
-def refuse_copies(values: pd.DataFrame, names: Sequence[str]) -> None:
+def refuse_copies(
+    values: pd.DataFrame, names: Sequence[str], people: np.ndarray | None = None
+) -> None:
     """Raises InputError for two scans that are the same but for rounding, in nearly all
     of their columns: one is a copy of the other.
 
     names: of the scans, for the message
+    people (scan,): whose they are, where scans of one person may be the same (what was
+        measured once, in the rows of all visits)
     """
     numbers = _distinctive(values)
     if numbers.shape[1] < FEWEST_COMPARED:
@@ -142,6 +146,8 @@ def refuse_copies(values: pd.DataFrame, names: Sequence[str]) -> None:
         # Unknown values are equal to nothing.
         same = np.abs(numbers[i + 1 :] - numbers[i]) < SAME
         shares = same.mean(1)
+        if people is not None:
+            shares = np.where(people[i + 1 :] == people[i], 0.0, shares)
         twin = int(shares.argmax())
         if shares[twin] >= SHARE_OF_A_COPY:
             raise InputError(
@@ -154,7 +160,9 @@ def refuse_copies(values: pd.DataFrame, names: Sequence[str]) -> None:
 def _distinctive(values: pd.DataFrame) -> np.ndarray:
     """Columns in which most rows have a value of their own, in standard deviations."""
     numbers = values.to_numpy(float)
-    step = max(1, numbers.shape[1] // COLUMNS_COMPARED)
+    # Every scan is compared with every other: of thousands, in fewer columns.
+    compared = max(FEWEST_COMPARED, min(COLUMNS_COMPARED, 10**9 // len(numbers) ** 2))
+    step = max(1, numbers.shape[1] // compared)
     numbers = numbers[:, ::step]
     kept = []
     for column in numbers.T:

@@ -23,7 +23,7 @@ STAGES = (
     (r"during|mid|middle|interim", 5e5),
     (r"post|after|second|end|final|high|on", 1e6),
     (r"third", 2e6),
-    (r"follow[ -]?up|fu", 3e6),
+    (r"follow[ _-]?up|fu", 3e6),
 )
 """Words with which labels begin, and their place in time, in days; times after the
 beginning, such as `3 months`, lie between the first two that are not negative."""

@@ -107,9 +107,7 @@ def simulate(  # noqa: PLR0913
     check_whole_number("seed", seed)
     check_whole_number("first", first)
     brain.check_ranges()
-    return simulate_candidate(
-        brain,
-        duration,
+    settings = SimulationSettings(
         dt=dt,
         start=start,
         stimulus=stimulus,
@@ -124,38 +122,51 @@ def simulate(  # noqa: PLR0913
         threads=threads,
         show_progress=show_progress,
     )
+    return simulate_candidate(brain, duration, settings)
 
 
-def simulate_candidate(  # noqa: PLR0913
-    brain: Brain,
-    duration: float,
-    *,
-    dt: float = 0.001,
-    start: SimulationState | Float[Tensor, "state *batch region"] | None = None,
-    stimulus: TimeSeries | None = None,
-    seed: int = 0,
-    noise: Float[Tensor, "step state *batch region"] | None = None,
-    batch: tuple[int, ...] | None = None,
-    first: int = 0,
-    discard: float = 0.0,
-    vascular_step: float = 0.010,
-    scheme: str = "euler",
-    engine: str = "auto",
-    threads: int | None = None,
-    show_progress: bool = False,
+@dataclass(frozen=True, eq=False)
+class SimulationSettings:
+    """How a brain is run; every field is explained at `simulate`."""
+
+    dt: float = 0.001
+    start: SimulationState | Float[Tensor, "state *batch region"] | None = None
+    stimulus: TimeSeries | None = None
+    seed: int = 0
+    noise: Float[Tensor, "step state *batch region"] | None = None
+    batch: tuple[int, ...] | None = None
+    first: int = 0
+    discard: float = 0.0
+    vascular_step: float = 0.010
+    scheme: str = "euler"
+    engine: str = "auto"
+    threads: int | None = None
+    show_progress: bool = False
+
+
+def simulate_candidate(
+    brain: Brain, duration: float, settings: SimulationSettings
 ) -> Simulation:
     """`simulate` for a point on the way of a search: nobody is warned of its values,
     which may be outside of their ranges for a moment."""
     volumes = _recorded_volumes(duration, brain.sensor.tr)
     # Rounded up: the whole transient is left out.
-    skipped = int(discard / brain.sensor.tr + 0.999999)
+    skipped = int(settings.discard / brain.sensor.tr + 0.999999)
+    run = _prepared(brain, skipped + volumes, settings)
+    outcome = _run(run, settings.engine, settings.threads)
+    return _simulation(run, outcome, skipped)
+
+
+def _prepared(brain: Brain, volumes: int, settings: SimulationSettings) -> Run:
+    """All that an engine needs, checked."""
+    dt, scheme = settings.dt, settings.scheme
     _check_choice("scheme", scheme, SCHEMES)
-    _check_choice("engine", engine, ENGINES)
-    state = _first_state(brain, start, stimulus, batch)
+    _check_choice("engine", settings.engine, ENGINES)
+    state = _first_state(brain, settings)
     check_brain(brain, state.neural)
     _warn_if_coarse(brain, state.neural, dt, scheme)
     # Half of the fastest time: a response must follow what it filters.
-    vascular_step = min(vascular_step, _fastest_time(brain, state) / 2)
+    vascular_step = min(settings.vascular_step, _fastest_time(brain, state) / 2)
     per_vascular, per_tr = clock(dt, vascular_step, brain.sensor.tr)
     delays = _delays_in_steps(brain, state, dt)
     run = Run(
@@ -164,21 +175,20 @@ def simulate_candidate(  # noqa: PLR0913
         dt,
         per_vascular,
         per_tr,
-        skipped + volumes,
+        volumes,
         scheme,
-        seed,
+        settings.seed,
         delays,
         slots=0 if delays is None else history_slots(delays),
-        noise=noise,
-        first=first,
-        show_progress=show_progress,
+        noise=settings.noise,
+        first=settings.first,
+        show_progress=settings.show_progress,
     )
     _check_history(run)
     _check_noise(run)
-    if stimulus is not None:
-        run = _with_stimulus(run, stimulus)
-    outcome = _run(run, engine, threads)
-    return _simulation(run, outcome, skipped)
+    if settings.stimulus is None:
+        return run
+    return _with_stimulus(run, settings.stimulus)
 
 
 def _recorded_volumes(duration: float, tr: float) -> int:
@@ -194,18 +204,14 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise InputError(f"{name} must be one of {', '.join(choices)}; got {value!r}.")
 
 
-def _first_state(
-    brain: Brain,
-    start: SimulationState | Tensor | None,
-    stimulus: TimeSeries | None,
-    batch: tuple[int, ...] | None,
-) -> SimulationState:
+def _first_state(brain: Brain, settings: SimulationSettings) -> SimulationState:
+    start, batch = settings.start, settings.batch
     # The end of an earlier run brings its sensor's state and its clock with it.
     if isinstance(start, SimulationState):
         return start
     if start is None:
         if batch is None:
-            batch = _default_batch(brain, stimulus)
+            batch = _default_batch(brain, settings.stimulus)
         return _settled_state(brain, batch)
     start = brain.batched(start)
     return SimulationState(start, resting(brain.sensor.response, start[0]), 0)
@@ -217,11 +223,11 @@ def _settled_state(brain: Brain, batch: tuple[int, ...]) -> SimulationState:
         return _rounded(settled_state(brain, batch))
     # A drift without a derivative, as of a floor division, is a RuntimeError of torch.
     except (ConvergenceError, RuntimeError, NotImplementedError):
-        # stacklevel: the line of the user that called `simulate`.
+        # stacklevel: the line of the user that called `simulate`; so below.
         warnings.warn(
             "No equilibrium was found near this brain's resting values: the run begins "
             "at these, and its beginning is a transient. Leave it out with discard.",
-            stacklevel=5,
+            stacklevel=6,
         )
     start = brain.batched(brain.resting_state(batch))
     return SimulationState(start, resting(brain.sensor.response, start[0]), 0)
@@ -352,11 +358,11 @@ def _run(run: Run, engine: str, threads: int | None) -> Outcome:
                 f"This brain cannot be compiled: {error}. Use engine='auto' or "
                 "'reference'."
             ) from None
-        # stacklevel 3: the line of the user that called `simulate`.
+        # stacklevel 4: the line of the user that called `simulate`.
         warnings.warn(
             "Running in plain torch, which is slow: the compiler does not know "
             f"{error}.",
-            stacklevel=3,
+            stacklevel=4,
         )
         return run_reference(run)
 
@@ -445,7 +451,7 @@ def _warn_if_coarse(brain: Brain, x: Tensor, dt: float, scheme: str) -> None:
         warnings.warn(
             f"dt = {dt} s is longer than this brain allows: explicit steps are stable "
             f"below {limit:.4g} s.",
-            stacklevel=3,
+            stacklevel=5,
         )
 
 

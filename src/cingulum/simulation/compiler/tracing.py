@@ -334,22 +334,10 @@ def _trace_adjoint(name: str, form: Form, step: StepFunction) -> Pointwise:
     those of the inputs."""
     program, names = Program(), list(step.inputs)
     wanted = _differentiated(form, names)
+    pull_back = _pull_back(step, wanted)
     arguments = step.examples()
     with torch.no_grad():
         outputs = step.compute(dict(zip(names, arguments, strict=True)))
-
-    def pull_back(
-        arguments: list[Tensor], gradients: list[Tensor]
-    ) -> tuple[Tensor, ...]:
-        inputs = dict(zip(names, arguments, strict=True))
-
-        def compute(*values: Tensor) -> tuple[Tensor, ...]:
-            return step.compute({**inputs, **dict(zip(wanted, values, strict=True))})
-
-        primals = [inputs[name] for name in wanted]
-        pull = vjp(compute, *primals)[1]
-        return pull(tuple(gradients))
-
     # Tracing needs their shapes; the numbers do not matter.
     gradients = [torch.ones_like(output) for output in outputs]
     with torch.enable_grad():
@@ -369,6 +357,26 @@ def _trace_adjoint(name: str, form: Form, step: StepFunction) -> Pointwise:
     for wanted_name, rows in zip(wanted, arrays, strict=True):
         results += _results(f"g.{wanted_name}", rows, adds=wanted_name in joins)
     return Pointwise(name, program, tuple(_without_zeros(program, results)))
+
+
+def _pull_back(
+    step: StepFunction, wanted: Sequence[str]
+) -> Callable[[list[Tensor], list[Tensor]], tuple[Tensor, ...]]:
+    """(inputs, gradients of the results) → gradients of the wanted inputs."""
+
+    def pull_back(
+        arguments: list[Tensor], gradients: list[Tensor]
+    ) -> tuple[Tensor, ...]:
+        inputs = dict(zip(step.inputs, arguments, strict=True))
+
+        def compute(*values: Tensor) -> tuple[Tensor, ...]:
+            return step.compute({**inputs, **dict(zip(wanted, values, strict=True))})
+
+        primals = [inputs[name] for name in wanted]
+        pull = vjp(compute, *primals)[1]
+        return pull(tuple(gradients))
+
+    return pull_back
 
 
 def _differentiated(form: Form, names: Iterable[str]) -> list[str]:
