@@ -93,8 +93,8 @@ def _score_text(model: str, score: Performance) -> str:
         verdict = "better than guessing"
     return (
         f"Of two visits of a patient it had never seen, the model “{label}”"
-        f" recognised the second in {100 * score.accuracy:.1f} % of {score.patients} "
-        f"patients (95 % interval {100 * interval.low:.1f} to "
+        f" recognised the one with more pain in {100 * score.accuracy:.1f} % of "
+        f"{score.patients} patients (95 % interval {100 * interval.low:.1f} to "
         f"{100 * interval.high:.1f} %, {p_words(score.p)}): {verdict}."
     )
 
@@ -226,8 +226,8 @@ def _about_control(control: Control, score: Performance) -> Caution:
 def _about_size(results: StudyResults) -> Iterator[Caution]:
     if results.cohort.patients < FEW_PATIENTS:
         yield _serious(
-            f"{results.cohort.patients} patients: intervals are wide, and they "
-            "resample the tested patients only; the models were not refitted."
+            f"{results.cohort.patients} patients: intervals are wide; those of AUC and "
+            "of differences of models resample the tested patients only."
         )
 
 
