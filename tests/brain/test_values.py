@@ -114,12 +114,14 @@ def test_values_without_any_sense_are_refused(path, value):
         simulate(with_values(brain(ReducedWongWang()), {path: value}), 0.5)
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize("value", ["0.5", None, [], {"a": 1}, 1j])
 def test_values_that_are_no_numbers(value):
     with pytest.raises(InputError, match="strength"):
         brain(strength=value)
 
 
+@pytest.mark.wrong_types
 def test_numbers_of_any_kind():
     counts = (10 * weights()).round().long()
     for given in (counts, counts.numpy(), counts.tolist(), counts.double().numpy()):
@@ -205,6 +207,7 @@ def test_a_member_of_a_batch_can_be_run_alone():
         torch.testing.assert_close(alone, sweep[4], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize("seed", [None, 1.5, -1, True, "0"])
 def test_seeds_that_are_none(seed):
     with pytest.raises(InputError, match="seed"):
@@ -240,6 +243,7 @@ def recording(unit: str = "percent") -> TimeSeries:
 FREE = {"strength": LogNormal(-1.0, 0.5)}
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(
     ("recorded", "free", "objective", "message"),
     [
@@ -267,7 +271,11 @@ def test_time_courses_wait_for_the_simulations():
     dynamics = FcdMismatch(window=3.0, step=1.0)
     options = {"method": "both", "steps": 2, "refine": 2, "runs": runs}
     both = fit(
-        brain(), recording(), FREE, objective={fc_mismatch: 1, dynamics: 1}, **options
+        brain(),
+        recording(),
+        FREE,
+        objective={fc_mismatch: 1.0, dynamics: 1.0},
+        **options,
     )
     methods = both.history.groupby("method")["FcdMismatch"].count()
     assert methods["analytic"] == 0 and methods["simulated"] > 0
