@@ -79,7 +79,7 @@ def main() -> None:
                     values, ratings, permutations=1, noises=1, seed=seed
                 ).test_r
                 ours = evaluate_ratings(
-                    values, ratings, names, permutations=0, bootstrap=0, seed=seed
+                    values, ratings, names, permutations=0, seed=seed
                 ).performance["r"]
                 rows.append((theirs, ours))
             theirs, ours = np.array(rows).T

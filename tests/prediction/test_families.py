@@ -26,7 +26,7 @@ def siblings(seed: int) -> tuple[np.ndarray, np.ndarray]:
 def p_of(seed: int, blocks: np.ndarray | None) -> float:
     x, y = siblings(seed)
     names = [str(i) for i in range(20)]
-    options = {"folds": 5, "permutations": 39, "bootstrap": 0, "jobs": 1, "seed": seed}
+    options = {"folds": 5, "permutations": 39, "jobs": 1, "seed": seed}
     return evaluate_ratings(
         {"a": x}, y, names, on="features", blocks=blocks, **options
     ).p

@@ -164,7 +164,7 @@ def test_the_published_recipe_leaks_on_noise_and_ours_does_not(lee2019_folder):
         )
         ours.append(
             evaluate_ratings(
-                noise, ratings, NAMES[:53], permutations=0, bootstrap=0, seed=seed
+                noise, ratings, NAMES[:53], permutations=0, seed=seed
             ).performance["r"]
         )
     assert (

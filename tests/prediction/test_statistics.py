@@ -6,10 +6,8 @@ import pytest
 from scipy.stats import norm
 
 from cingulum.prediction.compiled_statistics import mirrored_auc
-from cingulum.prediction.statistics import (
-    exact_interval,
-    mcnemar,
-)
+from cingulum.prediction.intervals import exact_interval
+from cingulum.prediction.statistics import mcnemar
 
 
 @pytest.mark.parametrize(

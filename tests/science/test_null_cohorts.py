@@ -35,7 +35,6 @@ def one_cohort(folder, seed):
     options = {
         "permutations": 99,
         "contributions": False,
-        "bootstrap": 0,
         "seed": seed,
         "jobs": 1,
     }

@@ -39,7 +39,6 @@ def within(seed, n):
         permutations=19,
         seed=seed,
         jobs=1,
-        bootstrap=0,
         contributions=False,
     )
     return [found.scores[name].p for name in ("map", "scalar", "fused")] + [
@@ -58,7 +57,7 @@ def between(seed, n):
         + 8 * rng.normal(size=(n, 2))
     )
     names = [str(i) for i in range(n)]
-    options = {"permutations": 19, "seed": seed, "jobs": 1, "bootstrap": 0}
+    options = {"permutations": 19, "seed": seed, "jobs": 1}
     on_features = evaluate_ratings(
         values,
         ratings,
@@ -110,7 +109,6 @@ def trapped(seed):
     options = {
         "permutations": 0,
         "contributions": False,
-        "bootstrap": 0,
         "jobs": 1,
         "seed": seed,
     }
@@ -150,7 +148,6 @@ def flat(seed):
         [str(i) for i in range(n)],
         permutations=0,
         contributions=False,
-        bootstrap=0,
         jobs=1,
         seed=seed,
     )
@@ -189,7 +186,6 @@ def one_test(seed):
         [str(i) for i in range(n)],
         permutations=0,
         contributions=False,
-        bootstrap=0,
         jobs=1,
     )
     return [

@@ -138,7 +138,7 @@ class PredictionConfig:
     stop_after: int | None = option(
         None, "stop once so many permutations were as good as each model", low=1
     )
-    seed: int = option(0, "of permutations and bootstrap", low=0)
+    seed: int = option(0, "of permutations", low=0)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from cingulum.pipeline.feature_table import FeatureResult, FeatureTable
 from cingulum.pipeline.measurement import Failure, failed_keys, measure_visits
 from cingulum.pipeline.measurement_cache import MeasurementPlan
 from cingulum.pipeline.paths import StudyRun
+from cingulum.prediction.intervals import exact_interval
 from cingulum.prediction.signature import (
     ModalityWeights,
     Signature,
@@ -33,7 +34,6 @@ from cingulum.prediction.signature_scores import (
     score_columns,
     score_maps,
 )
-from cingulum.prediction.statistics import exact_interval
 from cingulum.report.results import to_plain
 from cingulum.report.study import SHORT_HASH
 from cingulum.versions import software_versions

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import spearmanr
 
+from cingulum.prediction.intervals import correlation_interval
 from cingulum.prediction.permutation import p_value
-from cingulum.prediction.statistics import Interval, pearson_r, percentile, resamples
+from cingulum.prediction.statistics import Interval, pearson_r
 from cingulum.random_streams import Stream, generator
 
 
 @dataclass(frozen=True)
 class DoseResponse:
-    """Pearson's r with its bootstrap interval and Spearman's rho of decisions and
+    """Pearson's r with its interval and Spearman's rho of decisions and
     changes.
 
     p: patients exchange their changes; one-sided, of r
@@ -41,18 +42,15 @@ def dose_response(
     known = np.isfinite(decisions) & np.isfinite(change)
     decisions = decisions[known]
     change = change[known]
-    # One stream: permutations first, then the bootstrap.
     rng = generator(seed, Stream.DOSE_RESPONSE)
     r = float(pearson_r(decisions, change))
     null = _null_correlations(decisions, change, permutations, rng)
-    rows = resamples(len(decisions), rng)
     partial_r = None
     if confounds is not None:
         partial_r = _partial_correlation(decisions, change, confounds[known])
     return DoseResponse(
         r=r,
-        # Patients are drawn whole: decision and change belong together.
-        r_ci=percentile(pearson_r(decisions[rows], change[rows])),
+        r_ci=correlation_interval(r, len(decisions)),
         rho=_rank_correlation(decisions, change),
         p=p_value(r, null),
         partial_r=partial_r,

@@ -145,7 +145,6 @@ class NoiseEvaluation:
             validation=replace(self.validation, seed=seed + repeat),
             permutations=Permutations(0),
             contributions=False,
-            bootstrap=0,
             jobs=1,
         )
         return evaluation.scores[evaluation.best].accuracy
@@ -285,6 +284,12 @@ def _control_alone(name: str, evaluation: Evaluation) -> Check:
 
 def _recognition(score: Score) -> str:
     share = 100 * score.accuracy
+    if score.accuracy_exact_ci.high < 0.5:
+        # Patients who are left out lie on the other side of a mean that says nothing.
+        return (
+            f"carries no information: right in {share:.1f} % of patients, far below "
+            "guessing, as weak predictors are when each patient is left out in turn"
+        )
     return f"recognises the visit in {share:.1f} % of patients (p = {score.p:.3f})"
 
 
@@ -376,7 +381,7 @@ def _r_on_noise(ratings: Ratings, rng: np.random.Generator, seed: int) -> float:
     # As many features as scans, with which a model can fit anything.
     n = len(ratings.scans.rating)
     kernel = feature_kernel({"noise": rng.normal(size=(n, n))})
-    settings = RegressionSettings(permutations=0, bootstrap=0, seed=seed)
+    settings = RegressionSettings(permutations=0, seed=seed)
     on_noise = regress(ratings.scans, kernel, ratings.folds, settings, jobs=1)
     return on_noise.performance["r_within_state"]
 

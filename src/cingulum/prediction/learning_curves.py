@@ -143,7 +143,6 @@ class _SubsetEvaluation:
             # A curve needs the scores only.
             permutations=0,
             contributions=False,
-            bootstrap=0,
             seed=subset.seed,
             # Subsets are the parallel work already.
             jobs=1,

@@ -14,8 +14,17 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from cingulum.errors import InputError
+from cingulum.prediction.compiled_statistics import mirrored_auc
+from cingulum.prediction.intervals import (
+    accuracy_gain_interval,
+    accuracy_interval,
+    auc_gain_interval,
+    exact_interval,
+    independent_people,
+    mirrored_auc_interval,
+    single_scan_auc_interval,
+)
 from cingulum.prediction.paired_visits import PairedVisits
-from cingulum.prediction.patient_bootstrap import PatientResamples
 from cingulum.prediction.permutation import (
     ALIKE,
     Jobs,
@@ -34,10 +43,7 @@ from cingulum.prediction.settings import (
 )
 from cingulum.prediction.statistics import (
     correctness,
-    exact_interval,
     mcnemar,
-    percentile,
-    resamples,
     rounded,
 )
 from cingulum.prediction.svm.fusion import (
@@ -77,7 +83,6 @@ def evaluate(  # noqa: PLR0913
     blocks: Sequence[str] | None = None,
     stop_after: int | None = None,
     contributions: bool = True,
-    bootstrap: int = 2000,
     seed: int = 0,
     jobs: Jobs = None,
     force: bool = False,
@@ -109,9 +114,8 @@ def evaluate(  # noqa: PLR0913
     missing: `complete` leaves out patients that lack a modality; `log_odds` keeps them,
         and implies that fusion
     blocks: patients of one block (a family) are left out together, flip together and
-        are resampled together
-    bootstrap: resamples of the intervals (0: none, they are NaN); force: also with
-        fewer than 10 patients
+        count as one in the intervals
+    force: also with fewer than 10 patients
 
     Raises InputError for unequal patients, copies of a patient, missing values, a
     constant modality, too few patients.
@@ -128,7 +132,6 @@ def evaluate(  # noqa: PLR0913
         validation=Validation(folds, inner_folds, seed, force),
         permutations=Permutations(permutations, stop_after),
         contributions=contributions,
-        bootstrap=bootstrap,
         jobs=jobs,
         show_progress=show_progress,
     )
@@ -148,7 +151,6 @@ def evaluate_visits(
     validation: Validation,
     permutations: Permutations,
     contributions: bool = True,
-    bootstrap: int = 2000,
     jobs: Jobs = None,
     show_progress: bool = False,
 ) -> Evaluation:
@@ -161,11 +163,10 @@ def evaluate_visits(
     validation = _possible_validation(validation, len(visits.patients))
     plan = FoldPlan.of(len(visits.patients), validation, svm, visits.blocks)
     statistics = _PermutedStatistics.of(visits, plan, svm, contributions)
-    draws = _Draws.of(visits, permutations.n, bootstrap, validation.seed)
-    nulls = _permuted(
-        statistics, draws.signs, permutations.stop_after, jobs, show_progress
-    )
-    judge = _Judge(nulls, draws.resamples, permutations.stop_after)
+    rng = generator(validation.seed, Stream.PAIRED_PERMUTATION)
+    signs = sign_flips(permutations.n, len(visits.patients), rng, visits.blocks)
+    nulls = _permuted(statistics, signs, permutations.stop_after, jobs, show_progress)
+    judge = _Judge(nulls, visits.blocks, permutations.stop_after)
     weights = _WeightsByName.of(visits, statistics.kernels, plan.penalty)
     return Evaluation(
         scores=judge.scores(statistics),
@@ -197,24 +198,6 @@ def _possible_validation(validation: Validation, patients: int) -> Validation:
         return validation
     fewer = min(validation.inner_folds, patients // 2)
     return replace(validation, inner_folds=fewer)
-
-
-@dataclass(frozen=True, eq=False)
-class _Draws:
-    """Flipped signs (permutation, patient), and resamples of the patients."""
-
-    signs: np.ndarray
-    resamples: PatientResamples
-
-    @staticmethod
-    def of(
-        visits: PairedVisits, permutations: int, bootstrap: int, seed: int
-    ) -> _Draws:
-        n = len(visits.patients)
-        rng = generator(seed, Stream.PAIRED_PERMUTATION)
-        # Flips are drawn before resamples: the order is part of what a seed means.
-        signs = sign_flips(permutations, n, rng, visits.blocks)
-        return _Draws(signs, PatientResamples.draw(n, visits.blocks, rng, bootstrap))
 
 
 def _check_kernel_fusion(svm: Svm, visits: PairedVisits) -> None:
@@ -416,13 +399,14 @@ class _PValues:
 
 @dataclass(frozen=True, eq=False)
 class _Judge:
-    """Compares models with their permutations and resamples.
+    """Compares models with their permutations.
 
     nulls: statistics (3, permutation) by the names of `_PermutedStatistics`
+    blocks: family (patient,), where there are any
     """
 
     nulls: dict[str, np.ndarray]
-    drawn: PatientResamples
+    blocks: np.ndarray | None
     stop_after: int | None
 
     def scores(self, statistics: _PermutedStatistics) -> dict[str, Score]:
@@ -438,20 +422,19 @@ class _Judge:
         p = self._p_values(observed, null)
         decisions = _decisions(model)
         scans = _scan_scores(model)
-        n = int(model.available.sum())
-        exact = exact_interval(accuracy * n, n)
+        people = independent_people(self.blocks, model.available)
         return Score(
             decisions=decisions,
             accuracy=accuracy,
-            # A bootstrap of decisions has no width where all of them are right, and is
-            # too narrow near it.
-            accuracy_ci=exact,
-            accuracy_exact_ci=exact,
+            accuracy_ci=accuracy_interval(accuracy, people),
+            accuracy_exact_ci=exact_interval(accuracy * people, people),
             auc=auc,
-            auc_ci=percentile(self.drawn.mirrored_auc(decisions)),
+            auc_ci=mirrored_auc_interval(auc, people),
             scans=scans,
             single_scan_auc=single_scan_auc,
-            single_scan_auc_ci=percentile(self.drawn.single_scan_auc(scans)),
+            single_scan_auc_ci=single_scan_auc_interval(
+                single_scan_auc, scans[model.available], people
+            ),
             single_scan_p=p.single_scan_auc,
             p=p.accuracy,
             p_auc=p.auc,
@@ -493,7 +476,7 @@ class _Judge:
         """whole, without: the fusion with and without a modality; null (3,
         permutation): statistics of the fusion with that modality flipped alone."""
         decisions = _decisions(without)
-        gain = _difference(_decisions(whole), decisions, self.drawn)
+        gain = _difference(_decisions(whole), decisions, self.blocks)
         return Contribution(
             weight=weight,
             accuracy=float(np.nanmean(correctness(decisions))),
@@ -526,32 +509,29 @@ def _scan_scores(model: ModelResponses) -> np.ndarray:
 
 def _mirrored_auc(decisions: np.ndarray) -> float:
     """Mirrored AUC of the patients with data."""
-    everybody = PatientResamples([np.arange(len(decisions))])
-    return float(everybody.mirrored_auc(decisions)[0])
+    known = decisions[np.isfinite(decisions)]
+    return float(mirrored_auc(known[None])[0])
 
 
-def difference(first: Score, second: Score, *, seed: int = 0) -> Difference:
-    """How much better one model of an evaluation is than another, patient by
-    patient."""
-    rng = generator(seed, Stream.DIFFERENCE)
-    drawn = PatientResamples(list(resamples(len(first.decisions), rng)))
-    return _difference(first.decisions, second.decisions, drawn)
+def difference(
+    first: Score, second: Score, *, blocks: Sequence[str] | None = None
+) -> Difference:
+    """How much better one model of an evaluation is than another, patient by patient;
+    blocks: family of each patient, where there are any."""
+    return _difference(first.decisions, second.decisions, _block_names(blocks))
 
 
 def _difference(
-    first: np.ndarray, second: np.ndarray, drawn: PatientResamples
+    first: np.ndarray, second: np.ndarray, blocks: np.ndarray | None
 ) -> Difference:
     """Of decisions (patient,), on the patients that both models decide."""
     both = np.isfinite(first) & np.isfinite(second)
-    # NaN, not left out, so that resamples draw the same patients from both.
-    first = np.where(both, first, np.nan)
-    second = np.where(both, second, np.nan)
-    gain = correctness(first) - correctness(second)
-    auc_gains = drawn.mirrored_auc(first) - drawn.mirrored_auc(second)
+    people = independent_people(blocks, both)
+    first, second = first[both], second[both]
     return Difference(
-        accuracy=float(np.nanmean(gain)),
-        accuracy_ci=percentile(drawn.mean(gain)),
+        accuracy=float((correctness(first) - correctness(second)).mean()),
+        accuracy_ci=accuracy_gain_interval(first, second, people),
         auc=_mirrored_auc(first) - _mirrored_auc(second),
-        auc_ci=percentile(auc_gains),
-        mcnemar=mcnemar(first[both], second[both]),
+        auc_ci=auc_gain_interval(first, second, people),
+        mcnemar=mcnemar(first, second),
     )

@@ -43,8 +43,8 @@ from cingulum.prediction.rating_models import (
 from cingulum.prediction.rating_performance import (
     NAN,
     RatingPredictions,
-    bootstrap_performance,
     performance,
+    performance_intervals,
     r_within_state,
 )
 from cingulum.prediction.scan_kernels import ScanKernel
@@ -81,7 +81,6 @@ class RegressionSettings:
     inner_folds: parts of the training patients that choose the ridge penalty
     permutations, stop_after: stop once so many permutations reach the observed values
         of both p (`sequential_p`); None: all permutations
-    bootstrap: resamples of patients behind the intervals
     """
 
     model: Model = "ridge"
@@ -89,7 +88,6 @@ class RegressionSettings:
     inner_folds: int = 4
     permutations: int = 5000
     stop_after: int | None = None
-    bootstrap: int = 1000
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -112,8 +110,8 @@ def _check_model(model: str) -> None:
 class Ratings:
     """Out-of-fold predictions of ratings and their performance.
 
-    predicted: one per scan of `scans`; performance and intervals (patient bootstrap):
-        by the names of MEASURES
+    predicted: one per scan of `scans`; performance: by the names of MEASURES;
+        intervals: of those that have one
     p: whole patients exchange their ratings; one-sided, of r_within_state; null: its
         permuted values
     p_pooled: the same permutations, of the pooled r (whose null keeps what the state
@@ -194,7 +192,7 @@ def evaluate_ratings(  # noqa: PLR0913
     and fewer than 10 patients.
     """
     settings = RegressionSettings(
-        model, on, inner_folds, permutations, stop_after, bootstrap, seed
+        model, on, inner_folds, permutations, stop_after, seed
     )
     _check_ratings(ratings, len(patients))
     paired = PairedFeatures(
@@ -255,7 +253,7 @@ def regress(
     for comparison
     """
     settings = settings or RegressionSettings()
-    # One stream in this order: inner folds, permutations, bootstrap. Another order
+    # One stream in this order: inner folds, then permutations. Another order
     # would change every published number.
     rng = generator(settings.seed, Stream.REGRESSION_PERMUTATION)
     division = _Division.of(scans, outer, settings.inner_folds, rng)
@@ -264,7 +262,6 @@ def regress(
     exchanged = scans.exchanged(settings.permutations, rng)
     permutations = _Permutations(folds, scans.state, settings.stop_after)
     null = permutations.run(predictions, exchanged, jobs, show_progress)
-    intervals = bootstrap_performance(predictions, rng, settings.bootstrap)
     measures = performance(predictions)
     p, used = stopped_p(
         measures["r_within_state"], null.within, permutations.stop_after
@@ -275,7 +272,7 @@ def regress(
         folds=outer,
         predicted=predictions.predicted,
         performance=measures,
-        intervals=intervals,
+        intervals=performance_intervals(predictions, measures),
         p=p,
         p_pooled=p_pooled,
         null=null.within,

@@ -17,8 +17,8 @@ class Score:
 
     decisions: one per patient, out of fold; > 0 means the second visit was recognised;
         NaN for a patient without data
-    accuracy_ci, accuracy_exact_ci: Clopper-Pearson, exact for independent decisions;
-        auc_ci: bootstrap over patients
+    accuracy_exact_ci: Clopper-Pearson, exact for independent decisions; the other
+        intervals: see `cingulum.prediction.intervals`
     auc: of the mirrored decisions (signed-rank, as in Lee et al. 2019)
     scans: out-of-fold scores (patient, visit) of single scans; single_scan_auc: second
         visits against first ones
@@ -59,7 +59,7 @@ class Score:
 @dataclass(frozen=True)
 class Difference:
     """One model minus another, on the patients that both decide: accuracy and paired
-    AUC with bootstrap intervals over patients, and McNemar's exact two-sided p."""
+    AUC with intervals, and McNemar's exact two-sided p."""
 
     accuracy: float
     accuracy_ci: Interval
@@ -74,7 +74,7 @@ class Contribution:
 
     weight: mean weight in the fused machine
     accuracy, auc: of the fusion without it
-    accuracy_gain, auc_gain: with − without, with bootstrap intervals over patients
+    accuracy_gain, auc_gain: with − without, with intervals
     p: one-sided, of the fused accuracy with AUC deciding ties, when the differences of
         this modality alone change sign and the fusion is trained again: does it carry
         any information? A copy of another modality does, and adds nothing, which gains

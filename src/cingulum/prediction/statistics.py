@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import beta, binomtest
+from scipy.stats import binomtest
 
 
 @dataclass(frozen=True)
@@ -35,50 +35,6 @@ def correctness(decisions: np.ndarray) -> np.ndarray:
     an undecided one, NaN without data."""
     correct = (decisions > 0) + 0.5 * (decisions == 0)
     return np.where(np.isfinite(decisions), correct, np.nan)
-
-
-RESAMPLES = 2000
-"""Bootstrap samples of patients behind every interval."""
-
-
-def resamples(n: int, rng: np.random.Generator, times: int = RESAMPLES) -> np.ndarray:
-    """Rows (times, n) of patients drawn with replacement."""
-    return rng.integers(n, size=(times, n))
-
-
-def percentile(values: np.ndarray, level: float = 0.95) -> Interval:
-    """The middle `level` of bootstrapped statistics; those that could not be computed
-    (NaN) are left out."""
-    known = np.asarray(values)[np.isfinite(values)]
-    if not len(known):
-        return Interval(float("nan"), float("nan"))
-    low, high = np.quantile(known, _tails(level))
-    return Interval(float(low), float(high))
-
-
-def _tails(level: float) -> list[float]:
-    """Shares below the two ends of the middle `level`."""
-    return [(1 - level) / 2, (1 + level) / 2]
-
-
-def exact_interval(correct: float, n: int) -> Interval:
-    """95 % Clopper-Pearson interval of a proportion; `correct` may be a half count."""
-    # Not scipy's binomtest: it takes whole counts only, and gives the same for them.
-    return Interval(_lower_bound(correct, n), _upper_bound(correct, n))
-
-
-def _lower_bound(correct: float, n: int) -> float:
-    # The beta distribution is not defined at the end, where the bound is exact.
-    if correct <= 0:
-        return 0.0
-    return float(beta.ppf(0.025, correct, n - correct + 1))
-
-
-def _upper_bound(correct: float, n: int) -> float:
-    # As for the lower one.
-    if correct >= n:
-        return 1.0
-    return float(beta.ppf(0.975, correct + 1, n - correct))
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> float:

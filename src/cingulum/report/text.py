@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from cingulum.features import FEATURES, Control, StudyRecipe
 from cingulum.features.registry import all_controls, model_label
 from cingulum.prediction import Contribution
-from cingulum.prediction.statistics import RESAMPLES
 from cingulum.report.results import (
     Caution,
     CohortSection,
@@ -225,10 +224,7 @@ def _about_control(control: Control, score: Performance) -> Caution:
 
 def _about_size(results: StudyResults) -> Iterator[Caution]:
     if results.cohort.patients < FEW_PATIENTS:
-        yield _serious(
-            f"{results.cohort.patients} patients: intervals are wide; those of AUC and "
-            "of differences of models resample the tested patients only."
-        )
+        yield _serious(f"{results.cohort.patients} patients: intervals are wide.")
 
 
 def _about_features(results: StudyResults) -> Iterator[Caution]:
@@ -419,8 +415,9 @@ def _test_text(settings: EvaluationSettings) -> str:
     return (
         f"p: {_flips_text(settings)}, whole patients and all modalities together, "
         "everything refitted; one-sided, of the accuracy, AUC deciding between equal "
-        f"ones; seed {settings.seed}. Intervals: {RESAMPLES} bootstrap samples of "
-        "patients."
+        f"ones; seed {settings.seed}. Intervals: Clopper-Pearson for accuracies, "
+        "Newcombe (2006) for AUCs, Bonett and Price (2012) for gains, widened for what "
+        "cross-validation adds; their upper ends are never below those of guessing."
     )
 
 
