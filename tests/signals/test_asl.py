@@ -52,7 +52,7 @@ def test_consensus_reads_46_where_the_kinetic_truth_is_60(asl, brain_mask, tmp_p
 def test_several_delays_return_flow_and_arrival(asl, brain_mask, tmp_path, labelling):
     pulsed = labelling == "PASL"
     model = Kinetics(
-        pulsed, 0.8 if pulsed else 1.8, 0.98 if pulsed else 0.85, 1.65, 1.607
+        pulsed, 0.8 if pulsed else 1.8, 0.98 if pulsed else 0.85, 1.65, 1.3
     )
     plds = [0.4, 0.8, 1.2, 1.6, 2.0, 2.4, 2.8] if pulsed else PLDS
     t = np.array(plds) + (0 if pulsed else 1.8)
@@ -140,7 +140,7 @@ def estimate(asl, mask, folder):
 def absent(asl, mask, folder):
     """The control image stands for M0, corrected for its repetition time of 4.5 s: made
     so that it becomes M0."""
-    control = M0 * (1 - np.exp(-4.5 / 1.607))
+    control = M0 * (1 - np.exp(-4.5 / 1.3))
     return asl(
         folder,
         one_delay(mask),
@@ -151,7 +151,7 @@ def absent(asl, mask, folder):
 
 
 def short_tr(asl, mask, folder):
-    m0 = np.where(mask, M0 * (1 - np.exp(-2.0 / 1.607)), 0)
+    m0 = np.where(mask, M0 * (1 - np.exp(-2.0 / 1.3)), 0)
     return asl(folder, one_delay(mask), m0, m0_tr=2.0)
 
 
@@ -396,7 +396,7 @@ def test_nan_outside_the_brain_and_unusual_flow_are_taken_and_flagged(tmp_path):
 def test_raw_asl_becomes_a_table_and_maps(asl, brain_mask, tmp_path):
     """The whole way from a raw dataset: native space, so no regions; maps of flow and
     arrival, the equation beside."""
-    model = Kinetics(False, 1.8, 0.85, 1.65, 1.607)
+    model = Kinetics(False, 1.8, 0.85, 1.65, 1.3)
     differences = M0 * model.difference(
         flow_map(brain_mask)[..., None], 0.9, np.array(PLDS) + 1.8
     )

@@ -6,6 +6,8 @@ import pytest
 from scipy.integrate import quad
 
 from cingulum.signals.asl_kinetics import (
+    T1_BLOOD,
+    T1_TISSUE,
     Kinetics,
     invert,
     single_delay_pasl,
@@ -118,3 +120,29 @@ def test_noise_is_not_read_as_flow(noise):
     assert abs(nothing.mean()) < 4 * nothing.std() / np.sqrt(4000)
     late = model.difference(20.0, 1.6, t) + noise * rng.normal(size=(4000, 5))
     assert invert(late, t, model)[0].mean() == pytest.approx(20, rel=0.5)
+
+
+ASLDRO = {
+    # Delays after the label began, and ΔM/M0 of grey matter (flow 60, arrival 0.8 s, T1
+    # 1.33 s) by GkmFilter of asldro 2.2.0, with the parameters of its phantom at 3 T.
+    "pcasl": (
+        [2.05, 2.3, 2.55, 2.8, 3.05, 3.3, 3.6],
+        [9.370975, 10.391007, 11.233902, 9.772902, 8.07575, 6.673324, 5.30803],
+        Kinetics(False, 1.8, 0.85, T1_BLOOD[3.0], T1_TISSUE[3.0]),
+    ),
+    "pasl": (
+        [0.6, 0.9, 1.2, 1.5, 1.8, 2.1, 2.4, 2.8],
+        [0.0, 1.25234, 4.080032, 5.816516, 5.329919, 4.239472, 3.372119, 2.48518],
+        Kinetics(True, 0.8, 0.98, T1_BLOOD[3.0], T1_TISSUE[3.0]),
+    ),
+}
+
+
+@pytest.mark.parametrize("labelling", ["pcasl", "pasl"])
+def test_several_delays_of_another_simulator_are_read_right(labelling):
+    """ASLDRO's digital reference object, grey matter, with our own T1 of tissue."""
+    delays, thousandths, kinetics = ASLDRO[labelling]
+    ratio = 1e-3 * np.array([thousandths])
+    flow, arrival, _ = invert(ratio, np.array(delays), kinetics)
+    assert flow[0] == pytest.approx(60, rel=0.03)
+    assert arrival[0] == pytest.approx(0.8, abs=0.05)

@@ -215,6 +215,15 @@ def test_a_description_in_the_sidecar_says_what_cardiac_is(physio, tmp_path):
     assert found.source == "pulse" and found.flags == ()
 
 
+@pytest.mark.parametrize(
+    "column", ["PPU", "PULS", "puls_wave", "BVP", "oximeter", "Plethysmogram", "PPG"]
+)
+def test_pulses_under_the_names_that_scanners_give_them(physio, tmp_path, column):
+    wave = signal_of(heart(), "pulse", 100.0, 0.05)
+    found = read_heartbeat(physio(tmp_path, {column: wave}, 100.0, None))
+    assert found.source == "pulse" and found.flags == ()
+
+
 def test_an_ecg_needs_a_hundred_samples_a_second(physio, tmp_path):
     with pytest.raises(InputError, match="too slow to place the beats of an ECG"):
         read_heartbeat(

@@ -20,12 +20,16 @@ from cingulum.io.files import JsonObject, read_table
 from cingulum.io.images import read_header
 from cingulum.io.recording_kinds import BOLD
 from cingulum.io.visit import Visit
+from cingulum.signals.interval_spectrum import band_power
 from cingulum.signals.pulse_quality import (
+    PLACED_ALIKE,
     USELESS,
     holds_rates,
+    look_alike,
     quality_flags,
-    share_alike,
     share_at_rails,
+    times_by_shape,
+    top_of_parabola,
 )
 
 MOST_ARTEFACTS = 0.2
@@ -39,12 +43,22 @@ PEAKED = 7.0
 """Kurtosis of the slope that separates ECG (10 to 17) from pulse (3 to 5), with noise
 up to a tenth of the peak."""
 
-CARDIAC_COLUMNS = ("cardiac", "ecg", "ekg", "ppg", "pulse", "pleth")
+CARDIAC_COLUMNS = (
+    "cardiac",
+    "ecg",
+    "ekg",
+    "ppg",
+    "ppu",
+    "puls",
+    "pleth",
+    "bvp",
+    "oxi",
+)
 RESPIRATORY_COLUMNS = ("respiratory", "resp", "respiration", "breathing")
 """What the names of such columns begin with."""
 
 ECG_WORDS = ("ecg", "ekg", "electrocardio")
-PULSE_WORDS = ("ppg", "pulse", "pleth", "oxi", "piezo")
+PULSE_WORDS = ("ppg", "ppu", "puls", "pleth", "bvp", "oxi", "piezo")
 """What descriptions of such recordings contain."""
 
 SLOWEST = {"ECG": 100, "pulse": 20, "beats": 50}
@@ -587,8 +601,11 @@ def _detect_beats(signal: _CardiacSignal, source: str) -> _DetectedBeats:
     _check_is_wave(signal)
     peaks = _peaks_of(signal, source)
     samples = _usable(peaks.samples, signal.missing)
-    times = (samples + _between_samples(peaks.cleaned, samples)) / signal.rate
-    flags = list(_quality_flags(signal, peaks, samples, source))
+    is_alike = look_alike(peaks.cleaned, samples, signal.rate, source)
+    flags = list(_quality_flags(signal, float(is_alike.mean())))
+    times = (samples + top_of_parabola(peaks.cleaned, samples)) / signal.rate
+    second_opinion = times_by_shape(peaks.cleaned, samples, signal.rate, source)
+    flags += _placing_flags(times, second_opinion)
     if peaks.inverted:
         flags.append(f"the {source} was recorded upside down and has been turned")
     return _DetectedBeats(times, tuple(flags))
@@ -602,19 +619,38 @@ def _check_is_wave(signal: _CardiacSignal) -> None:
         )
 
 
-def _quality_flags(
-    signal: _CardiacSignal, peaks: _Peaks, samples: np.ndarray, source: str
-) -> Iterator[str]:
-    """What a reader should know of the wave. Raises InputError for one in which hardly
-    a beat looks like another."""
-    alike = share_alike(peaks.cleaned, samples, signal.rate, source)
+def _quality_flags(signal: _CardiacSignal, alike: float) -> Iterator[str]:
+    """What a reader should know of the wave, a share of whose beats look alike. Raises
+    InputError for one in which hardly a beat looks like another."""
     if alike < USELESS:
         raise InputError(
             f"{signal.path}: only {alike:.0%} of the beats found have the shape of the "
             "others: the signal is too poor to place them. Leave this visit's heart "
             "recording out, or annotate its beats by hand."
         )
-    yield from quality_flags(share_at_rails(signal.values), alike, source)
+    yield from quality_flags(share_at_rails(signal.values), alike)
+
+
+def _placing_flags(times: np.ndarray, second_opinion: np.ndarray) -> Iterator[str]:
+    """Whether the HF power of beats depends on how they were placed."""
+    try:
+        by_peak, by_shape = _ln_hf(times), _ln_hf(second_opinion)
+    # Too few beats: the recording is refused elsewhere, in words about its beats.
+    except InputError:
+        return
+    if abs(by_peak - by_shape) > PLACED_ALIKE:
+        yield (
+            "the times of the beats are uncertain: ln HF power is "
+            f"{by_peak:.2f} from the peaks of the wave and {by_shape:.2f} from its "
+            "shape around them"
+        )
+
+
+def _ln_hf(times: np.ndarray) -> float:
+    heart = correct_beats(times)
+    power = band_power(heart.beats, good=heart.good)
+    # The smallest double, since a pacemaker has no power at all.
+    return math.log(max(power, 1e-300))
 
 
 def _peaks_of(signal: _CardiacSignal, source: str) -> _Peaks:
@@ -709,19 +745,6 @@ def _is_inverted_pulse(cleaned: np.ndarray) -> bool:
 
     # A pulse is short and high above a long low: skewed to the right.
     return bool(skew(cleaned) < -0.2)
-
-
-def _between_samples(cleaned: np.ndarray, peaks: np.ndarray) -> np.ndarray:
-    """Where between samples a peak lies: the top of the parabola through the three
-    highest samples."""
-    before = cleaned[peaks - 1]
-    after = cleaned[peaks + 1]
-    curvature = before - 2 * cleaned[peaks] + after
-    # Three equal samples have no top.
-    has_top = np.abs(curvature) > 1e-12
-    divisor = np.where(has_top, 2 * curvature, 1.0)
-    shift = np.where(has_top, (before - after) / divisor, 0.0)
-    return np.clip(shift, -0.5, 0.5)
 
 
 @dataclass(frozen=True)
