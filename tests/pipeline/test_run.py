@@ -432,6 +432,31 @@ def test_a_site_that_is_not_told_is_no_site(small_cohort, tmp_path, capsys):
     assert "scanner (the site) is missing for sub-10" in capsys.readouterr().err
 
 
+def test_members_of_a_family_are_kept_together(small_cohort, tmp_path):
+    """Two of ten people are siblings: in the methods of the report and in the folds."""
+    cohort = Path(shutil.copytree(small_cohort, tmp_path / "cohort"))
+    families = ["smith", "smith", *(f"f{k}" for k in range(8))]
+    rewrite(cohort, lambda table: table.assign(household=families))
+    command = ["run", str(cohort), str(tmp_path / "out"), "group"]
+    assert main([*command, "--family", "household", *FAST]) == 0
+    predictions = pd.read_csv(tmp_path / "out" / "predictions.tsv", sep="\t")
+    fused = predictions[predictions["model"] == predictions["model"].iloc[-1]]
+    folds = fused["fold"].to_numpy()
+    assert folds[0] == folds[1] and len(set(folds)) == 9
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "Members of one family (household of participants.tsv)" in text
+
+
+@pytest.mark.parametrize("name", ["=1+1", "sub-a\x1b[31mb", "01 02"])
+def test_names_of_participants_are_labels(small_cohort, tmp_path, capsys, name):
+    cohort = Path(shutil.copytree(small_cohort, tmp_path / "cohort"))
+    more = pd.DataFrame({"participant_id": [name]})
+    rewrite(cohort, lambda table: pd.concat([table, more]))
+    assert main(["run", str(cohort), str(tmp_path / "out"), "group", *FAST]) == 4
+    error = capsys.readouterr().err
+    assert "is no label" in error and "\x1b" not in error
+
+
 def rewrite(cohort, change):
     path = cohort / "participants.tsv"
     change(pd.read_csv(path, sep="\t", dtype=str)).to_csv(

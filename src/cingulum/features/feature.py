@@ -197,6 +197,7 @@ class StudyRecipe:
     denoising: in words; atlas: its name; regions: their number
     connectome: where the connections come from, in words
     site: column of participants.tsv inside which ratings were exchanged, if any
+    family: column of participants.tsv whose members were kept together, if any
     """
 
     denoising: str
@@ -204,6 +205,7 @@ class StudyRecipe:
     regions: int = 52
     connectome: str = "a distance rule"
     site: str | None = None
+    family: str | None = None
 
 
 class Feature(ABC):

@@ -59,7 +59,8 @@ derivatives are datasets of their own."""
 FOLDERS_AS_FILES = (".zarr", ".ds")
 """Endings of folders that are one recording each: nobody looks for files in them."""
 
-_LABEL = re.compile(r"^[A-Za-z0-9+]+$")
+_NAME = re.compile(r"\A\w[\w+.-]*\Z")
+_LABEL = re.compile(r"\A[A-Za-z0-9+]+\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,7 @@ class Index:
                 f"{path}: expected a column participant_id; got "
                 f"{', '.join(map(str, table))}."
             )
+        check_labels(path, table["participant_id"])
         return table
 
     def sessions(self, participant: str) -> pd.DataFrame | None:
@@ -192,6 +194,21 @@ class Index:
             key = (folder, file.entities["suffix"], file.entities["extension"])
             table.setdefault(key, []).append(file)
         return table
+
+
+def check_labels(path: Path, participants: pd.Series) -> None:
+    """Raises InputError for participants of a table whose names cannot be labels: tabs,
+    escape sequences or formulas among them would reach terminals and spreadsheets.
+
+    Letters of other alphabets, which labels must not have either, are let through: such
+    participants have no files, and are listed as absent.
+    """
+    for name in participants.dropna().astype(str):
+        if not _NAME.match(name.removeprefix("sub-")):
+            raise InputError(
+                f"{path}: participant_id {name!r} is no label (letters and digits, "
+                "with or without sub-). Rename it there and in the files."
+            )
 
 
 def index(root: Path, derivatives: Sequence[Path] = ()) -> Index:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cingulum.errors import InputError
+from cingulum.io.bids_index import check_labels
 from cingulum.io.files import read_table
 from cingulum.io.visit import Filters, Visit, visits
 
@@ -161,6 +162,7 @@ def _people(root: Path, table: pd.DataFrame, labels: Sequence[str]) -> pd.DataFr
     """
     path = _participants_path(root)
     _check_columns(path, table, ("participant_id",))
+    check_labels(path, table["participant_id"])
     names = _full_names(table["participant_id"])
     _check_one_row_each(path, names)
     # A row for everybody with a visit, so that rows and participants correspond.

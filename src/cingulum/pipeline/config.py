@@ -134,6 +134,11 @@ class PredictionConfig:
     site: str | None = option(
         None, "column of participants.tsv: ratings are exchanged inside sites only"
     )
+    family: str | None = option(
+        None,
+        "column of participants.tsv: members of one family are left out together, "
+        "exchanged as a whole, and count as one person in intervals",
+    )
     permutations: int = option(5000, "sign flips of whole patients", low=19)
     stop_after: int | None = option(
         None, "stop once so many permutations were as good as each model", low=1

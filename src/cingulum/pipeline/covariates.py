@@ -1,5 +1,5 @@
 """Columns of participants.tsv that an evaluation asks for: where people were scanned,
-and what is regressed out."""
+to which family they belong, and what is regressed out."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ LISTED = 5
 """Participants that an error message names."""
 
 
-def check_columns(cohort: Cohort, site: str | None, confounds: Sequence[str]) -> None:
-    """Raises InputError for a site or confounds (controls apart: they are measured)
-    that some participant lacks."""
+def check_columns(
+    cohort: Cohort, site: str | None, family: str | None, confounds: Sequence[str]
+) -> None:
+    """Raises InputError for a site, a family or confounds (controls apart: they are
+    measured) that some participant lacks."""
     people = participant_rows(cohort, cohort.participants)
     if site is not None:
         site_labels(people, site)
+    if family is not None:
+        family_labels(people, family)
     _check_confounds(people, confounds)
 
 
@@ -45,11 +49,7 @@ def site_labels(people: pd.DataFrame, column: str) -> np.ndarray:
     Raises InputError for a column that is missing, incomplete, or different for
     everybody.
     """
-    if column not in people:
-        known = ", ".join(map(str, people.columns))
-        raise InputError(f"participants.tsv has no column {column!r}; it has {known}.")
-    _check_no_gaps(people, column)
-    sites = people[column].astype(str)
+    sites = _complete_column(people, column, "the site")
     # A label of a participant, or a date: no site.
     if sites.value_counts().max() == 1:
         raise InputError(
@@ -59,12 +59,29 @@ def site_labels(people: pd.DataFrame, column: str) -> np.ndarray:
     return sites.to_numpy()
 
 
-def _check_no_gaps(people: pd.DataFrame, column: str) -> None:
+def family_labels(people: pd.DataFrame, column: str) -> np.ndarray:
+    """(patient,) the family of each; people without relatives have one of their own.
+
+    Raises InputError for a column that is missing or incomplete.
+    """
+    return _complete_column(people, column, "the family").to_numpy()
+
+
+def _complete_column(people: pd.DataFrame, column: str, meaning: str) -> pd.Series:
+    """A column as text, known for everybody."""
+    if column not in people:
+        known = ", ".join(map(str, people.columns))
+        raise InputError(f"participants.tsv has no column {column!r}; it has {known}.")
+    _check_no_gaps(people, column, meaning)
+    return people[column].astype(str)
+
+
+def _check_no_gaps(people: pd.DataFrame, column: str, meaning: str) -> None:
     gaps = [f"sub-{name}" for name in people.index[people[column].isna()]]
     if gaps:
         more = " and others" if len(gaps) > LISTED else ""
         raise InputError(
-            f"participants.tsv: {column} (the site) is missing for "
+            f"participants.tsv: {column} ({meaning}) is missing for "
             f"{', '.join(gaps[:LISTED])}{more}; fill it in, or leave them out."
         )
 

@@ -25,6 +25,7 @@ from cingulum.pipeline.config import PredictionConfig, StudyConfig, write_study
 from cingulum.pipeline.covariates import (
     check_columns,
     confound_values,
+    family_labels,
     participant_rows,
     site_labels,
 )
@@ -304,7 +305,12 @@ def _paired_visits(
         features.patients,
         controls=kept_apart,
         confounds=confounds,
+        blocks=_families(people, config.family),
     )
+
+
+def _families(people: pd.DataFrame, column: str | None) -> np.ndarray | None:
+    return None if column is None else family_labels(people, column)
 
 
 def _confound(
@@ -333,9 +339,10 @@ def _who_was_left_out(cohort: Cohort) -> str:
 
 def check_study(study: StudyConfig, cohort: Cohort) -> None:
     """Raises InputError for what would stop a study after hours of measuring: too few
-    participants, or a site or confounds that participants.tsv lacks."""
+    participants, or a site, a family or confounds that participants.tsv lacks."""
     _check_size(cohort)
-    check_columns(cohort, study.prediction.site, study.prediction.confounds)
+    config = study.prediction
+    check_columns(cohort, config.site, config.family, config.confounds)
 
 
 def _check_size(cohort: Cohort) -> None:

@@ -77,6 +77,7 @@ def recipe_of(study: StudyConfig) -> StudyRecipe:
         len(atlas.regions),
         _source_of(connectome),
         study.prediction.site,
+        study.prediction.family,
     )
 
 

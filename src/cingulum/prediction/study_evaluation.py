@@ -13,6 +13,7 @@ from cingulum.prediction.decision_calibration import (
     calibrate_decisions,
 )
 from cingulum.prediction.dose import DoseResponse, dose_response
+from cingulum.prediction.intervals import independent_people
 from cingulum.prediction.leak_audit import Check, audit
 from cingulum.prediction.learning_curves import compact, learning_curve
 from cingulum.prediction.lee2019 import PublishedRegression, published_regression
@@ -34,6 +35,9 @@ MANY = 100
 """Patients beyond which the forced choice deals them into 20 folds, and the audit
 repeats 10 times on noise: one at a time, and 50 times, cost much and tell no more. Maps
 are flipped 500 times then, unless more are requested."""
+
+MOST_FOLDS = 10
+"""Of regressions between patients."""
 
 FEWEST_FOR_CURVE, FEWEST_FOR_RATINGS = 20, 10
 """Patients that a learning curve, and a regression between patients, need."""
@@ -231,6 +235,7 @@ class _Study:
             confounds=self.data.visits.confounds or None,
             on=self.regression.on,
             model=self.regression.model,
+            folds=min(MOST_FOLDS, self._independent_people),
             sites=self.data.sites,
             blocks=None if families is None else list(families),
             permutations=self.permutations.n,
@@ -238,6 +243,12 @@ class _Study:
             seed=self.seed,
             jobs=self.jobs,
         )
+
+    @property
+    def _independent_people(self) -> int:
+        visits = self.data.visits
+        everybody = np.ones(len(visits.patients), bool)
+        return independent_people(visits.blocks, everybody)
 
     def dose_response(self, decisions: np.ndarray, ratings: np.ndarray) -> DoseResponse:
         """Decisions (patient,) against changes in rating, given those of confounds."""
@@ -273,6 +284,9 @@ class _Study:
         if len(paired.patients) < FEWEST_FOR_CURVE or paired.missing:
             return []
         ordered = self.ordered
+        # Subsets of patients would tear families apart.
+        if ordered.blocks is not None:
+            return []
         curve = learning_curve(
             ordered.only(paired.fused).values,
             paired.patients,

@@ -354,6 +354,7 @@ def _evaluation_text(results: StudyResults, recipe: StudyRecipe) -> str:
         _fusion_text(settings),
         _missing_text(settings.missing),
         _confounds_text(settings.confounds),
+        _family_text(recipe.family),
         _test_text(settings),
         _contributions_text(results.section.contributions),
         _maps_text(results.provenance.mapped),
@@ -409,6 +410,15 @@ def _confounds_text(confounds: Sequence[str]) -> str:
     if not confounds:
         return ""
     return f"Regressed out in every fold: {', '.join(confounds)}."
+
+
+def _family_text(family: str | None) -> str:
+    if not family:
+        return ""
+    return (
+        f"Members of one family ({family} of participants.tsv) were left out, flipped "
+        "and exchanged together, and count as one person in intervals."
+    )
 
 
 def _test_text(settings: EvaluationSettings) -> str:
