@@ -233,7 +233,7 @@ def one_visit(bids):
         (
             lambda bids: None,
             ["--modalities", "eeg"],
-            "takes s1conn, rcbf, hfhrv, mechanism, physiology; got 'eeg'",
+            "takes s1conn, rcbf, cbf, hfhrv, fc, mechanism, physiology; got 'eeg'",
         ),
         (
             lambda bids: None,

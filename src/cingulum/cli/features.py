@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,14 @@ from cingulum.cli.options import (
     chosen_filters,
     describe,
 )
-from cingulum.features import FEATURES, FeatureOption, FeatureOptions, build_features
+from cingulum.errors import InputError
+from cingulum.features import (
+    FEATURES,
+    Feature,
+    FeatureOption,
+    FeatureOptions,
+    build_features,
+)
 from cingulum.signals.atlas_names import ATLASES
 
 if TYPE_CHECKING:
@@ -56,7 +63,8 @@ MAIN_ARGUMENTS = (
     Argument(
         "--atlas",
         default="pain52",
-        help=f"{', '.join(ATLASES)}, or a NIfTI image with its .tsv beside it "
+        help=f"{', '.join(ATLASES)}, a NIfTI image with its .tsv beside it, or the "
+        "label (seg-, atlas-) of tables that XCP-D and ASLPrep wrote into the dataset "
         "(default: %(default)s)",
     ),
 )
@@ -215,15 +223,32 @@ def _plan(arguments: argparse.Namespace) -> MeasurementPlan:
         arguments.strategy, arguments.scrub, arguments.low_pass, arguments.high_pass
     )
     constants = Constants(t1b=arguments.t1_blood, alpha=arguments.labeling_efficiency)
-    names = arguments.features or list(FEATURES)
-    return MeasurementPlan(build_features(names, options), denoising, constants)
+    features = _features(arguments.features, options)
+    return MeasurementPlan(features, denoising, constants)
+
+
+def _features(
+    names: Sequence[str] | None, options: FeatureOptions
+) -> Mapping[str, Feature]:
+    """The features that were named, or all that can be made with these options."""
+    if names:
+        return build_features(names, options)
+    features: dict[str, Feature] = {}
+    for name in FEATURES:
+        try:
+            features |= build_features([name], options)
+        # Brains cannot be connected, for example, where it is not known where their
+        # regions are.
+        except InputError as error:
+            print(f"Skipped {name}: {error}")
+    return features
 
 
 def _chosen_options(arguments: argparse.Namespace) -> FeatureOptions:
+    from cingulum.pipeline.dataset_atlas import atlas_of_dataset
     from cingulum.pipeline.single_recording import read_atlas_connectome
-    from cingulum.signals.atlas import named_atlas
 
-    atlas = named_atlas(arguments.atlas)
+    atlas = atlas_of_dataset(arguments.atlas, arguments.bids_dir, arguments.derivatives)
     connectome = None
     if arguments.connectome:
         connectome = read_atlas_connectome(arguments.connectome, atlas.regions)

@@ -26,6 +26,7 @@ from cingulum.pipeline.config import (
     Values,
     options,
     read_study,
+    with_atlas,
     with_connectome,
     with_options,
 )
@@ -168,9 +169,11 @@ def chosen_study(arguments: argparse.Namespace) -> StudyConfig:
     study = _study_of(arguments.study)
     study = with_options(study, _study_options(arguments))
     study = with_options(study, _dataset_options(arguments))
+    # Workers of a cluster may be in another folder.
+    if Path(study.features.atlas).is_file():
+        study = with_atlas(study, str(Path(study.features.atlas).absolute()))
     if not study.features.connectome:
         return study
-    # Workers of a cluster may be in another folder.
     return with_connectome(study, Path(study.features.connectome).absolute())
 
 

@@ -85,6 +85,8 @@ class RegionalPerfusion(Feature):
     meaning = "cerebral blood flow"
     needs = (PERFUSION,)
     file = "perf/{visit}_cbf.tsv"
+    role = Role.PREDICTOR
+    colour = "#c98a3b"
     overview = ("whole brain", "grey matter")
 
     def __init__(self, atlas: Atlas | None = None) -> None:
@@ -98,24 +100,48 @@ class RegionalPerfusion(Feature):
         return cls(options.atlas)
 
     def recordings(self, visit: Visit) -> tuple[str, ...]:
+        from cingulum.signals.atlas import has_positions
+
+        if not has_positions(self.atlas):
+            return self._recordings_of_table(visit)
         names = perfusion_sources(visit)
         if GREY_MATTER.name in visit.files:
             return (*names, GREY_MATTER.name)
         return names
+
+    def _recordings_of_table(self, visit: Visit) -> tuple[str, ...]:
+        from cingulum.io.readers.aslprep import REGIONAL_FLOW
+
+        table = REGIONAL_FLOW.named(self.atlas.name)
+        visit[table]
+        return (table,)
 
     def settings(self) -> Settings:
         from cingulum.signals.atlas import atlas_metadata
 
         return atlas_metadata(self.atlas)
 
+    @classmethod
+    def methods_text(cls, recipe: StudyRecipe) -> str:
+        return (
+            "Regional blood flow: CBF (ml/100 g/min), averaged over the regions of the "
+            f"atlas {recipe.atlas}, and over whole brain and grey matter where there "
+            "is a map."
+        )
+
     def columns(self) -> list[Column]:
+        from cingulum.signals.atlas import has_positions
+
+        regions = [self._column_of(region) for region in self.atlas.regions]
+        # A table of another pipeline has regions only.
+        if not has_positions(self.atlas):
+            return regions
         whole_brain = Column("whole brain", self.unit, "mean CBF over the brain mask")
         grey_matter = Column(
             "grey matter",
             self.unit,
             "mean CBF where grey matter has probability above ½",
         )
-        regions = [self._column_of(region) for region in self.atlas.regions]
         return [whole_brain, grey_matter, *regions]
 
     def _column_of(self, region: str) -> Column:
@@ -124,6 +150,10 @@ class RegionalPerfusion(Feature):
     def measure(self, data: VisitData) -> Measurement:
         import numpy as np
 
+        from cingulum.signals.atlas import has_positions
+
+        if not has_positions(self.atlas):
+            return self._of_table(data)
         perfusion = data.perfusion
         grey, source = grey_matter(data.visit, perfusion)
         whole_brain = perfusion.cbf[perfusion.mask].mean()
@@ -139,6 +169,17 @@ class RegionalPerfusion(Feature):
         return Measurement(
             np.concatenate([values, regions]), details=details, flags=flags
         )
+
+    def _of_table(self, data: VisitData) -> Measurement:
+        """Regions as ASLPrep averaged them."""
+        from cingulum.io.readers.aslprep import REGIONAL_FLOW, read_regional_flow
+        from cingulum.signals.regional_signals import check_same_regions
+
+        path = data.visit[REGIONAL_FLOW.named(self.atlas.name)]
+        flow = read_regional_flow(data.visit, self.atlas.name)
+        check_same_regions(path, tuple(flow.index), self.atlas)
+        # By name, never by order alone.
+        return Measurement(flow[list(self.atlas.regions)].to_numpy(float))
 
     def _covers(self, space: str) -> bool:
         """Whether the atlas and an image in this space name the same places."""

@@ -13,12 +13,19 @@ from cingulum.features.feature import (
     Role,
     Settings,
 )
+from cingulum.features.recordings_of_regions import (
+    displacement_source,
+    regional_recordings,
+)
 from cingulum.features.registry import register_feature
 from cingulum.io.recording_kinds import BOLD, CONFOUNDS, MASK
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
 
+    from cingulum.io.visit import Visit
     from cingulum.signals.atlas import Atlas
     from cingulum.signals.bold import Bold
     from cingulum.signals.visit_data import VisitData
@@ -81,29 +88,65 @@ class BoldQuality(Feature):
             Column("regions missing", "1", "regions without a voxel in the brain mask"),
         ]
 
+    def recordings(self, visit: Visit) -> tuple[str, ...]:
+        names = regional_recordings(visit, self.atlas)
+        if CONFOUNDS.name in names:
+            return names
+        return (*names, *displacement_source(visit))
+
     def measure(self, data: VisitData) -> Measurement:
+        from cingulum.signals.atlas import has_positions
+
+        if not has_positions(self.atlas):
+            return self._of_table(data)
+        bold = data.bold
+        coverage, flags = self._coverage(bold)
+        volumes = [len(bold.kept), int(bold.kept.sum())]
+        return self._measurement(
+            data.displacement, volumes, bold.tsnr, coverage, flags, bold.settings
+        )
+
+    def _of_table(self, data: VisitData) -> Measurement:
+        """Of a run that another pipeline cleaned, whose noise is not known any more."""
         import numpy as np
 
-        bold = data.bold
+        from cingulum.signals.regional_signals import regional_run
+
+        run = regional_run(data, self.atlas)
+        volumes = [run.settings["Volumes"], run.settings["VolumesKept"]]
+        coverage = run.coverage.to_numpy()
         displacement = data.displacement
-        coverage, flags = self._coverage(bold)
+        return self._measurement(
+            displacement, volumes, np.nan, coverage, [], run.settings
+        )
+
+    def _measurement(
+        self,
+        displacement: np.ndarray,
+        volumes: Sequence[int],
+        tsnr: float,
+        coverage: np.ndarray,
+        flags: Sequence[str],
+        details: Settings,
+    ) -> Measurement:
+        """volumes: recorded and kept"""
+        import numpy as np
+
         missing = _regions_missing(coverage)
         # The displacement of the first volume is NaN: it has none before it.
         mean_displacement = np.nanmean(displacement)
         values = [
             mean_displacement,
             np.nanmax(displacement),
-            len(bold.kept),
-            bold.kept.sum(),
-            bold.tsnr,
+            *volumes,
+            tsnr,
             coverage.mean(),
             coverage.min(),
             missing,
         ]
-        flags += self._flags(mean_displacement, bold.kept.mean(), missing)
-        return Measurement(
-            np.array(values, dtype=float), details=bold.settings, flags=flags
-        )
+        kept = volumes[1] / volumes[0]
+        flags = [*flags, *self._flags(mean_displacement, kept, missing)]
+        return Measurement(np.array(values, dtype=float), details=details, flags=flags)
 
     def _coverage(self, bold: Bold) -> tuple[np.ndarray, list[str]]:
         """Share of every region inside the brain mask; NaN, and a flag, where atlas and

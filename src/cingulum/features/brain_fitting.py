@@ -28,8 +28,8 @@ from cingulum.features.feature import (
 )
 from cingulum.inference import CohortRecording, Likelihood, fit, fit_cohort
 from cingulum.measures import fc
-from cingulum.signals.atlas import Atlas, atlas_metadata
-from cingulum.signals.parcellation import regional_series
+from cingulum.signals.atlas import Atlas, atlas_metadata, has_positions
+from cingulum.signals.regional_signals import regional_run
 from cingulum.signals.visit_data import VisitData
 from cingulum.simulation import balanced
 from cingulum.timeseries import TimeSeries, check_signals
@@ -58,6 +58,12 @@ DRAWS = 4000
 
 def atlas_connectome(atlas: Atlas) -> Connectome:
     """Distance-rule connectome of an atlas, for cohorts without tractography."""
+    if not has_positions(atlas):
+        raise InputError(
+            f"{atlas.name}: only the names of its regions are known, so that their "
+            "connections cannot be estimated from distances. Give --connectome (in a "
+            "study file: connectome), or the image of the atlas with --atlas."
+        )
     centres = torch.as_tensor(atlas.centres, dtype=torch.float64)
     return distance_rule(centres, atlas.regions)
 
@@ -143,17 +149,17 @@ class BrainFitting:
     def measure(self, data: VisitData) -> Measurement:
         """Connectivity (region, region), or signals (region, time) for the likelihood,
         with the visit's own connectome behind it, where there is one."""
-        series, _ = regional_series(data.bold, self.atlas)
+        run = regional_run(data, self.atlas)
         # A brain cannot be fitted to a region without a signal.
-        check_signals(series, str(data.visit["bold"]))
-        values = self._values(series.data.double())
+        check_signals(run.series, str(run.source))
+        values = self._values(run.series.data.double())
         own = self._own_connectome(data)
         source = "group"
         if own is not None:
             # Behind the values, so that a measurement stays a single matrix.
             values = np.hstack([values, own])
             source = "own"
-        details = {**data.bold.settings, "Connectome": source}
+        details = {**run.settings, "Connectome": source}
         return Measurement(values, details=details)
 
     def _values(self, signals: Tensor) -> np.ndarray:

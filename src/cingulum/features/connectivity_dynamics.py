@@ -12,12 +12,16 @@ from cingulum.features.feature import (
     Measurement,
     Settings,
 )
+from cingulum.features.recordings_of_regions import regional_recordings
 from cingulum.features.registry import register_feature
 from cingulum.io.recording_kinds import BOLD, CONFOUNDS, MASK
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
+    from cingulum.io.visit import Visit
     from cingulum.signals.atlas import Atlas
     from cingulum.signals.visit_data import VisitData
 
@@ -77,25 +81,29 @@ class ConnectivityDynamics(Feature):
             ),
         ]
 
+    def recordings(self, visit: Visit) -> tuple[str, ...]:
+        return regional_recordings(visit, self.atlas)
+
     def measure(self, data: VisitData) -> Measurement:
         import numpy as np
         import torch
 
         from cingulum.measures import fcd
-        from cingulum.signals.parcellation import regional_series
+        from cingulum.signals.regional_signals import regional_run
 
-        series, _ = regional_series(data.bold, self.atlas)
+        run = regional_run(data, self.atlas)
+        series = run.series
         # A region without a signal correlates with nothing.
         has_signal = torch.isfinite(series.data).all(-1) & (series.data.std(-1) > 0)
         signals = series.data[has_signal]
         # In volumes: the same seconds are comparable between repetition times.
         window = max(1, round(self.window / series.tr))
         step = max(1, round(self.step / series.tr))
-        self._check_length(data, signals, window, series.tr)
+        self._check_length(run.source, signals, window, series.tr)
         matrix = fcd(signals, window, step)
         values = _without_overlap(matrix, window, step).numpy()
         details = {
-            **data.bold.settings,
+            **run.settings,
             "Window": self.window,
             "Step": self.step,
             "Windows": len(matrix),
@@ -103,7 +111,7 @@ class ConnectivityDynamics(Feature):
         return Measurement(np.array([values.mean(), values.std()]), details=details)
 
     def _check_length(
-        self, data: VisitData, signals: Tensor, window: int, tr: float
+        self, source: Path, signals: Tensor, window: int, tr: float
     ) -> None:
         regions, volumes = signals.shape
         # With fewer than three windows that do not overlap there is no spread to speak
@@ -111,7 +119,7 @@ class ConnectivityDynamics(Feature):
         if window >= FEWEST_VOLUMES and volumes >= 3 * window and regions >= 3:
             return
         raise InputError(
-            f"{data.visit['bold']}: {volumes} volumes of {tr:g} s in {regions} regions "
+            f"{source}: {volumes} volumes of {tr:g} s in {regions} regions "
             f"are too few for windows of {self.window:g} s: at least three, of ten "
             "volumes or more."
         )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from cingulum.errors import InputError
 from cingulum.io.recording_kinds import RecordingKind
 
 if TYPE_CHECKING:
@@ -301,6 +302,15 @@ class Feature(ABC):
         for kind in self.needs:
             visit[kind.name]
         return tuple(kind.name for kind in self.needs)
+
+    def has_recordings(self, visit: Visit) -> bool:
+        """Whether a visit has what it reads. Several files of a kind count: they are an
+        error to be reported, not an absence."""
+        try:
+            self.recordings(visit)
+        except InputError:
+            return any(kind.name in visit.ambiguous for kind in self.needs)
+        return True
 
     def settings(self) -> Settings:
         """What else the measurement depends on; a kept measurement with other settings

@@ -16,6 +16,7 @@ from cingulum.features.feature import (
     Settings,
     StudyRecipe,
 )
+from cingulum.features.recordings_of_regions import regional_recordings
 from cingulum.features.registry import register_feature
 from cingulum.io.recording_kinds import BOLD, CONFOUNDS, CONNECTOME, MASK
 
@@ -43,7 +44,7 @@ class FittedFeature(Feature):
         return self.fitting.atlas
 
     def recordings(self, visit: Visit) -> tuple[str, ...]:
-        names = super().recordings(visit)
+        names = regional_recordings(visit, self.atlas)
         # A connectome of the visit's own is used where there is one, and not required.
         if visit.has(CONNECTOME.name):
             return (*names, CONNECTOME.name)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cingulum.features.feature import Control, Feature, Measurement, Role
+from cingulum.features.recordings_of_regions import displacement_source
 from cingulum.features.registry import register_feature
 from cingulum.io.recording_kinds import BOLD, CONFOUNDS
 
 if TYPE_CHECKING:
+    from cingulum.io.visit import Visit
     from cingulum.signals.visit_data import VisitData
 
 
@@ -38,6 +40,9 @@ class HeadMotion(Feature):
             methods_text="Head motion: mean framewise displacement, a control",
         ),
     )
+
+    def recordings(self, visit: Visit) -> tuple[str, ...]:
+        return displacement_source(visit)
 
     def measure(self, data: VisitData) -> Measurement:
         import numpy as np

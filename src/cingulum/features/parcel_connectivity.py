@@ -13,8 +13,11 @@ from cingulum.features.feature import (
     FeatureOptions,
     FeatureRows,
     Measurement,
+    Role,
     Settings,
+    StudyRecipe,
 )
+from cingulum.features.recordings_of_regions import regional_recordings
 from cingulum.features.registry import register_feature
 from cingulum.io.recording_kinds import BOLD, CONFOUNDS, MASK
 
@@ -22,7 +25,9 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from cingulum.io.visit import Visit
     from cingulum.signals.atlas import Atlas
+    from cingulum.signals.regional_signals import RegionalRun
     from cingulum.signals.visit_data import VisitData
 
 STATISTICS = {
@@ -52,6 +57,9 @@ class ParcelConnectivity(Feature):
     meaning = "functional connectivity between regions"
     needs = (BOLD, MASK, CONFOUNDS)
     file = "func/{visit}_relmat.tsv"
+    role = Role.PREDICTOR
+    colour = "#6a5a9c"
+    references = ("abraham2014",)
     options = (
         FeatureOption(
             "fc_kind",
@@ -79,26 +87,46 @@ class ParcelConnectivity(Feature):
     def from_options(cls, options: FeatureOptions) -> ParcelConnectivity:
         return cls(options.atlas, options.values.get("fc_kind", "correlation"))
 
+    @classmethod
+    def methods_text(cls, recipe: StudyRecipe) -> str:
+        return (
+            "Connectivity: Fisher z of the correlations between all pairs of the "
+            f"{recipe.regions} regions of the atlas {recipe.atlas}; BOLD cleaned with "
+            f"{recipe.denoising}."
+        )
+
     def settings(self) -> Settings:
         from cingulum.signals.atlas import atlas_metadata
 
         return {**atlas_metadata(self.atlas), "Kind": self.kind}
 
-    def measure(self, data: VisitData) -> Measurement:
-        from cingulum.signals.parcellation import regional_series
+    def recordings(self, visit: Visit) -> tuple[str, ...]:
+        return regional_recordings(visit, self.atlas)
 
-        series, coverage = regional_series(data.bold, self.atlas)
+    def measure(self, data: VisitData) -> Measurement:
+        from cingulum.signals.regional_signals import regional_run
+
+        run = regional_run(data, self.atlas)
         # A single region has no pair.
-        if (coverage > 0).sum() < 2:
+        if (run.coverage > 0).sum() < 2:
             raise InputError(
-                f"{data.visit['bold']}: fewer than two regions of {self.atlas.name} "
-                "lie in the mask."
+                f"{run.source}: fewer than two regions of {self.atlas.name} lie in the "
+                "mask."
             )
-        matrix = with_missing(measure_of(self.kind), series.data)
-        outside = [str(region) for region in coverage.index[coverage == 0]]
+        self._check_unit(run)
+        matrix = with_missing(measure_of(self.kind), run.series.data)
+        outside = [str(region) for region in run.coverage.index[run.coverage == 0]]
         flags = self._flags(outside)
-        details = {**data.bold.settings, "Coverage": coverage.round(4).to_dict()}
+        details = {**run.settings, "Coverage": run.coverage.round(4).to_dict()}
         return Measurement(matrix.numpy(), details=details, flags=flags)
+
+    def _check_unit(self, run: RegionalRun) -> None:
+        if self.kind == "covariance" and run.series.unit != "percent":
+            raise InputError(
+                f"{run.source}: holds signals that were cleaned already and have no "
+                "percent, so that they have no covariance to be compared. Ask for "
+                "--fc-kind correlation or partial."
+            )
 
     def _flags(self, outside: Sequence[str]) -> list[str]:
         """outside: regions that the mask does not reach"""

@@ -44,7 +44,7 @@ abbreviate them."""
 
 SHORT = frozenset(LONG.values()) | frozenset(
     "task run echo recording space label atlas cohort flip split chunk sample part "
-    "volume model subset nucleus voi "
+    "volume model subset nucleus voi stat "
     "from to mode res".split()
 )
 NOT_LABELS = frozenset({"suffix", "extension", "datatype"})

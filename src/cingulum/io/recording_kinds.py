@@ -33,6 +33,9 @@ class RecordingKind:
     columns: where set, the file's JSON must list at least one of these columns, in any
         capitals; so one physiological file may serve several kinds
     treatment: the settings that change what is read from it, if any
+    by: where set, a visit may have several files of the kind, which these entities (the
+        first that a name has) tell apart: each is a recording of its own, called
+        `kind:label`
     """
 
     name: str
@@ -42,6 +45,21 @@ class RecordingKind:
     shared: bool = False
     columns: tuple[str, ...] = ()
     treatment: Treatment | None = None
+    by: tuple[str, ...] = ()
+
+    def named(self, label: str) -> str:
+        """Name of the recording with this label, for a kind with `by`."""
+        return f"{self.name}:{label}"
+
+    def label_of(self, entities: Mapping[str, str]) -> str:
+        """The label that tells a file from others of the kind; empty where its name
+        has none."""
+        return next((entities[name] for name in self.by if name in entities), "")
+
+
+def kind_of(recording: str) -> RecordingKind:
+    """The kind of a recording by its name, `bold` or `series:4S156Parcels`."""
+    return RECORDING_KINDS[recording.partition(":")[0]]
 
 
 _REGISTERED: dict[str, RecordingKind] = {}

@@ -20,11 +20,13 @@ from cingulum.io.bids_index import (
     merged,
 )
 from cingulum.io.files import JsonObject, read_json
+from cingulum.io.readers import aslprep, xcpd  # noqa: F401 - they register their kinds
 from cingulum.io.recording_kinds import (
     ASL,
     M0_SCAN,
     RECORDING_KINDS,
     RecordingKind,
+    kind_of,
 )
 from cingulum.io.spaces import adult_mni
 
@@ -99,7 +101,7 @@ class Visit:
         return (
             f"{self.name} has {len(names)} files for {kind}: {names[0]} and "
             f"{names[1]}. Choose one with --bids-filter-file, a JSON file such as "
-            f'{{"{kind}": {{"task": "rest", "run": 1}}}}.'
+            f'{{"{kind_of(kind).name}": {{"task": "rest", "run": 1}}}}.'
         )
 
     def _no_file(self, kind: str) -> str:
@@ -204,14 +206,17 @@ def _nearest_kind(name: str) -> str:
 
 def _expected_ending(kind: str) -> str:
     """What follows the visit in the name of a recording."""
-    query = RECORDING_KINDS[kind].query
+    query = kind_of(kind).query
+    label = kind.partition(":")[2]
+    if label:
+        return f"*_seg-{label}*_{_first(query['suffix'])}{_first(query['extension'])}"
     desc = f"*_desc-{query['desc']}" if query.get("desc") else "*"
     return f"{desc}_{_first(query['suffix'])}{_first(query['extension'])}"
 
 
 def _expected_column(kind: str) -> str:
     """What must be in a recording that is known by its columns."""
-    columns = RECORDING_KINDS[kind].columns
+    columns = kind_of(kind).columns
     if not columns:
         return ""
     return f" with a column {' or '.join(columns)} in its JSON"
@@ -388,15 +393,25 @@ class _Selection:
 
     def _choose(self, kind: RecordingKind) -> None:
         files = self._best_matches(kind)
+        if not kind.by:
+            self._choose_among(files, kind.name)
+            return
+        labels = {kind.label_of(file.entities) for file in files}
+        # A file without the entity that tells files apart is of another kind.
+        for label in sorted(labels - {""}):
+            own = [file for file in files if kind.label_of(file.entities) == label]
+            self._choose_among(own, kind.named(label))
+
+    def _choose_among(self, files: list[BidsFile], name: str) -> None:
         preferred = _most_preferred(files)
         if len(preferred) == 1:
-            self.chosen[kind.name] = preferred[0]
+            self.chosen[name] = preferred[0]
             if len(files) > 1:
                 others = [file for file in files if file is not preferred[0]]
-                self.not_used[kind.name] = tuple(file.path.name for file in others)
+                self.not_used[name] = tuple(file.path.name for file in others)
         elif files:
             # An error only where the recording is used: see `Visit.__getitem__`.
-            self.ambiguous[kind.name] = tuple(file.path.name for file in files)
+            self.ambiguous[name] = tuple(file.path.name for file in files)
 
     def _best_matches(self, kind: RecordingKind) -> list[BidsFile]:
         """The files of a kind that fit the visit's other files best."""

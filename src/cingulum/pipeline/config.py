@@ -23,6 +23,8 @@ from cingulum.features import default_predictor_names, predictor_names
 # NumPy and the readers of images wait until a study is written: `cingulum --help` and
 # the error about a mistyped option need this module only, and should come at once.
 if TYPE_CHECKING:
+    import numpy as np
+
     from cingulum.report.manifest import ReportManifest
 
 Values = Mapping[str, Any]
@@ -56,12 +58,6 @@ def option(
     return field(default=default, metadata=metadata)
 
 
-def _atlas_names() -> Sequence[str]:
-    from cingulum.signals.atlas_names import ATLASES
-
-    return ATLASES
-
-
 @dataclass(frozen=True)
 class DatasetConfig:
     """Which recordings."""
@@ -84,8 +80,9 @@ class FeatureConfig:
     )
     atlas: str = option(
         "pain52",
-        "regions of the fitted brains",
-        choices=_atlas_names,
+        "regions of the fitted brains: one of the atlases that `cingulum features "
+        "--help` lists, a NIfTI image with its .tsv beside it, or the label (seg-, "
+        "atlas-) of tables in the dataset, as XCP-D writes them",
     )
     connectome: str | None = option(
         None,
@@ -295,11 +292,15 @@ def _default(declaration: Field) -> Any:
 def read_study(path: Path) -> StudyConfig:
     """A study from its file; an option that is not set has its default.
 
-    A connectome is looked for beside the file. Raises InputError for invalid TOML, an
-    unknown option (with the nearest known one) or an invalid value.
+    A connectome, and the image of an atlas, are looked for beside the file. Raises
+    InputError for invalid TOML, an unknown option (with the nearest known one) or an
+    invalid value.
     """
     options_by_name = _dotted(_read_toml(path), path)
     study = with_options(StudyConfig(), options_by_name, str(path))
+    beside = Path(path).parent / study.features.atlas
+    if beside.is_file():
+        study = with_atlas(study, str(beside))
     if study.features.connectome is None:
         return study
     # An absolute path stays as it is.
@@ -366,6 +367,11 @@ def _with_option(config: Any, name: str, value: Any, where: str) -> Any:
     """A section, or the study itself, with another value."""
     checked = _checked(type(config), name, value, where)
     return replace(config, **{name: checked})
+
+
+def with_atlas(study: StudyConfig, atlas: str) -> StudyConfig:
+    """The study with its atlas, where that is a file, at another path."""
+    return replace(study, features=replace(study.features, atlas=atlas))
 
 
 def with_connectome(study: StudyConfig, path: Path | str) -> StudyConfig:
@@ -530,25 +536,38 @@ def write_study(study: StudyConfig, manifest: ReportManifest) -> None:
     """Write study.toml, with a copy of its connectome beside it."""
     if study.features.connectome:
         study = _with_copied_connectome(study, study.features.connectome, manifest)
+    # Without its folder, whose name may be that of a person.
+    study = with_atlas(study, Path(study.features.atlas).name)
     manifest.bytes("study.toml", to_toml(study).encode())
 
 
 def _with_copied_connectome(
     study: StudyConfig, connectome: str, manifest: ReportManifest
 ) -> StudyConfig:
+    from cingulum.io.files import read_square_matrix
+
     # A copy, so that the folder is complete wherever it is moved.
-    manifest.bytes("connectome.npy", _npy(Path(connectome)))
-    return with_connectome(study, "connectome.npy")
+    matrix, names = read_square_matrix(Path(connectome))
+    if names is None:
+        manifest.bytes("connectome.npy", _npy(matrix))
+        return with_connectome(study, "connectome.npy")
+    # Names decide which weights are whose, so that they stay.
+    manifest.bytes("connectome.tsv", _named_table(matrix, names))
+    return with_connectome(study, "connectome.tsv")
 
 
-def _npy(path: Path) -> bytes:
-    """A matrix file of any supported format, as a NumPy file."""
+def _npy(matrix: np.ndarray) -> bytes:
     import io
 
     import numpy as np
 
-    from cingulum.io.files import read_matrix
-
     content = io.BytesIO()
-    np.save(content, read_matrix(path), allow_pickle=False)
+    np.save(content, matrix, allow_pickle=False)
     return content.getvalue()
+
+
+def _named_table(matrix: np.ndarray, names: Sequence[str]) -> bytes:
+    import pandas as pd
+
+    table = pd.DataFrame(matrix, columns=list(names))
+    return table.to_csv(sep="\t", index=False).encode()

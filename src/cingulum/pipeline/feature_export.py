@@ -120,18 +120,9 @@ def _without_recordings(
     """Features that no visit has the recordings for."""
     absent = []
     for name, feature in features.items():
-        if not any(_has_recordings(visit, feature) for visit in visits):
+        if not any(feature.has_recordings(visit) for visit in visits):
             absent.append(name)
     return tuple(absent)
-
-
-def _has_recordings(visit: Visit, feature: Feature) -> bool:
-    try:
-        feature.recordings(visit)
-    except InputError:
-        # Several files of a kind are an error to be reported, not an absence.
-        return any(kind.name in visit.ambiguous for kind in feature.needs)
-    return True
 
 
 def _nothing_to_measure(

@@ -18,7 +18,6 @@ from cingulum.cache.status import RECIPE, Expected
 from cingulum.cache.store import Store
 from cingulum.errors import ConvergenceError, InputError
 from cingulum.features import Mechanism
-from cingulum.features.brain_fitting import atlas_connectome
 from cingulum.inference import resting_fit
 from cingulum.inference.resting import RestingFit
 from cingulum.io.derivatives import describe_dataset
@@ -68,7 +67,8 @@ from cingulum.report.models import (
 from cingulum.report.references import cited_by_models
 from cingulum.report.results import to_plain
 from cingulum.report.summarise import fit_section
-from cingulum.signals.parcellation import regional_series
+from cingulum.signals.atlas import Atlas
+from cingulum.signals.regional_signals import regional_run
 from cingulum.signals.visit_data import VisitData
 
 FIT = "model"
@@ -103,12 +103,13 @@ def fit_visits(
     # An interrupted write leaves a partial file that nothing reads.
     remove_partial_files(paths.out)
     # First, because it raises for a connectome that does not fit the atlas.
-    recipe = fit_recipe(study)
+    feature = reading_feature(study, paths)
+    recipe = fit_recipe(study, feature)
     forget_absent_visits(study, paths)
     _expect(visits, recipe, paths)
     keys: dict[str, str] = {}
     failures: list[Failure] = []
-    for visit, fitted in _fit_all(visits, study, recipe, run):
+    for visit, fitted in _fit_all(visits, study, feature, recipe, run):
         keys[visit.name] = fitted.key
         _record(visit, fitted.reason, paths)
         if fitted.reason:
@@ -134,11 +135,16 @@ def _check_some_fitted(visits: Sequence[Visit], failures: Sequence[Failure]) -> 
 
 
 def _fit_all(
-    visits: Sequence[Visit], study: StudyConfig, recipe: str, run: StudyRun
+    visits: Sequence[Visit],
+    study: StudyConfig,
+    feature: Mechanism,
+    recipe: str,
+    run: StudyRun,
 ) -> Iterator[tuple[Visit, _FittedVisit]]:
     """Each visit with its fit, in the order in which they finish."""
     paths = run.paths
-    tasks = [(visit, study, recipe, paths.out, paths.store) for visit in visits]
+    work = _FitWork(study, feature, recipe, paths.out, paths.store)
+    tasks = [(visit, work) for visit in visits]
     results = map_tasks(_fit_visit, tasks, run.executor)
     for i, result in track(results, "fit", total=len(tasks), show=run.show_progress):
         if isinstance(result, TaskFailure):
@@ -161,9 +167,9 @@ def fit_path(visit: Visit) -> Path:
     return visit.folder / "func" / f"{visit.name}_desc-{FIT}_fit.json"
 
 
-def fit_recipe(study: StudyConfig) -> str:
-    """Hash of all that the fits of a study depend on beside the recordings."""
-    feature = _reading_feature(study)
+def fit_recipe(study: StudyConfig, feature: Mechanism) -> str:
+    """Hash of all that the fits of a study depend on beside the recordings; feature:
+    what reads the same ones."""
     # The recipe of a feature covers atlas, connectome, cleaning and software.
     plan = MeasurementPlan({FIT: feature}, denoising_of(study))
     return key_of(
@@ -174,28 +180,37 @@ def fit_recipe(study: StudyConfig) -> str:
     )
 
 
-def _reading_feature(study: StudyConfig) -> Mechanism:
+def reading_feature(study: StudyConfig, paths: RunPaths) -> Mechanism:
     """The feature that reads the same recordings as these fits."""
-    atlas, connectome = atlas_and_connectome(study)
+    atlas, connectome = atlas_and_connectome(study, paths)
     return Mechanism(atlas=atlas, connectome=connectome)
 
 
-def _fit_visit(
-    visit: Visit, study: StudyConfig, recipe: str, out: Path, store: Store
-) -> _FittedVisit:
+@dataclass(frozen=True, eq=False)
+class _FitWork:
+    """What a worker needs to fit any visit of a study."""
+
+    study: StudyConfig
+    feature: Mechanism
+    recipe: str
+    out: Path
+    store: Store
+
+
+def _fit_visit(visit: Visit, work: _FitWork) -> _FittedVisit:
     """Fit one visit, unless its fit is kept already, and write its numbers."""
     try:
-        recordings = Digests().of_recordings(visit, _reading_feature(study))
-        key = key_of(recipe=recipe, of=recordings)
-        path = Path(out) / fit_path(visit)
+        recordings = Digests().of_recordings(visit, work.feature)
+        key = key_of(recipe=work.recipe, of=recordings)
+        path = Path(work.out) / fit_path(visit)
         # Whoever deletes the file wants the visit fitted again.
         kept = None
         if path.is_file():
-            kept = store.get(key)
+            kept = work.store.get(key)
         if kept is None:
-            kept = _fitted(visit, study)
-            store.put(key, kept)
-        _write_numbers(path, kept, key, recipe)
+            kept = _fitted(visit, work.study, work.feature)
+            work.store.put(key, kept)
+        _write_numbers(path, kept, key, work.recipe)
     except (InputError, ConvergenceError) as error:
         return _FittedVisit(reason=str(error))
     return _FittedVisit(key)
@@ -213,16 +228,16 @@ def _numbers(fit: KeptFit) -> JsonObject:
     return json.loads(str(fit[NUMBERS]))
 
 
-def _fitted(visit: Visit, study: StudyConfig) -> dict[str, np.ndarray]:
+def _fitted(
+    visit: Visit, study: StudyConfig, feature: Mechanism
+) -> dict[str, np.ndarray]:
     """Connectivity (recorded, held out, of the free-running brain), estimates, and the
     numbers of the report."""
     model = study.model
-    atlas, connectome = atlas_and_connectome(study)
-    # Without tractography, connections are estimated from distances.
-    connectome = connectome or atlas_connectome(atlas)
-    data = VisitData(visit, denoising_of(study))
-    series, _ = regional_series(data.bold, atlas)
-    train, heldout = split_connectivity(visit["bold"], series, model.holdout)
+    connectome = feature.fitting.brain.connectome
+    regional = regional_run(VisitData(visit, denoising_of(study)), feature.atlas)
+    series = regional.series
+    train, heldout = split_connectivity(regional.source, series, model.holdout)
     verified = resting_fit(
         connectome, train, series.tr, seed=model.seed, minutes=model.minutes
     )
@@ -263,17 +278,17 @@ def run_model_study(study: StudyConfig, run: StudyRun) -> JsonObject:
     manifest.table("features.tsv", table, float_format="%.9g")
     write_study(study, manifest)
     results = _results(study, paths, fitted, table, failures)
-    return write_report(manifest, _page(study, results, fits, table))
+    feature = reading_feature(study, paths)
+    return write_report(manifest, _page(feature.atlas, results, fits, table))
 
 
 def _page(
-    study: StudyConfig,
+    atlas: Atlas,
     results: ModelResults,
     fits: Sequence[KeptFit],
     table: pd.DataFrame,
 ) -> Page:
     """The report: its numbers, pictures and references."""
-    atlas, _ = atlas_and_connectome(study)
     return Page(
         "models.html",
         model_summary(results),
@@ -371,7 +386,7 @@ def _results(
         retest=retest_correlations(table),
         left_out=_left_out(failures),
         pipelines=pipelines_of(paths),
-        recipe=recipe_of(study),
+        recipe=recipe_of(study, paths),
     )
 
 

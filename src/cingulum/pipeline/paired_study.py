@@ -81,7 +81,7 @@ def measure_study(
 
     Raises InputError where nothing could be measured at all.
     """
-    plan = plan_of(study)
+    plan = plan_of(study, run.paths)
     if visits is None:
         visits = study_visits(study, run.paths)
     describe_dataset(run.paths.out)
@@ -173,7 +173,7 @@ def run_paired_study(study: StudyConfig, run: StudyRun) -> JsonObject:
         features,
         evaluation,
         study_maps(features, evaluation, jobs, run.show_progress),
-        recipe=recipe_of(study),
+        recipe=recipe_of(study, run.paths),
         pipelines=pipelines_of(run.paths),
         pages=pages,
         synthetic=is_synthetic(run.paths.bids),
@@ -395,7 +395,7 @@ def forget_study(study: StudyConfig, paths: RunPaths) -> None:
         return
     # Raises for a folder that is not ours.
     describe_dataset(paths.out)
-    features = plan_of(study).features
+    features = plan_of(study, paths).features
     for visit in study_visits(study, paths):
         _forget_visit(visit, list(features.values()), paths)
     if is_about_everybody(study):

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from cingulum.cache.status import is_made
+from cingulum.features import Feature
 from cingulum.io.derivatives import check_output_folder
-from cingulum.io.recording_kinds import BOLD, CONFOUNDS, MASK, RecordingKind
 from cingulum.io.visit import Visit
 from cingulum.parallel import Executor
 from cingulum.pipeline.config import StudyConfig
@@ -89,7 +89,7 @@ def _measurements(
     study: StudyConfig, visits: Sequence[Visit], paths: RunPaths
 ) -> pd.DataFrame:
     """A row per feature: visits, done, to do, and visits that lack its recordings."""
-    plan = plan_of(study)
+    plan = plan_of(study, paths)
     rows = {}
     for name, feature in plan.features.items():
         recipe = plan.recipe_of(feature)
@@ -97,29 +97,30 @@ def _measurements(
             is_made(paths.out, expected_files(visit, feature), recipe)
             for visit in visits
         ]
-        rows[name] = _progress(visits, done, feature.needs).to_dict()
+        rows[name] = _progress(visits, done, feature).to_dict()
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def _fits(study: StudyConfig, visits: Sequence[Visit], paths: RunPaths) -> pd.DataFrame:
     # Late: the report of a model study imports more than a plan needs.
-    from cingulum.pipeline.model_study import FIT, fit_path, fit_recipe
+    from cingulum.pipeline.model_study import FIT, fit_path, fit_recipe, reading_feature
 
-    recipe = fit_recipe(study)
+    feature = reading_feature(study, paths)
+    recipe = fit_recipe(study, feature)
     done = [is_made(paths.out, [str(fit_path(visit))], recipe) for visit in visits]
-    row = _progress(visits, done, (BOLD, MASK, CONFOUNDS)).to_dict()
+    row = _progress(visits, done, feature).to_dict()
     return pd.DataFrame.from_dict({FIT: row}, orient="index")
 
 
 def _progress(
-    visits: Sequence[Visit], done: Sequence[bool], needs: Sequence[RecordingKind]
+    visits: Sequence[Visit], done: Sequence[bool], feature: Feature
 ) -> _Progress:
     """How many visits are done, and how many lack a recording."""
     finished = 0
     absent = 0
     for visit, is_done in zip(visits, done, strict=True):
         # A result whose recording was removed no longer counts.
-        if not all(visit.has(kind.name) for kind in needs):
+        if not feature.has_recordings(visit):
             absent += 1
         elif is_done:
             finished += 1

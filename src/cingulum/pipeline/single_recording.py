@@ -112,14 +112,23 @@ def read_connectome(path: Path) -> Connectome:
 
 
 def read_atlas_connectome(path: Path, regions: tuple[str, ...]) -> Connectome:
-    """A connectome for the regions of an atlas, in its order."""
+    """A connectome for the regions of an atlas: by their names where the file has
+    names, else in the order of the atlas."""
     connectome = read_connectome(path)
     if len(connectome.regions) != len(regions):
         raise InputError(
             f"{path}: expected {len(regions)} × {len(regions)} weights, in the order "
             f"of the atlas; got {len(connectome.regions)} regions."
         )
+    if set(connectome.regions) == set(regions):
+        return _reordered(connectome, regions)
     return replace(connectome, regions=regions)
+
+
+def _reordered(connectome: Connectome, regions: tuple[str, ...]) -> Connectome:
+    order = [connectome.regions.index(region) for region in regions]
+    weights = connectome.weights[order][:, order]
+    return replace(connectome, weights=weights, regions=regions)
 
 
 def read_regional_series(path: Path, tr: float, regions: tuple[str, ...]) -> TimeSeries:

@@ -10,10 +10,11 @@ from cingulum.io.bids_index import index
 from cingulum.io.derivatives import generated_by
 from cingulum.io.visit import Visit, checked_filters
 from cingulum.pipeline.config import StudyConfig
+from cingulum.pipeline.dataset_atlas import atlas_of_dataset
 from cingulum.pipeline.feature_export import VisitSelection
 from cingulum.pipeline.measurement_cache import MeasurementPlan
 from cingulum.pipeline.paths import RunPaths
-from cingulum.signals.atlas import Atlas, named_atlas
+from cingulum.signals.atlas import Atlas
 from cingulum.signals.bold import Denoising
 
 
@@ -38,22 +39,24 @@ def is_about_everybody(study: StudyConfig) -> bool:
     return not (study.dataset.participants or study.dataset.sessions)
 
 
-def plan_of(study: StudyConfig) -> MeasurementPlan:
-    """What a study measures of every visit. Raises InputError for an unfit
-    connectome."""
-    atlas, connectome = atlas_and_connectome(study)
+def plan_of(study: StudyConfig, paths: RunPaths) -> MeasurementPlan:
+    """What a study measures of every visit. Raises InputError for an unknown atlas or
+    an unfit connectome."""
+    atlas, connectome = atlas_and_connectome(study, paths)
     options = FeatureOptions(atlas=atlas, connectome=connectome)
     features = study_features(study.features.modalities, options)
     return MeasurementPlan(features, denoising_of(study))
 
 
-def atlas_and_connectome(study: StudyConfig) -> tuple[Atlas, Connectome | None]:
+def atlas_and_connectome(
+    study: StudyConfig, paths: RunPaths
+) -> tuple[Atlas, Connectome | None]:
     """The regions of the fitted brains, and their connections where a file names
     them."""
     # Late: the simulator takes long to import, and errors should come at once.
     from cingulum.pipeline.single_recording import read_atlas_connectome
 
-    atlas = named_atlas(study.features.atlas)
+    atlas = atlas_of_dataset(study.features.atlas, paths.bids, paths.derivatives)
     path = study.features.connectome
     if not path:
         return atlas, None
@@ -68,9 +71,9 @@ def denoising_of(study: StudyConfig) -> Denoising:
     )
 
 
-def recipe_of(study: StudyConfig) -> StudyRecipe:
+def recipe_of(study: StudyConfig, paths: RunPaths) -> StudyRecipe:
     """How recordings were treated, in the words of the methods section."""
-    atlas, connectome = atlas_and_connectome(study)
+    atlas, connectome = atlas_and_connectome(study, paths)
     return StudyRecipe(
         denoising_of(study).description(),
         atlas.name,
@@ -86,7 +89,7 @@ def _source_of(connectome: Connectome | None) -> str:
     if connectome is None:
         return "a distance rule"
     # The copy beside the report: the user's own path would name people.
-    return "the weights of connectome.npy"
+    return "the weights of the connectome beside this report"
 
 
 def pipelines_of(paths: RunPaths) -> list[str]:

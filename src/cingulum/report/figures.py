@@ -24,6 +24,7 @@ from cingulum.report.page import Picture
 from cingulum.report.quality_panel import quality_table
 from cingulum.report.results import BOTH_VISITS, FittedBrain
 from cingulum.report.viewers import brain_viewer
+from cingulum.signals.atlas import has_positions
 
 PARAMETER_NAMES = {
     "mass.w_plus": "recurrent excitation",
@@ -303,6 +304,9 @@ def _region_patterns(
     name: str, features: CohortFeatures, pattern: np.ndarray
 ) -> list[Picture]:
     """Patterns of the regional parameters of a fitted feature, on a glass brain."""
+    # Regions of foreign tables are known by name only.
+    if not has_positions(features.atlas):
+        return []
     columns = features.fitted_columns.get(name, [])
     pictures = []
     for parameter in PARAMETER_NAMES:

@@ -14,7 +14,7 @@ from cingulum.report import plots, tables
 from cingulum.report.page import Picture
 from cingulum.report.results import Caution, Spread, to_plain
 from cingulum.report.summarise import spread
-from cingulum.signals.atlas import Atlas
+from cingulum.signals.atlas import Atlas, has_positions
 from cingulum.versions import software_versions
 
 # Columns of the table of fits.
@@ -216,11 +216,11 @@ class MeanFit:
 
 def model_pictures(atlas: Atlas, fit: MeanFit, table: pd.DataFrame) -> list[Picture]:
     """The figures of the report."""
-    return [
-        _controls_picture(table),
-        _connectivity_picture(atlas, fit),
-        _excitation_picture(atlas, fit),
-    ]
+    pictures = [_controls_picture(table), _connectivity_picture(atlas, fit)]
+    # Regions of foreign tables are known by name only.
+    if has_positions(atlas):
+        pictures.append(_excitation_picture(atlas, fit))
+    return pictures
 
 
 def _controls_picture(table: pd.DataFrame) -> Picture:

@@ -72,7 +72,21 @@ class ProbabilisticAtlas:
         return np.stack([_centre(image, self.affine) for image in self.image])
 
 
-Atlas = SphereAtlas | LabelAtlas | ProbabilisticAtlas
+@dataclass(frozen=True, eq=False)
+class NamedAtlas:
+    """Regions of tables that other pipelines wrote: their names, and no positions."""
+
+    regions: tuple[str, ...]
+    name: str
+    space: str = ""
+
+    @property
+    def centres(self) -> np.ndarray:
+        """(region, 3), NaN: not known."""
+        return np.full((len(self.regions), 3), np.nan)
+
+
+Atlas = SphereAtlas | LabelAtlas | ProbabilisticAtlas | NamedAtlas
 
 
 def _centre(weight: np.ndarray, affine: np.ndarray) -> np.ndarray:
@@ -98,6 +112,11 @@ def check_space(atlas: Atlas, space: str, what: str) -> None:
             f"in {atlas.space}. Give it in adult MNI space (fMRIPrep: --output-spaces "
             "MNI152NLin2009cAsym), or an atlas named with the same space-."
         )
+
+
+def has_positions(atlas: Atlas) -> bool:
+    """Whether it is known where in the brain regions are."""
+    return not isinstance(atlas, NamedAtlas)
 
 
 def is_same_space(first: str, second: str) -> bool:
@@ -141,16 +160,16 @@ def named_atlas(name: str) -> Atlas:
     """
     if name in _LOADERS:
         return _LOADERS[name](name)
-    _check_is_image(name)
-    return read_atlas(Path(name))
-
-
-def _check_is_image(name: str) -> None:
-    if not name.endswith((".nii", ".nii.gz")):
+    if not is_image_name(name):
         raise InputError(
             f"No atlas is called {name!r}. Known are {', '.join(ATLASES)}, or the path "
             "of a NIfTI image (.nii, .nii.gz) with its label table (.tsv) beside it."
         )
+    return read_atlas(Path(name))
+
+
+def is_image_name(name: str) -> bool:
+    return name.endswith((".nii", ".nii.gz"))
 
 
 def pain_atlas() -> SphereAtlas:

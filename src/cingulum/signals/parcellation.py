@@ -19,6 +19,7 @@ from cingulum.io.images import voxel_size
 from cingulum.signals.atlas import (
     Atlas,
     LabelAtlas,
+    NamedAtlas,
     ProbabilisticAtlas,
     SphereAtlas,
     check_space,
@@ -187,6 +188,16 @@ def _raw_membership(
     """Weights before they are scaled to averages, and coverage: one function for each
     kind of atlas."""
     raise TypeError(f"expected an atlas; got {type(atlas).__name__}")
+
+
+@_raw_membership.register
+def _no_membership(
+    atlas: NamedAtlas, inside: np.ndarray, affine: np.ndarray
+) -> Membership:
+    raise InputError(
+        f"{atlas.name}: only the names of its regions are known, from tables in the "
+        "dataset, and not where they are. Give its image with --atlas."
+    )
 
 
 @_raw_membership.register

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from cingulum.io.recording_kinds import CONNECTOME
+from cingulum.io.recording_kinds import CONFOUNDS, CONNECTOME
 
 # Features are listed in help texts and error messages, which must not wait for numpy,
 # nibabel and nilearn.
@@ -87,9 +87,13 @@ def _bold(data: VisitData) -> Bold:
 
 
 def _displacement(data: VisitData) -> np.ndarray:
+    from cingulum.io.readers.xcpd import MOTION, displacement_of
     from cingulum.signals.bold import framewise_displacement
 
-    return framewise_displacement(data.visit)
+    # fMRIPrep's own where there is one: filters of other pipelines change it.
+    if data.visit.has(CONFOUNDS.name) or not data.visit.has(MOTION.name):
+        return framewise_displacement(data.visit)
+    return displacement_of(data.visit)
 
 
 def _blood_flow(data: VisitData) -> Perfusion:
