@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cingulum.datasets import hcp
-from cingulum.datasets.hcp import DataUnavailable
+from cingulum.datasets.published_wheel import DataUnavailable
 
 ROOT = Path(__file__).parents[1]
 

@@ -18,20 +18,22 @@ from cingulum import __version__
 from cingulum.brain import Brain, Connectome, Sensor
 from cingulum.brain.connectome import distance_rule
 from cingulum.brain.masses import ReducedWongWang
-from cingulum.datasets import CohortSettings, hcp, synthesize
+from cingulum.datasets import CohortSettings, hcp, heatpain, synthesize
+from cingulum.datasets.published_wheel import DataUnavailable
 from cingulum.errors import InputError
 from cingulum.features.cohort_features import CohortFeatures
 from cingulum.inference import resting_fit
 from cingulum.inference.resting import free_running_fc
 from cingulum.io.cohort import Cohort, ordered_visits, read_cohort
 from cingulum.io.files import JsonObject, read_json, read_table
-from cingulum.pipeline.config import PredictionConfig, StudyConfig
+from cingulum.pipeline.config import FeatureConfig, PredictionConfig, StudyConfig
 from cingulum.pipeline.paired_study import (
     FEWEST_PARTICIPANTS,
     MeasuredVisits,
     evaluate_cohort,
     features_of_cohort,
     measure_study,
+    run_paired_study,
 )
 from cingulum.pipeline.participant_pages import StudyContext, write_pages
 from cingulum.pipeline.paths import RunPaths, StudyRun
@@ -145,6 +147,31 @@ def run_demo(
     return write_study_report(material, ReportManifest(out))
 
 
+HEAT_PAIN = StudyConfig(
+    title="Heat pain: which of two runs hurt more? 33 real people",
+    features=FeatureConfig(
+        atlas=heatpain.COVERED_ATLAS, modalities=("fc", "mechanism")
+    ),
+    prediction=PredictionConfig(permutations=1000),
+)
+"""As examples/studies/heat_pain.toml."""
+
+
+def run_heat_pain(
+    out: Path, *, offline: bool = False, say: Say = print_step
+) -> JsonObject | None:
+    """The same questions to real people: the study of heat pain, with a report of its
+    own in `out`; None, and a word on the reason, where the data cannot be had."""
+    say("Real people: 33 in heat pain (downloaded once, 24 MB)")
+    try:
+        dataset = heatpain.fetch(offline=offline)
+    except DataUnavailable as error:
+        say(f"left out: {error}")
+        return None
+    run = StudyRun(RunPaths.of(dataset, out), show_progress=True)
+    return run_paired_study(HEAT_PAIN, run)
+
+
 def _evaluate(
     synthetic: MeasuredCohort, permutations: int, seed: int
 ) -> StudyEvaluation:
@@ -208,7 +235,7 @@ def read_brains(offline: bool, say: Say) -> BrainData:
     """Human Connectome data, or a synthetic substitute with a note that says so."""
     try:
         folder = hcp.fetch(offline=offline)
-    except hcp.DataUnavailable as error:
+    except DataUnavailable as error:
         note = (
             f"No real brains in this run: {error} The fitted connectome and its "
             "connectivity are synthetic."

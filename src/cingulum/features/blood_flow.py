@@ -100,9 +100,9 @@ class RegionalPerfusion(Feature):
         return cls(options.atlas)
 
     def recordings(self, visit: Visit) -> tuple[str, ...]:
-        from cingulum.signals.atlas import has_positions
+        from cingulum.signals.atlas import is_of_tables
 
-        if not has_positions(self.atlas):
+        if is_of_tables(self.atlas):
             return self._recordings_of_table(visit)
         names = perfusion_sources(visit)
         if GREY_MATTER.name in visit.files:
@@ -130,11 +130,11 @@ class RegionalPerfusion(Feature):
         )
 
     def columns(self) -> list[Column]:
-        from cingulum.signals.atlas import has_positions
+        from cingulum.signals.atlas import is_of_tables
 
         regions = [self._column_of(region) for region in self.atlas.regions]
         # A table of another pipeline has regions only.
-        if not has_positions(self.atlas):
+        if is_of_tables(self.atlas):
             return regions
         whole_brain = Column("whole brain", self.unit, "mean CBF over the brain mask")
         grey_matter = Column(
@@ -150,9 +150,9 @@ class RegionalPerfusion(Feature):
     def measure(self, data: VisitData) -> Measurement:
         import numpy as np
 
-        from cingulum.signals.atlas import has_positions
+        from cingulum.signals.atlas import is_of_tables
 
-        if not has_positions(self.atlas):
+        if is_of_tables(self.atlas):
             return self._of_table(data)
         perfusion = data.perfusion
         grey, source = grey_matter(data.visit, perfusion)

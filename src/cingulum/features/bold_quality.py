@@ -95,9 +95,9 @@ class BoldQuality(Feature):
         return (*names, *displacement_source(visit))
 
     def measure(self, data: VisitData) -> Measurement:
-        from cingulum.signals.atlas import has_positions
+        from cingulum.signals.atlas import is_of_tables
 
-        if not has_positions(self.atlas):
+        if is_of_tables(self.atlas):
             return self._of_table(data)
         bold = data.bold
         coverage, flags = self._coverage(bold)

@@ -18,10 +18,10 @@ def regional_recordings(visit: Visit, atlas: Atlas) -> tuple[str, ...]:
     Raises InputError for a missing recording.
     """
     from cingulum.io.readers.xcpd import REGIONAL_SERIES
-    from cingulum.signals.atlas import has_positions
+    from cingulum.signals.atlas import is_of_tables
 
     names: tuple[str, ...] = (BOLD.name, MASK.name, CONFOUNDS.name)
-    if not has_positions(atlas):
+    if is_of_tables(atlas):
         names = (REGIONAL_SERIES.named(atlas.name),)
     for name in names:
         visit[name]

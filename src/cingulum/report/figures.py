@@ -183,7 +183,7 @@ class _ShownMap:
             "maps",
             plots.draw_brain_map(self.values, self.affine, self.threshold),
             f"Axial slices with the pattern of {self.label}.",
-            f"{caption}; red rises with the second visit, blue falls.",
+            f"{caption}; red rises with the visit that hurt more, blue falls.",
             name,
             table,
             brain_viewer(self.values, self.affine, self.threshold),
@@ -337,8 +337,8 @@ def _glass_brain(
         "maps",
         plots.draw_region_map(values, atlas.centres),
         f"Glass brain with the pattern of fitted {label} in {len(values)} regions.",
-        f"{name.capitalize()}: fitted {label}; red rises with the second "
-        "visit, blue falls; size is strength.",
+        f"{name.capitalize()}: fitted {label}; red rises with the visit "
+        "that hurt more, blue falls; size is strength.",
         file,
         tables.region_table(values, atlas.regions, "pattern"),
     )

@@ -99,7 +99,7 @@ def _outcome(results: StudyResults) -> str:
     if results.section.estimands.of_both_visits is not None:
         also = ", and the rating itself between patients"
     return (
-        "Pain rated from 0 to 100 at each visit; predicted: which visit came second"
+        "Pain rated from 0 to 100 at each visit; predicted: which visit hurt more"
         f"{also}."
     )
 

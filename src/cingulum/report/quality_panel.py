@@ -68,6 +68,9 @@ def quality_section(table: pd.DataFrame) -> QualitySection:
 
 def _outliers(table: pd.DataFrame, measure: str) -> list[Outlier]:
     values = table[measure].to_numpy(float)
+    # Some recordings lack a measure throughout, such as noise of cleaned signals.
+    if not np.isfinite(values).any():
+        return []
     median = float(np.nanmedian(values))
     outliers = []
     for i in np.flatnonzero(far_out(values)):

@@ -83,7 +83,7 @@ class CohortSection:
 
 @dataclass(frozen=True)
 class Performance:
-    """How well a model identifies the second of two visits.
+    """How well a model identifies which of two visits hurt more.
 
     accuracy_exact_ci: Clopper-Pearson; auc: of mirrored decisions
     patients: for whom the model reached a decision

@@ -163,7 +163,7 @@ def _two_visits(values: np.ndarray) -> TwoVisits:
 
 
 def performance_section(evaluation: Evaluation) -> dict[str, Performance]:
-    """How well each model identifies the second visit."""
+    """How well each model identifies the visit that hurt more."""
     return {name: _performance(score) for name, score in evaluation.scores.items()}
 
 

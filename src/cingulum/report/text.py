@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from scipy.stats import binomtest
+
 from cingulum.features import FEATURES, Control, StudyRecipe
 from cingulum.features.registry import all_controls, model_label
 from cingulum.prediction import Contribution
@@ -178,17 +180,21 @@ def _first_of(texts: Sequence[str], key: str) -> list[Caution]:
 
 
 def _about_order(results: StudyResults) -> Iterator[Caution]:
-    """Whether the order of visits, or their pain, could be what is recognised."""
+    """Whether the order of visits could be what is recognised: where most people had
+    more pain at the same one of them."""
     cohort = results.cohort
+    rose = cohort.pain_rose_in
+    share = max(rose, cohort.patients - rose) / cohort.patients
+    p = binomtest(rose, cohort.patients).pvalue
     # Orders are sorted: the first is the commonest.
     order, count = next(iter(cohort.orders.items()))
-    if count > ONE_ORDER * cohort.patients:
+    if count > ONE_ORDER * cohort.patients and p < SIGNIFICANT:
         yield _serious(_same_order_text(cohort, order, count))
-    if cohort.pain_rose_in < cohort.patients:
-        yield _serious(
-            f"Pain rose in only {cohort.pain_rose_in} of {cohort.patients} patients: "
-            "here, recognising the second visit is not the same as recognising the "
-            "more painful one."
+    if rose < cohort.patients:
+        yield _note(
+            f"Pain rose from the first to the second visit in {rose} of "
+            f"{cohort.patients} patients: who knows nothing but the order is right in "
+            f"{100 * share:.0f} % at best ({p_words(p)})."
         )
 
 
@@ -216,6 +222,11 @@ def _about_control(control: Control, score: Performance) -> Caution:
         f"patients ({p_words(score.p)}); read the {control.held_against} results "
         "against it."
     )
+    if score.accuracy_exact_ci.high < 0.5:
+        text = (
+            f"{name} alone carries no information (right in "
+            f"{100 * score.accuracy:.1f} % of patients, far below guessing)."
+        )
     # A control that carries information may explain the main result.
     if score.p < SIGNIFICANT:
         return _serious(text)

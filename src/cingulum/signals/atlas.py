@@ -4,7 +4,7 @@ millimetres of a standard space."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from importlib.resources import files
@@ -52,8 +52,15 @@ class LabelAtlas:
     def centres(self) -> np.ndarray:
         """Centre of gravity (region, 3) of each region, mm; NaN for one without a
         voxel."""
-        masks = [(self.image == value).astype(float) for value in self.values]
-        return np.stack([_centre(mask, self.affine) for mask in masks])
+        # scipy.ndimage takes a moment to import, and few need the centres.
+        from scipy.ndimage import center_of_mass
+
+        present = np.isin(self.values, self.image)
+        index = np.full((len(self.values), 3), np.nan)
+        ones = np.ones(self.image.shape, np.float32)
+        found = center_of_mass(ones, self.image, self.values[present])
+        index[present] = np.reshape(found, (-1, 3))
+        return index @ self.affine[:3, :3].T + self.affine[:3, 3]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,16 +81,18 @@ class ProbabilisticAtlas:
 
 @dataclass(frozen=True, eq=False)
 class NamedAtlas:
-    """Regions of tables that other pipelines wrote: their names, and no positions."""
+    """Regions of tables that other pipelines wrote: their names and, where the dataset
+    has the image, their centres (region, 3), mm; NaN where they are not known."""
 
     regions: tuple[str, ...]
     name: str
+    centres: np.ndarray
     space: str = ""
 
-    @property
-    def centres(self) -> np.ndarray:
-        """(region, 3), NaN: not known."""
-        return np.full((len(self.regions), 3), np.nan)
+    @staticmethod
+    def without_positions(regions: Sequence[str], name: str) -> NamedAtlas:
+        unknown = np.full((len(regions), 3), np.nan)
+        return NamedAtlas(tuple(regions), name, unknown)
 
 
 Atlas = SphereAtlas | LabelAtlas | ProbabilisticAtlas | NamedAtlas
@@ -114,9 +123,14 @@ def check_space(atlas: Atlas, space: str, what: str) -> None:
         )
 
 
+def is_of_tables(atlas: Atlas) -> bool:
+    """Whether its regions are those of tables, and no voxels are looked up."""
+    return isinstance(atlas, NamedAtlas)
+
+
 def has_positions(atlas: Atlas) -> bool:
-    """Whether it is known where in the brain regions are."""
-    return not isinstance(atlas, NamedAtlas)
+    """Whether it is known where in the brain all regions are."""
+    return bool(np.isfinite(atlas.centres).all())
 
 
 def is_same_space(first: str, second: str) -> bool:
@@ -155,8 +169,9 @@ def named_atlas(name: str) -> Atlas:
     """An atlas by name (one of `ATLASES`, all of them offline), or from a file.
 
     A file is a NIfTI image of labels (3-D) or probabilities (4-D) with its table beside
-    it: `<stem>.tsv` with the columns index and name (BIDS `_dseg.tsv`). Its space is
-    what its name says (space- or tpl-), MNI where it says nothing.
+    it: `<stem>.tsv` with the columns index and name or label (BIDS `_dseg.tsv`), or one
+    for all spaces and resolutions, as AtlasPack has it. Its space is what its name says
+    (space- or tpl-), MNI where it says nothing.
     """
     if name in _LOADERS:
         return _LOADERS[name](name)
@@ -251,15 +266,22 @@ def read_atlas(
 def _table_beside(path: Path) -> Path:
     # Both endings of .nii.gz at once.
     stem = path.name.partition(".")[0]
-    return path.with_name(stem + ".tsv")
+    own = path.with_name(stem + ".tsv")
+    # AtlasPack writes one table for all spaces and resolutions.
+    parts = [p for p in stem.split("_") if not p.startswith(("space-", "res-"))]
+    common = path.with_name("_".join(parts) + ".tsv")
+    return common if common.is_file() and not own.is_file() else own
 
 
 def _read_region_table(path: Path) -> pd.DataFrame:
     rows = read_table(path)
+    # AtlasPack and XCP-D call names labels.
+    if "name" not in rows and "label" in rows:
+        rows = rows.rename(columns={"label": "name"})
     if not _has_names(rows):
         raise InputError(
-            f"{path}: expected a column `name` with a different name in every row (and "
-            "`index`)."
+            f"{path}: expected a column `name` (or `label`) with a different name in "
+            "every row (and `index`)."
         )
     return rows
 
