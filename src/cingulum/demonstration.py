@@ -164,7 +164,7 @@ def run_heat_pain(
     own in `out`; None, and a word on the reason, where the data cannot be had."""
     say("Real people: 33 in heat pain (downloaded once, 24 MB)")
     try:
-        dataset = heatpain.fetch(offline=offline)
+        dataset = heatpain.fetch_dataset(offline=offline)
     except DataUnavailable as error:
         say(f"left out: {error}")
         return None

