@@ -65,6 +65,7 @@ _WHERE = {
     "verify": "cingulum.inference",
     "Denoising": "cingulum.signals.bold",
     "read_cohort": "cingulum.io.cohort",
+    "read_connectome": "cingulum.pipeline.single_recording",
     "visits": "cingulum.io.visit",
     "SeedConnectivity": "cingulum.features",
     "Tangent": "cingulum.features.tangent",

@@ -30,6 +30,7 @@ from cingulum.io.files import (
     write_json,
     write_matrix,
 )
+from cingulum.io.readers.tvb import read_tvb_connectivity
 from cingulum.measures import fc, similarity
 from cingulum.report import plots
 from cingulum.report.results import to_plain
@@ -94,8 +95,12 @@ class SimulationOptions:
 
 
 def read_connectome(path: Path) -> Connectome:
-    """A connectome from a square matrix file, scaled to comparable strength. Raises
-    InputError naming the file."""
+    """A connectome from a square matrix file, or from a connectivity (.zip) of The
+    Virtual Brain, which has names and lengths and may be directed; scaled to comparable
+    strength. Raises InputError naming the file."""
+    path = Path(path)
+    if path.suffix == ".zip":
+        return _tvb_connectome(path)
     matrix, names = read_square_matrix(path)
     weights = torch.as_tensor(matrix, dtype=torch.float64)
     if names is None:
@@ -108,6 +113,16 @@ def read_connectome(path: Path) -> Connectome:
         return connectome
     except InputError as error:
         # `Connectome` does not know which file its weights are from.
+        raise InputError(f"{path}: {error}") from None
+
+
+def _tvb_connectome(path: Path) -> Connectome:
+    read = read_tvb_connectivity(path)
+    weights = torch.as_tensor(read.weights)
+    lengths = None if read.lengths is None else torch.as_tensor(read.lengths)
+    try:
+        return Connectome(weights, read.regions, lengths).normalised()
+    except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
 
