@@ -15,6 +15,7 @@ import pytest
 
 from cingulum.cli import main
 from cingulum.errors import InputError
+from cingulum.io.files import as_numbers
 from cingulum.pipeline.table_text import clean_names, read_columns, row_numbers
 from cingulum.pipeline.telling_columns import (
     constant_columns,
@@ -266,3 +267,21 @@ def test_closed_streams(tmp_path):
     done = subprocess.run(["bash", "-c", cut], check=False)
     assert done.returncode in (0, 141)
     assert "Traceback" not in (tmp_path / "said").read_text()
+
+
+@pytest.mark.parametrize("value", ["1e2147483648", "1e4294967295", "-1e2147483648"])
+def test_exponents_that_end_a_native_parser_are_refused(tmp_path, capsys, value):
+    rows = [f"s{i // 2}\t{i % 2}\t{i % 7}\t{(i * 37) % 11}.5" for i in range(24)]
+    rows[3] = "\t".join([*rows[3].split("\t")[:3], value])
+    path = tmp_path / "t.tsv"
+    path.write_text("participant_id\tsession_id\tpain\tx\n" + "\n".join(rows) + "\n")
+    options = ["--outcome", "pain", "--permutations", "19"]
+    assert main(["predict", str(path), *options, "--out", str(tmp_path / "o")]) == 4
+    assert "x" in capsys.readouterr().err
+
+
+def test_numbers_in_texts():
+    texts = ["1", " -2.5 ", "1e3", ".5", "inf", "1_000", "٣", "nan", "a", "", None, 7]
+    read = as_numbers(pd.Series(texts, dtype=object)).tolist()
+    assert read[:5] == [1.0, -2.5, 1000.0, 0.5, np.inf] and read[-1] == 7.0
+    assert np.isnan(read[5:11]).all()

@@ -13,7 +13,7 @@ import pandas as pd
 
 from cingulum.errors import InputError
 from cingulum.io.bids_index import check_labels
-from cingulum.io.files import read_table
+from cingulum.io.files import as_numbers, read_table
 from cingulum.io.visit import Filters, Visit, visits
 
 RATING_COLUMNS = ["participant", "session", "state", "pain"]
@@ -231,7 +231,7 @@ def _session_labels(table: pd.DataFrame) -> pd.Series:
 
 def _numbers(table: pd.DataFrame) -> pd.Series:
     # What is no number becomes NaN, and is refused with numbers out of range.
-    return pd.to_numeric(table["pain"], errors="coerce").astype(float)
+    return as_numbers(table["pain"])
 
 
 def _check_two_visits(participant: str, sessions: Sequence[str]) -> None:

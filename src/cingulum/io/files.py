@@ -148,6 +148,29 @@ def parse_table(content: bytes, **options: Any) -> pd.DataFrame:
     return pd.read_csv(io.BytesIO(content), **options)
 
 
+NUMBER = re.compile(
+    r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?)", re.ASCII | re.IGNORECASE
+)
+"""A number as texts hold it, digits of other alphabets excluded."""
+
+
+def as_numbers(column: pd.Series) -> pd.Series:
+    """A column as float, NaN for what is no number. Texts are read by Python itself:
+    `pandas.to_numeric` reads outside of its memory where an exponent is huge."""
+    if column.dtype.kind in "fiub":
+        values = column.to_numpy(float, na_value=np.nan)
+    else:
+        values = np.array([_as_number(cell) for cell in column], dtype=float)
+    return pd.Series(values, column.index, name=column.name)
+
+
+def _as_number(cell: Any) -> float:
+    if isinstance(cell, int | float | np.number):
+        return float(cell)
+    text = str(cell).strip()
+    return float(text) if NUMBER.fullmatch(text) else float("nan")
+
+
 @contextmanager
 def parse_errors(path: Path, what: str) -> Iterator[None]:
     """Raises InputError for whatever is raised inside: the file is no `what`."""

@@ -11,6 +11,7 @@ import pandas as pd
 from cingulum.errors import InputError
 from cingulum.features.registry import control_names
 from cingulum.io.cohort import Cohort
+from cingulum.io.files import as_numbers
 
 LISTED = 5
 """Participants that an error message names."""
@@ -108,7 +109,7 @@ def confound_values(
 
 def _as_numbers(column: pd.Series) -> pd.Series:
     """A column as numbers, two groups as 0 and 1; NaN for what is neither."""
-    values = pd.to_numeric(column, errors="coerce")
+    values = as_numbers(column)
     is_two_groups = column.notna().all() and column.nunique() == 2
     # Which group is 1 does not matter: a regression takes either out alike.
     if values.isna().any() and is_two_groups:

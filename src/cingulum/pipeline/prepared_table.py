@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cingulum.errors import InputError
-from cingulum.io.files import read_table
+from cingulum.io.files import as_numbers, read_table
 from cingulum.pipeline.bids_columns import with_bids_columns
 from cingulum.pipeline.table_columns import (
     ColumnChoice,
@@ -187,7 +187,7 @@ def _order_column(question: Question, table: pd.DataFrame) -> str | None:
 def _finite_outcome(source: ColumnSource, column: str) -> pd.Series:
     """The outcome as numbers; missing values stay missing."""
     written = source.table[column]
-    outcome = pd.to_numeric(written, errors="coerce")
+    outcome = as_numbers(written)
     # What is written but is no number must not pass for a missing value.
     is_text = outcome.isna() & written.notna()
     unusable = is_text | np.isinf(outcome)
@@ -257,7 +257,7 @@ def _with_numeric_confounds(
 
 def _numeric_confound(path: Path, column: pd.Series) -> pd.Series:
     """A confound as numbers; two groups become 0 and 1."""
-    numbers = pd.to_numeric(column, errors="coerce")
+    numbers = as_numbers(column)
     groups = column.dropna()
     # Such as sex or scanner. Which group is 0 makes no difference to a regression.
     if _has_text(column, numbers) and groups.nunique() == 2:

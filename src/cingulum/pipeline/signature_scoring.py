@@ -15,7 +15,13 @@ from cingulum.errors import InputError
 from cingulum.features import build_features
 from cingulum.io.cohort import Rating, ordered_ratings
 from cingulum.io.derivatives import describe_dataset
-from cingulum.io.files import JsonObject, read_table, write_json, write_table
+from cingulum.io.files import (
+    JsonObject,
+    as_numbers,
+    read_table,
+    write_json,
+    write_table,
+)
 from cingulum.io.images import read_image
 from cingulum.io.visit import Visit
 from cingulum.pipeline.feature_export import VisitSelection
@@ -239,7 +245,7 @@ def _pain_of(rows: pd.DataFrame) -> pd.Series:
     # Pain is only needed to say how often the decisions are right.
     if "pain" not in rows:
         return pd.Series(np.nan, rows.index)
-    return pd.to_numeric(rows["pain"], errors="coerce")
+    return as_numbers(rows["pain"])
 
 
 @dataclass(eq=False)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from cingulum.errors import InputError
+from cingulum.io.files import as_numbers
 
 MISSING_NUMBERS = frozenset(
     {"", ".", "-", "?", "na", "n/a", "nan", "null", "none", "missing", "#n/a"}
@@ -90,7 +91,7 @@ class _Written:
         plain = texts.mask(percents, texts.str.rstrip("%").str.strip())
         with_points = plain.str.replace(",", ".", regex=False)
         plain = plain.mask(commas | percents, with_points)
-        numbers = pd.to_numeric(plain.astype(object), errors="coerce").astype(float)
+        numbers = as_numbers(plain)
         return cls(numbers, commas, percents, ~is_missing.to_numpy(bool))
 
     @property

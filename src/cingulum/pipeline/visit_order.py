@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from cingulum.errors import InputError
-from cingulum.io.files import is_whole_number
+from cingulum.io.files import as_numbers, is_whole_number
 
 SortKey = tuple[tuple[int, float, str], ...]
 """What visits are sorted by: first their place in time where it is known, then numbers
@@ -54,7 +54,7 @@ def sort_keys(labels: pd.Series, path: Path | None = None) -> list[SortKey]:
     """A key for each label. Raises InputError for dates of which nothing says whether
     the day or the month comes first."""
     # Numbers with signs, points or exponents are compared as such, if all are numbers.
-    numbers = pd.to_numeric(labels, errors="coerce")
+    numbers = as_numbers(labels)
     if numbers.notna().all():
         return [((0, float(number), ""),) for number in numbers]
     texts = [_plain(label) for label in labels]

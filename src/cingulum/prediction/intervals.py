@@ -16,6 +16,8 @@ n is the number of independent people: families where there are any, else patien
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from scipy.stats import beta, rankdata, t
 
@@ -50,6 +52,17 @@ scans of a patient resemble each other."""
 
 GRID = np.linspace(1e-6, 1 - 1e-6, 4001)
 """True AUCs that are asked whether they agree with the observed one."""
+
+
+def warn_of_bootstrap(bootstrap: int | None) -> None:
+    """Say that an option of earlier versions has no effect any more."""
+    if bootstrap is not None:
+        warnings.warn(
+            "bootstrap has no effect: intervals no longer resample fixed predictions, "
+            "which held too seldom. Leave it out.",
+            DeprecationWarning,
+            stacklevel=3,
+        )
 
 
 def independent_people(families: np.ndarray | None, known: np.ndarray) -> int:

@@ -23,6 +23,7 @@ from cingulum.prediction.intervals import (
     independent_people,
     mirrored_auc_interval,
     single_scan_auc_interval,
+    warn_of_bootstrap,
 )
 from cingulum.prediction.paired_visits import PairedVisits
 from cingulum.prediction.permutation import (
@@ -83,6 +84,7 @@ def evaluate(  # noqa: PLR0913
     blocks: Sequence[str] | None = None,
     stop_after: int | None = None,
     contributions: bool = True,
+    bootstrap: int | None = None,
     seed: int = 0,
     jobs: Jobs = None,
     force: bool = False,
@@ -115,11 +117,13 @@ def evaluate(  # noqa: PLR0913
         and implies that fusion
     blocks: patients of one block (a family) are left out together, flip together and
         count as one in the intervals
+    bootstrap: without effect since intervals no longer resample (deprecated)
     force: also with fewer than 10 patients
 
     Raises InputError for unequal patients, copies of a patient, missing values, a
     constant modality, too few patients.
     """
+    warn_of_bootstrap(bootstrap)
     penalties = tuple(float(c) for c in np.atleast_1d(C))
     names = [str(patient) for patient in patients]
     members = _block_names(blocks)

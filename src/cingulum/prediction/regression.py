@@ -19,6 +19,7 @@ import pandas as pd
 
 from cingulum.errors import InputError
 from cingulum.prediction.confounds import with_curves
+from cingulum.prediction.intervals import warn_of_bootstrap
 from cingulum.prediction.paired_features import (
     PairedFeatures,
     response_kernel,
@@ -171,7 +172,7 @@ def evaluate_ratings(  # noqa: PLR0913
     harmonise: bool = False,
     permutations: int = 5000,
     stop_after: int | None = None,
-    bootstrap: int = 1000,
+    bootstrap: int | None = None,
     seed: int = 0,
     jobs: Jobs = None,
     show_progress: bool = False,
@@ -186,11 +187,13 @@ def evaluate_ratings(  # noqa: PLR0913
     sites (patient,): patients exchange ratings inside their site only
     blocks (patient,): patients of one block (a family) are left out together, and
         exchange their ratings as a whole
+    bootstrap: without effect since intervals no longer resample (deprecated)
     harmonise: remove site differences in mean and variance from features (`ComBat`)
 
     Raises InputError for shapes that do not fit, missing values, copies of a patient
     and fewer than 10 patients.
     """
+    warn_of_bootstrap(bootstrap)
     settings = RegressionSettings(
         model, on, inner_folds, permutations, stop_after, seed
     )

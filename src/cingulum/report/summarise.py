@@ -16,6 +16,7 @@ from cingulum.features.registry import model_label
 from cingulum.inference import linear_network
 from cingulum.inference.resting import RestingFit
 from cingulum.io.cohort import Cohort
+from cingulum.io.files import as_numbers
 from cingulum.measures import edges, similarity
 from cingulum.prediction import Evaluation
 from cingulum.prediction.conformal import conformal_reach
@@ -133,7 +134,7 @@ def _age(people: pd.DataFrame) -> Age | None:
     if "age" not in people:
         return None
     # Ages may be written as "n/a" or, by rule of privacy, as "89+".
-    age = pd.to_numeric(people["age"], errors="coerce").clip(upper=OLDEST_REPORTED)
+    age = as_numbers(people["age"]).clip(upper=OLDEST_REPORTED)
     known = int(age.notna().sum())
     if not known:
         return None

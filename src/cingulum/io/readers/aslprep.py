@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cingulum.errors import InputError
-from cingulum.io.files import read_table
+from cingulum.io.files import as_numbers, read_table
 from cingulum.io.readers.xcpd import PARCELLATION
 from cingulum.io.recording_kinds import RecordingKind, register_recording_kind
 
@@ -38,7 +38,7 @@ def read_regional_flow(visit: Visit, atlas: str) -> pd.Series:
     """
     path = visit[REGIONAL_FLOW.named(atlas)]
     table = _one_row(path, read_table(path))
-    values = pd.to_numeric(table.iloc[0], errors="coerce")
+    values = as_numbers(table.iloc[0])
     values.index = values.index.map(str)
     known = values[np.isfinite(values)]
     if not len(known) or known.abs().max() > LARGEST_FLOW or not known.any():
