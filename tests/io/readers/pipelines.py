@@ -1,5 +1,6 @@
-"""Trees as XCP-D and ASLPrep write them: names from their own lists of expected outputs
-(xcp_d/tests/data, aslprep/tests/data), contents made here."""
+"""Trees as XCP-D and ASLPrep write them, contents made here: names with `atlas-` and
+ASLPrep's are from their own lists of expected outputs (xcp_d/tests/data,
+aslprep/tests/data)."""
 
 from __future__ import annotations
 
@@ -69,7 +70,7 @@ def xcpd_visit(
 
 
 def aslprep_visit(root: Path, visit: str, seed: int) -> pd.Series:
-    """Blood flow in regions, as ASLPrep 0.6 and later write it."""
+    """Blood flow in regions, a row of them, as ASLPrep names it."""
     rng = np.random.default_rng(seed)
     flow = pd.Series(rng.uniform(30, 70, len(REGIONS)), index=list(REGIONS))
     folder = root.joinpath(*visit.split("_")) / "perf"

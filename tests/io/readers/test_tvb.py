@@ -98,6 +98,7 @@ def test_a_thousand_damaged_archives_raise_one_kind_of_error(tmp_path):
     original = archive(tmp_path / "c.zip", contents()).read_bytes()
     rng = np.random.default_rng(0)
     path = tmp_path / "damaged.zip"
+    refused = 0
     for _ in range(1000):
         damaged = bytearray(original)
         for place in rng.integers(0, len(damaged), rng.integers(1, 20)):
@@ -106,4 +107,6 @@ def test_a_thousand_damaged_archives_raise_one_kind_of_error(tmp_path):
         try:
             read_tvb_connectivity(path)
         except InputError:
-            continue
+            refused += 1
+    # The rest was damaged where nothing is read.
+    assert refused >= 500

@@ -50,8 +50,8 @@ def read_regional_flow(visit: Visit, atlas: str) -> pd.Series:
 
 
 def _one_row(path: Path, table: pd.DataFrame) -> pd.DataFrame:
-    """A row of regions. Releases before 0.6 wrote a column of names instead, and
-    columns of labels before the regions."""
+    """A row of regions; also a column of names beside one of values, and columns of
+    labels before the regions."""
     named = [name for name in ("node", "region", "name", "label") if name in table]
     if named and len(table) > 1:
         numbers = table.select_dtypes("number")
@@ -63,4 +63,4 @@ def _one_row(path: Path, table: pd.DataFrame) -> pd.DataFrame:
 
 
 LABEL_COLUMNS = ("atlas", "sub", "ses", "task", "run", "statistic", "Unnamed: 0")
-"""Columns that some releases write before the regions."""
+"""Columns that may stand before the regions."""
