@@ -204,7 +204,7 @@ class NeuralStep:
 
     def euler(self, p: Inputs) -> tuple[Tensor, ...]:
         after = self._euler_step(p, self._drift(p["x"], p["v"], p))
-        return after, self._output(after, p), self._activity(after, p)
+        return after, self._output(after, p), self._mean_activity(p["x"], after, p)
 
     def predict(self, p: Inputs) -> tuple[Tensor, ...]:
         """Outputs after Heun's first stage."""
@@ -218,7 +218,7 @@ class NeuralStep:
         half = p["dt"] / 2
         slopes = slope + self._drift(ahead, p["v_ahead"], p)
         after = confine(self.mass, p["x"] + half * slopes + self._noise(p))
-        return after, self._output(after, p), self._activity(after, p)
+        return after, self._output(after, p), self._mean_activity(p["x"], after, p)
 
     def _euler_step(self, p: Inputs, slope: Tensor) -> Tensor:
         return confine(self.mass, p["x"] + p["dt"] * slope + self._noise(p))
@@ -238,8 +238,9 @@ class NeuralStep:
     def _output(self, x: Tensor, p: Inputs) -> Tensor:
         return _with_inputs(self.mass, MASS, p).output(x)
 
-    def _activity(self, x: Tensor, p: Inputs) -> Tensor:
-        return _with_inputs(self.mass, MASS, p).activity(x)
+    def _mean_activity(self, before: Tensor, after: Tensor, p: Inputs) -> Tensor:
+        mass = _with_inputs(self.mass, MASS, p)
+        return (mass.activity(before) + mass.activity(after)) / 2
 
 
 @dataclass(frozen=True, eq=False)
