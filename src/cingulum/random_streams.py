@@ -27,6 +27,7 @@ class Stream(IntEnum):
     AUDIT_NOISE = 9
     DIFFERENCE = 10
     AUDIT_RATINGS = 11
+    CONFOUNDER_TEST = 12
 
 
 class CohortStream(IntEnum):

@@ -69,7 +69,12 @@ def predict_ratings(
     _check_participants(complete.table[request.question.group], request)
     _check_copies(complete, request.question.group)
     ratings = _regression(complete, request, jobs, show_progress)
-    checks = audit_ratings(ratings, noise=NOISE_REPEATS, seed=request.evaluation.seed)
+    checks = audit_ratings(
+        ratings,
+        noise=NOISE_REPEATS,
+        seed=request.evaluation.seed,
+        confounds=_measured_confounds(complete, request.columns.confounds),
+    )
     # Also those without a complete row, so that the lead can say how many are lost.
     everybody = prepared.table[request.question.group].nunique()
     pairs = _pairs_or_reason(prepared, request, jobs)
@@ -209,6 +214,19 @@ def _baselines(
         filled = columns.fillna(columns.mean()).to_numpy(float)
         kernels[name] = _scaled_kernel(name, filled)
     return kernels
+
+
+def _measured_confounds(
+    complete: PreparedTable, confounds: tuple[str, ...]
+) -> dict[str, np.ndarray]:
+    """Confounds, and controls of one column, by name (row,)."""
+    columns = {name: name for name in confounds}
+    for name in complete.controls:
+        if len(complete.columns[name]) == 1:
+            columns[name] = complete.columns[name][0]
+    return {
+        name: complete.table[column].to_numpy(float) for name, column in columns.items()
+    }
 
 
 def _scaled_kernel(name: str, rows: np.ndarray) -> ScanKernel:

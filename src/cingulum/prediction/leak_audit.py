@@ -11,10 +11,16 @@ import numpy as np
 from scipy.stats import binomtest
 
 from cingulum.errors import InputError
+from cingulum.prediction.confounder_tests import (
+    confounder_tests,
+    independent_means,
+    is_testable,
+)
 from cingulum.prediction.lee2019 import PublishedRegression
 from cingulum.prediction.paired_evaluation import evaluate_visits
 from cingulum.prediction.paired_visits import PairedVisits
 from cingulum.prediction.permutation import Jobs, in_blocks
+from cingulum.prediction.rating_models import training_means
 from cingulum.prediction.regression import Ratings, RegressionSettings, regress
 from cingulum.prediction.scan_kernels import feature_kernel
 from cingulum.prediction.scores import Evaluation, Score
@@ -53,6 +59,8 @@ def audit(  # noqa: PLR0913
     evaluation: Evaluation,
     *,
     rose: np.ndarray | None = None,
+    change: np.ndarray | None = None,
+    families: np.ndarray | None = None,
     ratings: Ratings | None = None,
     published: PublishedRegression | None = None,
     confounds: dict[str, np.ndarray] | None = None,
@@ -64,8 +72,10 @@ def audit(  # noqa: PLR0913
     """Checks of an evaluation and of what belongs to it.
 
     modalities: those that were evaluated; rose: (patient,) whether the visit called
-    second came later in time; ratings, published: regressions; confounds: as given to
-    the evaluation; repeats: of the whole evaluation on noise
+    second came later in time; change: (patient,) of pain between the visits, where it
+    was rated; families: (patient,) of those who are related; ratings, published:
+    regressions; confounds: as given to the evaluation; repeats: of the whole evaluation
+    on noise
     """
     noise = NoiseEvaluation.like(evaluation, modalities, confounds or {}, seed)
     # One repeat per block: each is an evaluation of its own, so that cores share them.
@@ -77,6 +87,8 @@ def audit(  # noqa: PLR0913
         checks.append(_order_oracle(rose))
     for name in _controls(evaluation):
         checks.append(_control_alone(name, evaluation))
+    measured = (confounds or {}) | _single_columns(modalities, _controls(evaluation))
+    checks += _confounded_decisions(evaluation, measured, change, families, seed)
     if ratings is not None:
         checks += audit_ratings(ratings)
     if published is not None:
@@ -293,9 +305,66 @@ def _recognition(score: Score) -> str:
     return f"recognises the visit in {share:.1f} % of patients (p = {score.p:.3f})"
 
 
-def audit_ratings(ratings: Ratings, noise: int = 0, seed: int = 0) -> list[Check]:
+def _single_columns(
+    modalities: dict[str, np.ndarray], names: list[str]
+) -> dict[str, np.ndarray]:
+    """Those of the named modalities that are one number a visit: (patient, visit)."""
+    single = [name for name in names if modalities[name].shape[-1] == 1]
+    return {name: modalities[name][..., 0] for name in single}
+
+
+def _confounded_decisions(
+    evaluation: Evaluation,
+    measured: dict[str, np.ndarray],
+    change: np.ndarray | None,
+    families: np.ndarray | None,
+    seed: int,
+) -> list[Check]:
+    """Whether decisions of the best model follow what was measured (patient, visit)
+    beyond pain."""
+    decisions = evaluation.scores[evaluation.best].decisions
+    # Without ratings all that is known of the pain is at which visit there was more.
+    answer = np.ones(len(decisions)) if change is None else change
+    checks = []
+    for name, values in measured.items():
+        difference = values[:, 1] - values[:, 0]
+        people = independent_means([answer, decisions, difference], families)
+        checks += _confounder_check(name, "decisions", people, seed)
+    return checks
+
+
+def _confounder_check(
+    name: str, what: str, people: tuple[np.ndarray, ...], seed: int
+) -> list[Check]:
+    """people: answer, predictions and confound (person,). Empty where the confound is
+    the same for nearly everybody."""
+    answer, predicted, confound = people
+    if not is_testable(confound):
+        return []
+    tests = confounder_tests(answer, predicted, confound, seed=seed)
+    words = (
+        f"A curve of {name} explains {100 * tests.r_squared:.0f} % of the {what}; "
+        f"beyond what the outcome explains: p = {tests.partial:.3f} (partial "
+        "confounder test)"
+    )
+    if is_testable(answer):
+        words += (
+            f". Beyond what {name} explains, {what} follow the outcome with p = "
+            f"{tests.full:.3f} (full confounder test)"
+        )
+    verdict = _pass_or("warn", tests.partial >= 0.05)
+    title = f"{what} beside {name}"
+    return [Check(title, tests.partial, "p of .05 or more", verdict, f"{words}.")]
+
+
+def audit_ratings(
+    ratings: Ratings,
+    noise: int = 0,
+    seed: int = 0,
+    confounds: dict[str, np.ndarray] | None = None,
+) -> list[Check]:
     """The checks of a regression between patients; noise: repeats with as many features
-    of noise as scans."""
+    of noise as scans; confounds: by name, a value per scan."""
     checks = []
     if noise:
         checks.append(_noise_ratings(ratings, noise, seed))
@@ -306,9 +375,24 @@ def audit_ratings(ratings: Ratings, noise: int = 0, seed: int = 0) -> list[Check
         # What is left are predictors of the user's own, such as confounds.
         if name not in ("training mean", "state only"):
             checks.append(_baseline_alone(name, ratings, alone["r_within_state"]))
+    for name, values in (confounds or {}).items():
+        people = _means_of_people(ratings, values)
+        checks += _confounder_check(name, "predictions", people, seed)
     if len(ratings.null):
         checks.append(_shuffled_patients(ratings))
     return checks
+
+
+def _means_of_people(ratings: Ratings, confound: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Rating, prediction and confound (person,), means of a person's scans, or of a
+    family's."""
+    scans = ratings.scans
+    # Less the training means, which differ between folds in the wrong direction.
+    deviation = ratings.predicted - training_means(scans, ratings.folds)
+    member = scans.patient
+    if scans.family is not None:
+        member = scans.family[scans.patient]
+    return independent_means([scans.rating, deviation, confound], member)
 
 
 def _state_oracle(ratings: Ratings, oracle_r: float) -> Check:

@@ -18,6 +18,7 @@ from cingulum.prediction.statistics import Interval, pearson_r, varying
 MEASURES = (
     "r",
     "r_within_state",
+    "r_within_site",
     "r_patients",
     "r_change",
     "r2",
@@ -30,12 +31,14 @@ MEASURES = (
 
 Correlations are of predictions minus their fold's training mean: with that mean in
 them, a model that predicts nothing correlates negatively with ratings it never saw.
+r_within_site: after the mean of each site, in each state, is taken out of both; NaN
+where no sites are named.
 r2: prediction R², 1 − squared error / squared error of the training mean, not a squared
 r. slope, intercept: of the ratings on the predictions (1 and 0 when calibrated). Errors
 are of unadjusted predictions.
 """
 
-CORRELATIONS = ("r", "r_within_state", "r_patients", "r_change")
+CORRELATIONS = ("r", "r_within_state", "r_within_site", "r_patients", "r_change")
 
 NAN = float("nan")
 
@@ -95,10 +98,17 @@ def performance_intervals(
     intervals = {}
     for name in CORRELATIONS:
         intervals[name] = correlation_interval(measures[name], people)
+    # The mean of each further site takes a person's worth of information.
+    inside = people - (_number_of_sites(scans) - 1)
+    intervals["r_within_site"] = correlation_interval(measures["r_within_site"], inside)
     error = predictions.predicted - scans.rating
     intervals["rmse"] = rmse_interval(_patient_mean(scans, error**2), people)
     intervals["mae"] = mae_interval(_patient_mean(scans, np.abs(error)), people)
     return intervals
+
+
+def _number_of_sites(scans: Scans) -> int:
+    return 1 if scans.site is None else len(np.unique(scans.site))
 
 
 def _independent_people(scans: Scans) -> int:
@@ -118,6 +128,18 @@ def r_within_state(
     """Correlation (problem,) after the mean of each state is taken out of both; rows
     (problem, scan)."""
     return pearson_r(_without_state(state, predicted), _without_state(state, ratings))
+
+
+def _r_within_site(
+    scans: Scans, rows: np.ndarray, predicted: np.ndarray, ratings: np.ndarray
+) -> float:
+    """Of some rows (scan,): NaN where no sites are named."""
+    if scans.site is None:
+        return NAN
+    site = np.unique(scans.site, return_inverse=True)[1][scans.patient[rows]]
+    state = np.unique(scans.state[rows], return_inverse=True)[1]
+    condition = site * (state.max() + 1) + state
+    return float(r_within_state(condition, predicted[None], ratings[None])[0])
 
 
 def _without_state(state: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -142,6 +164,7 @@ def _performance_of(
         # Of deviations, not of predictions: see MEASURES.
         "r": float(pearson_r(deviation, rating)),
         "r_within_state": float(within[0]),
+        "r_within_site": _r_within_site(predictions.scans, rows, deviation, rating),
         "r_patients": means.r_patients,
         "r_change": means.r_change,
         **_error_measures(deviation + mean, rating, mean),

@@ -250,6 +250,12 @@ class _Study:
         everybody = np.ones(len(visits.patients), bool)
         return independent_people(visits.blocks, everybody)
 
+    def _change_of_ratings(self) -> np.ndarray | None:
+        """(patient,): towards the visit to be recognised; None without ratings."""
+        if self.data.ratings is None:
+            return None
+        return _change(order_visits(self.data.ratings, self.data.is_second_higher))
+
     def dose_response(self, decisions: np.ndarray, ratings: np.ndarray) -> DoseResponse:
         """Decisions (patient,) against changes in rating, given those of confounds."""
         confounds = self.ordered.stacked_confounds
@@ -269,6 +275,8 @@ class _Study:
             ordered.values,
             answers.paired,
             rose=self.data.is_second_higher,
+            change=self._change_of_ratings(),
+            families=self.data.visits.blocks,
             ratings=answers.ratings.get("both"),
             published=answers.published,
             confounds=ordered.confounds,
