@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from cingulum.errors import InputError
 from cingulum.parallel import Executor, TaskFailure, _wait_for_worker, map_tasks
+from cingulum.time_limit import TimeExceeded, TimeLimit
 
 
 def square(x):
@@ -41,6 +43,21 @@ def deadly_or_flaky(folder, x):
 
 def always_fails(x):
     raise ValueError(f"no {x}")
+
+
+def sleeps_at_3(x):
+    if x == 3:
+        time.sleep(60)
+    return x
+
+
+def stops_itself_once(folder, x):
+    """Somebody stops its process, once."""
+    mark = Path(folder) / "stopped"
+    if x == 3 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return x
 
 
 def done(work, units, executor):
@@ -175,3 +192,66 @@ def test_without_shared_memory_everything_is_done_here(monkeypatch, capsys):
     monkeypatch.setattr(parallel, "_processes_can_share", lambda: False)
     assert done(square, [(2,), (3,)], Executor(jobs=2)) == {0: 4, 1: 9}
     assert "shared memory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_task_that_takes_too_long_is_ended_and_the_others_are_done(jobs):
+    executor = Executor(jobs=jobs, time_limit=1.0 / 3600)
+    start = time.monotonic()
+    results = done(sleeps_at_3, [(x,) for x in range(6)], executor)
+    # Once: it would take as long again.
+    assert time.monotonic() - start < 20
+    assert "--time-limit" in results.pop(3).reason
+    assert results == {x: x for x in (0, 1, 2, 4, 5)}
+
+
+def test_a_task_in_a_thread_is_ended_too():
+    """As workers of Dask run theirs."""
+
+    def busy():
+        while True:
+            time.sleep(0.01)
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(TimeLimit(0.2).call, busy)
+        with pytest.raises(TimeExceeded, match="--time-limit"):
+            future.result(timeout=20)
+
+
+def test_a_process_that_hears_nothing_is_ended():
+    """Machine code, say: here the alarm is blocked."""
+    code = (
+        "import signal, time\n"
+        "from cingulum.time_limit import TimeLimit\n"
+        "def deaf():\n"
+        "    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})\n"
+        "    time.sleep(60)\n"
+        "TimeLimit(0.2, may_end_process=True, grace=0.2).call(deaf)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], timeout=30)
+    assert ended.returncode == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_stopped_worker_is_noticed_and_its_task_done_again(
+    tmp_path, monkeypatch, capfd
+):
+    monkeypatch.setattr("cingulum.parallel.CHECK_SECONDS", 1.0)
+    tasks = [(tmp_path, x) for x in range(6)]
+    results = done(stops_itself_once, tasks, Executor(jobs=2))
+    assert results == {x: x for x in range(6)}
+    assert "was stopped from outside" in capfd.readouterr().err
+
+
+def test_it_is_said_that_tasks_are_running(monkeypatch, capfd):
+    monkeypatch.setattr("cingulum.parallel.CHECK_SECONDS", 0.1)
+    monkeypatch.setattr("cingulum.parallel.HEARTBEAT_SECONDS", 0.5)
+    executor = Executor(jobs=2, time_limit=2.0 / 3600)
+    done(sleeps_at_3, [(3,), (3,)], executor)
+    assert "no task has finished for" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("hours", [0.0, -1.0, float("nan")])
+def test_no_time_is_refused(hours):
+    with pytest.raises(InputError, match="--time-limit"):
+        Executor(time_limit=hours)

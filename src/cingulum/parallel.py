@@ -23,6 +23,8 @@ from importlib.util import find_spec
 from typing import Any, Protocol
 
 from cingulum.errors import InputError
+from cingulum.time_limit import TimeExceeded, TimeLimit
+from cingulum.worker_processes import end_stopped_workers
 
 TASKS_PER_WORKER = 2
 """Tasks submitted per worker: one running and one queued, so that no worker waits for
@@ -49,6 +51,15 @@ PARENT_CHECK_SECONDS = 0.5
 
 CONNECTION_TIMEOUT_SECONDS = 30
 
+CHECK_SECONDS = 15.0
+"""How often the workers are looked at while nothing finishes."""
+
+HEARTBEAT_SECONDS = 600.0
+"""How often it is said that tasks are running while none finishes."""
+
+LONGEST_TASK_HOURS = 12.0
+"""A task that takes longer is ended, unless more is asked for."""
+
 LOOPBACK = "127.0.0.1:0"
 """An address that only this machine reaches, at any free port."""
 
@@ -62,14 +73,16 @@ class Executor:
     jobs: number of processes (default: all cores), or of SLURM jobs (default: 1)
     memory: limit for all local processes together, in GB
     retries: how often a task that fails unexpectedly is tried again
+    time_limit: hours after which a task is ended and counted as failed
 
-    Raises InputError for an unknown cluster, fewer than one job, or no memory.
+    Raises InputError for an unknown cluster, fewer than one job, no memory or no time.
     """
 
     cluster: str = ""
     jobs: int | None = None
     memory: float | None = None
     retries: int = 1
+    time_limit: float = LONGEST_TASK_HOURS
 
     def __post_init__(self) -> None:
         _check_cluster(self.cluster)
@@ -78,6 +91,10 @@ class Executor:
         # Not `<= 0`, which would let NaN pass.
         if self.memory is not None and not self.memory > 0:
             raise InputError(f"--mem is in GB, above 0; got {self.memory}.")
+        if not self.time_limit > 0:
+            raise InputError(
+                f"--time-limit is in hours, above 0; got {self.time_limit}."
+            )
 
     def workers(self, memory_per_task: float = 0.0) -> int:
         """Local processes that fit into the memory at `memory_per_task` GB each."""
@@ -98,9 +115,11 @@ def _check_cluster(cluster: str) -> None:
 
 @dataclass(frozen=True)
 class TaskFailure:
-    """A task that failed on every attempt, and why."""
+    """A task that failed on every attempt, and why; is_final: another attempt would
+    fail, too."""
 
     reason: str
+    is_final: bool = False
 
 
 def _never(result: Any) -> bool:
@@ -126,8 +145,10 @@ def map_tasks(
     """
     executor = executor or Executor()
     policy = _RetryPolicy(executor.retries, retry_if)
+    seconds = executor.time_limit * 3600
     if executor.cluster:
-        yield from _map_in_pool(function, tasks, _DaskPool(executor), policy)
+        limited = _Limited(function, TimeLimit(seconds))
+        yield from _map_in_pool(limited, tasks, _DaskPool(executor), policy)
         return
     workers = min(executor.workers(memory_per_task), len(tasks))
     if workers > 1 and not _processes_can_share():
@@ -138,10 +159,23 @@ def map_tasks(
         )
         workers = 1
     if workers > 1:
-        yield from _map_in_pool(function, tasks, _ProcessPool(workers), policy)
+        limited = _Limited(function, TimeLimit(seconds, may_end_process=True))
+        yield from _map_in_pool(limited, tasks, _ProcessPool(workers), policy)
         return
+    limited = _Limited(function, TimeLimit(seconds))
     for index, arguments in enumerate(tasks):
-        yield index, _run_in_this_process(function, arguments, policy)
+        yield index, _run_in_this_process(limited, arguments, policy)
+
+
+@dataclass(frozen=True)
+class _Limited:
+    """A function that is ended when it takes too long."""
+
+    function: Callable[..., Any]
+    limit: TimeLimit
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.limit.call(self.function, *arguments)
 
 
 @cache
@@ -165,7 +199,9 @@ class _RetryPolicy:
 
     def accepts(self, result: Any) -> bool:
         """Whether a result needs no further attempt."""
-        return not isinstance(result, TaskFailure) and not self.retry_if(result)
+        if isinstance(result, TaskFailure):
+            return result.is_final
+        return not self.retry_if(result)
 
 
 def _run_in_this_process(
@@ -182,7 +218,12 @@ def _attempt(function: Callable, arguments: tuple) -> Any:
     try:
         return function(*arguments)
     except Exception as error:
-        return TaskFailure(_reason(error))
+        return _failure(error)
+
+
+def _failure(error: BaseException) -> TaskFailure:
+    # What took too long would take as long again.
+    return TaskFailure(_reason(error), is_final=isinstance(error, TimeExceeded))
 
 
 def _reason(error: BaseException) -> str:
@@ -192,7 +233,8 @@ def _reason(error: BaseException) -> str:
     if _was_killed(error):
         return (
             "the process that did it was ended from outside, most often for want of "
-            "memory: give --mem, or fewer --n-jobs"
+            "memory: give --mem, or fewer --n-jobs (or it took longer than "
+            "--time-limit)"
         )
     return unexpected_error(error)
 
@@ -220,6 +262,9 @@ class _Pool(Protocol):
 
     def kill(self) -> None:
         """End tasks that are running, after an interrupt."""
+
+    def check(self) -> None:
+        """Look after the workers; called while nothing finishes."""
 
 
 def _map_in_pool(
@@ -267,14 +312,25 @@ class _Dispatcher:
         try:
             while self._waiting or self._suspects or self._submitted:
                 self._submit()
-                finished, _ = wait(self._submitted, return_when=FIRST_COMPLETED)
-                yield from self._collect(finished)
+                yield from self._collect(self._wait_for_any())
         except KeyboardInterrupt:
             self._pool.kill()
             raise
         finally:
             for future in self._submitted:
                 future.cancel()
+
+    def _wait_for_any(self) -> set[Future]:
+        """Tasks that have finished; while there is none, the workers are looked at."""
+        start = last_heartbeat = time.monotonic()
+        while True:
+            finished, _ = wait(self._submitted, CHECK_SECONDS, FIRST_COMPLETED)
+            if finished:
+                return finished
+            self._pool.check()
+            if time.monotonic() - last_heartbeat >= HEARTBEAT_SECONDS:
+                last_heartbeat = time.monotonic()
+                _print_heartbeat(len(self._submitted), last_heartbeat - start)
 
     def _submit(self) -> None:
         limit = TASKS_PER_WORKER * self._pool.workers
@@ -309,11 +365,20 @@ class _Dispatcher:
         return self._policy.accepts(result) or not task.retries_left
 
 
+def _print_heartbeat(tasks: int, seconds: float) -> None:
+    print(
+        f"no task has finished for {seconds / 60:.0f} min; {tasks} are running or next "
+        "(--time-limit ends those that take too long)",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
 def _result(future: Future) -> Any:
     error = future.exception()
     if error is None:
         return future.result()
-    return TaskFailure(_reason(error))
+    return _failure(error)
 
 
 @dataclass(frozen=True)
@@ -327,6 +392,9 @@ class _ProcessPool:
 
     def kill(self) -> None:
         self._executor().shutdown(wait=False, kill_workers=True)
+
+    def check(self) -> None:
+        end_stopped_workers()
 
     def _executor(self) -> Any:
         # Loky is asked for the pool at every task, because it replaces a broken one.
@@ -367,6 +435,10 @@ class _DaskPool:
     def kill(self) -> None:
         # A cluster of ours ends with this process, another's workers are not ours to
         # end, and the dispatcher cancels what is queued.
+        return None
+
+    def check(self) -> None:
+        # Dask's scheduler looks after its own workers.
         return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +92,13 @@ EXECUTOR_ARGUMENTS = (
         metavar="GB",
         help="memory that all processes here may take together",
     ),
+    Argument(
+        "--time-limit",
+        type=float,
+        metavar="HOURS",
+        help="end a task (a visit, a fit, a block of permutations) that takes longer, "
+        "and go on without it (default: 12)",
+    ),
     # Queue and account differ by site, so that Dask's own file has them.
     Argument(
         "--cluster",
@@ -115,7 +123,10 @@ def chosen_executor(arguments: argparse.Namespace) -> Executor:
     """The workers that the options ask for."""
     from cingulum.parallel import Executor
 
-    return Executor(arguments.cluster, arguments.n_jobs, arguments.mem)
+    executor = Executor(arguments.cluster, arguments.n_jobs, arguments.mem)
+    if arguments.time_limit is None:
+        return executor
+    return replace(executor, time_limit=arguments.time_limit)
 
 
 def chosen_filters(

@@ -154,6 +154,12 @@ NUMBER = re.compile(
 """A number as texts hold it, digits of other alphabets excluded."""
 
 
+def is_text(column: pd.Series) -> bool:
+    """Whether a column holds texts, in any of the types that versions of pandas have
+    for them."""
+    return column.dtype == object or isinstance(column.dtype, pd.StringDtype)
+
+
 def as_numbers(column: pd.Series) -> pd.Series:
     """A column as float, NaN for what is no number. Texts are read by Python itself:
     `pandas.to_numeric` reads outside of its memory where an exponent is huge."""

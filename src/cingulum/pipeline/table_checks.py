@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 
+from cingulum.io.files import is_text
 from cingulum.pipeline.prepared_table import BIDS_LABELS, PreparedTable
 from cingulum.pipeline.table_pairs import visit_pairs
 from cingulum.pipeline.table_request import Question, Request
@@ -123,7 +124,7 @@ def _site_checks(prepared: PreparedTable, request: Request) -> list[Check]:
     outcome = table[question.outcome].to_numpy(float)
     people = table[question.group].to_numpy()
     roles = {question.group, question.order, *BIDS_LABELS}
-    words = [c for c in table if table[c].dtype == object or table[c].dtype == "string"]
+    words = [column for column in table if is_text(table[column])]
     candidates = [str(column) for column in words if column not in roles]
     return [
         Check(

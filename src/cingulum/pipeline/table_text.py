@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from cingulum.errors import InputError
-from cingulum.io.files import as_numbers
+from cingulum.io.files import as_numbers, is_text
 
 MISSING_NUMBERS = frozenset(
     {"", ".", "-", "?", "na", "n/a", "nan", "null", "none", "missing", "#n/a"}
@@ -48,8 +48,7 @@ def read_columns(table: pd.DataFrame, labels: Sequence[str]) -> ReadTable:
     read = {}
     for name in table.columns:
         column = table[name]
-        is_text = column.dtype == object or isinstance(column.dtype, pd.StringDtype)
-        if name not in labels and is_text:
+        if name not in labels and is_text(column):
             read[name] = _as_numbers(str(name), column, remarks)
     return ReadTable(table.assign(**read) if read else table, tuple(remarks))
 

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from cingulum.errors import InputError
-from cingulum.prediction.confounder_tests import (
+from cingulum.prediction.confounding import (
     confounder_tests,
     independent_means,
     is_testable,

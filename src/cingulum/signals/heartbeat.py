@@ -16,7 +16,7 @@ import pandas as pd
 
 from cingulum.errors import InputError
 from cingulum.io.checks import is_number
-from cingulum.io.files import JsonObject, read_table
+from cingulum.io.files import JsonObject, is_text, read_table
 from cingulum.io.images import read_header
 from cingulum.io.recording_kinds import BOLD
 from cingulum.io.visit import Visit
@@ -339,7 +339,7 @@ def _are_names(value: Any) -> TypeGuard[list[str]]:
 
 def _check_numbers(path: Path, columns: Mapping[str, pd.Series]) -> None:
     for name, column in columns.items():
-        if column.dtype == object:
+        if is_text(column):
             raise InputError(
                 f"{path}: the column {name} holds text; expected numbers, without a "
                 "header line."

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cingulum.prediction import evaluate
-from cingulum.prediction.confounder_tests import (
+from cingulum.prediction.confounding import (
     confounder_tests,
     independent_means,
     is_testable,
