@@ -28,6 +28,7 @@ class Stream(IntEnum):
     DIFFERENCE = 10
     AUDIT_RATINGS = 11
     CONFOUNDER_TEST = 12
+    KEPT_ORDERS = 13
 
 
 class CohortStream(IntEnum):

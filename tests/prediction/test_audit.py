@@ -11,7 +11,10 @@ from cingulum.prediction.decision_calibration import calibrate_decisions
 from cingulum.prediction.leak_audit import audit, failed
 from cingulum.prediction.learning_curves import compact, learning_curve
 from cingulum.prediction.lee2019 import published_regression
+from cingulum.prediction.paired_evaluation import p_of_kept_orders
+from cingulum.prediction.paired_visits import PairedVisits
 from cingulum.prediction.regression import evaluate_ratings
+from cingulum.prediction.settings import Svm, Validation
 
 NAMES = [f"sub-{i:02d}" for i in range(40)]
 
@@ -139,3 +142,61 @@ def test_whoever_does_the_work_finds_the_same(study):
         for jobs in (1, 2)
     )
     pd.testing.assert_frame_equal(a, b, check_exact=True)
+
+
+def of_orders(rng, n, share, order_effect, pain_effect):
+    """Visits with the more painful one second, and whether it came later."""
+    later = np.arange(n) < share * n
+    values = rng.normal(size=(n, 2, 10))
+    values[:, 1] += pain_effect
+    sign = np.where(later, 1.0, -1.0)[:, None]
+    values[:, 0] -= order_effect * sign / 2
+    values[:, 1] += order_effect * sign / 2
+    return values, later
+
+
+@pytest.mark.parametrize("what", ["order", "pain"])
+def test_what_order_alone_predicts_is_no_evidence_where_orders_are_kept(what):
+    """85 % had more pain later. The usual p takes an effect of order for pain."""
+    rng = np.random.default_rng(1)
+    effects = (3.0, 0.0) if what == "order" else (0.0, 1.0)
+    values, later = of_orders(rng, 40, 0.85, *effects)
+    evaluation = evaluate({"a": values}, NAMES, permutations=199)
+    checks = {
+        check.name: check
+        for check in audit({"a": values}, evaluation, rose=later, repeats=2)
+    }
+    assert evaluation.scores["a"].p < 0.05
+    assert checks["order oracle"].verdict == "warn"
+    kept = checks["kept orders"]
+    assert kept.verdict == ("warn" if what == "order" else "pass")
+    if what == "order":
+        assert kept.found > 0.05
+
+
+def test_where_everybody_has_one_order_nothing_can_be_exchanged():
+    rng = np.random.default_rng(2)
+    values, _ = of_orders(rng, 40, 1.0, 0.0, 1.0)
+    evaluation = evaluate({"a": values}, NAMES, permutations=9)
+    checks = audit({"a": values}, evaluation, rose=np.ones(40, bool), repeats=2)
+    assert "kept orders" not in {check.name for check in checks}
+
+
+@pytest.mark.slow
+def test_p_of_kept_orders_is_uniform_though_order_has_an_effect():
+    """400 cohorts of 20, 75 % with more pain later: at 5 %, more than 34 come by chance
+    in one of 1,000 runs (binomial)."""
+    rng = np.random.default_rng(3)
+    found = []
+    for seed in range(400):
+        values, later = of_orders(rng, 20, 0.75, 1.0, 0.0)
+        p = p_of_kept_orders(
+            PairedVisits({"a": values}, NAMES[:20]),
+            later,
+            svm=Svm(),
+            validation=Validation(None, 4, seed, False),
+            permutations=99,
+        )
+        found.append(p)
+    assert np.sum(np.array(found) <= 0.05) <= 34
+    assert 0.4 < np.mean(found) < 0.65

@@ -17,14 +17,14 @@ from cingulum.prediction.confounding import (
     is_testable,
 )
 from cingulum.prediction.lee2019 import PublishedRegression
-from cingulum.prediction.paired_evaluation import evaluate_visits
+from cingulum.prediction.paired_evaluation import evaluate_visits, p_of_kept_orders
 from cingulum.prediction.paired_visits import PairedVisits
 from cingulum.prediction.permutation import Jobs, in_blocks
 from cingulum.prediction.rating_models import training_means
 from cingulum.prediction.regression import Ratings, RegressionSettings, regress
 from cingulum.prediction.scan_kernels import feature_kernel
 from cingulum.prediction.scores import Evaluation, Score
-from cingulum.prediction.settings import Permutations, Svm, Validation
+from cingulum.prediction.settings import Missing, Permutations, Svm, Validation
 from cingulum.random_streams import Stream, generator
 
 NOISE_FEATURES = 500
@@ -37,6 +37,9 @@ distinguished."""
 
 ORDER_P = 0.05
 """Level of the test that one order is as frequent as the other."""
+
+MOST_KEPT_ORDERS = 999
+"""Permutations of the test that keeps orders, a second one beside the evaluation's."""
 
 Verdict = Literal["pass", "warn", "fail"]
 
@@ -85,6 +88,8 @@ def audit(  # noqa: PLR0913
     checks.append(_shuffled_visits(evaluation))
     if rose is not None:
         checks.append(_order_oracle(rose))
+    if rose is not None and families is None and _is_aliased(rose):
+        checks += _kept_orders(noise, modalities, evaluation, rose, jobs)
     for name in _controls(evaluation):
         checks.append(_control_alone(name, evaluation))
     measured = (confounds or {}) | _single_columns(modalities, _controls(evaluation))
@@ -138,7 +143,7 @@ class NoiseEvaluation:
         return NoiseEvaluation(
             patients=len(evaluation.patients),
             widths=widths,
-            svm=Svm(evaluation.C, scale, evaluation.fusion),
+            svm=_same_svm(evaluation, scale),
             validation=_same_validation(evaluation, seed),
             confounds=confounds,
         )
@@ -170,6 +175,11 @@ class NoiseEvaluation:
     @property
     def _names(self) -> list[str]:
         return [str(i) for i in range(self.patients)]
+
+
+def _same_svm(evaluation: Evaluation, scale: tuple[str, ...]) -> Svm:
+    missing: Missing = "log_odds" if evaluation.missing else "complete"
+    return Svm(evaluation.C, scale, evaluation.fusion, missing)
 
 
 def _check_present(names: list[str], modalities: dict[str, np.ndarray]) -> None:
@@ -259,12 +269,52 @@ def _shuffled_words(mean: float, permutations: int) -> str:
     )
 
 
-def _order_oracle(rose: np.ndarray) -> Check:
+def _order_share(rose: np.ndarray) -> tuple[float, float]:
+    """Share of the more frequent order, and p of a balanced design."""
     later, number = int(np.sum(rose)), len(rose)
     # Which of the two orders is more frequent does not matter.
     alias = max(later, number - later) / number
-    p = float(binomtest(later, number).pvalue)
-    is_aliased = alias > ALIASED or p < ORDER_P
+    return alias, float(binomtest(later, number).pvalue)
+
+
+def _is_aliased(rose: np.ndarray) -> bool:
+    alias, p = _order_share(rose)
+    return alias > ALIASED or p < ORDER_P
+
+
+def _kept_orders(
+    noise: NoiseEvaluation,
+    modalities: dict[str, np.ndarray],
+    evaluation: Evaluation,
+    rose: np.ndarray,
+    jobs: Jobs,
+) -> list[Check]:
+    """Whether the score is better than order alone explains; nothing where everybody
+    has one order, or nothing was permuted."""
+    permutations = min(evaluation.permutations, MOST_KEPT_ORDERS)
+    if rose.all() or not rose.any() or not permutations:
+        return []
+    fused = {name: modalities[name] for name in evaluation.fused}
+    visits = PairedVisits(fused, evaluation.patients, confounds=noise.confounds)
+    p = p_of_kept_orders(
+        visits,
+        rose,
+        svm=noise.svm,
+        validation=noise.validation,
+        permutations=permutations,
+        jobs=jobs,
+    )
+    words = (
+        f"Orders of visits exchanged between people, so that as many have either as "
+        f"before: p = {p:.3f}. What order alone predicts is no evidence in this test."
+    )
+    verdict = _pass_or("warn", p < 0.05)
+    return [Check("kept orders", p, "p below .05", verdict, words)]
+
+
+def _order_oracle(rose: np.ndarray) -> Check:
+    alias, p = _order_share(rose)
+    is_aliased = _is_aliased(rose)
     expected = "near 50 % in a counterbalanced design"
     words = _order_words(alias, p, is_aliased)
     return Check(

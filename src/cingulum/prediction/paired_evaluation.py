@@ -29,6 +29,7 @@ from cingulum.prediction.paired_visits import PairedVisits
 from cingulum.prediction.permutation import (
     ALIKE,
     Jobs,
+    exchanges,
     in_blocks,
     row_blocks,
     sign_flips,
@@ -193,6 +194,33 @@ def evaluate_visits(
         dropped=dropped,
         missing=_number_missing(visits),
     )
+
+
+def p_of_kept_orders(
+    visits: PairedVisits,
+    later: np.ndarray,
+    *,
+    svm: Svm,
+    validation: Validation,
+    permutations: int,
+    jobs: Jobs = None,
+    show_progress: bool = False,
+) -> float:
+    """p of the best model where people exchange their orders of visits, instead of
+    having their visits swapped: as many have either order as before, so that what order
+    alone predicts is in the null, too.
+
+    later (patient,): whether the visit to be recognised came later. Without families.
+    """
+    plan = FoldPlan.of(len(visits.patients), validation, svm, None)
+    statistics = _PermutedStatistics.of(visits, plan, svm, contributions=False)
+    rng = generator(validation.seed, Stream.KEPT_ORDERS)
+    order = np.where(later, 1.0, -1.0)
+    exchanged = order[exchanges(permutations, len(order), rng)]
+    nulls = _permuted(statistics, order * exchanged, None, jobs, show_progress)
+    scores = _Judge(nulls, None, None).scores(statistics)
+    best = "fused" if "fused" in scores else visits.fused[0]
+    return scores[best].p
 
 
 def _possible_validation(validation: Validation, patients: int) -> Validation:
