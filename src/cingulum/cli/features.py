@@ -77,6 +77,13 @@ EXAMPLE = (
 
 DENOISING_ARGUMENTS = (
     Argument(
+        "--runs",
+        default="joined",
+        choices=("joined", "fisher"),
+        help="how several runs of a visit become one: joined, each standardised by "
+        "itself, or mean Fisher z weighted by kept volumes (default: %(default)s)",
+    ),
+    Argument(
         "--strategy",
         default="basic",
         help="regressed out of BOLD: basic, friston24, compcor, gsr, "
@@ -214,6 +221,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _plan(arguments: argparse.Namespace) -> MeasurementPlan:
     """What is measured, and how."""
+    from cingulum.features.run_combination import RunCombination
     from cingulum.pipeline.measurement_cache import MeasurementPlan
     from cingulum.signals.asl import Constants
     from cingulum.signals.bold import Denoising
@@ -224,7 +232,8 @@ def _plan(arguments: argparse.Namespace) -> MeasurementPlan:
     )
     constants = Constants(t1b=arguments.t1_blood, alpha=arguments.labeling_efficiency)
     features = _features(arguments.features, options)
-    return MeasurementPlan(features, denoising, constants)
+    runs = RunCombination(arguments.runs)
+    return MeasurementPlan(features, denoising, constants, runs)
 
 
 def _features(

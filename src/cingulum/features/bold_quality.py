@@ -18,6 +18,11 @@ from cingulum.features.recordings_of_regions import (
     regional_recordings,
 )
 from cingulum.features.registry import register_feature
+from cingulum.features.run_combination import (
+    RunCombination,
+    combined_measurement,
+    weighted_mean,
+)
 from cingulum.io.recording_kinds import BOLD, CONFOUNDS, MASK
 
 if TYPE_CHECKING:
@@ -37,6 +42,9 @@ MOST_MOTION = 0.5
 # With less than half of a run, little is left to correlate.
 FEWEST_KEPT = 0.5
 """Share of the volumes below which a run is flagged."""
+
+# Positions of columns that are no means of runs.
+VOLUMES, SUMS, LARGEST, SMALLEST = 2, (2, 3), (1, 7), 6
 
 
 @register_feature
@@ -105,6 +113,23 @@ class BoldQuality(Feature):
         return self._measurement(
             data.displacement, volumes, bold.tsnr, coverage, flags, bold.settings
         )
+
+    def combine_runs(
+        self, runs: Sequence[Measurement], method: RunCombination
+    ) -> Measurement:
+        import numpy as np
+
+        values = np.stack([run.values for run in runs])
+        volumes = values[:, VOLUMES]
+        combined = weighted_mean(list(values), list(volumes))
+        combined[list(SUMS)] = values[:, list(SUMS)].sum(0)
+        combined[list(LARGEST)] = values[:, list(LARGEST)].max(0)
+        combined[SMALLEST] = values[:, SMALLEST].min()
+        description = (
+            "volumes added; largest displacement, smallest coverage and most missing "
+            "regions of any run; means weighted by volumes"
+        )
+        return combined_measurement(runs, combined, description)
 
     def _of_table(self, data: VisitData) -> Measurement:
         """Of a run that another pipeline cleaned, whose noise is not known any more."""

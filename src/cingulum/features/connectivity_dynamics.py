@@ -14,9 +14,16 @@ from cingulum.features.feature import (
 )
 from cingulum.features.recordings_of_regions import regional_recordings
 from cingulum.features.registry import register_feature
+from cingulum.features.run_combination import (
+    RunCombination,
+    combined_measurement,
+    volumes_of,
+    weighted_mean,
+)
 from cingulum.io.recording_kinds import BOLD, CONFOUNDS, MASK
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -109,6 +116,14 @@ class ConnectivityDynamics(Feature):
             "Windows": len(matrix),
         }
         return Measurement(np.array([values.mean(), values.std()]), details=details)
+
+    def combine_runs(
+        self, runs: Sequence[Measurement], method: RunCombination
+    ) -> Measurement:
+        volumes = [volumes_of(run) for run in runs]
+        mean = weighted_mean([run.values for run in runs], volumes)
+        description = "windows within runs only; means weighted by kept volumes"
+        return combined_measurement(runs, mean, description)
 
     def _check_length(
         self, source: Path, signals: Tensor, window: int, tr: float

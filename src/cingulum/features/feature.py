@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cingulum.brain.connectome import Connectome
+    from cingulum.features.run_combination import RunCombination
     from cingulum.io.visit import Visit
     from cingulum.signals.atlas import Atlas
     from cingulum.signals.visit_data import VisitData
@@ -309,7 +310,8 @@ class Feature(ABC):
         try:
             self.recordings(visit)
         except InputError:
-            return any(kind.name in visit.ambiguous for kind in self.needs)
+            is_ambiguous = any(kind.name in visit.ambiguous for kind in self.needs)
+            return is_ambiguous or any(map(self.has_recordings, visit.runs))
         return True
 
     def settings(self) -> Settings:
@@ -323,6 +325,19 @@ class Feature(ABC):
 
         Raises InputError when the recording is missing or unfit.
         """
+
+    def combine_runs(
+        self, runs: Sequence[Measurement], method: RunCombination
+    ) -> Measurement:
+        """One measurement of the measurements of several runs of a visit.
+
+        Raises InputError for a feature that is of a single run.
+        """
+        raise InputError(
+            f"{self.name} is measured in one run, and this visit has {len(runs)}. "
+            "Choose one with --bids-filter-file, a JSON file such as "
+            '{"bold": {"run": 1}}.'
+        )
 
     def columns(self) -> list[Column]:
         """Its columns; a single value has a column without a name."""

@@ -18,6 +18,13 @@ from cingulum.features.feature import (
 )
 from cingulum.features.recordings_of_regions import regional_recordings
 from cingulum.features.registry import register_feature
+from cingulum.features.run_combination import (
+    DESCRIPTIONS,
+    RunCombination,
+    combined_correlations,
+    combined_measurement,
+    volumes_of,
+)
 from cingulum.io.recording_kinds import BOLD, CONFOUNDS, CONNECTOME, MASK
 
 if TYPE_CHECKING:
@@ -55,6 +62,24 @@ class FittedFeature(Feature):
 
     def measure(self, data: VisitData) -> Measurement:
         return self.fitting.measure(data)
+
+    def combine_runs(
+        self, runs: Sequence[Measurement], method: RunCombination
+    ) -> Measurement:
+        import numpy as np
+
+        # Signals for the likelihood have no mean over runs.
+        if self.fitting.by_likelihood:
+            return super().combine_runs(runs, method)
+        volumes = [volumes_of(run) for run in runs]
+        regions = len(self.atlas.regions)
+        # A connectome of the visit's own lies behind the correlations.
+        own = runs[0].values[:, regions:]
+        values = [run.values[:, :regions] for run in runs]
+        combined = combined_correlations(values, volumes, method)
+        return combined_measurement(
+            runs, np.hstack([combined, own]), DESCRIPTIONS[method]
+        )
 
     def columns(self) -> list[Column]:
         return self.fitting.columns()

@@ -7,9 +7,17 @@ from typing import TYPE_CHECKING
 from cingulum.features.feature import Control, Feature, Measurement, Role
 from cingulum.features.recordings_of_regions import displacement_source
 from cingulum.features.registry import register_feature
+from cingulum.features.run_combination import (
+    RunCombination,
+    combined_measurement,
+    volumes_of,
+    weighted_mean,
+)
 from cingulum.io.recording_kinds import BOLD, CONFOUNDS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cingulum.io.visit import Visit
     from cingulum.signals.visit_data import VisitData
 
@@ -47,5 +55,14 @@ class HeadMotion(Feature):
     def measure(self, data: VisitData) -> Measurement:
         import numpy as np
 
-        # The first volume has no displacement, and is NaN.
-        return Measurement(np.array([np.nanmean(data.displacement)]))
+        displacement = data.displacement
+        # The first volume has no displacement.
+        details = {"Volumes": len(displacement) + 1}
+        return Measurement(np.array([np.nanmean(displacement)]), details=details)
+
+    def combine_runs(
+        self, runs: Sequence[Measurement], method: RunCombination
+    ) -> Measurement:
+        volumes = [volumes_of(run) for run in runs]
+        mean = weighted_mean([run.values for run in runs], volumes)
+        return combined_measurement(runs, mean, "mean weighted by volumes")

@@ -19,6 +19,14 @@ from cingulum.features.feature import (
 )
 from cingulum.features.recordings_of_regions import regional_recordings
 from cingulum.features.registry import register_feature
+from cingulum.features.run_combination import (
+    DESCRIPTIONS,
+    RunCombination,
+    combined_correlations,
+    combined_measurement,
+    volumes_of,
+    weighted_mean,
+)
 from cingulum.io.recording_kinds import BOLD, CONFOUNDS, MASK
 
 if TYPE_CHECKING:
@@ -119,6 +127,22 @@ class ParcelConnectivity(Feature):
         flags = self._flags(outside)
         details = {**run.settings, "Coverage": run.coverage.round(4).to_dict()}
         return Measurement(matrix.numpy(), details=details, flags=flags)
+
+    def combine_runs(
+        self, runs: Sequence[Measurement], method: RunCombination
+    ) -> Measurement:
+        if self.kind == "partial":
+            # Partial correlations of joined runs are no mean of theirs.
+            method = RunCombination.FISHER
+        volumes = [volumes_of(run) for run in runs]
+        values = [run.values for run in runs]
+        if self.kind == "covariance":
+            combined = weighted_mean(values, volumes)
+            description = "covariance within runs, weighted by kept volumes"
+        else:
+            combined = combined_correlations(values, volumes, method)
+            description = DESCRIPTIONS[method]
+        return combined_measurement(runs, combined, description)
 
     def _check_unit(self, run: RegionalRun) -> None:
         if self.kind == "covariance" and run.series.unit != "percent":

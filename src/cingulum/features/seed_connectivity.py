@@ -17,6 +17,14 @@ from cingulum.features.feature import (
     StudyRecipe,
 )
 from cingulum.features.registry import register_feature
+from cingulum.features.run_combination import (
+    DESCRIPTIONS,
+    RunCombination,
+    combined_correlations,
+    combined_measurement,
+    volumes_of,
+    weighted_mean,
+)
 from cingulum.io.recording_kinds import BOLD, CONFOUNDS, MASK
 
 if TYPE_CHECKING:
@@ -175,6 +183,24 @@ class SeedConnectivity(Feature):
         details = {**bold.settings, "Statistic": STATISTICS[self.kind].meaning}
         return Measurement(values, bold.affine, details)
 
+    def combine_runs(
+        self, runs: Sequence[Measurement], method: RunCombination
+    ) -> Measurement:
+        import numpy as np
+
+        # Seeds are standardised within their run, so that estimates of joined runs are
+        # means, too; Fisher z of the seed's kinds are what `fisherz` maps hold already.
+        maps = [_without_outside(run.values) for run in runs]
+        volumes = [volumes_of(run) for run in runs]
+        if self.kind == "correlation":
+            combined = combined_correlations(maps, volumes, method)
+            description = DESCRIPTIONS[method]
+        else:
+            combined = weighted_mean(maps, volumes)
+            description = "mean of the runs' maps, weighted by kept volumes"
+        values = np.nan_to_num(combined).astype(np.float32)
+        return combined_measurement(runs, values, description)
+
     def _seed(self, bold: Bold) -> np.ndarray:
         """Voxels of the seed (x, y, z) on the grid of the run."""
         if self.mask is None:
@@ -254,6 +280,13 @@ def seed_map(bold: Bold, seed: np.ndarray, kind: str = "effect") -> np.ndarray:
     values = np.zeros(bold.mask.shape)
     values[bold.mask] = estimate
     return values
+
+
+def _without_outside(values: np.ndarray) -> np.ndarray:
+    """A map (x, y, z) with NaN instead of the zeros outside its mask."""
+    import numpy as np
+
+    return np.where(values == 0, np.nan, values)
 
 
 def _standardised(signal: np.ndarray) -> np.ndarray:

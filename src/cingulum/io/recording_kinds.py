@@ -36,6 +36,8 @@ class RecordingKind:
     by: where set, a visit may have several files of the kind, which these entities (the
         first that a name has) tell apart: each is a recording of its own, called
         `kind:label`
+    is_of_joined_runs: of tables of single runs and one whose name has no run, the
+        latter is of all runs together, and taken (XCP-D's `--combine-runs`)
     """
 
     name: str
@@ -46,6 +48,7 @@ class RecordingKind:
     columns: tuple[str, ...] = ()
     treatment: Treatment | None = None
     by: tuple[str, ...] = ()
+    is_of_joined_runs: bool = False
 
     def named(self, label: str) -> str:
         """Name of the recording with this label, for a kind with `by`."""

@@ -53,6 +53,8 @@ class Visit:
         out
     not_used: by kind, files in other output spaces, resolutions or of other sensors
         than the one that was taken
+    runs: where recordings are ambiguous only because there are several runs, the visit
+        once for each, with the files of that run
     """
 
     participant: str
@@ -63,6 +65,7 @@ class Visit:
     root: Path = Path(".")
     outside: str = ""
     not_used: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    runs: tuple[Visit, ...] = ()
 
     @property
     def key(self) -> tuple[str, str]:
@@ -372,6 +375,7 @@ class _Selection:
     chosen: dict[str, BidsFile] = field(default_factory=dict)
     ambiguous: dict[str, tuple[str, ...]] = field(default_factory=dict)
     not_used: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    run_labels: set[str] = field(default_factory=set)
 
     def visit(self, participant: str) -> Visit:
         """The visit, with the only file of each kind that fits it."""
@@ -386,7 +390,21 @@ class _Selection:
             self.dataset.roots[0],
             next(iter(self.dataset.left_out), ""),
             self.not_used,
+            self._runs(participant),
         )
+
+    def _runs(self, participant: str) -> tuple[Visit, ...]:
+        """The visit once for each run, where there are several."""
+        labels = sorted(self.run_labels, key=_run_number)
+        return tuple(self._only_run(label).visit(participant) for label in labels)
+
+    def _only_run(self, label: str) -> _Selection:
+        """The same selection without files of other runs."""
+        candidates = {
+            kind: [file for file in files if file.entities.get("run", label) == label]
+            for kind, files in self.candidates.items()
+        }
+        return _Selection(self.dataset, self.filters, self.session, candidates)
 
     def _sidecars(self, file: BidsFile) -> tuple[Path, ...]:
         return tuple(sidecar.path for sidecar in self.dataset.sidecars(file))
@@ -404,6 +422,8 @@ class _Selection:
 
     def _choose_among(self, files: list[BidsFile], name: str) -> None:
         preferred = _most_preferred(files)
+        if kind_of(name).is_of_joined_runs and len(preferred) > 1:
+            preferred = _of_joined_runs(preferred)
         if len(preferred) == 1:
             self.chosen[name] = preferred[0]
             if len(files) > 1:
@@ -412,6 +432,7 @@ class _Selection:
         elif files:
             # An error only where the recording is used: see `Visit.__getitem__`.
             self.ambiguous[name] = tuple(file.path.name for file in files)
+            self.run_labels |= _labels_of_runs(files)
 
     def _best_matches(self, kind: RecordingKind) -> list[BidsFile]:
         """The files of a kind that fit the visit's other files best."""
@@ -486,11 +507,33 @@ def _most_preferred(files: list[BidsFile]) -> list[BidsFile]:
     return [by_preference[min(by_preference)]]
 
 
-def _without_preference(file: BidsFile) -> tuple[tuple[str, str], ...]:
+def _without_preference(file: BidsFile, *others: str) -> tuple[tuple[str, str], ...]:
     entities = dict(file.entities)
-    for name in ("space", "res", "recording", "extension"):
+    for name in ("space", "res", "recording", "extension", *others):
         entities.pop(name, None)
     return tuple(sorted(entities.items()))
+
+
+def _of_joined_runs(files: list[BidsFile]) -> list[BidsFile]:
+    """The table without a run among tables of single runs, where there is one."""
+    joined = [file for file in files if "run" not in file.entities]
+    alike = {(file.dataset, _without_preference(file, "run")) for file in files}
+    return joined if len(joined) == 1 and len(alike) == 1 else files
+
+
+def _labels_of_runs(files: list[BidsFile]) -> set[str]:
+    """Runs of files that are otherwise alike; empty where something else differs,
+    too."""
+    alike = {(file.dataset, _without_preference(file, "run")) for file in files}
+    labels = {file.entities.get("run", "") for file in files}
+    if len(alike) != 1 or "" in labels:
+        return set()
+    return labels if len(labels) > 1 else set()
+
+
+def _run_number(label: str) -> tuple[int, str]:
+    # Run 10 after run 2; labels that are no numbers come last.
+    return (int(label) if label.isascii() and label.isdigit() else 10**9, label)
 
 
 def _preference(file: BidsFile) -> tuple[int, int, str, int]:

@@ -94,6 +94,12 @@ class FeatureConfig:
         "regressed out of BOLD",
         choices=("basic", "friston24", "compcor", "gsr", "scrubbing", "aroma", "none"),
     )
+    runs: str = option(
+        "joined",
+        "how several runs of a visit become one: joined, each standardised by itself, "
+        "or mean Fisher z weighted by kept volumes",
+        choices=("joined", "fisher"),
+    )
     scrub: float | None = option(
         None, "leave out volumes above this displacement, mm", low=0.0
     )

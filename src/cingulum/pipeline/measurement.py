@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cingulum.errors import InputError
-from cingulum.features import Feature, Origin
+from cingulum.features import Feature, Measurement, Origin
+from cingulum.features.run_combination import RunCombination
 from cingulum.io.files import remove_partial_files
 from cingulum.io.recording_kinds import BOLD
 from cingulum.io.visit import Visit
@@ -21,6 +22,7 @@ from cingulum.pipeline.measurement_cache import (
     MeasurementPlan,
     is_current,
     measurement_path,
+    runs_measured,
     save_measurement,
     source_uris,
 )
@@ -193,7 +195,8 @@ def _worth_another_try(result: _MeasuredVisit) -> bool:
 
 def _memory(visits: Sequence[Visit]) -> float:
     """GB that measuring a visit takes."""
-    bold = [visit[BOLD.name] for visit in visits if BOLD.name in visit.files]
+    runs = [run for visit in visits for run in (visit, *visit.runs)]
+    bold = [run[BOLD.name] for run in runs if BOLD.name in run.files]
     # All workers get as much as the largest run needs.
     sizes = [path.stat().st_size for path in bold]
     packed = max(sizes, default=0) / 1e9
@@ -214,7 +217,7 @@ def _measure_visit(
         try:
             recordings = digests.of_recordings(visit, feature)
             origin = Origin(recipes[feature.name], recordings)
-            anything_new |= _measure_if_missing(feature, data, origin, out)
+            anything_new |= _measure_if_missing(feature, data, origin, out, plan.runs)
         except InputError as error:
             failures.append(Failure.of(visit, feature.name, str(error)))
         # One visit must not end the run.
@@ -227,21 +230,36 @@ def _measure_visit(
 
 
 def _measure_if_missing(
-    feature: Feature, data: VisitData, origin: Origin, out: Path
+    feature: Feature,
+    data: VisitData,
+    origin: Origin,
+    out: Path,
+    combination: RunCombination,
 ) -> bool:
     """Measure and keep a feature; False where it is current already."""
     path = measurement_path(data.visit, feature, out)
     if is_current(path, origin):
         return False
-    measurement = feature.measure(data)
+    measurement = _measured(feature, data, combination)
     sources = source_uris(data.visit, feature)
     not_used = [
         name
-        for kind in feature.recordings(data.visit)
-        for name in data.visit.not_used.get(kind, ())
+        for run in runs_measured(data.visit, feature)
+        for kind in feature.recordings(run)
+        for name in run.not_used.get(kind, ())
     ]
     save_measurement(path, feature, measurement, origin, sources, not_used)
     return True
+
+
+def _measured(
+    feature: Feature, data: VisitData, combination: RunCombination
+) -> Measurement:
+    """The measurement of a visit: of its only run, or of several combined."""
+    if runs_measured(data.visit, feature) == (data.visit,):
+        return feature.measure(data)
+    runs = [feature.measure(run) for run in data.runs]
+    return feature.combine_runs(runs, combination)
 
 
 def _unexpected(error: Exception) -> str:

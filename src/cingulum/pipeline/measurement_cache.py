@@ -16,6 +16,7 @@ from cingulum.cache.status import RECIPE, Expected
 from cingulum.content import NoContent, content_digest
 from cingulum.errors import InputError
 from cingulum.features import Feature, Measurement, Origin
+from cingulum.features.run_combination import RunCombination
 from cingulum.io.derivatives import is_sealed, sealed, sidecar_of, to_json
 from cingulum.io.files import (
     JsonObject,
@@ -44,6 +45,7 @@ class MeasurementPlan:
     features: Mapping[str, Feature]
     denoising: Denoising = Denoising()
     constants: Constants = field(default_factory=Constants)
+    runs: RunCombination = RunCombination.JOINED
 
     def recipe_of(self, feature: Feature) -> str:
         """SHA-256 of what a measurement depends on beside its recordings: the feature's
@@ -57,6 +59,7 @@ class MeasurementPlan:
         }
         if Treatment.DENOISING in treatments:
             parts["denoising"] = asdict(self.denoising)
+            parts["runs"] = str(self.runs)
         if Treatment.KINETIC_CONSTANTS in treatments:
             parts["constants"] = asdict(self.constants)
         return key_of(**parts)
@@ -231,10 +234,23 @@ class Digests:
 
 
 def _files_read(visit: Visit, feature: Feature) -> Iterator[Path]:
-    for kind in feature.recordings(visit):
-        yield visit[kind]
-        # Metadata count too: a corrected repetition time changes the result.
-        yield from visit.sidecars.get(kind, ())
+    for run in runs_measured(visit, feature):
+        for kind in feature.recordings(run):
+            yield run[kind]
+            # Metadata count too: a corrected repetition time changes the result.
+            yield from run.sidecars.get(kind, ())
+
+
+def runs_measured(visit: Visit, feature: Feature) -> tuple[Visit, ...]:
+    """The visit itself, or its runs where a feature reads something that there is one
+    of for every run."""
+    try:
+        feature.recordings(visit)
+    except InputError:
+        if not visit.runs:
+            raise
+        return visit.runs
+    return (visit,)
 
 
 def file_digest(path: Path) -> str:
@@ -258,11 +274,17 @@ def source_uris(visit: Visit, feature: Feature) -> list[str]:
     """BIDS URIs of what was read; never an absolute path, which would name people and
     machines."""
     uris = []
-    for kind in feature.recordings(visit):
-        path = visit[kind]
-        # Derivatives may be outside the dataset; only their names are published.
-        if path.is_relative_to(visit.root):
-            uris.append(f"bids::{path.relative_to(visit.root).as_posix()}")
-        else:
-            uris.append(path.name)
+    for run in runs_measured(visit, feature):
+        for kind in feature.recordings(run):
+            uri = _uri(run[kind], visit.root)
+            # A connectome, say, belongs to all runs.
+            if uri not in uris:
+                uris.append(uri)
     return uris
+
+
+def _uri(path: Path, root: Path) -> str:
+    # Derivatives may be outside the dataset; only their names are published.
+    if path.is_relative_to(root):
+        return f"bids::{path.relative_to(root).as_posix()}"
+    return path.name

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cingulum.brain.connectome import Connectome
 from cingulum.features import FeatureOptions, StudyRecipe, study_features
+from cingulum.features.run_combination import RunCombination
 from cingulum.io.bids_index import index
 from cingulum.io.derivatives import generated_by
 from cingulum.io.visit import Visit, checked_filters
@@ -45,7 +46,9 @@ def plan_of(study: StudyConfig, paths: RunPaths) -> MeasurementPlan:
     atlas, connectome = atlas_and_connectome(study, paths)
     options = FeatureOptions(atlas=atlas, connectome=connectome)
     features = study_features(study.features.modalities, options)
-    return MeasurementPlan(features, denoising_of(study))
+    return MeasurementPlan(
+        features, denoising_of(study), runs=RunCombination(study.features.runs)
+    )
 
 
 def atlas_and_connectome(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from cingulum.io.recording_kinds import CONFOUNDS, CONNECTOME
@@ -52,6 +53,14 @@ class VisitData:
         if reader not in self._contents:
             self._contents[reader] = reader.read(self)
         return cast(Content, self._contents[reader])
+
+    @cached_property
+    def runs(self) -> tuple[VisitData, ...]:
+        """The data of each run, where the visit has several."""
+        return tuple(
+            VisitData(visit, self.denoising, self.constants)
+            for visit in self.visit.runs
+        )
 
     @property
     def bold(self) -> Bold:

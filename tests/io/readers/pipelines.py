@@ -41,6 +41,7 @@ def xcpd_visit(
     entity: str = "seg",
     strength: float = 0.5,
     regions: tuple[str, ...] = REGIONS,
+    run: str = "",
 ) -> pd.DataFrame:
     """Cleaned signals of one visit, with what XCP-D writes beside them."""
     rng = np.random.default_rng(seed)
@@ -49,7 +50,7 @@ def xcpd_visit(
     # Cleaned signals have no mean, and the scale of the scanner.
     series = pd.DataFrame(137.0 * (signals - signals.mean(0)), columns=list(regions))
     folder = root.joinpath(*visit.split("_")) / "func"
-    stem = f"{visit}_task-rest"
+    stem = f"{visit}_task-rest{run}"
     ending = "_stat-mean" if entity == "seg" else ""
     for atlas in (ATLAS, "Glasser"):
         name = f"{stem}_space-MNI152NLin2009cAsym_{entity}-{atlas}{ending}_timeseries"

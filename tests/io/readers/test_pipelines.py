@@ -148,3 +148,27 @@ def test_flow_of_other_releases_and_of_failed_scans(tmp_path):
     table(path, (0 * flow).to_frame().T)
     with pytest.raises(InputError, match="ml/100 g/min"):
         read_regional_flow(own_visit(root), ATLAS)
+
+
+def test_two_runs_are_joined_and_a_joined_table_is_taken_instead(tmp_path):
+    root = dataset(tmp_path / "xcp_d", "XCP-D")
+    first = xcpd_visit(root, "sub-01", 1, run="_run-01")
+    second = xcpd_visit(root, "sub-01", 2, run="_run-02")
+    kept = [table.drop(index=5) for table in (first, second)]
+    z = [(table - table.mean()) / table.std(ddof=0) for table in kept]
+    expected = pd.concat(z).corr().to_numpy()[np.tril_indices(len(REGIONS), -1)]
+    values = own_connectivity(root, tmp_path / "two")
+    np.testing.assert_allclose(np.tanh(values), expected, atol=1e-6)
+    # As XCP-D writes it with --combine-runs.
+    joined = xcpd_visit(root, "sub-01", 3)
+    expected = joined.drop(index=5).corr().to_numpy()
+    values = own_connectivity(root, tmp_path / "joined")
+    lower = expected[np.tril_indices(len(REGIONS), -1)]
+    np.testing.assert_allclose(np.tanh(values), lower, atol=1e-6)
+
+
+def own_connectivity(root, out):
+    command = ["features", str(root), str(out), "--atlas", ATLAS, "--features", "fc"]
+    assert main(command) == 0
+    table = pd.read_csv(out / "features.tsv", sep="\t")
+    return table.filter(like="fc_").to_numpy()[0]

@@ -37,16 +37,21 @@ REGIONAL_SERIES = register_recording_kind(
         },
         prefers_standard_space=True,
         by=PARCELLATION,
+        is_of_joined_runs=True,
     )
 )
 MOTION = register_recording_kind(
     RecordingKind(
-        "motion", {"suffix": "motion", "datatype": "func", "extension": ".tsv"}
+        "motion",
+        {"suffix": "motion", "datatype": "func", "extension": ".tsv"},
+        is_of_joined_runs=True,
     )
 )
 OUTLIERS = register_recording_kind(
     RecordingKind(
-        "outliers", {"suffix": "outliers", "datatype": "func", "extension": ".tsv"}
+        "outliers",
+        {"suffix": "outliers", "datatype": "func", "extension": ".tsv"},
+        is_of_joined_runs=True,
     )
 )
 
