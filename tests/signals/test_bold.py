@@ -347,5 +347,5 @@ def test_scrubbing_by_displacement_does_not_ask_for_dvars(tmp_path):
 
 def test_compcor_keeps_its_cosines_under_a_filter(tmp_path):
     assert read_bold(write(tmp_path), Denoising("compcor", high_pass=0.008)).kept.all()
-    with pytest.raises(InputError, match='"desc": "smoothAROMAnonaggr"'):
+    with pytest.raises(InputError, match='"desc": "nonaggrDenoised"'):
         read_bold(visits(tmp_path)[0], Denoising("aroma"))

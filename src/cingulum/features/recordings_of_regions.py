@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cingulum.io.recording_kinds import BOLD, CONFOUNDS, MASK
+from cingulum.io.recording_kinds import BOLD, CONFOUNDS, MASK, is_cleaned
 
 if TYPE_CHECKING:
     from cingulum.io.visit import Visit
@@ -20,9 +20,25 @@ def regional_recordings(visit: Visit, atlas: Atlas) -> tuple[str, ...]:
     from cingulum.io.readers.xcpd import REGIONAL_SERIES
     from cingulum.signals.atlas import is_of_tables
 
+    if not is_of_tables(atlas):
+        return run_recordings(visit)
+    name = REGIONAL_SERIES.named(atlas.name)
+    visit[name]
+    return (name,)
+
+
+def run_recordings(visit: Visit) -> tuple[str, ...]:
+    """Names of the recordings that a run of BOLD is read from: of one that another
+    pipeline cleaned, no confounds, and a mask only where there is one.
+
+    Raises InputError for a missing recording.
+    """
+    from cingulum.io.readers.xcpd import OUTLIERS
+
     names: tuple[str, ...] = (BOLD.name, MASK.name, CONFOUNDS.name)
-    if is_of_tables(atlas):
-        names = (REGIONAL_SERIES.named(atlas.name),)
+    if is_cleaned(visit[BOLD.name]):
+        beside = (MASK.name, OUTLIERS.name)
+        names = (BOLD.name, *(name for name in beside if visit.has(name)))
     for name in names:
         visit[name]
     return names

@@ -16,6 +16,7 @@ from cingulum.features.feature import (
     Settings,
     StudyRecipe,
 )
+from cingulum.features.recordings_of_regions import run_recordings
 from cingulum.features.registry import register_feature
 from cingulum.features.run_combination import (
     DESCRIPTIONS,
@@ -30,6 +31,7 @@ from cingulum.io.recording_kinds import BOLD, CONFOUNDS, MASK
 if TYPE_CHECKING:
     import numpy as np
 
+    from cingulum.io.visit import Visit
     from cingulum.signals.bold import Bold
     from cingulum.signals.visit_data import VisitData
 
@@ -174,10 +176,19 @@ class SeedConnectivity(Feature):
         digest = hashlib.sha256(read_bytes(mask)).hexdigest()
         return {"SeedMask": mask.name, "SeedMaskSHA256": digest}
 
+    def recordings(self, visit: Visit) -> tuple[str, ...]:
+        return run_recordings(visit)
+
     def measure(self, data: VisitData) -> Measurement:
         import numpy as np
 
         bold = data.bold
+        if self.kind == "effect" and bold.unit != "percent":
+            raise InputError(
+                f"{data.visit['bold']}: was cleaned down to a mean of zero, so that "
+                "there is no percent of BOLD. Ask for --seed-kind correlation or "
+                "fisherz."
+            )
         # Half the size on disk, and still more digits than a map is good for.
         values = seed_map(bold, self._seed(bold), self.kind).astype(np.float32)
         details = {**bold.settings, "Statistic": STATISTICS[self.kind].meaning}

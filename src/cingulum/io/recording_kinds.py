@@ -6,9 +6,11 @@ knows how its files are called.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from types import MappingProxyType
 
 IMAGE = [".nii.gz", ".nii"]
@@ -38,6 +40,7 @@ class RecordingKind:
         `kind:label`
     is_of_joined_runs: of tables of single runs and one whose name has no run, the
         latter is of all runs together, and taken (XCP-D's `--combine-runs`)
+    descriptions: values of `desc` in the order in which they are taken
     """
 
     name: str
@@ -49,6 +52,7 @@ class RecordingKind:
     treatment: Treatment | None = None
     by: tuple[str, ...] = ()
     is_of_joined_runs: bool = False
+    descriptions: tuple[str, ...] = ()
 
     def named(self, label: str) -> str:
         """Name of the recording with this label, for a kind with `by`."""
@@ -82,12 +86,29 @@ def register_recording_kind(kind: RecordingKind) -> RecordingKind:
     return kind
 
 
+PREPROCESSED = "preproc"
+CLEANED = ("denoised", "residual")
+"""What XCP-D and tedana call runs that they cleaned; nothing is regressed out again."""
+
+
+def description_of(path: Path) -> str:
+    """The entity `desc` in the name of a file; empty where there is none."""
+    named = re.search(r"_desc-([A-Za-z0-9]+)_", path.name)
+    return named[1] if named else ""
+
+
+def is_cleaned(path: Path) -> bool:
+    """Whether a BOLD run was cleaned by the pipeline that wrote it."""
+    return description_of(path) in CLEANED
+
+
 BOLD = register_recording_kind(
     RecordingKind(
         "bold",
-        {"suffix": "bold", "desc": "preproc", "extension": IMAGE},
+        {"suffix": "bold", "desc": [PREPROCESSED, *CLEANED], "extension": IMAGE},
         prefers_standard_space=True,
         treatment=Treatment.DENOISING,
+        descriptions=(PREPROCESSED, *CLEANED),
     )
 )
 MASK = register_recording_kind(

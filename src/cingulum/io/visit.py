@@ -26,6 +26,7 @@ from cingulum.io.recording_kinds import (
     M0_SCAN,
     RECORDING_KINDS,
     RecordingKind,
+    is_cleaned,
     kind_of,
 )
 from cingulum.io.spaces import adult_mni
@@ -213,7 +214,7 @@ def _expected_ending(kind: str) -> str:
     label = kind.partition(":")[2]
     if label:
         return f"*_seg-{label}*_{_first(query['suffix'])}{_first(query['extension'])}"
-    desc = f"*_desc-{query['desc']}" if query.get("desc") else "*"
+    desc = f"*_desc-{_first(query['desc'])}" if query.get("desc") else "*"
     return f"{desc}_{_first(query['suffix'])}{_first(query['extension'])}"
 
 
@@ -422,7 +423,7 @@ class _Selection:
 
     def _choose_among(self, files: list[BidsFile], name: str) -> None:
         preferred = _most_preferred(files)
-        if kind_of(name).is_of_joined_runs and len(preferred) > 1:
+        if len(preferred) > 1 and _may_be_joined(kind_of(name), preferred):
             preferred = _of_joined_runs(preferred)
         if len(preferred) == 1:
             self.chosen[name] = preferred[0]
@@ -437,6 +438,7 @@ class _Selection:
     def _best_matches(self, kind: RecordingKind) -> list[BidsFile]:
         """The files of a kind that fit the visit's other files best."""
         files = self._of_session(kind)
+        files = self._of_preferred_description(kind, files)
         files = self._accompanying(kind, files)
         files = self._in_preferred_space(kind, files)
         if kind.shared:
@@ -452,6 +454,18 @@ class _Selection:
             belongs_to_all = kind.shared and "ses" not in file.entities
             if belongs_to_all or file.entities.get("ses", "") == self.session:
                 files.append(file)
+        return files
+
+    def _of_preferred_description(
+        self, kind: RecordingKind, files: list[BidsFile]
+    ) -> list[BidsFile]:
+        """Those with the first `desc` that any file has, unless the user names one."""
+        if "desc" in self._filter(kind):
+            return files
+        for description in kind.descriptions:
+            own = [file for file in files if file.entities.get("desc") == description]
+            if own:
+                return own
         return files
 
     def _accompanying(
@@ -512,6 +526,10 @@ def _without_preference(file: BidsFile, *others: str) -> tuple[tuple[str, str], 
     for name in ("space", "res", "recording", "extension", *others):
         entities.pop(name, None)
     return tuple(sorted(entities.items()))
+
+
+def _may_be_joined(kind: RecordingKind, files: list[BidsFile]) -> bool:
+    return kind.is_of_joined_runs or all(is_cleaned(file.path) for file in files)
 
 
 def _of_joined_runs(files: list[BidsFile]) -> list[BidsFile]:

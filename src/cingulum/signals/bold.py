@@ -17,6 +17,8 @@ from cingulum.errors import InputError
 from cingulum.io.checks import is_number
 from cingulum.io.files import JsonObject, read_table
 from cingulum.io.images import read_image, read_voxels
+from cingulum.io.readers.xcpd import kept_volumes
+from cingulum.io.recording_kinds import description_of, is_cleaned
 from cingulum.io.spaces import space_of
 from cingulum.io.visit import Visit
 
@@ -66,6 +68,10 @@ SHORTEST_RUN = 5
 FAINT = 0.05
 """Share of the brain's median signal below which a voxel shows dropout or the edge of
 the field of view, not brain."""
+
+MEAN_IN_SPREADS = 2.0
+"""Standard deviations above which the mean of a cleaned run is a signal, and not what
+rounding leaves of zero."""
 
 BLOCK = 20_000
 """Voxels cleaned at a time, so that memory stays small."""
@@ -173,6 +179,9 @@ class Bold:
     tsnr: median over the mask of mean by standard deviation of the kept volumes, before
         cleaning
     space: as the file's name says, empty for native
+    unit: percent of the mean; or, of a run that another pipeline cleaned down to a mean
+        of zero, as it is there, with level 1 in every voxel
+    cleaned_by: what a pipeline called the run that it cleaned, empty for ours
     """
 
     signals: np.ndarray
@@ -184,19 +193,29 @@ class Bold:
     level: np.ndarray
     space: str = "MNI"
     denoising: Denoising = Denoising()
+    unit: str = "percent"
+    cleaned_by: str = ""
 
     @property
     def settings(self) -> JsonObject:
         """What was done, for a sidecar."""
         return {
-            "Denoising": {
-                **asdict(self.denoising),
-                "Description": self.denoising.description(),
-            },
+            "Denoising": self._denoising_settings(),
             "RepetitionTime": self.tr,
             "Volumes": len(self.kept),
             "VolumesKept": int(self.kept.sum()),
             "Space": self.space or "native",
+        }
+
+    def _denoising_settings(self) -> JsonObject:
+        if self.cleaned_by:
+            return {
+                "Description": "as the pipeline that wrote the image "
+                f"(desc-{self.cleaned_by}) did it; nothing is regressed out again"
+            }
+        return {
+            **asdict(self.denoising),
+            "Description": self.denoising.description(),
         }
 
 
@@ -244,12 +263,15 @@ class _Confounds:
 
 
 def read_bold(visit: Visit, denoising: Denoising = Denoising()) -> Bold:
-    """A visit's preprocessed BOLD, cleaned, as fMRIPrep names and describes it.
+    """A visit's preprocessed BOLD, cleaned, as fMRIPrep names and describes it; a run
+    that another pipeline cleaned (CLEANED) is taken as it is.
 
     Raises InputError for damaged files, a mask on another grid or without signal in it,
     a TR that header and sidecar give differently, confounds of another length, or too
     few volumes left.
     """
+    if is_cleaned(visit["bold"]):
+        return _read_cleaned(visit)
     run, confounds = _read_brain(visit, denoising)
     percent = _percent_change(run.signals, run.level)
     return Bold(
@@ -263,6 +285,57 @@ def read_bold(visit: Visit, denoising: Denoising = Denoising()) -> Bold:
         space_of(visit["bold"]),
         denoising,
     )
+
+
+def _read_cleaned(visit: Visit) -> Bold:
+    """A run that another pipeline cleaned, without the volumes that it censored."""
+    path = visit["bold"]
+    image = _cleaned_voxels(visit)
+    kept = kept_volumes(visit, path, np.isfinite(image.signals).any(0))
+    signals = image.signals[:, kept]
+    if signals.shape[1] < FEWEST_VOLUMES:
+        raise InputError(
+            f"{path}: {signals.shape[1]} of {len(kept)} volumes are left; "
+            f"{FEWEST_VOLUMES} are needed."
+        )
+    level = signals.mean(1, dtype=float)
+    spread = signals.std(1, dtype=float)
+    varies = np.isfinite(signals).all(1) & (spread > 0)
+    if "mask" in visit.files:
+        _check_half_alive(path, varies.mean())
+    signals, level, spread = signals[varies], level[varies], spread[varies]
+    tsnr = float(np.median(np.abs(level) / spread)) if len(level) else 0.0
+    unit = "percent"
+    if tsnr > MEAN_IN_SPREADS:
+        signals = _percent_change(signals, level)
+    else:
+        # Without a mean there is no percent, and no voxel counts more than another.
+        unit, level, tsnr = "as cleaned", np.ones(len(level)), float("nan")
+    return Bold(
+        signals,
+        _smaller_mask(image.inside, varies),
+        image.affine,
+        image.tr,
+        kept,
+        tsnr,
+        level,
+        space_of(path),
+        unit=unit,
+        cleaned_by=description_of(path),
+    )
+
+
+def _cleaned_voxels(visit: Visit) -> _RawRun:
+    """All voxels, or those of the brain mask where there is one: XCP-D writes none."""
+    if "mask" in visit.files:
+        return _read_run(visit)
+    path = visit["bold"]
+    space = space_of(path)
+    image = read_image(path, 4, space=space)
+    inside = np.ones(image.shape[:3], bool)
+    signals, header_tr = read_voxels(path, inside, image, "itself", space)
+    tr = repetition_time(path, header_tr, visit.metadata("bold"))
+    return _RawRun(signals, inside, image.affine, tr)
 
 
 def _read_brain(visit: Visit, denoising: Denoising) -> tuple[_BrainRun, _Confounds]:
@@ -439,20 +512,35 @@ def _regressors(
     return _Confounds(columns, kept)
 
 
+AROMA_RUNS = ("smoothAROMAnonaggr", "nonaggrDenoised")
+"""Runs that ICA-AROMA cleaned, as fMRIPrep before 23 and fMRIPost-AROMA call them."""
+
+
 def _check_aroma(visit: Visit, denoising: Denoising) -> None:
     path = visit["bold"]
-    if denoising.strategy == "aroma" and "smoothAROMAnonaggr" not in path.name:
+    is_aroma_run = description_of(path) in AROMA_RUNS
+    if denoising.strategy == "aroma" and not is_aroma_run:
         raise InputError(
-            f"{path}: strategy aroma needs fMRIPrep's denoised run (before version "
-            "23); choose it with --bids-filter-file: "
-            '{"bold": {"desc": "smoothAROMAnonaggr"}}.'
+            f"{path}: strategy aroma needs a run that ICA-AROMA cleaned; choose it "
+            'with --bids-filter-file: {"bold": {"desc": "nonaggrDenoised"}} of '
+            "fMRIPost-AROMA, or smoothAROMAnonaggr of fMRIPrep before version 23."
+        )
+    if is_aroma_run and denoising.strategy not in ("aroma", "none"):
+        raise InputError(
+            f"{path}: ICA-AROMA took motion out already; with it go --strategy aroma "
+            "(white matter, fluid and slow drifts besides) or none."
         )
 
 
-def _name_for_nilearn(path: Path) -> str:
-    """The name of an image, from which nilearn derives that of the confounds; it knows
-    packed images only."""
-    return f"{path}.gz" if path.suffix == ".nii" else str(path)
+def _name_for_nilearn(visit: Visit, denoising: Denoising) -> str:
+    """The name of an image from which nilearn derives that of the visit's confounds:
+    beside them, packed, and called as fMRIPrep calls it."""
+    path = visit["confounds"]
+    stem = path.name.partition("_desc-confounds_")[0]
+    ending = "desc-preproc_bold.nii.gz"
+    if denoising.strategy == "aroma":
+        ending = "space-MNI152NLin6Asym_desc-smoothAROMAnonaggr_bold.nii.gz"
+    return str(path.with_name(f"{stem}_{ending}"))
 
 
 def _confound_parts(denoising: Denoising) -> list[str]:
@@ -478,7 +566,7 @@ def _load_confounds(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            name = _name_for_nilearn(visit["bold"])
+            name = _name_for_nilearn(visit, denoising)
             table, sample = load_confounds(name, demean=True, **options)
         # A column of text shall fail here, with the others.
         table.to_numpy(float)

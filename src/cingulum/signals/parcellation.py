@@ -145,7 +145,7 @@ def regional_series(bold: Bold, atlas: Atlas) -> RegionalSeries:
     means, coverage = parcellate(
         bold.signals, bold.mask, bold.affine, atlas, bold.level
     )
-    series = TimeSeries(torch.as_tensor(means), bold.tr, atlas.regions, "percent")
+    series = TimeSeries(torch.as_tensor(means), bold.tr, atlas.regions, bold.unit)
     return RegionalSeries(series, coverage)
 
 

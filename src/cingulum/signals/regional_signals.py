@@ -3,7 +3,7 @@ a cleaned run, or averaged and cleaned by another pipeline."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,6 +50,9 @@ def regional_run(data: VisitData, atlas: Atlas) -> RegionalRun:
     if isinstance(atlas, NamedAtlas):
         return _from_table(read_regional_table(data.visit, atlas.name), atlas)
     series, coverage = regional_series(data.bold, atlas)
+    if data.bold.unit != "percent":
+        standardised = torch.as_tensor(_standardised(series.data.numpy()))
+        series = replace(series, data=standardised, unit="SD")
     return RegionalRun(series, coverage, data.bold.settings, data.visit["bold"])
 
 

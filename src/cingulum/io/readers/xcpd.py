@@ -98,7 +98,7 @@ def read_regional_table(visit: Visit, parcellation: str) -> RegionalTable:
     path = visit[name]
     values = _numbers(path, read_table(path))
     regions = column_names(path)
-    kept = _kept_volumes(visit, path, values)
+    kept = kept_volumes(visit, path, values.notna().any(axis=1).to_numpy())
     if kept.sum() < FEWEST_VOLUMES:
         raise InputError(
             f"{path}: {kept.sum()} of {len(values)} volumes are left; at least "
@@ -135,18 +135,20 @@ def _numbers(path: Path, table: pd.DataFrame) -> pd.DataFrame:
     return table.astype(float)
 
 
-def _kept_volumes(visit: Visit, path: Path, values: pd.DataFrame) -> np.ndarray:
-    """Which rows (volume,) are neither empty nor censored."""
-    kept = values.notna().any(axis=1).to_numpy()
+def kept_volumes(visit: Visit, path: Path, kept: np.ndarray) -> np.ndarray:
+    """Which volumes (volume,) are neither empty, as `kept` says, nor censored.
+
+    Raises InputError where the table of outliers is of another number of volumes.
+    """
     if not visit.has(OUTLIERS.name):
         return kept
     censored = _is_outlier(visit[OUTLIERS.name])
     # A table of the volumes that were kept has lost the others already.
-    if len(values) == int((~censored).sum()):
+    if len(kept) == int((~censored).sum()):
         return kept
-    if len(censored) != len(values):
+    if len(censored) != len(kept):
         raise InputError(
-            f"{path}: {len(values)} volumes, but {visit[OUTLIERS.name].name} lists "
+            f"{path}: {len(kept)} volumes, but {visit[OUTLIERS.name].name} lists "
             f"{len(censored)}, {int((~censored).sum())} of them kept."
         )
     return kept & ~censored
