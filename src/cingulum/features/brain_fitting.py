@@ -30,6 +30,7 @@ from cingulum.inference import CohortRecording, Likelihood, fit, fit_cohort
 from cingulum.measures import fc
 from cingulum.signals.atlas import Atlas, atlas_metadata, has_positions
 from cingulum.signals.regional_signals import regional_run
+from cingulum.signals.visit_connectome import own_connectome
 from cingulum.signals.visit_data import VisitData
 from cingulum.simulation import balanced
 from cingulum.timeseries import TimeSeries, check_signals
@@ -57,13 +58,12 @@ DRAWS = 4000
 
 
 def atlas_connectome(atlas: Atlas) -> Connectome:
-    """Distance-rule connectome of an atlas, for cohorts without tractography."""
+    """Distance-rule connectome of an atlas, for cohorts without tractography; of
+    regions known by name only, equal connections, which every visit's own replace."""
     if not has_positions(atlas):
-        raise InputError(
-            f"{atlas.name}: only the names of its regions are known, so that their "
-            "connections cannot be estimated from distances. Give --connectome (in a "
-            "study file: connectome), or the image of the atlas with --atlas."
-        )
+        n = len(atlas.regions)
+        equal = (torch.ones(n, n, dtype=torch.float64) - torch.eye(n)) / n
+        return Connectome(equal, atlas.regions)
     centres = torch.as_tensor(atlas.centres, dtype=torch.float64)
     return distance_rule(centres, atlas.regions)
 
@@ -99,6 +99,8 @@ class BrainFitting:
     free: priors by parameter path, as for `fit`
     objective: as for `fit`
     steps: of the optimiser
+    needs_own_connectome: whether every visit must have its own, since nothing is known
+        of connections otherwise
     """
 
     atlas: Atlas
@@ -106,6 +108,7 @@ class BrainFitting:
     free: Priors
     objective: Any
     steps: int
+    needs_own_connectome: bool = False
 
     def __post_init__(self) -> None:
         # Names and order: weights of other regions would be fitted without an error.
@@ -153,7 +156,15 @@ class BrainFitting:
         # A brain cannot be fitted to a region without a signal.
         check_signals(run.series, str(run.source))
         values = self._values(run.series.data.double())
-        own = self._own_connectome(data)
+        own = own_connectome(data.visit, self.atlas)
+        if own is None and self.needs_own_connectome:
+            raise InputError(
+                f"{data.visit.name}: only the names of the regions of "
+                f"{self.atlas.name} are known, so that their connections cannot be "
+                "estimated from distances, and the visit has no connectome of its own. "
+                "Give --connectome (in a study file: connectome), or the image of the "
+                "atlas with --atlas."
+            )
         source = "group"
         if own is not None:
             # Behind the values, so that a measurement stays a single matrix.
@@ -169,17 +180,6 @@ class BrainFitting:
         signals = signals - signals.mean(-1, keepdim=True)
         signals = signals * (AMPLITUDE / signals.std())
         return signals.numpy()
-
-    def _own_connectome(self, data: VisitData) -> np.ndarray | None:
-        """The visit's own weights. Raises InputError for another number of regions."""
-        weights = data.connectome
-        n = len(self.atlas.regions)
-        if weights is not None and weights.shape != (n, n):
-            raise InputError(
-                f"{data.visit['connectome']}: expected {n} × {n} weights, in the order "
-                f"of {self.atlas.name}; got {weights.shape}."
-            )
-        return weights
 
     def columns(self) -> list[Column]:
         """Estimates and, of a fit by likelihood, then their standard deviations."""

@@ -152,10 +152,12 @@ class Mechanism(FittedFeature):
         from cingulum.brain.masses import ReducedWongWang
         from cingulum.features import brain_fitting
         from cingulum.inference import fc_error
-        from cingulum.signals.atlas import pain_atlas
+        from cingulum.signals.atlas import has_positions, pain_atlas
 
         atlas = atlas or pain_atlas()
         # Without tractography, connections are estimated from distances.
+        nothing_known = brain is None and connectome is None
+        needs_own = nothing_known and not has_positions(atlas)
         connectome = connectome or brain_fitting.atlas_connectome(atlas)
         self._use(
             brain_fitting.BrainFitting(
@@ -165,6 +167,7 @@ class Mechanism(FittedFeature):
                 # It depends on the level of connectivity, and so determines coupling.
                 fc_error if objective is None else objective,
                 steps,
+                needs_own,
             )
         )
 
@@ -217,10 +220,11 @@ class Physiology(FittedFeature):
         from cingulum.brain.masses import ReducedWongWang
         from cingulum.features import brain_fitting
         from cingulum.inference import Likelihood
-        from cingulum.signals.atlas import pain_atlas
+        from cingulum.signals.atlas import has_positions, pain_atlas
 
         atlas = atlas or pain_atlas()
         # Without tractography, connections are estimated from distances.
+        needs_own = connectome is None and not has_positions(atlas)
         connectome = connectome or brain_fitting.atlas_connectome(atlas)
         self._use(
             brain_fitting.BrainFitting(
@@ -230,6 +234,7 @@ class Physiology(FittedFeature):
                 # Only the likelihood gives honest standard deviations.
                 Likelihood(),
                 steps,
+                needs_own,
             )
         )
 

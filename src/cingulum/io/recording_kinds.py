@@ -215,7 +215,7 @@ CONNECTOME = register_recording_kind(
         {
             "suffix": ["relmat", "connectivity"],
             "datatype": "dwi",
-            "extension": [".tsv", ".csv"],
+            "extension": [".tsv", ".csv", ".mat"],
         },
         shared=True,
     )

@@ -3,7 +3,7 @@ with the rest."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeGuard
@@ -30,6 +30,7 @@ from cingulum.io.files import (
     write_json,
     write_matrix,
 )
+from cingulum.io.readers.qsirecon import read_mat_connectivity
 from cingulum.io.readers.tvb import read_tvb_connectivity
 from cingulum.measures import fc, similarity
 from cingulum.report import plots
@@ -94,14 +95,15 @@ class SimulationOptions:
     seed: int = 0
 
 
-def read_connectome(path: Path) -> Connectome:
-    """A connectome from a square matrix file, or from a connectivity (.zip) of The
+def read_connectome(path: Path, regions: Sequence[str] | None = None) -> Connectome:
+    """A connectome from a square matrix file, a `_connectivity.mat` of QSIRecon (of the
+    atlas with these regions, else of its only one), or a connectivity (.zip) of The
     Virtual Brain, which has names and lengths and may be directed; scaled to comparable
     strength. Raises InputError naming the file."""
     path = Path(path)
     if path.suffix == ".zip":
         return _tvb_connectome(path)
-    matrix, names = read_square_matrix(path)
+    matrix, names = _weights_and_names(path, regions)
     weights = torch.as_tensor(matrix, dtype=torch.float64)
     if names is None:
         # An atlas replaces these by its own.
@@ -114,6 +116,15 @@ def read_connectome(path: Path) -> Connectome:
     except InputError as error:
         # `Connectome` does not know which file its weights are from.
         raise InputError(f"{path}: {error}") from None
+
+
+def _weights_and_names(
+    path: Path, regions: Sequence[str] | None
+) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    if path.suffix != ".mat":
+        return read_square_matrix(path)
+    read = read_mat_connectivity(path, regions=regions)
+    return read.weights, read.regions
 
 
 def _tvb_connectome(path: Path) -> Connectome:
@@ -129,7 +140,7 @@ def _tvb_connectome(path: Path) -> Connectome:
 def read_atlas_connectome(path: Path, regions: tuple[str, ...]) -> Connectome:
     """A connectome for the regions of an atlas: by their names where the file has
     names, else in the order of the atlas."""
-    connectome = read_connectome(path)
+    connectome = read_connectome(path, regions)
     if len(connectome.regions) != len(regions):
         raise InputError(
             f"{path}: expected {len(regions)} × {len(regions)} weights, in the order "

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from cingulum.io.recording_kinds import CONFOUNDS, CONNECTOME
+from cingulum.io.recording_kinds import CONFOUNDS
 
 # Features are listed in help texts and error messages, which must not wait for numpy,
 # nibabel and nilearn.
@@ -82,12 +82,6 @@ class VisitData:
         """The corrected beats of the heart."""
         return self.get(HEARTBEAT)
 
-    @property
-    def connectome(self) -> np.ndarray | None:
-        """The visit's own connection weights (region, region), where its derivatives
-        hold them."""
-        return self.get(OWN_CONNECTOME)
-
 
 def _bold(data: VisitData) -> Bold:
     from cingulum.signals.bold import Denoising, read_bold
@@ -117,16 +111,7 @@ def _heartbeat(data: VisitData) -> Heartbeat:
     return read_heartbeat(data.visit)
 
 
-def _own_connectome(data: VisitData) -> np.ndarray | None:
-    from cingulum.io.files import read_matrix
-
-    if not data.visit.has(CONNECTOME.name):
-        return None
-    return read_matrix(data.visit[CONNECTOME.name])
-
-
 BOLD_RUN = Reader("cleaned BOLD", _bold)
 DISPLACEMENT = Reader("framewise displacement", _displacement)
 BLOOD_FLOW = Reader("cerebral blood flow", _blood_flow)
 HEARTBEAT = Reader("heartbeat", _heartbeat)
-OWN_CONNECTOME = Reader("own connectome", _own_connectome)

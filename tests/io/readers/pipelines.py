@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import scipy.io
 
 REGIONS = ("LH_Vis_1", "LH_Vis_2", "RH_SomMot_1", "LH-Insula", "RH-Insula", "Thalamus")
 ATLAS = "4S156Parcels"
@@ -105,3 +106,26 @@ def paired_dataset(root: Path, patients: int) -> Path:
             xcpd_visit(xcpd, visit, 10 * k + number, strength=0.3 + 0.7 * (number - 1))
             aslprep_visit(aslprep, visit, 500 + 10 * k + number)
     return raw
+
+
+def qsirecon_visit(root: Path, visit: str, seed: int) -> pd.DataFrame:
+    """Streamline counts of two atlases and three measures in one MATLAB file, under the
+    keys that QSIRecon documents."""
+    rng = np.random.default_rng(seed)
+    # Another order than that of the signals.
+    regions = REGIONS[::-1]
+    content: dict[str, object] = {"command": "tck2connectome"}
+    counts = {}
+    for atlas, names in ((ATLAS, regions), ("Two", ("a", "b"))):
+        content[f"atlas_{atlas}_region_ids"] = np.arange(1, len(names) + 1)
+        content[f"atlas_{atlas}_region_labels"] = np.array(names)
+        for measure in ("radius2_count", "sift_radius2_count", "radius2_meanlength"):
+            weights = rng.integers(1, 500, (len(names), len(names))).astype(float)
+            weights = np.triu(weights, 1) + np.triu(weights, 1).T
+            content[f"atlas_{atlas}_{measure}_connectivity"] = weights
+            counts[atlas, measure] = pd.DataFrame(weights, names, names)
+    folder = root.joinpath(*visit.split("_")) / "dwi"
+    folder.mkdir(parents=True)
+    name = f"{visit}_space-T1w_desc-preproc_connectivity.mat"
+    scipy.io.savemat(folder / name, content, do_compression=True)
+    return counts[ATLAS, "sift_radius2_count"]
