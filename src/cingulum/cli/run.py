@@ -47,7 +47,8 @@ A visit that fails is recorded in failures.tsv, and the rest goes on (exit code 
 The study: one TOML file (--study) and the options below, which win over it (--no-...
 and none take back what it says); the whole study is written to OUT_DIR/study.toml.
 The analysis "prediction" needs two visits a patient and their pain in
-sub-<label>_sessions.tsv (columns session_id, pain; 0 to 100); "model" needs BOLD."""
+sub-<label>_sessions.tsv (columns session_id, pain; 0 to 100), or another --outcome
+there, in phenotype/ or in participants.tsv; "model" needs BOLD."""
 
 PAGES_KEPT = (
     "Pages that belong to report.html stay as they are; the level group writes both "
@@ -136,6 +137,9 @@ def _study_argument(dotted_name: str, option: Option) -> Argument:
         argument.settings["action"] = argparse.BooleanOptionalAction
     elif option.is_list:
         argument.settings |= {"nargs": "*", "metavar": "NAME"}
+        if option.item_type is not str:
+            metavar = METAVARS[option.item_type]
+            argument.settings |= {"type": option.item_type, "metavar": metavar}
     else:
         argument.settings |= {"type": _reader(option), "metavar": _metavar(option)}
     return argument

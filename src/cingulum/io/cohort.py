@@ -14,6 +14,7 @@ import pandas as pd
 from cingulum.errors import InputError
 from cingulum.io.bids_index import check_labels
 from cingulum.io.files import as_numbers, read_table
+from cingulum.io.outcome import PAIN, OutcomeTables, RatedOutcome, sessions_path
 from cingulum.io.visit import Filters, Visit, visits
 
 RATING_COLUMNS = ["participant", "session", "state", "pain"]
@@ -25,10 +26,11 @@ class Cohort:
     the sessions table orders them.
 
     ratings: one row per visit: participant, session, state (0 first, 1 second), pain
-        (0–100)
+        (the outcome, whatever it is called in its table)
     people: participants.tsv
     left_out: participants that cannot be analysed, with the reason
     absent: rows of participants.tsv without any visit that could be read
+    outcome: what was rated
     """
 
     visits: tuple[Visit, ...]
@@ -36,6 +38,7 @@ class Cohort:
     people: pd.DataFrame
     left_out: Mapping[str, str] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
+    outcome: RatedOutcome = RatedOutcome()
 
     @property
     def participants(self) -> list[str]:
@@ -55,6 +58,7 @@ class Cohort:
             _rows_without(self.people, labels, reasons),
             {**self.left_out, **reasons},
             self.absent,
+            self.outcome,
         )
 
 
@@ -86,8 +90,11 @@ def read_cohort(
     sessions: Sequence[str] | None = None,
     filters: Filters | None = None,
     derivatives: Sequence[Path] = (),
+    outcome: RatedOutcome = RatedOutcome(),
 ) -> Cohort:
     """Read a dataset with two visits per participant; options as for `visits`.
+
+    outcome: what is rated at each visit; `ratings` calls it pain
 
     A participant with fewer or more than two visits, or without a rating, is left out
     and listed in `left_out`. Raises InputError where nobody is left.
@@ -98,12 +105,14 @@ def read_cohort(
     )
     # As text, since 01 would be read as the number 1.
     table = read_table(_participants_path(root), dtype={"participant_id": str})
-    ratings, left_out = _read_ratings(root, readable)
+    ratings, left_out = _read_ratings(OutcomeTables(root, outcome), readable)
     labels = sorted(_sessions_of(readable))
     # Somebody who was not to be read is not absent.
     absent = [] if participants else _absent(table, labels)
     people = _people(root, table, labels)
-    cohort = Cohort(tuple(readable), ratings, people, absent=tuple(absent))
+    cohort = Cohort(
+        tuple(readable), ratings, people, absent=tuple(absent), outcome=outcome
+    )
     return cohort.without(left_out)
 
 
@@ -111,12 +120,8 @@ def _participants_path(root: Path) -> Path:
     return root / "participants.tsv"
 
 
-def _sessions_path(root: Path, participant: str) -> Path:
-    return root / f"sub-{participant}" / f"sub-{participant}_sessions.tsv"
-
-
 def _read_ratings(
-    root: Path, readable: Sequence[Visit]
+    outcomes: OutcomeTables, readable: Sequence[Visit]
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """Ratings of all participants that have two, and of the others the reason."""
     tables = []
@@ -124,18 +129,21 @@ def _read_ratings(
     for participant, sessions in sorted(_sessions_of(readable).items()):
         # One participant's damaged table does not stop the others.
         try:
-            ratings = _ratings(root, participant, sessions)
-            _check_changed(ratings)
+            ratings = _ratings(outcomes, participant, sessions)
+            _check_changed(ratings, outcomes.outcome)
             tables.append(ratings)
         except InputError as error:
             left_out[participant] = str(error)
     return _stacked(tables), left_out
 
 
-def _check_changed(ratings: pd.DataFrame) -> None:
+def _check_changed(ratings: pd.DataFrame, outcome: RatedOutcome) -> None:
     """Raises InputError where neither visit is the one with more pain."""
-    if ratings["pain"].nunique() < 2:
-        raise InputError("pain is the same at both visits: neither hurt more")
+    if ratings[PAIN].nunique() < 2:
+        which = "neither hurt more"
+        if outcome.column != PAIN:
+            which = f"neither has more {outcome.column}"
+        raise InputError(f"{outcome.column} is the same at both visits: {which}")
 
 
 def _stacked(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -163,6 +171,9 @@ def _people(root: Path, table: pd.DataFrame, labels: Sequence[str]) -> pd.DataFr
     path = _participants_path(root)
     _check_columns(path, table, ("participant_id",))
     check_labels(path, table["participant_id"])
+    # A table with a row a visit: of a person, what the first row says.
+    if "session_id" in table:
+        table = table.drop_duplicates("participant_id").drop(columns="session_id")
     names = _full_names(table["participant_id"])
     _check_one_row_each(path, names)
     # A row for everybody with a visit, so that rows and participants correspond.
@@ -199,39 +210,29 @@ def _sessions_of(readable: Sequence[Visit]) -> dict[str, list[str]]:
     return sessions
 
 
-def _ratings(root: Path, participant: str, sessions: list[str]) -> pd.DataFrame:
+def _ratings(
+    tables: OutcomeTables, participant: str, sessions: list[str]
+) -> pd.DataFrame:
     """Both rows of a participant, as in `Cohort.ratings`."""
     _check_two_visits(participant, sessions)
-    path = _sessions_path(root, participant)
-    table = _rated_sessions(path)
-    own = table[table["session"].isin(sessions)]
-    _check_rated(path, own, sessions)
+    rated = tables.of_participant(participant)
+    own = rated.table[rated.table["session"].isin(sessions)]
+    _check_rated(rated.path, own, sessions, tables.outcome)
+    own = own.rename(columns={"outcome": PAIN})
     return own.assign(participant=participant, state=[0, 1])[RATING_COLUMNS]
 
 
-def _check_rated(path: Path, own: pd.DataFrame, sessions: Sequence[str]) -> None:
+def _check_rated(
+    path: Path, own: pd.DataFrame, sessions: Sequence[str], outcome: RatedOutcome
+) -> None:
     # NaN is not between any numbers.
-    if len(own) != 2 or not own["pain"].between(0, 100).all():
+    is_rated = own["outcome"].between(outcome.low, outcome.high)
+    if len(own) != 2 or not is_rated.all():
+        noun = "a pain rating" if outcome.column == PAIN else outcome.column
         raise InputError(
-            f"{path}: expected a pain rating from 0 to 100 for each of "
+            f"{path}: expected {noun} from {outcome.scale} for each of "
             f"{', '.join(sessions)}."
         )
-
-
-def _rated_sessions(path: Path) -> pd.DataFrame:
-    """Session labels and pain (NaN for what is no number), in the table's order."""
-    table = read_table(path, dtype={"session_id": str})
-    _check_columns(path, table, ("session_id", "pain"))
-    return pd.DataFrame({"session": _session_labels(table), "pain": _numbers(table)})
-
-
-def _session_labels(table: pd.DataFrame) -> pd.Series:
-    return table["session_id"].str.removeprefix("ses-")
-
-
-def _numbers(table: pd.DataFrame) -> pd.Series:
-    # What is no number becomes NaN, and is refused with numbers out of range.
-    return as_numbers(table["pain"])
 
 
 def _check_two_visits(participant: str, sessions: Sequence[str]) -> None:
@@ -249,7 +250,7 @@ def ordered_ratings(root: Path, readable: Sequence[Visit]) -> list[Rating]:
     tables or else of the labels."""
     ratings: list[Rating] = []
     for participant, sessions in sorted(_sessions_of(readable).items()):
-        pain = _known_pain(_sessions_path(Path(root), participant))
+        pain = _known_pain(sessions_path(Path(root), participant))
         for session in _in_order(sessions, list(pain)):
             ratings.append(Rating(participant, session, pain.get(session, np.nan)))
     return ratings
@@ -270,10 +271,10 @@ def _known_pain(path: Path) -> dict[str, float]:
     # Only scores need the order, and they do without it.
     if "session_id" not in table:
         return {}
-    labels = _session_labels(table)
+    labels = table["session_id"].str.removeprefix("ses-")
     if "pain" not in table:
         return dict.fromkeys(labels, np.nan)
-    return dict(zip(labels, _numbers(table), strict=True))
+    return dict(zip(labels, as_numbers(table["pain"]), strict=True))
 
 
 def ordered_visits(root: Path, readable: Sequence[Visit]) -> list[Visit]:

@@ -124,6 +124,15 @@ class PredictionConfig:
         "participants that lack a modality: left out, or kept, by log-odds of the rest",
         choices=("complete", "log_odds"),
     )
+    outcome: str = option(
+        "pain",
+        "what is rated at each visit: a column of the sessions tables, of a table in "
+        "phenotype/ (table.column where several have it) or of participants.tsv with a "
+        "row a visit",
+    )
+    outcome_range: tuple[float, ...] = option(
+        (0.0, 100.0), "lowest and highest possible outcome"
+    )
     confounds: tuple[str, ...] = option(
         (),
         "regressed out in every fold: motion, rate, breath, or columns of "
@@ -245,7 +254,7 @@ class Option:
         text = self.description.replace("%", "%%")
         if not self.default:
             return text
-        default = " ".join(self.default) if self.is_list else self.default
+        default = " ".join(map(str, self.default)) if self.is_list else self.default
         return f"{text} (default: {default})"
 
 

@@ -19,6 +19,7 @@ from cingulum.features.registry import control_names
 from cingulum.io.cohort import Cohort, ordered_visits, read_cohort
 from cingulum.io.derivatives import describe_dataset, is_synthetic
 from cingulum.io.files import JsonObject, write_table
+from cingulum.io.outcome import RatedOutcome
 from cingulum.io.visit import Visit
 from cingulum.pipeline.cohort_table import cohort_features
 from cingulum.pipeline.config import PredictionConfig, StudyConfig, write_study
@@ -363,8 +364,20 @@ def study_cohort(study: StudyConfig, paths: RunPaths) -> Cohort:
         sessions=selection.sessions,
         filters=selection.filters,
         derivatives=paths.derivatives,
+        outcome=outcome_of(study),
     )
     return replace(cohort, left_out=_without_folders(cohort.left_out, paths))
+
+
+def outcome_of(study: StudyConfig) -> RatedOutcome:
+    """What a study is about. Raises InputError for a scale without two ends."""
+    ends = study.prediction.outcome_range
+    if len(ends) != 2:
+        raise InputError(
+            "--outcome-range takes two numbers, the lowest and the highest possible "
+            f"outcome; got {len(ends)}."
+        )
+    return RatedOutcome(study.prediction.outcome, *ends)
 
 
 def _without_folders(reasons: Mapping[str, str], paths: RunPaths) -> dict[str, str]:

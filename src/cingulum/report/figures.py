@@ -67,7 +67,7 @@ def study_pictures(
 def _pain(cohort: Cohort) -> Picture:
     return Picture(
         "cohort",
-        plots.draw_pain(cohort.ratings),
+        plots.draw_pain(cohort.ratings, cohort.outcome),
         "Pain at both visits, one line a patient.",
         "Pain at both visits. Grey: patients; black: mean.",
         "pain",

@@ -219,7 +219,7 @@ ITEMS = (
         "Preparation of the data",
         _always("Section Methods; settings in study.toml."),
     ),
-    Item(TRIPOD, "8", "Outcome, how and when it was assessed", _outcome),
+    Item(TRIPOD, "8", "RatedOutcome, how and when it was assessed", _outcome),
     Item(TRIPOD, "9", "Predictors, how they were chosen and measured", _predictors),
     Item(TRIPOD, "10", "Sample size", _sample),
     Item(TRIPOD, "11", "Missing data", _missing),

@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cingulum.features.registry import model_colour, model_label
+from cingulum.io.outcome import RatedOutcome
 from cingulum.prediction import Evaluation
 from cingulum.prediction.regression import Ratings
 from cingulum.prediction.scores import Score
@@ -76,8 +77,8 @@ def hide_frame(ax: Axes) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def draw_pain(ratings: pd.DataFrame) -> bytes:
-    """Pain at the two visits, one line per patient."""
+def draw_pain(ratings: pd.DataFrame, outcome: RatedOutcome = RatedOutcome()) -> bytes:
+    """Pain, or another outcome, at the two visits, one line per patient."""
     pain = ratings.pivot(index="participant", columns="state", values="pain")
     wide = pain.to_numpy()
     figure, (ax,) = _axes(1)
@@ -86,7 +87,7 @@ def draw_pain(ratings: pd.DataFrame) -> bytes:
     ax.set(
         xticks=[0, 1],
         xticklabels=["first visit", "second visit"],
-        ylabel="pain (0–100)",
+        ylabel=f"{outcome.column} ({outcome.low:g}–{outcome.high:g})",
         xlim=(-0.2, 1.2),
     )
     return png(figure)

@@ -3,7 +3,7 @@ tables, weight maps, the model, and report.html."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from cingulum.features.cohort_features import CohortFeatures, Grid
 from cingulum.features.registry import FEATURES
 from cingulum.io.cohort import Cohort
 from cingulum.io.files import JsonObject
+from cingulum.io.outcome import PAIN, RatedOutcome
 from cingulum.prediction import Evaluation, PairedSVC
 from cingulum.prediction.map_peaks import peaks
 from cingulum.prediction.permutation import Jobs
@@ -216,7 +217,7 @@ def study_results(
         fit=_fit(material.fit),
         visit_fits=_visit_fits(features),
         planted=material.planted,
-        notes=material.notes,
+        notes=[*_about_outcome(material.cohort.outcome), *material.notes],
         synthetic=material.synthetic,
     )
 
@@ -458,3 +459,12 @@ def _stacked_weights(decisions: np.ndarray, penalties: Sequence[float]) -> np.nd
     penalty = penalties[len(penalties) // 2]
     signs = np.ones(len(complete), int)
     return PairedSVC(C=penalty).fit(complete, signs).coef_[0]
+
+
+def _about_outcome(outcome: RatedOutcome) -> Iterator[str]:
+    """What pain means on a page about something else."""
+    if outcome.column != PAIN:
+        yield (
+            f"What this page calls pain is the column {outcome.column} of the dataset, "
+            f"on its scale of {outcome.scale}."
+        )
