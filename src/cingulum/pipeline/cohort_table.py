@@ -4,7 +4,7 @@ the cohort."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -42,6 +42,7 @@ def cohort_features(
         left out
     Raises InputError for maps on different grids, or nobody left.
     """
+    table = table.without_rare_gaps()
     failures = [*table.failures, *table.without_numbers()]
     features = {name: result.feature for name, result in table.results.items()}
     predictors = _predictors(features)
@@ -130,11 +131,11 @@ def _selected(result: FeatureResult, kept: list[int]) -> FeatureResult:
     rows = result.rows
     if rows is not None:
         rows = _selected_rows(rows, kept)
-    return FeatureResult(
-        result.feature,
-        [result.visits[i] for i in kept],
-        [result.measurements[i] for i in kept],
-        rows,
+    return replace(
+        result,
+        visits=[result.visits[i] for i in kept],
+        measurements=[result.measurements[i] for i in kept],
+        rows=rows,
     )
 
 
@@ -163,6 +164,7 @@ class _Assembly:
         feature = result.feature
         name = feature.name
         self._add_remarks(result)
+        self._flag_left_out(result)
         # Maps must be on one grid before voxels are compared.
         if feature.is_map:
             self.grids[name] = common_grid(result)
@@ -214,6 +216,17 @@ class _Assembly:
         # Most visits share one, and a list keeps the order in which they occur.
         if equation and equation not in self.equations:
             self.equations.append(str(equation))
+
+    def _flag_left_out(self, result: FeatureResult) -> None:
+        """Flag visits that lack columns which were left out for everybody."""
+        count = len(result.left_out)
+        if count:
+            first = min(result.left_out)
+            flag = (
+                f"{result.feature.name}: lacks some of {count} columns, such as "
+                f"{first}, which are left out for everybody"
+            )
+            self.flagged[flag] = result.visits_with_gaps()
 
     def _flag_uneven(self, result: FeatureResult) -> None:
         """Flag visits whose map covers other voxels than the person's other map."""

@@ -4,7 +4,7 @@ with models fitted where a feature asks for it."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,9 @@ from cingulum.pipeline.measurement import Failure, failed_keys
 from cingulum.pipeline.measurement_cache import MeasurementPlan, load_measurement
 from cingulum.pipeline.paths import StudyRun
 
+MOST_LEFT_OUT = 0.2
+"""Share of a feature's columns that may be left out because some visit lacks them."""
+
 
 @dataclass(frozen=True, eq=False)
 class FeatureResult:
@@ -24,12 +27,14 @@ class FeatureResult:
 
     visits, measurements: in one order
     rows: a row per such visit, NaN where finishing failed; None for maps
+    left_out: columns that predict nothing, since they are unknown at some visit
     """
 
     feature: Feature
     visits: Sequence[Visit]
     measurements: Sequence[Measurement]
     rows: FeatureRows | None
+    left_out: frozenset[str] = frozenset()
 
     def measured(self) -> Iterator[tuple[Visit, Measurement]]:
         """Each visit with its measurement."""
@@ -41,7 +46,32 @@ class FeatureResult:
         table = self.table
         if self.feature.is_map:
             return table
-        return table[[column.name for column in self.feature.value_columns()]]
+        names = [column.name for column in self.feature.value_columns()]
+        return table[[name for name in names if name not in self.left_out]]
+
+    def without_rare_gaps(self) -> FeatureResult:
+        """Without the columns that some visits lack, where these are few: a region that
+        a run does not cover costs its columns, not everybody who lacks it.
+
+        Visits that lack most columns failed as a whole, and say nothing of a column.
+        """
+        if self.rows is None or self.feature.missing_is_gap:
+            return self
+        table = self.predicted_from
+        known = np.isfinite(table.to_numpy(float))
+        mostly_known = known.mean(1) >= 1 - MOST_LEFT_OUT
+        gaps = ~known[mostly_known].all(0)
+        if not gaps.any() or gaps.mean() > MOST_LEFT_OUT:
+            return self
+        return replace(self, left_out=frozenset(table.columns[gaps]))
+
+    def visits_with_gaps(self) -> set[str]:
+        """Names of the visits that lack a column that was left out."""
+        if not self.left_out:
+            return set()
+        known = np.isfinite(self.table[sorted(self.left_out)].to_numpy(float)).all(1)
+        visits = zip(self.visits, known, strict=True)
+        return {visit.name for visit, is_known in visits if not is_known}
 
     def incomplete_visits(self) -> list[Visit]:
         """Visits at which a column that predicts is no finite number."""
@@ -97,6 +127,13 @@ class FeatureTable:
             results[name] = result
             all_failures += failures_of_fits
         return cls(visits, results, all_failures)
+
+    def without_rare_gaps(self) -> FeatureTable:
+        """Every feature without the few columns that some visits lack."""
+        results = {
+            name: result.without_rare_gaps() for name, result in self.results.items()
+        }
+        return replace(self, results=results)
 
     def without_numbers(self) -> list[Failure]:
         """Visits at which a feature gave no number (the logarithm of nothing, say), and

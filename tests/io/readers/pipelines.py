@@ -85,7 +85,9 @@ def aslprep_visit(root: Path, visit: str, seed: int) -> pd.Series:
     return flow
 
 
-def paired_dataset(root: Path, patients: int) -> Path:
+def paired_dataset(
+    root: Path, patients: int, regions: tuple[str, ...] = REGIONS
+) -> Path:
     """A raw dataset of two rated sessions a patient, whose derivatives are below it;
     connectivity rises with pain."""
     raw = dataset(root, "raw")
@@ -103,7 +105,9 @@ def paired_dataset(root: Path, patients: int) -> Path:
         table(raw / name / f"{name}_sessions.tsv", sessions)
         for number in (1, 2):
             visit = f"{name}_ses-{number}"
-            xcpd_visit(xcpd, visit, 10 * k + number, strength=0.3 + 0.7 * (number - 1))
+            strength = 0.3 + 0.7 * (number - 1)
+            seed = 10 * k + number
+            xcpd_visit(xcpd, visit, seed, strength=strength, regions=regions)
             aslprep_visit(aslprep, visit, 500 + 10 * k + number)
     return raw
 

@@ -172,3 +172,26 @@ def own_connectivity(root, out):
     assert main(command) == 0
     table = pd.read_csv(out / "features.tsv", sep="\t")
     return table.filter(like="fc_").to_numpy()[0]
+
+
+def test_a_region_that_one_visit_lacks_costs_its_columns_not_its_person(
+    tmp_path, capsys
+):
+    """Of 20 regions one is not covered in one visit: a tenth of the pairs."""
+    regions = tuple(f"region{k:02d}" for k in range(20))
+    raw = paired_dataset(tmp_path / "raw", 10, regions)
+    (path,) = raw.rglob(f"sub-03_ses-2*seg-{ATLAS}_stat-mean_timeseries.tsv")
+    series = pd.read_csv(path, sep="\t")
+    table(path, series.assign(region05=np.nan))
+    out = tmp_path / "out"
+    command = ["run", str(raw), str(out), "group", "--atlas", ATLAS]
+    options = ["--modalities", "fc", "--permutations", "19"]
+    assert main([*command, *options]) == 0, capsys.readouterr().err
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["cohort"]["patients"] == 10
+    (flag,) = [name for name in summary["flags"] if "left out for everybody" in name]
+    assert "19 columns" in flag and summary["flags"][flag] == 1
+    written = pd.read_csv(out / "features.tsv", sep="\t")
+    connections = written.filter(like="fc ")
+    assert connections.shape[1] == 171 and connections.notna().all(axis=None)
+    assert not connections.columns.str.contains("region05").any()
