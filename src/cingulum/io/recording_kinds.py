@@ -41,6 +41,8 @@ class RecordingKind:
     is_of_joined_runs: of tables of single runs and one whose name has no run, the
         latter is of all runs together, and taken (XCP-D's `--combine-runs`)
     descriptions: values of `desc` in the order in which they are taken
+    first_extension: whether, of the same content in files of several extensions, the
+        one is taken that the query names first
     """
 
     name: str
@@ -53,6 +55,7 @@ class RecordingKind:
     by: tuple[str, ...] = ()
     is_of_joined_runs: bool = False
     descriptions: tuple[str, ...] = ()
+    first_extension: bool = False
 
     def named(self, label: str) -> str:
         """Name of the recording with this label, for a kind with `by`."""

@@ -419,6 +419,8 @@ class _Selection:
         # A file without the entity that tells files apart is of another kind.
         for label in sorted(labels - {""}):
             own = [file for file in files if kind.label_of(file.entities) == label]
+            if kind.first_extension:
+                own = _of_first_extension(own, kind)
             self._choose_among(own, kind.named(label))
 
     def _choose_among(self, files: list[BidsFile], name: str) -> None:
@@ -526,6 +528,15 @@ def _without_preference(file: BidsFile, *others: str) -> tuple[tuple[str, str], 
     for name in ("space", "res", "recording", "extension", *others):
         entities.pop(name, None)
     return tuple(sorted(entities.items()))
+
+
+def _of_first_extension(files: list[BidsFile], kind: RecordingKind) -> list[BidsFile]:
+    """Those with the first extension of the kind's query that any file has."""
+    for extension in kind.query["extension"] or ():
+        own = [file for file in files if file.entities["extension"] == extension]
+        if own:
+            return own
+    return files
 
 
 def _may_be_joined(kind: RecordingKind, files: list[BidsFile]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,6 +18,7 @@ from cingulum.io.visit import visits
 from tests.io.readers.pipelines import (
     ATLAS,
     REGIONS,
+    TR,
     VOLUMES,
     aslprep_visit,
     dataset,
@@ -195,3 +197,36 @@ def test_a_region_that_one_visit_lacks_costs_its_columns_not_its_person(
     connections = written.filter(like="fc ")
     assert connections.shape[1] == 171 and connections.notna().all(axis=None)
     assert not connections.columns.str.contains("region05").any()
+
+
+def write_ptseries(path, series):
+    """As XCP-D writes what it averaged over the surface (CIFTI-2)."""
+    names = list(series.columns)
+    places = [np.array([[k, 0, 0]]) for k in range(len(names))]
+    affine = np.diag([2.0, 2, 2, 1])
+    shape = (len(names) + 1, 5, 5)
+    empty = [{} for _ in names]
+    parcels = nib.cifti2.ParcelsAxis(names, places, empty, affine, shape)
+    time = nib.cifti2.SeriesAxis(0, TR, len(series), "SECOND")
+    nib.save(nib.Cifti2Image(series.to_numpy(), (time, parcels)), path)
+
+
+def test_cifti_of_the_surface_is_read_as_the_table_is(tmp_path):
+    root = dataset(tmp_path / "xcp_d", "XCP-D")
+    xcpd_visit(root, "sub-01", 1)
+    expected = own_connectivity(root, tmp_path / "table")
+    for path in root.rglob("*_timeseries.tsv"):
+        series = pd.read_csv(path, sep="\t")
+        stem = path.name.replace("_stat-mean_timeseries.tsv", "")
+        name = f"{stem}_den-91k_stat-mean_timeseries.ptseries.nii"
+        write_ptseries(path.with_name(name), series)
+    # Beside each other, the table is taken.
+    (visit,) = visits(root)
+    assert visit[f"series:{ATLAS}"].suffix == ".tsv"
+    for path in root.rglob("*_timeseries.tsv"):
+        path.unlink()
+    for path in root.rglob("*_timeseries.json"):
+        path.unlink()
+    # The repetition time is in the file.
+    found = own_connectivity(root, tmp_path / "cifti")
+    np.testing.assert_allclose(found, expected, atol=1e-6)

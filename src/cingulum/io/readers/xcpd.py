@@ -21,6 +21,10 @@ from cingulum.io.recording_kinds import RecordingKind, register_recording_kind
 
 if TYPE_CHECKING:
     from cingulum.io.visit import Visit
+    from cingulum.timeseries import TimeSeries
+
+PTSERIES = ".ptseries.nii"
+"""CIFTI-2 with one signal a region, of the surface pipelines."""
 
 PARCELLATION = ("seg", "atlas")
 """Entities that name the regions of a table."""
@@ -30,13 +34,15 @@ REGIONAL_SERIES = register_recording_kind(
         "series",
         {
             "suffix": "timeseries",
-            "extension": ".tsv",
+            # XCP-D writes surfaces' signals both ways.
+            "extension": [".tsv", PTSERIES],
             "datatype": "func",
             "desc": None,
             "stat": [None, "mean"],
         },
         prefers_standard_space=True,
         by=PARCELLATION,
+        first_extension=True,
         is_of_joined_runs=True,
     )
 )
@@ -96,8 +102,8 @@ def read_regional_table(visit: Visit, parcellation: str) -> RegionalTable:
     """
     name = REGIONAL_SERIES.named(parcellation)
     path = visit[name]
-    values = _numbers(path, read_table(path))
-    regions = column_names(path)
+    values, tr = _signals(path)
+    regions = tuple(map(str, values.columns))
     kept = kept_volumes(visit, path, values.notna().any(axis=1).to_numpy())
     if kept.sum() < FEWEST_VOLUMES:
         raise InputError(
@@ -108,16 +114,36 @@ def read_regional_table(visit: Visit, parcellation: str) -> RegionalTable:
         path,
         regions,
         values.to_numpy()[kept].T,
-        _repetition_time(visit, name, path),
+        tr or _repetition_time(visit, name, path),
         len(values),
     )
 
 
+def _signals(path: Path) -> tuple[pd.DataFrame, float | None]:
+    """A row per volume, a column per region; and the repetition time, where the file
+    itself knows it."""
+    if path.name.endswith(PTSERIES):
+        series = _cifti(path)
+        frame = pd.DataFrame(series.data.T.numpy(), columns=list(series.regions))
+        return frame, series.tr
+    table = _numbers(path, read_table(path))
+    return table.set_axis(column_names(path), axis=1), None
+
+
+def _cifti(path: Path) -> TimeSeries:
+    # Torch, which series are kept in, takes a second to import.
+    from cingulum.io.parcellated import read_parcellated_series
+
+    return read_parcellated_series(path)
+
+
 def column_names(path: Path) -> tuple[str, ...]:
-    """The names in the first line of a table.
+    """The names in the first line of a table, or of the parcels of CIFTI-2.
 
     Raises InputError where two are the same, which pandas would rename.
     """
+    if path.name.endswith(PTSERIES):
+        return _cifti(path).regions
     first = read_table(path, header=None, nrows=1, dtype=str).iloc[0]
     names = tuple(map(str, first))
     if len(set(names)) != len(names):
