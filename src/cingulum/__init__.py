@@ -65,10 +65,12 @@ _WHERE = {
     "verify": "cingulum.inference",
     "Denoising": "cingulum.signals.bold",
     "read_cohort": "cingulum.io.cohort",
+    "read_brain": "cingulum.io.model_files",
     "read_connectome": "cingulum.pipeline.single_recording",
     "visits": "cingulum.io.visit",
     "SeedConnectivity": "cingulum.features",
     "Tangent": "cingulum.features.tangent",
+    "write_brain": "cingulum.io.model_files",
     "write_features": "cingulum.pipeline.feature_export",
     "synthesize": "cingulum.datasets",
 }

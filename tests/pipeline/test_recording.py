@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from cingulum import read_brain
 from cingulum.brain.connectome import distance_rule
 from cingulum.cli import main
 from cingulum.pipeline import single_recording
@@ -79,7 +80,10 @@ def test_fit_writes_estimates_and_held_out_figures(files, fitted):
     assert (
         content["estimates"]["strength"] > 0 and len(content["estimates"]["noise"]) == N
     )
-    assert {p.name for p in fitted.iterdir()} == {"fit.json", "fit.png", "fc_model.tsv"}
+    written = {"fit.json", "fit.png", "fc_model.tsv", "model"}
+    assert {p.name for p in fitted.iterdir()} == written
+    brain = read_brain(fitted / "model")
+    assert brain.noise.flatten().tolist() == content["estimates"]["noise"]
     bold = np.load(files / "bold.npy")
     halves = [
         np.corrcoef(bold[:, part])[np.tril_indices(N, -1)]

@@ -67,7 +67,7 @@ FIT_ARGUMENTS = (
         type=Path,
         required=True,
         metavar="DIR",
-        help="new folder for fit.json, fc_model.tsv, fit.png",
+        help="new folder for fit.json, fc_model.tsv, fit.png and model/",
     ),
 )
 

@@ -30,6 +30,7 @@ from cingulum.io.files import (
     write_json,
     write_matrix,
 )
+from cingulum.io.model_files import write_brain
 from cingulum.io.readers.qsirecon import read_mat_connectivity
 from cingulum.io.readers.tvb import read_tvb_connectivity
 from cingulum.measures import fc, similarity
@@ -204,8 +205,9 @@ def fit_recording(
     options: FitOptions,
     show_progress: bool = False,
 ) -> JsonObject:
-    """Fit one recording and write fit.json, fc_model.tsv and fit.png to a new folder
-    `out`; returns the content of fit.json."""
+    """Fit one recording and write fit.json, fc_model.tsv, fit.png and model/, the
+    fitted brain for `read_brain`, to a new folder `out`; returns the content of
+    fit.json."""
     connectome = read_connectome(weights)
     series = read_regional_series(bold, options.tr, connectome.regions)
     split = _Split.of(bold, series, options.holdout)
@@ -226,6 +228,9 @@ def fit_recording(
                 weights, first_part, split.heldout, show_progress
             )
         write_json(folder / "fit.json", content)
+        provenance = {name: content[name] for name in ("settings", "fc_r")}
+        brain = verified.fit.brain
+        write_brain(brain, folder / "model", label="fit", provenance=provenance)
         _write_connectivity(folder, verified.simulated_fc.numpy(), split.train.numpy())
     return content
 
