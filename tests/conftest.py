@@ -15,6 +15,18 @@ from cingulum.io.visit import Visit, visits
 torch.set_num_threads(1)
 
 
+SHAPE_CHECKED = ("brain", "simulation", "inference", "science", "contracts")
+"""Folders whose tests scripts/check-shapes runs with annotated shapes checked, so that
+CI need not run them again without."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    tests = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(tests).parts[0] in SHAPE_CHECKED:
+            item.add_marker("shape_checked")
+
+
 @pytest.fixture(autouse=True)
 def _float64():
     """Tests compute in float64 unless they ask for less."""
