@@ -94,12 +94,15 @@ def test_bombs_and_paths_out_of_the_archive(tmp_path, monkeypatch, packed):
     assert not (tmp_path.parent / "outside").exists()
 
 
-def test_a_thousand_damaged_archives_raise_one_kind_of_error(tmp_path):
+@pytest.mark.parametrize(
+    "times", [1000, pytest.param(10_000, marks=pytest.mark.slow)], ids=str
+)
+def test_damaged_archives_raise_one_kind_of_error(tmp_path, times):
     original = archive(tmp_path / "c.zip", contents()).read_bytes()
     rng = np.random.default_rng(0)
     path = tmp_path / "damaged.zip"
     refused = 0
-    for _ in range(1000):
+    for _ in range(times):
         damaged = bytearray(original)
         for place in rng.integers(0, len(damaged), rng.integers(1, 20)):
             damaged[place] = rng.integers(256)
@@ -109,4 +112,4 @@ def test_a_thousand_damaged_archives_raise_one_kind_of_error(tmp_path):
         except InputError:
             refused += 1
     # The rest was damaged where nothing is read.
-    assert refused >= 500
+    assert refused >= times / 2

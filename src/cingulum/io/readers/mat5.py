@@ -1,9 +1,9 @@
 """MATLAB files of version 5 to 7 (not 7.3, which is HDF5): arrays of numbers, texts and
 cells of texts, in Python alone.
 
-`scipy.io.loadmat` reads outside of its memory where such a file is damaged (it ended
-our process in the first hundred of a thousand random damages), so it cannot be given
-files of others. Layout: MathWorks, "MAT-File Format", level 5.
+`scipy.io.loadmat` (1.17.1) reads outside of its memory where such a file is damaged:
+the eleventh of our random damages ended the process. It cannot be given files of
+others. Layout: MathWorks, "MAT-File Format", level 5.
 """
 
 from __future__ import annotations
