@@ -2,6 +2,7 @@
 kills are in benchmarks/resilience.py."""
 
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 
 import pytest
 
+from cingulum.cli import main
 from tests.pipeline.test_run import digest
 
 pytestmark = pytest.mark.slow
@@ -61,3 +63,25 @@ def test_kills_change_nothing(small_cohort, tmp_path):
         known = now
     subprocess.run(command(small_cohort, out), check=True, capture_output=True)
     assert digest(out) == whole and not list(out.rglob(".*.partial"))
+
+
+def test_two_datasets_on_one_folder_are_refused_and_nothing_is_lost(
+    small_cohort, tmp_path, capsys
+):
+    """People are called sub-01 in both. A dataset that was moved is the same one."""
+    out = tmp_path / "out"
+    options = ["participant", "--modalities", "hfhrv", "--n-jobs", "1"]
+    only = ["--participant-label", "01", "02"]
+    moved = tmp_path / "moved"
+    shutil.copytree(small_cohort, moved)
+    assert main(["run", str(small_cohort), str(out), *options, *only]) == 0
+    assert main(["run", str(moved), str(out), *options, *only]) == 0
+    kept = {path: path.read_bytes() for path in out.rglob("*_physio*.tsv")}
+    other = tmp_path / "other"
+    settings = ["--patients", "4", "--voxel", "8", "--volumes", "60", "--seed", "9"]
+    assert main(["synthesize", str(other), *settings]) == 0
+    capsys.readouterr()
+    assert main(["run", str(other), str(out), *options, *only]) == 4
+    assert "measurements of other recordings" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert main(["run", str(other), str(out), *options, *only, "--no-resume"]) == 0

@@ -17,6 +17,7 @@ from cingulum.io.files import remove_partial_files
 from cingulum.io.recording_kinds import BOLD
 from cingulum.io.visit import Visit
 from cingulum.parallel import TaskFailure, map_tasks, unexpected_error
+from cingulum.pipeline.dataset_identity import check_same_dataset
 from cingulum.pipeline.measurement_cache import (
     Digests,
     MeasurementPlan,
@@ -98,6 +99,7 @@ def measure_visits(
     A measurement made before by this version from files with the same content is kept.
     """
     _print_choices(visits)
+    check_same_dataset(visits, plan, run.paths)
     # An interrupted write leaves a partial file that nothing reads.
     remove_partial_files(run.paths.out)
     recipes = plan.recipes()

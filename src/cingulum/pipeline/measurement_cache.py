@@ -32,7 +32,9 @@ from cingulum.io.visit import Visit
 from cingulum.signals.asl import Constants
 from cingulum.signals.bold import Denoising
 
-ORIGIN = (RECIPE, "SourceSHA256")
+SOURCE = "SourceSHA256"
+
+ORIGIN = (RECIPE, SOURCE)
 """What a sidecar calls the parts of an `Origin`."""
 
 RESULT = "ResultSHA256"

@@ -23,6 +23,7 @@ from tests.io.readers.pipelines import (
     REGIONS,
     aslprep_visit,
     dataset,
+    paired_dataset,
     qsirecon_visit,
     xcpd_visit,
 )
@@ -217,3 +218,22 @@ def test_texts_and_cells(tmp_path):
     read = read_mat(path.read_bytes())
     assert read["rows"] == read["cells"] == names
     assert not {"structure", "complex"} & set(read)
+
+
+@pytest.mark.slow
+def test_a_study_of_three_pipelines(tmp_path, capsys):
+    """Ten people at two visits: predicted from connectivity, blood flow and the
+    parameters of brains on their own connectomes."""
+    raw = paired_dataset(tmp_path / "raw", 10)
+    root = dataset(raw / "derivatives" / "qsirecon", "QSIRecon")
+    for person in range(10):
+        for session in (1, 2):
+            qsirecon_visit(root, f"sub-{person + 1:02d}_ses-{session}", person)
+    out = tmp_path / "out"
+    command = ["run", str(raw), str(out), "group", "--atlas", ATLAS]
+    options = ["--modalities", "fc", "cbf", "mechanism", "--permutations", "19"]
+    assert main([*command, *options]) == 0, capsys.readouterr().err
+    summary = json.loads((out / "summary.json").read_text())
+    assert {"fc", "cbf", "mechanism", "fused"} <= set(summary["prediction"])
+    assert summary["prediction"]["fc"]["accuracy"] >= 0.8
+    assert not (out / "failures.tsv").exists()
