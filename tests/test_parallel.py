@@ -251,7 +251,7 @@ def test_it_is_said_that_tasks_are_running(monkeypatch, capfd):
     assert "no task has finished for" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("hours", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("hours", [0.0, -1.0, float("nan"), float("inf")])
 def test_no_time_is_refused(hours):
     with pytest.raises(InputError, match="--time-limit"):
         Executor(time_limit=hours)

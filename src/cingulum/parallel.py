@@ -64,6 +64,10 @@ LOOPBACK = "127.0.0.1:0"
 """An address that only this machine reaches, at any free port."""
 
 
+MOST_HOURS = 10_000
+"""More than a year; no clock of a process takes an infinite time."""
+
+
 @dataclass(frozen=True)
 class Executor:
     """Where tasks run.
@@ -91,9 +95,10 @@ class Executor:
         # Not `<= 0`, which would let NaN pass.
         if self.memory is not None and not self.memory > 0:
             raise InputError(f"--mem is in GB, above 0; got {self.memory}.")
-        if not self.time_limit > 0:
+        if not 0 < self.time_limit <= MOST_HOURS:
             raise InputError(
-                f"--time-limit is in hours, above 0; got {self.time_limit}."
+                f"--time-limit is in hours, above 0 and up to {MOST_HOURS}; got "
+                f"{self.time_limit}."
             )
 
     def workers(self, memory_per_task: float = 0.0) -> int:

@@ -10,6 +10,7 @@ import pytest
 from cingulum.cli import main
 from cingulum.errors import InputError
 from cingulum.features import ParcelConnectivity
+from cingulum.features.heart_rate import HeartRateVariability
 from cingulum.features.run_combination import RunCombination
 from cingulum.io.images import write_image
 from cingulum.io.visit import visits
@@ -188,3 +189,8 @@ def test_files_that_differ_in_more_than_the_run_are_no_runs(four_runs, tmp_path)
         path.with_name(other).write_bytes(path.read_bytes())
     [visit] = visits(tmp_path)
     assert visit.runs == ()
+
+
+def test_the_filter_to_write_names_what_the_feature_reads():
+    with pytest.raises(InputError, match=r'{"cardiac": {"run": 1}}'):
+        HeartRateVariability().combine_runs([None, None], RunCombination.JOINED)

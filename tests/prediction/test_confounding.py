@@ -154,3 +154,19 @@ def test_r_inside_sites_leaves_out_what_sites_predict():
     assert ratings.performance["r_within_site"] == pytest.approx(expected)
     interval = ratings.intervals["r_within_site"]
     assert interval.low < expected < interval.high and interval.low < 0.3
+
+
+@pytest.mark.parametrize("level", [1.0, 1e9])
+def test_without_an_answer_that_varies_the_partial_test_is_a_permutation_test(level):
+    """As in the paired design without ratings: everybody hurts more at the second
+    visit."""
+    rng = np.random.default_rng(5)
+    confound = rng.normal(size=40)
+    follows = confound + 0.3 * rng.normal(size=40)
+    answer = np.full(40, level)
+    assert confounder_tests(answer, follows, confound).partial < 0.01
+    p = [
+        confounder_tests(answer, rng.normal(size=40), confound, permutations=99).partial
+        for _ in range(20)
+    ]
+    assert 0.25 < np.mean(p) < 0.75

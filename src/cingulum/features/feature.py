@@ -336,7 +336,7 @@ class Feature(ABC):
         raise InputError(
             f"{self.name} is measured in one run, and this visit has {len(runs)}. "
             "Choose one with --bids-filter-file, a JSON file such as "
-            '{"bold": {"run": 1}}.'
+            f'{{"{self.needs[0].name}": {{"run": 1}}}}.'
         )
 
     def columns(self) -> list[Column]:

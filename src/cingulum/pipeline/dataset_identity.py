@@ -36,11 +36,11 @@ def check_same_dataset(
     place = hashlib.sha256(str(paths.bids).encode()).hexdigest().encode()
     if record.is_file() and record.read_bytes() == place:
         return
-    is_same = list(_comparisons(visits, plan, paths.out))
-    if is_same and not any(is_same):
+    comparisons = list(_comparisons(visits, plan, paths.out))
+    if comparisons and not any(is_same for _, is_same in comparisons):
         raise InputError(
             f"{paths.out}: holds measurements of other recordings of the same "
-            f"participants, such as sub-{visits[0].participant}: another dataset's, "
+            f"participants, such as sub-{comparisons[0][0]}: another dataset's, "
             "or of recordings that were preprocessed again elsewhere. Give another "
             "OUT_DIR, or --no-resume to measure everything anew."
         )
@@ -49,8 +49,9 @@ def check_same_dataset(
 
 def _comparisons(
     visits: Sequence[Visit], plan: MeasurementPlan, out: Path
-) -> Iterator[bool]:
-    """Of the first visits with a kept measurement, whether it is of the recordings."""
+) -> Iterator[tuple[str, bool]]:
+    """Of the first visits with a kept measurement: the participant, and whether it is
+    of the recordings."""
     digests = Digests()
     compared = 0
     for visit in visits:
@@ -63,7 +64,7 @@ def _comparisons(
             # What cannot be read is reported where it is measured.
             except InputError:
                 continue
-            yield kept == source
+            yield visit.participant, kept == source
             compared += 1
             break
         if compared == LOOKED_AT:

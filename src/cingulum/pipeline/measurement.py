@@ -197,12 +197,16 @@ def _worth_another_try(result: _MeasuredVisit) -> bool:
 
 def _memory(visits: Sequence[Visit]) -> float:
     """GB that measuring a visit takes."""
-    runs = [run for visit in visits for run in (visit, *visit.runs)]
-    bold = [run[BOLD.name] for run in runs if BOLD.name in run.files]
-    # All workers get as much as the largest run needs.
-    sizes = [path.stat().st_size for path in bold]
-    packed = max(sizes, default=0) / 1e9
+    # All workers get as much as the largest visit needs.
+    packed = max(map(_packed_bold, visits), default=0.0)
     return LIBRARIES + COPIES * UNPACKED * packed
+
+
+def _packed_bold(visit: Visit) -> float:
+    """GB of a visit's BOLD on disk, all runs together: they are cleaned one by one, and
+    kept until every feature is measured."""
+    runs = [run for run in (visit, *visit.runs) if BOLD.name in run.files]
+    return sum(run[BOLD.name].stat().st_size for run in runs) / 1e9
 
 
 def _measure_visit(

@@ -148,6 +148,9 @@ class _CurveFit:
 
     @staticmethod
     def of(target: np.ndarray, by: np.ndarray) -> _CurveFit:
+        if np.ptp(target) <= 1e-12 * np.abs(target).max():
+            # Of a constant there is nothing to explain, and its variance is rounding.
+            return _CurveFit(np.full(len(target), target.mean()), 1.0, 0.0)
         basis = _curve(by)
         mean = basis @ np.linalg.lstsq(basis, target, rcond=None)[0]
         left = float(((target - mean) ** 2).sum())

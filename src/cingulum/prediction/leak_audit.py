@@ -393,8 +393,8 @@ def _confounder_check(
         return []
     tests = confounder_tests(answer, predicted, confound, seed=seed)
     words = (
-        f"A curve of {name} explains {100 * tests.r_squared:.0f} % of the {what}; "
-        f"beyond what the outcome explains: p = {tests.partial:.3f} (partial "
+        f"A curve of {name} explains {100 * tests.r_squared:.0f} % of the variance of "
+        f"the {what}; beyond what the outcome explains: p = {tests.partial:.3f} (partial "
         "confounder test)"
     )
     if is_testable(answer):
