@@ -394,8 +394,8 @@ def _confounder_check(
     tests = confounder_tests(answer, predicted, confound, seed=seed)
     words = (
         f"A curve of {name} explains {100 * tests.r_squared:.0f} % of the variance of "
-        f"the {what}; beyond what the outcome explains: p = {tests.partial:.3f} (partial "
-        "confounder test)"
+        f"the {what}; beyond what the outcome explains: p = {tests.partial:.3f} "
+        "(partial confounder test)"
     )
     if is_testable(answer):
         words += (

@@ -293,36 +293,55 @@ def _read_cleaned(visit: Visit) -> Bold:
     image = _cleaned_voxels(visit)
     kept = kept_volumes(visit, path, np.isfinite(image.signals).any(0))
     signals = image.signals[:, kept]
-    if signals.shape[1] < FEWEST_VOLUMES:
-        raise InputError(
-            f"{path}: {signals.shape[1]} of {len(kept)} volumes are left; "
-            f"{FEWEST_VOLUMES} are needed."
-        )
-    level = signals.mean(1, dtype=float)
-    spread = signals.std(1, dtype=float)
-    varies = np.isfinite(signals).all(1) & (spread > 0)
+    _check_long_enough(path, signals.shape[1], len(kept))
+    varies = np.isfinite(signals).all(1) & (signals.std(1, dtype=float) > 0)
+    # Outside the head nothing varies, so that only a mask makes this a fault.
     if "mask" in visit.files:
         _check_half_alive(path, varies.mean())
-    signals, level, spread = signals[varies], level[varies], spread[varies]
-    tsnr = float(np.median(np.abs(level) / spread)) if len(level) else 0.0
-    unit = "percent"
-    if tsnr > MEAN_IN_SPREADS:
-        signals = _percent_change(signals, level)
-    else:
-        # Without a mean there is no percent, and no voxel counts more than another.
-        unit, level, tsnr = "as cleaned", np.ones(len(level)), float("nan")
+    content = _CleanedSignals.of(signals[varies])
     return Bold(
-        signals,
+        content.signals,
         _smaller_mask(image.inside, varies),
         image.affine,
         image.tr,
         kept,
-        tsnr,
-        level,
+        content.tsnr,
+        content.level,
         space_of(path),
-        unit=unit,
+        unit=content.unit,
         cleaned_by=description_of(path),
     )
+
+
+def _check_long_enough(path: Path, left: int, volumes: int) -> None:
+    if left < FEWEST_VOLUMES:
+        raise InputError(
+            f"{path}: {left} of {volumes} volumes are left; {FEWEST_VOLUMES} are "
+            "needed."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _CleanedSignals:
+    """Signals (voxel, volume) that another pipeline cleaned, as `Bold` has them."""
+
+    signals: np.ndarray
+    level: np.ndarray
+    tsnr: float
+    unit: str
+
+    @staticmethod
+    def of(signals: np.ndarray) -> _CleanedSignals:
+        """In percent of the mean where it is left, else as they are."""
+        level = signals.mean(1, dtype=float)
+        spread = signals.std(1, dtype=float)
+        tsnr = float(np.median(np.abs(level) / spread)) if len(level) else 0.0
+        if tsnr > MEAN_IN_SPREADS:
+            return _CleanedSignals(
+                _percent_change(signals, level), level, tsnr, "percent"
+            )
+        # Without a mean there is no percent, and no voxel counts more than another.
+        return _CleanedSignals(signals, np.ones(len(level)), np.nan, "as cleaned")
 
 
 def _cleaned_voxels(visit: Visit) -> _RawRun:
